@@ -1,0 +1,2 @@
+//! Breaks running clusters.
+fn main() {}

@@ -1,0 +1,275 @@
+//! Everything that can be asked of the machine.
+//!
+//! Commands are stored in the log and sent between nodes: variants and fields
+//! are only appended, and [`encode`] puts a version byte before them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{
+    ActionKey, AttemptKey, Incarnation, JobId, LeaderId, Name, Revision, RunId, Token, TriggerName,
+    WorkerId,
+};
+use crate::model::action::Missed;
+use crate::model::cluster::ClusterSettings;
+use crate::model::job::JobSpec;
+use crate::model::run::EndKind;
+use crate::model::worker::WorkerProfile;
+use crate::time::{Span, UtcMillis};
+
+/// A command with who sent it and, where a client wants to send it again
+/// safely, its request id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// Who sent it.
+    pub actor: Actor,
+    /// Makes sending it twice the same as once.
+    pub request: Option<Request>,
+    /// What is asked.
+    pub command: Command,
+}
+
+/// Who sent a command.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Actor {
+    /// A leader's own service.
+    Leader(LeaderId),
+    /// A worker, through the leader.
+    Worker(WorkerId),
+    /// A person or program with a token; the token's name, at most 200 bytes.
+    User(String),
+}
+
+/// A client's id for one write: remembered for 24 h, and among the last 200,000.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Request {
+    /// 1 to 100 bytes, chosen by the client.
+    pub id: String,
+    /// Hash of the body: the same id with another body is refused.
+    pub body_hash: u128,
+    /// When the client made the id, if it says so (time-ordered ids do).
+    pub issued: Option<UtcMillis>,
+}
+
+impl Request {
+    /// The longest request id, in bytes.
+    pub const MAX_LEN: usize = 100;
+}
+
+/// What can be asked of the machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// Moves replicated time and releases what is due, nothing else.
+    Tick,
+    /// First command of a cluster's life.
+    InitCluster(ClusterSettings),
+    /// First command of a leader's term: every lease runs anew from here.
+    LeaderStarted(LeaderId),
+
+    /// Creates or changes a job.
+    ApplyJob {
+        /// The definition, checked.
+        spec: Box<JobSpec>,
+        /// Compare-and-set: the revision it must have; 0 = must not exist.
+        expected: Option<Revision>,
+    },
+    /// Removes a job, withdraws its plan, lets live runs finish, keeps history.
+    DeleteJob {
+        /// Which.
+        job: JobId,
+        /// The revision it must have.
+        expected: Option<Revision>,
+    },
+    /// Starts nothing new of a job: planned actions are withdrawn, due ones held.
+    PauseJob {
+        /// Which.
+        job: JobId,
+    },
+    /// Ends a pause: held actions go on, missed instants are recorded.
+    ResumeJob {
+        /// Which.
+        job: JobId,
+    },
+
+    /// Instants of triggers and derived actions, computed by the leader.
+    PlanActions(Vec<PlanBatch>),
+    /// Runs a job now, outside its plan.
+    TriggerJob {
+        /// Which.
+        job: JobId,
+    },
+    /// Asks for the end of a run that is not over.
+    CancelRun {
+        /// Which.
+        run: RunId,
+    },
+
+    /// Gives a queued run to a worker. Committed before the worker is told.
+    Dispatch {
+        /// Which run.
+        run: RunId,
+        /// The number the attempt must get: a second dispatch of one try is refused.
+        number: u32,
+        /// To whom.
+        worker: WorkerId,
+        /// The incarnation that is attached.
+        incarnation: Incarnation,
+    },
+    /// A worker's report of an attempt's end.
+    Complete {
+        /// Which attempt.
+        attempt: AttemptKey,
+        /// The token it was given.
+        token: Token,
+        /// What happened.
+        report: EndReport,
+    },
+
+    /// A worker attaches to the leader.
+    AttachWorker(WorkerProfile),
+    /// Heartbeats that arrived at the leader since the last such command.
+    WorkersAlive(Vec<(WorkerId, Incarnation)>),
+
+    /// Takes a lock or pool slot, or waits for one.
+    AcquireLock {
+        /// Which; created when first taken.
+        name: Name,
+        /// Who; 1 to 200 bytes. Asking again while holding or waiting changes nothing but the wait.
+        owner: String,
+        /// Length of the lease, 1 s to 24 h.
+        ttl: Span,
+        /// Slots it must have; 1 is a lock.
+        slots: u32,
+        /// How long to stay in the queue if it is taken; zero does not queue.
+        wait: Span,
+    },
+    /// Starts a lease anew.
+    RenewLock {
+        /// Which.
+        name: Name,
+        /// The token that was given.
+        token: Token,
+    },
+    /// Gives a slot back.
+    ReleaseLock {
+        /// Which.
+        name: Name,
+        /// The token that was given.
+        token: Token,
+    },
+    /// Gives a place in the queue up.
+    LeaveLock {
+        /// Which.
+        name: Name,
+        /// Who waits.
+        owner: String,
+    },
+}
+
+/// Instants of one source of a job: a trigger, or its dependencies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanBatch {
+    /// Whose instants.
+    pub job: JobId,
+    /// Definition they were computed from.
+    pub revision: Revision,
+    /// What gave them.
+    pub source: PlanSource,
+    /// Where the cursor must stand: a batch computed from another place is refused.
+    pub from: UtcMillis,
+    /// Where the cursor stands afterwards; every instant lies in `(from, through]`.
+    pub through: UtcMillis,
+    /// The instants, ascending.
+    pub actions: Vec<PlannedAction>,
+    /// Instants in the same range that will not run.
+    pub missed: Option<Missed>,
+}
+
+impl PlanBatch {
+    /// The most actions of one command, over all its batches.
+    pub const MAX_ACTIONS: usize = 2_000;
+}
+
+/// What gives a job its instants; also names its cursor.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum PlanSource {
+    /// One of its triggers.
+    Trigger(TriggerName),
+    /// Its dependencies: one action per action of the first upstream job.
+    Dependencies,
+}
+
+/// One instant, decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedAction {
+    /// The instant it stands for.
+    pub nominal: UtcMillis,
+    /// When it may start; never before `nominal`.
+    pub due: UtcMillis,
+    /// What it waits for.
+    pub upstream: Vec<ActionKey>,
+    /// Late enough to go behind what is due now.
+    pub catch_up: bool,
+}
+
+/// What a worker says of an attempt's end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndReport {
+    /// What happened.
+    pub how: EndKind,
+    /// When it started, by the worker's estimate of cluster time.
+    pub started: Option<UtcMillis>,
+    /// When it ended, by the same estimate.
+    pub ended: Option<UtcMillis>,
+    /// Bytes of output that the worker holds.
+    pub output_bytes: u64,
+    /// CRC32C of that output.
+    pub output_crc: u32,
+}
+
+/// A command as the log hands it over.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry<'a> {
+    /// Raft log index; several commands may share one.
+    pub index: u64,
+    /// The leader's cluster time at proposal. The machine never lets time go back.
+    pub now: UtcMillis,
+    /// What is asked, and by whom.
+    pub command: &'a Envelope,
+}
+
+/// Version of the encoding below.
+const VERSION: u8 = 1;
+
+/// Why bytes are not commands.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// No bytes at all.
+    #[error("empty command")]
+    Empty,
+    /// Written by a newer program.
+    #[error("command of version {0}, this program knows {VERSION}: upgrade this node")]
+    Newer(u8),
+    /// Damaged.
+    #[error("damaged command")]
+    Damaged(#[from] postcard::Error),
+}
+
+/// A command's stored and sent form: a version byte, then postcard.
+///
+/// # Errors
+/// Only if memory cannot be had.
+pub fn encode(envelope: &Envelope) -> Result<Vec<u8>, postcard::Error> {
+    postcard::to_extend(envelope, vec![VERSION])
+}
+
+/// Reads [`encode`]'s form.
+///
+/// # Errors
+/// [`DecodeError`] if the bytes are of a newer version or damaged.
+pub fn decode(bytes: &[u8]) -> Result<Envelope, DecodeError> {
+    let (&version, body) = bytes.split_first().ok_or(DecodeError::Empty)?;
+    if version != VERSION {
+        return Err(DecodeError::Newer(version));
+    }
+    Ok(postcard::from_bytes(body)?)
+}

@@ -1,0 +1,9 @@
+//! The replicated state machine: the only place where state changes.
+//!
+//! `apply` is total: every decodable command has an outcome on every state, and
+//! a refusal is an [`outcome::Reject`], never an error or a panic. It replicates
+//! decisions, so it must not import [`crate::timing`]; instants and derived
+//! actions arrive computed, in [`command::Command::PlanActions`].
+
+pub mod command;
+pub mod outcome;

@@ -1,0 +1,197 @@
+//! What the machine answers.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{ActionKey, AttemptKey, JobId, LeaderId, Name, Revision, RunId, Token, WorkerId};
+use crate::time::UtcMillis;
+
+/// What one command did, and what changed on the way.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Applied {
+    /// The answer.
+    pub outcome: Outcome,
+    /// Hints for watchers: a lost one changes nothing, because leader services
+    /// read the state again in each round.
+    pub events: Vec<Event>,
+}
+
+/// The answer to a command.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Outcome {
+    /// Done; there is nothing more to say.
+    #[default]
+    Done,
+    /// A job has this definition.
+    Job {
+        /// Its number.
+        job: JobId,
+        /// Its revision now.
+        revision: Revision,
+        /// False if the definition was the same already.
+        changed: bool,
+    },
+    /// A run was made.
+    Run {
+        /// Its number.
+        run: RunId,
+    },
+    /// Actions were planned.
+    Planned {
+        /// How many are new.
+        created: u32,
+        /// How many batches were refused because cursor or revision had moved on.
+        refused: u32,
+    },
+    /// An attempt may be sent.
+    Dispatched {
+        /// Its token.
+        token: Token,
+    },
+    /// A worker is attached.
+    Worker {
+        /// Its number.
+        worker: WorkerId,
+    },
+    /// A lock was granted or renewed.
+    LockHeld {
+        /// Shown to the protected resource.
+        token: Token,
+        /// Replicated time at which the lease ends unless renewed.
+        expires: UtcMillis,
+    },
+    /// Others hold it; the owner has a place in the queue.
+    LockQueued {
+        /// 1 is next.
+        position: u32,
+    },
+    /// Refused; the state is as it was.
+    Rejected(Reject),
+}
+
+/// Why a command was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Reject {
+    /// The cluster has its settings already.
+    #[error("the cluster is initialised already")]
+    AlreadyInitialised,
+    /// A leader of an earlier term.
+    #[error("leader {0} is not the newest")]
+    StaleLeader(LeaderId),
+    /// No such job.
+    #[error("job {0} does not exist")]
+    NoSuchJob(JobId),
+    /// Compare-and-set failed.
+    #[error("the job has revision {actual}, not {expected}")]
+    WrongRevision {
+        /// As the caller thought.
+        expected: Revision,
+        /// As it is; 0 = it does not exist.
+        actual: Revision,
+    },
+    /// Definition larger than allowed, or a list longer than allowed.
+    #[error("{what} is too large: {actual}, at most {limit}")]
+    TooLarge {
+        /// Which field.
+        what: String,
+        /// As given.
+        actual: u64,
+        /// The most allowed.
+        limit: u64,
+    },
+    /// An edge names a job that does not exist.
+    #[error("upstream job {0} does not exist")]
+    NoSuchUpstream(JobId),
+    /// The edges would close a circle.
+    #[error("dependency cycle: {}", path.iter().map(Name::as_str).collect::<Vec<_>>().join(" → "))]
+    Cycle {
+        /// From the job back to itself.
+        path: Vec<Name>,
+    },
+    /// Others depend on the job.
+    #[error("{} depend on it: {}", dependants.len(), dependants.iter().map(Name::as_str).collect::<Vec<_>>().join(", "))]
+    HasDependants {
+        /// Who, up to 100.
+        dependants: Vec<Name>,
+    },
+    /// A value that the machine cannot hold.
+    #[error("{field}: {problem}")]
+    Invalid {
+        /// Which field.
+        field: String,
+        /// What is wrong, and what would be right.
+        problem: String,
+    },
+    /// No such run.
+    #[error("run r-{0} does not exist")]
+    NoSuchRun(RunId),
+    /// The run is over.
+    #[error("run r-{0} is over")]
+    RunOver(RunId),
+    /// The run does not wait for a dispatch of that number.
+    #[error("run r-{0} does not wait for this dispatch")]
+    NotDispatchable(RunId),
+    /// No such worker, or another incarnation of it.
+    #[error("worker {0} is not attached with this incarnation")]
+    NoSuchWorker(WorkerId),
+    /// The worker's slots are all taken.
+    #[error("worker {0} has no free slot")]
+    NoSlot(WorkerId),
+    /// The attempt is not live under that token.
+    #[error("attempt {0} has ended or carries another token")]
+    StaleAttempt(AttemptKey),
+    /// The cluster holds as many live actions or runs as it may.
+    #[error("the cluster holds {limit} {what} already")]
+    Full {
+        /// Of what.
+        what: String,
+        /// The most allowed.
+        limit: u64,
+    },
+    /// No such lock.
+    #[error("lock {0} is not held by anyone")]
+    NoSuchLock(Name),
+    /// The lock is taken, and the caller did not want to wait.
+    #[error("lock {0} is taken")]
+    LockTaken(Name),
+    /// The token holds nothing: the lease ended, or it never was.
+    #[error("token {token} does not hold lock {name}")]
+    NotHolder {
+        /// Which lock.
+        name: Name,
+        /// Which token.
+        token: Token,
+    },
+    /// The lock has another number of slots.
+    #[error("lock {name} has {actual} slots, not {asked}")]
+    SlotsDiffer {
+        /// Which lock.
+        name: Name,
+        /// As it is.
+        actual: u32,
+        /// As asked.
+        asked: u32,
+    },
+    /// The request id was used with another body.
+    #[error("request id {0:?} was used with another body")]
+    RequestReused(String),
+    /// The request id is older than what is remembered.
+    #[error("request id {0:?} is older than what is remembered")]
+    RequestExpired(String),
+}
+
+/// Something changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Event {
+    /// A job's definition, cursor or pause.
+    Job(JobId),
+    /// An action's state.
+    Action(ActionKey),
+    /// A run's state, or an attempt of it.
+    Run(RunId),
+    /// A run may be dispatched.
+    Ready(RunId),
+    /// A worker's profile or heartbeat.
+    Worker(WorkerId),
+    /// A lock's holders or waiters changed.
+    Lock,
+}

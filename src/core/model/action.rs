@@ -1,0 +1,209 @@
+//! Actions: one version of a job per instant, unique for ever.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{ActionKey, JobId, Revision, RunId, TriggerName};
+use crate::time::UtcMillis;
+
+/// One planned run of a job. Its identity, job and nominal time, is its key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Action {
+    /// Where it stands.
+    pub state: ActionState,
+    /// When it may start: nominal plus jitter.
+    pub due: UtcMillis,
+    /// Definition it was planned from.
+    pub revision: Revision,
+    /// Triggers whose instant this is; empty for a derived action.
+    pub triggers: Vec<TriggerName>,
+    /// What it waits for.
+    pub upstream: Vec<Upstream>,
+    /// The run of kind schedule or dependency, once there is one.
+    pub run: Option<RunId>,
+    /// Planned after a misfire: started behind what is due now.
+    pub catch_up: bool,
+    /// When it reached a final state.
+    pub finished: Option<UtcMillis>,
+}
+
+/// One upstream action and whether it has succeeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upstream {
+    /// The action waited for.
+    pub action: ActionKey,
+    /// When it succeeded, and by which run.
+    pub met: Option<(UtcMillis, RunId)>,
+}
+
+/// Where an action stands. The last four are final.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ActionState {
+    /// Not due yet.
+    Planned,
+    /// Due, and held by an upstream action or a pause.
+    Waiting,
+    /// Has a run that waits to be dispatched, or to be tried again.
+    Ready,
+    /// An attempt is dispatched.
+    Running,
+    /// Its run succeeded.
+    Success,
+    /// Its run failed for good; time-outs and worker losses included.
+    Failed,
+    /// Its run was cancelled.
+    Cancelled,
+    /// It will not run.
+    Skipped(SkipReason),
+}
+
+impl ActionState {
+    /// True if nothing will change it by itself.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        match self {
+            Self::Planned | Self::Waiting | Self::Ready | Self::Running => false,
+            Self::Success | Self::Failed | Self::Cancelled | Self::Skipped(_) => true,
+        }
+    }
+
+    /// The word shown to people, without the reason.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Planned => "planned",
+            Self::Waiting => "waiting",
+            Self::Ready => "ready",
+            Self::Running => "running",
+            Self::Success => "success",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Skipped(_) => "skipped",
+        }
+    }
+}
+
+/// Why an action was skipped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum SkipReason {
+    /// An upstream action was skipped.
+    Upstream,
+    /// It waited longer than it may (2 days after nominal).
+    Expired,
+    /// Its job was deleted while it waited.
+    Deleted,
+}
+
+/// Instants of one trigger that were not run, kept as one range.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missed {
+    /// Whose instants.
+    pub job: JobId,
+    /// Which trigger's.
+    pub trigger: TriggerName,
+    /// First instant not run.
+    pub from: UtcMillis,
+    /// Last instant not run.
+    pub to: UtcMillis,
+    /// How many instants.
+    pub count: u64,
+    /// Why they were not run.
+    pub reason: MissedReason,
+    /// When that was decided.
+    pub at: UtcMillis,
+}
+
+/// Why instants were not run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MissedReason {
+    /// The misfire policy says so, or its bounds were passed.
+    Misfire,
+    /// They passed while the job was paused.
+    Paused,
+}
+
+/// Why something has not run yet: one closed list for `explain`, API, console
+/// and the chaos checker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum WaitReason {
+    /// Its time has not come.
+    NotDue,
+    /// An upstream action has not finished.
+    Upstream,
+    /// An upstream action failed or was cancelled.
+    UpstreamFailed,
+    /// An upstream job is paused.
+    UpstreamPaused,
+    /// Its job is paused.
+    Paused,
+    /// The whole cluster is frozen.
+    Frozen,
+    /// Another run of its job is live.
+    Overlap,
+    /// Its pool has no free slot.
+    Pool,
+    /// The wait before a retry.
+    Backoff,
+    /// It was planned late, and what is due now goes first.
+    CatchUp,
+    /// Others of its group are before it.
+    Queue,
+    /// Its group has no worker attached.
+    NoWorker,
+    /// All workers of its group are cordoned.
+    Cordoned,
+    /// No worker has the slots or memory it asks for.
+    Resource,
+    /// All workers are above their load limits.
+    Load,
+    /// A worker is being told.
+    Dispatching,
+    /// The earlier run of a fixed-delay trigger has not ended.
+    FixedDelay,
+}
+
+impl WaitReason {
+    /// Every reason, in the order in which `explain` asks.
+    pub const ALL: [Self; 17] = [
+        Self::NotDue,
+        Self::Upstream,
+        Self::UpstreamFailed,
+        Self::UpstreamPaused,
+        Self::Paused,
+        Self::Frozen,
+        Self::Overlap,
+        Self::Pool,
+        Self::Backoff,
+        Self::CatchUp,
+        Self::Queue,
+        Self::NoWorker,
+        Self::Cordoned,
+        Self::Resource,
+        Self::Load,
+        Self::Dispatching,
+        Self::FixedDelay,
+    ];
+
+    /// The word in API and CLI.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::NotDue => "not_due",
+            Self::Upstream => "upstream",
+            Self::UpstreamFailed => "upstream_failed",
+            Self::UpstreamPaused => "upstream_paused",
+            Self::Paused => "paused",
+            Self::Frozen => "frozen",
+            Self::Overlap => "overlap",
+            Self::Pool => "pool",
+            Self::Backoff => "backoff",
+            Self::CatchUp => "catch_up",
+            Self::Queue => "queue",
+            Self::NoWorker => "no_worker",
+            Self::Cordoned => "cordoned",
+            Self::Resource => "resource",
+            Self::Load => "load",
+            Self::Dispatching => "dispatching",
+            Self::FixedDelay => "fixed_delay",
+        }
+    }
+}

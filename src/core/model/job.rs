@@ -1,0 +1,245 @@
+//! Jobs: what to run, when, where, and what to do when it goes wrong.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{JobId, Name, Revision, TriggerName};
+use crate::time::{Span, UtcMillis};
+
+/// A definition with its number and revision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// Internal number, never reused.
+    pub id: JobId,
+    /// Counts the definitions that differed, from 1.
+    pub revision: Revision,
+    /// What the user wrote, with defaults filled in.
+    pub spec: JobSpec,
+    /// True while the job starts nothing new.
+    pub paused: bool,
+    /// When the first revision was committed.
+    pub created: UtcMillis,
+    /// When this revision was committed.
+    pub updated: UtcMillis,
+}
+
+/// What a user writes, with defaults filled in. Checked as a whole before it
+/// is proposed, and again by the machine for what only the machine can know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobSpec {
+    /// Unique in the cluster.
+    pub name: Name,
+    /// For people; up to 1,000 bytes.
+    pub description: String,
+    /// IANA zone; the cluster's default where none is given.
+    pub zone: Option<String>,
+    /// Up to 32, each with its own name.
+    pub triggers: Vec<TriggerSpec>,
+    /// Up to 200 jobs that must succeed first.
+    pub depends_on: Vec<EdgeSpec>,
+    /// What a worker does.
+    pub executor: Executor,
+    /// Extra environment; keys must not begin with `HORAI_`.
+    pub env: BTreeMap<String, String>,
+    /// Workers of this group may run it.
+    pub worker_group: Name,
+    /// 9 goes first, 0 last; default 5.
+    pub priority: u8,
+    /// Tries after the first one failed.
+    pub retries: RetryPolicy,
+    /// Longest life of one attempt; none means no limit.
+    pub timeout: Option<Span>,
+    /// Between SIGTERM and SIGKILL; default 10 s.
+    pub grace: Span,
+    /// How long an attempt lives without contact to a leader: 1 s to 7 days, default 60 s.
+    pub lease: Span,
+    /// What follows when the worker is lost.
+    pub on_worker_lost: OnWorkerLost,
+}
+
+impl JobSpec {
+    /// Worker group of jobs that name none.
+    pub const DEFAULT_GROUP: &'static str = "default";
+    /// Priority of jobs that name none.
+    pub const DEFAULT_PRIORITY: u8 = 5;
+    /// Grace of jobs that name none.
+    pub const DEFAULT_GRACE: Span = Span::secs(10);
+    /// Lease of jobs that name none.
+    pub const DEFAULT_LEASE: Span = Span::secs(60);
+    /// The most triggers one job may have.
+    pub const MAX_TRIGGERS: usize = 32;
+    /// The most dependencies one job may have.
+    pub const MAX_EDGES: usize = 200;
+    /// The largest definition, encoded, in bytes.
+    pub const MAX_BYTES: usize = 256 * 1024;
+
+    /// A job that does nothing, never by itself: for tests and as a base to fill in.
+    #[must_use]
+    pub fn noop(name: Name) -> Self {
+        Self {
+            name,
+            description: String::new(),
+            zone: None,
+            triggers: Vec::new(),
+            depends_on: Vec::new(),
+            executor: Executor::Noop,
+            env: BTreeMap::new(),
+            worker_group: default_group(),
+            priority: Self::DEFAULT_PRIORITY,
+            retries: RetryPolicy::default(),
+            timeout: None,
+            grace: Self::DEFAULT_GRACE,
+            lease: Self::DEFAULT_LEASE,
+            on_worker_lost: OnWorkerLost::Rerun,
+        }
+    }
+
+    /// The trigger of that name.
+    #[must_use]
+    pub fn trigger(&self, name: &TriggerName) -> Option<&TriggerSpec> {
+        self.triggers.iter().find(|t| t.name == *name)
+    }
+}
+
+/// The group of workers and jobs that name none.
+#[must_use]
+pub fn default_group() -> Name {
+    Name::new(JobSpec::DEFAULT_GROUP).expect("a literal of the right form")
+}
+
+/// One rule that gives a job its instants.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TriggerSpec {
+    /// Unique in the job; identity across edits together with the content.
+    pub name: TriggerName,
+    /// The rule.
+    pub kind: TriggerKind,
+    /// IANA zone; the job's where none is given.
+    pub zone: Option<String>,
+    /// What becomes of instants that could not be planned in time.
+    pub misfire: MisfirePolicy,
+    /// A disabled trigger plans nothing.
+    pub enabled: bool,
+}
+
+/// The kinds of triggers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TriggerKind {
+    /// Seconds minutes hours day-of-month month day-of-week, and optionally a year.
+    Cron {
+        /// The expression as written.
+        expression: String,
+    },
+}
+
+/// What becomes of instants planned later than `misfire_after`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum MisfirePolicy {
+    /// Run each, within 24 h and 1,000 instants.
+    #[default]
+    FireAll,
+    /// Run the latest under its own nominal time, record the others.
+    FireNow,
+    /// Run none, record all.
+    Skip,
+}
+
+/// "Wait for that job's action of the same nominal time to succeed."
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EdgeSpec {
+    /// The upstream job. A number, so that renames do not break edges.
+    pub job: JobId,
+}
+
+/// What a worker does for an attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Executor {
+    /// A script's text, given to an interpreter as a file.
+    Shell {
+        /// Program and arguments before the script's path; default `["/bin/sh"]`.
+        interpreter: Vec<String>,
+        /// The script.
+        script: String,
+    },
+    /// A program and its arguments, no shell between.
+    Exec {
+        /// At least the program.
+        argv: Vec<String>,
+    },
+    /// Nothing, inside the worker process: for measuring.
+    Noop,
+}
+
+/// Tries after a failed one. Worker losses are counted apart, with their own limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RetryPolicy {
+    /// 0 to 100 tries after the first.
+    pub count: u32,
+    /// Between the end of a try and the next.
+    pub backoff: Backoff,
+}
+
+/// How long to wait before retry `n` (from 1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Backoff {
+    /// The same each time.
+    Fixed {
+        /// Waited before every retry.
+        delay: Span,
+    },
+    /// Doubles each time up to a cap.
+    Exponential {
+        /// Waited before the first retry.
+        initial: Span,
+        /// Never longer than this.
+        cap: Span,
+    },
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self::Fixed { delay: Span::secs(10) }
+    }
+}
+
+impl Backoff {
+    /// The wait before retry number `retry`, counted from 1.
+    #[must_use]
+    pub fn delay(self, retry: u32) -> Span {
+        match self {
+            Self::Fixed { delay } => delay,
+            Self::Exponential { initial, cap } => {
+                let doublings = retry.saturating_sub(1).min(63);
+                initial.times(1 << doublings).min(cap)
+            }
+        }
+    }
+}
+
+/// What follows when the worker that ran an attempt is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnWorkerLost {
+    /// The shim ends the attempt at its deadline; after lease and margin it runs elsewhere.
+    Rerun,
+    /// The shim ends the attempt at its deadline; the run fails.
+    Fail,
+    /// The process goes on and nobody reruns it, until its result or `keep_for`.
+    Keep {
+        /// After this the attempt counts as lost and its late result moves nothing.
+        keep_for: Span,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exponential_backoff_doubles_up_to_its_cap() {
+        let b = Backoff::Exponential { initial: Span::secs(1), cap: Span::secs(5) };
+        let waits: Vec<u64> = (1..=5).map(|n| b.delay(n).0 / 1000).collect();
+        assert_eq!(waits, [1, 2, 4, 5, 5]);
+        assert_eq!(b.delay(u32::MAX), Span::secs(5));
+    }
+}

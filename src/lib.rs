@@ -1,0 +1,1 @@
+//! Horai: a self-hosted, highly available job scheduler.

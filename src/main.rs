@@ -1,0 +1,2 @@
+//! Horai.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Replication: openraft over sled.
