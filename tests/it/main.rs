@@ -1,2 +1,3 @@
-//! Integration tests: one binary.
-fn main() {}
+//! The integration tests, as one binary: linking costs more than running.
+
+mod tidy;
