@@ -1,1 +1,7 @@
 //! Horai: a self-hosted, highly available job scheduler.
+//!
+//! `src/README.md` is the map of this crate. Suggested reading order: the
+//! words of [`api`], the codes of [`error`].
+
+pub mod api;
+pub mod error;
