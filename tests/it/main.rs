@@ -1,3 +1,4 @@
 //! The integration tests, as one binary: linking costs more than running.
+#![allow(clippy::unwrap_used)] // helpers of tests are tests
 
 mod tidy;
