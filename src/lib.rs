@@ -1,7 +1,8 @@
 //! Horai: a self-hosted, highly available job scheduler.
 //!
 //! `src/README.md` is the map of this crate. Suggested reading order: the
-//! words of [`api`], the codes of [`error`].
+//! words of [`api`], the codes of [`error`], what [`config`] holds.
 
 pub mod api;
+pub mod config;
 pub mod error;
