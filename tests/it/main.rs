@@ -1,2 +1,3 @@
-//! Integration tests: one binary.
-fn main() {}
+//! Integration tests: one binary, real processes.
+
+mod worker;
