@@ -1,1 +1,10 @@
 //! Horai: a self-hosted, highly available job scheduler.
+//!
+//! `src/README.md` is the map of this crate. Suggested reading order: the
+//! words of [`api`], the codes of [`error`], what [`config`] holds, then the
+//! [`worker`].
+
+pub mod api;
+pub mod error;
+pub mod config;
+pub mod worker;

@@ -97,7 +97,7 @@ impl fmt::Display for Span {
             [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")];
         let (unit, suffix) = UNITS
             .into_iter()
-            .find(|(ms, _)| self.0 >= *ms && self.0 % ms == 0)
+            .find(|(ms, _)| self.0 >= *ms && self.0.is_multiple_of(*ms))
             .unwrap_or((1, "ms"));
         f.pad(&format!("{}{suffix}", self.0 / unit))
     }

@@ -1,1 +1,3 @@
 //! Replication: openraft over sled.
+
+pub mod cluster_clock;

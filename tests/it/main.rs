@@ -1,2 +1,5 @@
-//! Integration tests: one binary.
-fn main() {}
+//! The integration tests, as one binary: linking costs more than running.
+#![allow(clippy::unwrap_used)] // helpers of tests are tests
+
+mod tidy;
+mod worker;

@@ -1,0 +1,570 @@
+//! A job as a person writes it: in a file (YAML, TOML, JSON) or a request body.
+//!
+//! [`JobDefinition::to_spec`] fills in defaults and checks everything that can
+//! be checked without the cluster; what only the machine knows (cycles,
+//! revisions) it checks itself. It proposes nothing.
+
+use std::collections::BTreeMap;
+
+use horai_core::ids::{JobId, Name, TriggerName};
+use horai_core::model::job::{
+    Backoff, EdgeSpec, Executor, JobSpec, MisfirePolicy, OnWorkerLost, RetryPolicy, TriggerKind,
+    TriggerSpec, default_group,
+};
+use horai_core::time::Span;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{ErrorCode, FieldError};
+
+/// Shortest and longest lease of a job.
+const LEASE: (Span, Span) = (Span::secs(1), Span::secs(7 * 86_400));
+/// The most retries of a run.
+const MAX_RETRIES: u32 = 100;
+/// The longest description, in bytes.
+const MAX_DESCRIPTION: usize = 1_000;
+
+/// One job, as written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobDefinition {
+    /// Unique in the cluster.
+    pub name: String,
+    /// For people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// IANA zone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// When it runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub triggers: Vec<TriggerDefinition>,
+    /// Names of jobs whose action of the same instant must succeed first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub depends_on: Vec<String>,
+    /// A script; one of `shell`, `exec` and `noop` is needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shell: Option<String>,
+    /// Program and arguments before the script's path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interpreter: Option<Vec<String>>,
+    /// A program and its arguments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exec: Option<Vec<String>>,
+    /// True to do nothing, inside the worker.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub noop: bool,
+    /// Extra environment.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Workers of this group may run it; default `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker_group: Option<String>,
+    /// 0 to 9, 9 first; default 5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u8>,
+    /// Tries after the first; default none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries: Option<RetryDefinition>,
+    /// Longest life of one attempt, such as `5m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<String>,
+    /// Between SIGTERM and SIGKILL; default `10s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace: Option<String>,
+    /// How long an attempt lives without contact; default `1m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<String>,
+    /// `rerun` (default), `fail`, or `keep` with `keep_for`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_worker_lost: Option<String>,
+    /// How long a lost worker's attempt is waited for with `keep`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_for: Option<String>,
+}
+
+/// One trigger, as written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TriggerDefinition {
+    /// Default: kind and text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Six or seven fields, seconds first.
+    pub cron: String,
+    /// IANA zone; the job's where none is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// `fire_all` (default), `fire_now` or `skip`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub misfire: Option<String>,
+    /// Default true.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub enabled: bool,
+}
+
+/// Retries, as written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetryDefinition {
+    /// Tries after the first, 0 to 100.
+    pub count: u32,
+    /// Wait before a retry; default `10s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backoff: Option<String>,
+    /// If given, the wait doubles each time up to this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backoff_cap: Option<String>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // the signature is serde's
+fn is_true(value: &bool) -> bool {
+    *value
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // the signature is serde's
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+impl JobDefinition {
+    /// Checks the definition and fills in defaults. `job_number` finds an
+    /// upstream job's number by its name.
+    ///
+    /// # Errors
+    /// The first field that cannot be taken, with value and remedy.
+    pub fn to_spec(
+        &self,
+        job_number: impl Fn(&Name) -> Option<JobId>,
+    ) -> Result<JobSpec, FieldError> {
+        if self.description.len() > MAX_DESCRIPTION {
+            return Err(FieldError::invalid(
+                "description",
+                format!("{} bytes", self.description.len()),
+                "the description is too long",
+                format!("write at most {MAX_DESCRIPTION} bytes"),
+            )
+            .with_code(ErrorCode::TooLarge));
+        }
+        let spec = JobSpec {
+            name: name("name", &self.name)?,
+            description: self.description.clone(),
+            zone: self.zone.clone(),
+            triggers: self.triggers()?,
+            depends_on: self.edges(job_number)?,
+            executor: self.executor()?,
+            env: self.env()?,
+            worker_group: match &self.worker_group {
+                Some(group) => name("worker_group", group)?,
+                None => default_group(),
+            },
+            priority: self.priority()?,
+            retries: self.retries()?,
+            timeout: self.timeout.as_deref().map(|text| span("timeout", text)).transpose()?,
+            grace: span_or("grace", self.grace.as_deref(), JobSpec::DEFAULT_GRACE)?,
+            lease: self.lease()?,
+            on_worker_lost: self.on_worker_lost()?,
+        };
+        Ok(spec)
+    }
+
+    fn triggers(&self) -> Result<Vec<TriggerSpec>, FieldError> {
+        at_most("triggers", self.triggers.len(), JobSpec::MAX_TRIGGERS)?;
+        let mut specs: Vec<TriggerSpec> = Vec::with_capacity(self.triggers.len());
+        for (i, trigger) in self.triggers.iter().enumerate() {
+            let spec = trigger.to_spec(&format!("triggers[{i}]"))?;
+            if specs.iter().any(|other| other.name == spec.name) {
+                return Err(FieldError::invalid(
+                    format!("triggers[{i}].name"),
+                    &spec.name,
+                    "another trigger of this job has this name",
+                    "give each trigger a name of its own",
+                ));
+            }
+            specs.push(spec);
+        }
+        Ok(specs)
+    }
+
+    fn edges(
+        &self,
+        job_number: impl Fn(&Name) -> Option<JobId>,
+    ) -> Result<Vec<EdgeSpec>, FieldError> {
+        at_most("depends_on", self.depends_on.len(), JobSpec::MAX_EDGES)?;
+        let mut edges: Vec<EdgeSpec> = Vec::with_capacity(self.depends_on.len());
+        for (i, upstream) in self.depends_on.iter().enumerate() {
+            let field = format!("depends_on[{i}]");
+            let upstream = name(&field, upstream)?;
+            let job = job_number(&upstream).ok_or_else(|| {
+                FieldError::invalid(
+                    &field,
+                    &upstream,
+                    "there is no such job",
+                    "apply the upstream job first, or correct the name",
+                )
+                .with_code(ErrorCode::MissingUpstream)
+            })?;
+            if edges.iter().any(|edge| edge.job == job) {
+                return Err(FieldError::invalid(
+                    &field,
+                    &upstream,
+                    "the job is listed twice",
+                    "list each upstream job once",
+                ));
+            }
+            edges.push(EdgeSpec { job });
+        }
+        Ok(edges)
+    }
+
+    fn executor(&self) -> Result<Executor, FieldError> {
+        if self.interpreter.is_some() && self.shell.is_none() {
+            return Err(FieldError::invalid(
+                "interpreter",
+                "given",
+                "there is no script to interpret",
+                "write the script under 'shell', or leave 'interpreter' out",
+            ));
+        }
+        match (&self.shell, &self.exec, self.noop) {
+            (Some(script), None, false) => {
+                let interpreter =
+                    self.interpreter.clone().unwrap_or_else(|| vec!["/bin/sh".to_owned()]);
+                program("interpreter", &interpreter)?;
+                Ok(Executor::Shell { interpreter, script: script.clone() })
+            }
+            (None, Some(argv), false) => {
+                program("exec", argv)?;
+                Ok(Executor::Exec { argv: argv.clone() })
+            }
+            (None, None, true) => Ok(Executor::Noop),
+            _ => Err(FieldError::invalid(
+                "shell",
+                "shell, exec, noop",
+                "a job does exactly one thing",
+                "give one of 'shell' (a script), 'exec' (program and arguments) or 'noop: true'",
+            )),
+        }
+    }
+
+    fn env(&self) -> Result<BTreeMap<String, String>, FieldError> {
+        for (key, value) in &self.env {
+            let field = format!("env.{key}");
+            if key.is_empty() || key.contains(['=', '\0']) || value.contains('\0') {
+                return Err(FieldError::invalid(
+                    field,
+                    value,
+                    "an environment cannot hold this",
+                    "use a name without '=' and no zero bytes",
+                ));
+            }
+            if key.starts_with("HORAI_") {
+                return Err(FieldError::invalid(
+                    field,
+                    value,
+                    "names that begin with HORAI_ are set by Horai",
+                    "choose another name",
+                ));
+            }
+        }
+        Ok(self.env.clone())
+    }
+
+    fn priority(&self) -> Result<u8, FieldError> {
+        match self.priority.unwrap_or(JobSpec::DEFAULT_PRIORITY) {
+            priority @ 0..=9 => Ok(priority),
+            other => Err(FieldError::invalid(
+                "priority",
+                other,
+                "there is no such priority",
+                "write 0 to 9; 9 goes first",
+            )),
+        }
+    }
+
+    fn retries(&self) -> Result<RetryPolicy, FieldError> {
+        let Some(retries) = &self.retries else { return Ok(RetryPolicy::default()) };
+        if retries.count > MAX_RETRIES {
+            return Err(FieldError::invalid(
+                "retries.count",
+                retries.count,
+                "too many retries",
+                format!("write 0 to {MAX_RETRIES}"),
+            ));
+        }
+        let first = span_or("retries.backoff", retries.backoff.as_deref(), Span::secs(10))?;
+        let backoff = match retries.backoff_cap.as_deref() {
+            None => Backoff::Fixed { delay: first },
+            Some(text) => {
+                let cap = span("retries.backoff_cap", text)?;
+                if cap < first {
+                    return Err(FieldError::invalid(
+                        "retries.backoff_cap",
+                        text,
+                        format!("the cap is shorter than the first wait of {first}"),
+                        "make it longer, or leave it out for a fixed wait",
+                    ));
+                }
+                Backoff::Exponential { initial: first, cap }
+            }
+        };
+        Ok(RetryPolicy { count: retries.count, backoff })
+    }
+
+    fn lease(&self) -> Result<Span, FieldError> {
+        let lease = span_or("lease", self.lease.as_deref(), JobSpec::DEFAULT_LEASE)?;
+        let (shortest, longest) = LEASE;
+        if (shortest..=longest).contains(&lease) {
+            return Ok(lease);
+        }
+        Err(FieldError::invalid(
+            "lease",
+            lease,
+            "the lease is out of range",
+            format!("write {shortest} to {longest}"),
+        ))
+    }
+
+    fn on_worker_lost(&self) -> Result<OnWorkerLost, FieldError> {
+        let policy = self.on_worker_lost.as_deref().unwrap_or("rerun");
+        match (policy, self.keep_for.as_deref()) {
+            ("rerun", None) => Ok(OnWorkerLost::Rerun),
+            ("fail", None) => Ok(OnWorkerLost::Fail),
+            ("keep", Some(text)) => Ok(OnWorkerLost::Keep { keep_for: span("keep_for", text)? }),
+            ("keep", None) => Err(FieldError::invalid(
+                "keep_for",
+                "",
+                "'keep' needs to know how long",
+                "add keep_for, such as keep_for: 2h",
+            )),
+            ("rerun" | "fail", Some(text)) => Err(FieldError::invalid(
+                "keep_for",
+                text,
+                format!("it has no meaning with '{policy}'"),
+                "leave it out, or write on_worker_lost: keep",
+            )),
+            _ => Err(FieldError::invalid(
+                "on_worker_lost",
+                policy,
+                "there is no such policy",
+                "write rerun, fail or keep",
+            )),
+        }
+    }
+}
+
+impl TriggerDefinition {
+    fn to_spec(&self, field: &str) -> Result<TriggerSpec, FieldError> {
+        let text = self.name.clone().unwrap_or_else(|| format!("cron {}", self.cron));
+        if text.is_empty() || text.len() > TriggerName::MAX_LEN {
+            return Err(FieldError::invalid(
+                format!("{field}.name"),
+                &text,
+                "a trigger's name has 1 to 200 bytes",
+                "give the trigger a short name",
+            ));
+        }
+        let misfire = match self.misfire.as_deref().unwrap_or("fire_all") {
+            "fire_all" => MisfirePolicy::FireAll,
+            "fire_now" => MisfirePolicy::FireNow,
+            "skip" => MisfirePolicy::Skip,
+            other => {
+                return Err(FieldError::invalid(
+                    format!("{field}.misfire"),
+                    other,
+                    "there is no such policy",
+                    "write fire_all, fire_now or skip",
+                ));
+            }
+        };
+        Ok(TriggerSpec {
+            name: TriggerName(text.into()),
+            kind: TriggerKind::Cron { expression: self.cron.clone() },
+            zone: self.zone.clone(),
+            misfire,
+            enabled: self.enabled,
+        })
+    }
+}
+
+fn name(field: &str, text: &str) -> Result<Name, FieldError> {
+    Name::new(text).map_err(|_| {
+        FieldError::invalid(
+            field,
+            text,
+            "this is not a name",
+            "use 1 to 128 of a-z 0-9 . _ - and begin with a letter or digit",
+        )
+    })
+}
+
+fn span(field: &str, text: &str) -> Result<Span, FieldError> {
+    text.parse().map_err(|_| {
+        FieldError::invalid(
+            field,
+            text,
+            "this is not a length of time",
+            "write a whole number with ms, s, m, h or d, such as 90s",
+        )
+    })
+}
+
+fn span_or(field: &str, text: Option<&str>, default: Span) -> Result<Span, FieldError> {
+    text.map_or(Ok(default), |text| span(field, text))
+}
+
+fn at_most(field: &str, count: usize, limit: usize) -> Result<(), FieldError> {
+    if count <= limit {
+        return Ok(());
+    }
+    Err(FieldError::invalid(
+        field,
+        format!("{count} entries"),
+        "the list is too long",
+        format!("write at most {limit}"),
+    )
+    .with_code(ErrorCode::TooLarge))
+}
+
+fn program(field: &str, argv: &[String]) -> Result<(), FieldError> {
+    if argv.first().is_some_and(|program| !program.is_empty())
+        && argv.iter().all(|argument| !argument.contains('\0'))
+    {
+        return Ok(());
+    }
+    Err(FieldError::invalid(
+        field,
+        argv.join(" "),
+        "there is no program to run",
+        "write the program, then its arguments, without zero bytes",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FULL: &str = r#"
+name: report
+description: every hour
+zone: Europe/Berlin
+triggers:
+  - cron: "0 0 * * * *"
+  - {name: noon, cron: "0 0 12 * * *", misfire: fire_now, enabled: false}
+depends_on: [load]
+shell: |
+  echo hello
+interpreter: [/bin/bash, -eu]
+env: {MODE: fast}
+worker_group: reports
+priority: 9
+retries: {count: 2, backoff: 1s, backoff_cap: 30s}
+timeout: 5m
+lease: 5s
+on_worker_lost: keep
+keep_for: 2h
+"#;
+
+    fn read(yaml: &str) -> JobDefinition {
+        serde_saphyr::from_str(yaml).unwrap()
+    }
+
+    fn load_is_7(name: &Name) -> Option<JobId> {
+        (name.as_str() == "load").then_some(JobId(7))
+    }
+
+    #[test]
+    fn a_full_definition_becomes_what_it_says() {
+        let spec = read(FULL).to_spec(load_is_7).unwrap();
+        assert_eq!(spec.triggers[0].name.to_string(), "cron 0 0 * * * *");
+        assert_eq!(spec.triggers[1].misfire, MisfirePolicy::FireNow);
+        assert!(!spec.triggers[1].enabled);
+        assert_eq!(spec.depends_on, [EdgeSpec { job: JobId(7) }]);
+        assert_eq!(spec.retries.backoff.delay(10), Span::secs(30));
+        assert_eq!(spec.timeout, Some(Span::secs(300)));
+        assert_eq!(spec.grace, JobSpec::DEFAULT_GRACE);
+        assert_eq!(spec.on_worker_lost, OnWorkerLost::Keep { keep_for: Span::secs(7200) });
+    }
+
+    #[test]
+    fn the_three_file_forms_mean_the_same() {
+        let yaml = read(FULL);
+        let json: JobDefinition =
+            serde_json::from_str(&serde_json::to_string(&yaml).unwrap()).unwrap();
+        let toml: JobDefinition = toml::from_str(&toml::to_string(&yaml).unwrap()).unwrap();
+        assert_eq!(json, yaml);
+        assert_eq!(toml, yaml);
+    }
+
+    #[test]
+    fn each_mistake_names_its_field_and_a_remedy() {
+        let cases = [
+            ("name: A\nnoop: true", "name", ErrorCode::InvalidValue),
+            ("name: a", "shell", ErrorCode::InvalidValue),
+            ("name: a\nnoop: true\nshell: x", "shell", ErrorCode::InvalidValue),
+            ("name: a\nexec: []", "exec", ErrorCode::InvalidValue),
+            ("name: a\nnoop: true\ninterpreter: [sh]", "interpreter", ErrorCode::InvalidValue),
+            ("name: a\nnoop: true\npriority: 10", "priority", ErrorCode::InvalidValue),
+            ("name: a\nnoop: true\ntimeout: 5", "timeout", ErrorCode::InvalidValue),
+            ("name: a\nnoop: true\nlease: 8d", "lease", ErrorCode::InvalidValue),
+            ("name: a\nnoop: true\nlease: 0s", "lease", ErrorCode::InvalidValue),
+            ("name: a\nnoop: true\ndepends_on: [b]", "depends_on[0]", ErrorCode::MissingUpstream),
+            (
+                "name: a\nnoop: true\ndepends_on: [load, load]",
+                "depends_on[1]",
+                ErrorCode::InvalidValue,
+            ),
+            ("name: a\nnoop: true\nenv: {HORAI_X: y}", "env.HORAI_X", ErrorCode::InvalidValue),
+            ("name: a\nnoop: true\non_worker_lost: keep", "keep_for", ErrorCode::InvalidValue),
+            ("name: a\nnoop: true\nkeep_for: 1h", "keep_for", ErrorCode::InvalidValue),
+            (
+                "name: a\nnoop: true\non_worker_lost: pray",
+                "on_worker_lost",
+                ErrorCode::InvalidValue,
+            ),
+            (
+                "name: a\nnoop: true\nretries: {count: 101}",
+                "retries.count",
+                ErrorCode::InvalidValue,
+            ),
+            (
+                "name: a\nnoop: true\nretries: {count: 1, backoff: 9s, backoff_cap: 1s}",
+                "retries.backoff_cap",
+                ErrorCode::InvalidValue,
+            ),
+            (
+                "name: a\nnoop: true\ntriggers: [{cron: x}, {cron: x}]",
+                "triggers[1].name",
+                ErrorCode::InvalidValue,
+            ),
+            (
+                "name: a\nnoop: true\ntriggers: [{cron: x, misfire: never}]",
+                "triggers[0].misfire",
+                ErrorCode::InvalidValue,
+            ),
+        ];
+        for (yaml, field, code) in cases {
+            let error = read(yaml).to_spec(load_is_7).unwrap_err();
+            assert_eq!((error.field.as_str(), error.code), (field, code), "{yaml}");
+            assert!(!error.remedy.is_empty(), "{yaml}");
+        }
+    }
+
+    #[test]
+    fn unknown_fields_are_refused_by_name() {
+        let error =
+            serde_saphyr::from_str::<JobDefinition>("name: a\nnoop: true\ncorn: x").unwrap_err();
+        assert!(error.to_string().contains("corn"), "{error}");
+    }
+
+    #[test]
+    fn lists_are_bounded() {
+        let mut job = read("name: a\nnoop: true");
+        job.depends_on = vec!["load".to_owned(); JobSpec::MAX_EDGES + 1];
+        let error = job.to_spec(load_is_7).unwrap_err();
+        assert_eq!((error.field.as_str(), error.code), ("depends_on", ErrorCode::TooLarge));
+    }
+}

@@ -1,0 +1,181 @@
+//! Configuration of a node and of a worker: what may be set, in which unit and
+//! range, with which default.
+//!
+//! Read and checked as a whole before any port is bound or file is made. It
+//! holds only what this process needs to start; what the cluster must agree on
+//! is replicated and set by commands.
+
+mod load;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use horai_core::ids::Name;
+use serde::Deserialize;
+
+pub use load::{ConfigError, load};
+
+use load::Problem;
+
+/// One node's file: `config/node.toml` shows every setting.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeConfig {
+    /// Where it keeps data and listens.
+    pub node: NodeSection,
+    /// Timing of elections.
+    #[serde(default)]
+    pub raft: RaftSection,
+}
+
+/// Where a node keeps data and listens.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeSection {
+    /// Folder of this node alone; made if it is missing.
+    pub data_dir: PathBuf,
+    /// HTTP API and console; default 127.0.0.1:7600.
+    #[serde(default = "default_http")]
+    pub http: SocketAddr,
+    /// Workers attach here; default 127.0.0.1:7601.
+    #[serde(default = "default_grpc")]
+    pub grpc: SocketAddr,
+    /// Other nodes talk here; default 127.0.0.1:7602.
+    #[serde(default = "default_raft")]
+    pub raft: SocketAddr,
+    /// File that holds the bearer token, readable by its owner alone.
+    pub token_file: PathBuf,
+}
+
+/// Timing of elections, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RaftSection {
+    /// Between heartbeats of a leader, 10 to 1,000; default 50.
+    pub heartbeat_ms: u64,
+    /// Shortest wait before an election, at least three heartbeats; default 200.
+    pub election_min_ms: u64,
+    /// Longest wait before an election, more than the shortest, at most 10,000; default 400.
+    pub election_max_ms: u64,
+}
+
+impl Default for RaftSection {
+    fn default() -> Self {
+        Self { heartbeat_ms: 50, election_min_ms: 200, election_max_ms: 400 }
+    }
+}
+
+/// One worker's file: `config/worker.toml` shows every setting.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkerConfig {
+    /// Who it is, what it serves, whom it attaches to.
+    pub worker: WorkerSection,
+}
+
+/// Who a worker is, what it serves, whom it attaches to.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkerSection {
+    /// Unique in the cluster.
+    pub name: Name,
+    /// Folder of this worker alone: journal and output of attempts.
+    pub data_dir: PathBuf,
+    /// gRPC addresses of all nodes, as `host:port`; at least one.
+    pub nodes: Vec<String>,
+    /// Groups it serves; default `["default"]`.
+    #[serde(default = "default_groups")]
+    pub groups: Vec<Name>,
+    /// Free facts about it.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Attempts it runs at once, 1 to 10,000; default 16.
+    #[serde(default = "default_slots")]
+    pub slots: u32,
+    /// File that holds the bearer token.
+    pub token_file: PathBuf,
+}
+
+fn default_http() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 7600))
+}
+
+fn default_grpc() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 7601))
+}
+
+fn default_raft() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 7602))
+}
+
+fn default_groups() -> Vec<Name> {
+    vec![horai_core::model::job::default_group()]
+}
+
+fn default_slots() -> u32 {
+    16
+}
+
+/// Rules that one field alone cannot state.
+pub trait Check {
+    /// # Errors
+    /// The first field that cannot be taken as it is.
+    fn check(&self) -> Result<(), Problem>;
+}
+
+impl Check for NodeConfig {
+    fn check(&self) -> Result<(), Problem> {
+        let RaftSection { heartbeat_ms, election_min_ms, election_max_ms } = self.raft;
+        if !(10..=1_000).contains(&heartbeat_ms) {
+            return Err(Problem::new("raft.heartbeat_ms", heartbeat_ms, "write 10 to 1000"));
+        }
+        if election_min_ms < 3 * heartbeat_ms {
+            let remedy = format!("write at least three heartbeats, {}", 3 * heartbeat_ms);
+            return Err(Problem::new("raft.election_min_ms", election_min_ms, remedy));
+        }
+        if election_max_ms <= election_min_ms || election_max_ms > 10_000 {
+            let remedy =
+                format!("write more than election_min_ms ({election_min_ms}), at most 10000");
+            return Err(Problem::new("raft.election_max_ms", election_max_ms, remedy));
+        }
+        let NodeSection { http, grpc, raft, .. } = &self.node;
+        for (field, here, other) in
+            [("node.grpc", grpc, http), ("node.raft", raft, grpc), ("node.raft", raft, http)]
+        {
+            // Port 0 asks the system for a free one, each time another.
+            if here == other && here.port() != 0 {
+                return Err(Problem::new(field, here, "give each service a port of its own"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Check for WorkerConfig {
+    fn check(&self) -> Result<(), Problem> {
+        let worker = &self.worker;
+        if worker.nodes.is_empty() {
+            return Err(Problem::new("worker.nodes", "[]", "list the gRPC address of every node"));
+        }
+        if let Some(node) = worker.nodes.iter().find(|node| !is_host_and_port(node)) {
+            return Err(Problem::new("worker.nodes", node, "write it as host:port"));
+        }
+        if worker.groups.is_empty() {
+            return Err(Problem::new(
+                "worker.groups",
+                "[]",
+                "list at least one group, or leave it out",
+            ));
+        }
+        if !(1..=10_000).contains(&worker.slots) {
+            return Err(Problem::new("worker.slots", worker.slots, "write 1 to 10000"));
+        }
+        Ok(())
+    }
+}
+
+fn is_host_and_port(text: &str) -> bool {
+    text.rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+}
