@@ -15,4 +15,4 @@ pub mod state;
 mod table;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -11,29 +11,29 @@ use crate::model::run::EndKind;
 use crate::model::worker::WorkerProfile;
 use crate::time::{Span, UtcMillis};
 
-pub(super) struct Machine {
-    pub(super) state: State,
-    pub(super) now: i64,
-    pub(super) index: u64,
+pub(crate) struct Machine {
+    pub(crate) state: State,
+    pub(crate) now: i64,
+    pub(crate) index: u64,
 }
 
 impl Machine {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(Limits::default())
     }
 
-    pub(super) fn with(limits: Limits) -> Self {
+    pub(crate) fn with(limits: Limits) -> Self {
         let mut m = Self { state: State::new(limits), now: 1_000_000, index: 0 };
         m.ok(Command::InitCluster(ClusterSettings::new(7)));
         m.ok(Command::LeaderStarted(leader(1)));
         m
     }
 
-    pub(super) fn send(&mut self, command: Command) -> Outcome {
+    pub(crate) fn send(&mut self, command: Command) -> Outcome {
         self.send_as(command, None)
     }
 
-    pub(super) fn send_as(&mut self, command: Command, request: Option<Request>) -> Outcome {
+    pub(crate) fn send_as(&mut self, command: Command, request: Option<Request>) -> Outcome {
         self.index += 1;
         let command = Envelope { actor: Actor::Leader(leader(1)), request, command };
         let entry = Entry { index: self.index, now: UtcMillis(self.now), command: &command };
@@ -45,34 +45,34 @@ impl Machine {
     }
 
     #[track_caller]
-    pub(super) fn ok(&mut self, command: Command) -> Outcome {
+    pub(crate) fn ok(&mut self, command: Command) -> Outcome {
         let outcome = self.send(command);
         assert!(!matches!(outcome, Outcome::Rejected(_)), "{outcome:?}");
         outcome
     }
 
     #[track_caller]
-    pub(super) fn refused(&mut self, command: Command) -> Reject {
+    pub(crate) fn refused(&mut self, command: Command) -> Reject {
         match self.send(command) {
             Outcome::Rejected(reject) => reject,
             other => panic!("not refused: {other:?}"),
         }
     }
 
-    pub(super) fn after(&mut self, ms: i64) -> &mut Self {
+    pub(crate) fn after(&mut self, ms: i64) -> &mut Self {
         self.now += ms;
         self.ok(Command::Tick);
         self
     }
 
-    pub(super) fn job(&mut self, spec: JobSpec) -> JobId {
+    pub(crate) fn job(&mut self, spec: JobSpec) -> JobId {
         match self.ok(apply(spec)) {
             Outcome::Job { job, .. } => job,
             other => panic!("{other:?}"),
         }
     }
 
-    pub(super) fn worker(&mut self, name: &str, slots: u32) -> WorkerId {
+    pub(crate) fn worker(&mut self, name: &str, slots: u32) -> WorkerId {
         match self.ok(Command::AttachWorker(profile(name, 1, 1, slots))) {
             Outcome::Worker { worker } => worker,
             other => panic!("{other:?}"),
@@ -80,7 +80,7 @@ impl Machine {
     }
 
     /// Plans instants of a job's first source, up to the last.
-    pub(super) fn plan(&mut self, job: JobId, instants: &[(i64, Vec<ActionKey>)]) -> (u32, u32) {
+    pub(crate) fn plan(&mut self, job: JobId, instants: &[(i64, Vec<ActionKey>)]) -> (u32, u32) {
         let spec = &self.state.job(job).unwrap().spec;
         let source = match spec.triggers.first() {
             Some(trigger) => PlanSource::Trigger(trigger.name.clone()),
@@ -93,7 +93,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn batch(
+    pub(crate) fn batch(
         &self,
         job: JobId,
         source: PlanSource,
@@ -117,7 +117,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn dispatch(&mut self, run: RunId, worker: WorkerId) -> (AttemptKey, Token) {
+    pub(crate) fn dispatch(&mut self, run: RunId, worker: WorkerId) -> (AttemptKey, Token) {
         let number = self.state.run(run).unwrap().attempts.last().map_or(1, |a| a.key.number + 1);
         let incarnation = self.state.worker(worker).unwrap().profile.incarnation;
         match self.ok(Command::Dispatch { run, number, worker, incarnation }) {
@@ -126,41 +126,41 @@ impl Machine {
         }
     }
 
-    pub(super) fn complete(&mut self, (attempt, token): (AttemptKey, Token), how: EndKind) {
+    pub(crate) fn complete(&mut self, (attempt, token): (AttemptKey, Token), how: EndKind) {
         self.ok(complete(attempt, token, how));
     }
 
-    pub(super) fn queue(&self) -> Vec<RunId> {
+    pub(crate) fn queue(&self) -> Vec<RunId> {
         self.state.queue(&default_group()).collect()
     }
 }
 
-pub(super) fn leader(term: u64) -> LeaderId {
+pub(crate) fn leader(term: u64) -> LeaderId {
     LeaderId { term, node: NodeId(1) }
 }
 
-pub(super) fn apply(spec: JobSpec) -> Command {
+pub(crate) fn apply(spec: JobSpec) -> Command {
     Command::ApplyJob { spec: Box::new(spec), expected: None }
 }
 
-pub(super) fn complete(attempt: AttemptKey, token: Token, how: EndKind) -> Command {
+pub(crate) fn complete(attempt: AttemptKey, token: Token, how: EndKind) -> Command {
     let report = EndReport { how, started: None, ended: None, output_bytes: 3, output_crc: 4 };
     Command::Complete { attempt, token, report }
 }
 
-pub(super) fn exit(code: i32) -> EndKind {
+pub(crate) fn exit(code: i32) -> EndKind {
     EndKind::Exited { code }
 }
 
-pub(super) fn name(text: &str) -> Name {
+pub(crate) fn name(text: &str) -> Name {
     Name::new(text).unwrap()
 }
 
-pub(super) fn spec(text: &str) -> JobSpec {
+pub(crate) fn spec(text: &str) -> JobSpec {
     JobSpec::noop(name(text))
 }
 
-pub(super) fn cron(text: &str) -> TriggerSpec {
+pub(crate) fn cron(text: &str) -> TriggerSpec {
     TriggerSpec {
         name: TriggerName(text.into()),
         kind: TriggerKind::Cron { expression: "* * * * * *".to_owned() },
@@ -170,15 +170,15 @@ pub(super) fn cron(text: &str) -> TriggerSpec {
     }
 }
 
-pub(super) fn triggered(text: &str) -> JobSpec {
+pub(crate) fn triggered(text: &str) -> JobSpec {
     JobSpec { triggers: vec![cron("t")], ..spec(text) }
 }
 
-pub(super) fn after_jobs(text: &str, jobs: &[JobId]) -> JobSpec {
+pub(crate) fn after_jobs(text: &str, jobs: &[JobId]) -> JobSpec {
     JobSpec { depends_on: jobs.iter().map(|job| EdgeSpec { job: *job }).collect(), ..spec(text) }
 }
 
-pub(super) fn profile(text: &str, incarnation: u128, boot_id: u128, slots: u32) -> WorkerProfile {
+pub(crate) fn profile(text: &str, incarnation: u128, boot_id: u128, slots: u32) -> WorkerProfile {
     WorkerProfile {
         name: name(text),
         incarnation: Incarnation(incarnation),
@@ -191,11 +191,11 @@ pub(super) fn profile(text: &str, incarnation: u128, boot_id: u128, slots: u32) 
     }
 }
 
-pub(super) fn key(job: JobId, at: i64) -> ActionKey {
+pub(crate) fn key(job: JobId, at: i64) -> ActionKey {
     ActionKey { job, nominal: UtcMillis(at) }
 }
 
-pub(super) fn acquire(lock: &str, owner: &str, slots: u32, wait: u64) -> Command {
+pub(crate) fn acquire(lock: &str, owner: &str, slots: u32, wait: u64) -> Command {
     Command::AcquireLock {
         name: name(lock),
         owner: owner.to_owned(),
