@@ -5,5 +5,14 @@
 //! decisions, so it must not import [`crate::timing`]; instants and derived
 //! actions arrive computed, in [`command::Command::PlanActions`].
 
+mod apply;
 pub mod command;
+mod index;
+pub mod invariants;
 pub mod outcome;
+pub mod snapshot;
+pub mod state;
+mod table;
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,292 @@
+//! Jobs: definitions and their checks, deletion, pause.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::command::PlanSource;
+use super::super::outcome::{Event, Outcome, Reject};
+use super::super::state::State;
+use super::plan::sources_of;
+use super::{at_most, invalid, within};
+use crate::ids::{JobId, Name, Revision, TriggerName};
+use crate::model::action::{ActionState, Missed, MissedReason, SkipReason};
+use crate::model::job::{Backoff, Executor, Job, JobSpec, OnWorkerLost};
+use crate::model::run::{RunResult, RunState};
+
+const WEEK_MS: u64 = 7 * 86_400_000;
+const YEAR_MS: u64 = 366 * 86_400_000;
+const MAX_DEPENDANTS_NAMED: usize = 100;
+
+impl State {
+    pub(super) fn apply_job(
+        &mut self,
+        spec: &JobSpec,
+        expected: Option<Revision>,
+        ev: &mut Vec<Event>,
+    ) -> Result<Outcome, Reject> {
+        let id = self.index.job_names.get(&spec.name).copied();
+        let old = id.and_then(|id| self.jobs.shared(&id));
+        check_revision(expected, old.as_deref().map_or(Revision(0), |j| j.revision))?;
+        check_spec(spec)?;
+        self.check_edges(id, spec)?;
+        let Some(old) = old else { return self.create_job(spec, ev) };
+        let id = old.id;
+        if old.spec == *spec {
+            return Ok(Outcome::Job { job: id, revision: old.revision, changed: false });
+        }
+        let has_new_edges = old.spec.depends_on != spec.depends_on;
+        let kept: BTreeSet<PlanSource> = if has_new_edges {
+            BTreeSet::new()
+        } else {
+            let same = |source: &PlanSource| is_same(source, &old.spec, spec);
+            sources_of(spec).into_iter().filter(same).collect()
+        };
+        let lost: BTreeSet<TriggerName> = sources_of(&old.spec)
+            .into_iter()
+            .filter(|source| !kept.contains(source))
+            .filter_map(|source| match source {
+                PlanSource::Trigger(name) => Some(name),
+                PlanSource::Dependencies => None,
+            })
+            .collect();
+        let withdraws_all = has_new_edges || kept.is_empty();
+        if withdraws_all {
+            self.withdraw(id, None, ev);
+        } else if !lost.is_empty() {
+            self.withdraw(id, Some(&lost), ev);
+        }
+        for source in sources_of(&old.spec) {
+            if !kept.contains(&source) {
+                self.cursors.remove(&(id, source));
+            }
+        }
+        for source in sources_of(spec) {
+            if !kept.contains(&source) {
+                self.cursors.put((id, source), self.meta.now);
+            }
+        }
+        if self.index.pins.contains_key(&(id, old.revision)) {
+            self.specs.put((id, old.revision), old.spec.clone());
+        }
+        let revision = old.revision.next();
+        let job = Job { revision, spec: spec.clone(), updated: self.meta.now, ..(*old).clone() };
+        self.put_job(job);
+        ev.push(Event::Job(id));
+        Ok(Outcome::Job { job: id, revision, changed: true })
+    }
+
+    fn create_job(&mut self, spec: &JobSpec, ev: &mut Vec<Event>) -> Result<Outcome, Reject> {
+        let limit = self.limits.jobs;
+        if self.jobs.len() >= limit {
+            return Err(Reject::Full { what: "jobs".to_owned(), limit: limit as u64 });
+        }
+        let id = self.meta.last_job.next();
+        self.meta.last_job = id;
+        let now = self.meta.now;
+        for source in sources_of(spec) {
+            self.cursors.put((id, source), now);
+        }
+        let (revision, spec) = (Revision(1), spec.clone());
+        self.put_job(Job { id, revision, spec, paused: false, created: now, updated: now });
+        ev.push(Event::Job(id));
+        Ok(Outcome::Job { job: id, revision, changed: true })
+    }
+
+    /// Upstream jobs exist, and no path leads back.
+    fn check_edges(&self, id: Option<JobId>, spec: &JobSpec) -> Result<(), Reject> {
+        let mut seen = BTreeSet::new();
+        for edge in &spec.depends_on {
+            if !self.jobs.contains(&edge.job) {
+                return Err(Reject::NoSuchUpstream(edge.job));
+            }
+            if !seen.insert(edge.job) {
+                return Err(invalid("depends_on", format!("job {} is named twice", edge.job)));
+            }
+        }
+        // Nothing can lead back to a job that does not exist yet.
+        let Some(id) = id else { return Ok(()) };
+        let mut came_from: BTreeMap<JobId, JobId> = seen.iter().map(|up| (*up, id)).collect();
+        let mut work: Vec<JobId> = seen.into_iter().collect();
+        while let Some(at) = work.pop() {
+            if at == id {
+                return Err(Reject::Cycle { path: self.path(&came_from, id, spec) });
+            }
+            let edges = self.jobs.get(&at).map_or(&[][..], |job| &job.spec.depends_on);
+            for edge in edges {
+                if let std::collections::btree_map::Entry::Vacant(free) = came_from.entry(edge.job)
+                {
+                    free.insert(at);
+                    work.push(edge.job);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn path(&self, came_from: &BTreeMap<JobId, JobId>, id: JobId, spec: &JobSpec) -> Vec<Name> {
+        let mut path = vec![spec.name.clone()];
+        let mut at = came_from.get(&id).copied();
+        while let Some(job) = at.filter(|job| *job != id) {
+            path.extend(self.jobs.get(&job).map(|j| j.spec.name.clone()));
+            at = came_from.get(&job).copied();
+        }
+        path.push(spec.name.clone());
+        path.reverse();
+        path
+    }
+
+    pub(super) fn delete_job(
+        &mut self,
+        id: JobId,
+        expected: Option<Revision>,
+        ev: &mut Vec<Event>,
+    ) -> Result<Outcome, Reject> {
+        let job = self.jobs.shared(&id).ok_or(Reject::NoSuchJob(id))?;
+        check_revision(expected, job.revision)?;
+        let dependants: Vec<Name> = self
+            .dependants_of(id)
+            .take(MAX_DEPENDANTS_NAMED)
+            .filter_map(|down| Some(self.jobs.get(&down)?.spec.name.clone()))
+            .collect();
+        if !dependants.is_empty() {
+            return Err(Reject::HasDependants { dependants });
+        }
+        self.withdraw(id, None, ev);
+        for run in self.live_runs_of(id) {
+            let Some(found) = self.runs.get(&run) else { continue };
+            if matches!(found.state, RunState::Queued | RunState::Backoff { .. }) {
+                let found = found.clone();
+                self.finish_run(found, RunResult::Deleted, ev);
+            }
+        }
+        for key in self.live_actions_of(id).collect::<Vec<_>>() {
+            if self.actions.get(&key).is_some_and(|a| a.run.is_none()) {
+                self.settle(key, ActionState::Skipped(SkipReason::Deleted), ev);
+            }
+        }
+        if self.index.pins.contains_key(&(id, job.revision)) {
+            self.specs.put((id, job.revision), job.spec.clone());
+        }
+        for source in sources_of(&job.spec) {
+            self.cursors.remove(&(id, source));
+        }
+        // Its number is never given again, so nothing can be planned for it.
+        self.floors.remove(&id);
+        self.index.job_changed(Some(&job), None);
+        self.jobs.remove(&id);
+        ev.push(Event::Job(id));
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn pause_job(&mut self, id: JobId, ev: &mut Vec<Event>) -> Result<Outcome, Reject> {
+        let job = self.jobs.shared(&id).ok_or(Reject::NoSuchJob(id))?;
+        if !job.paused {
+            self.withdraw(id, None, ev);
+            self.rewind_cursors(id);
+            self.put_job_and_queue(Job { paused: true, ..(*job).clone() });
+            ev.push(Event::Job(id));
+        }
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn resume_job(&mut self, id: JobId, ev: &mut Vec<Event>) -> Result<Outcome, Reject> {
+        let job = self.jobs.shared(&id).ok_or(Reject::NoSuchJob(id))?;
+        if !job.paused {
+            return Ok(Outcome::Done);
+        }
+        self.put_job_and_queue(Job { paused: false, ..(*job).clone() });
+        let now = self.meta.now;
+        for (source, cursor) in self.cursors_of(id) {
+            if cursor < now {
+                if let PlanSource::Trigger(trigger) = source.clone() {
+                    // Which instants lie between, only the planner could count.
+                    let (count, reason) = (0, MissedReason::Paused);
+                    let missed =
+                        Missed { job: id, trigger, from: cursor, to: now, count, reason, at: now };
+                    self.put_missed(missed);
+                }
+                self.cursors.put((id, source), now);
+            }
+        }
+        for key in self.live_actions_of(id).collect::<Vec<_>>() {
+            self.reconsider(key, ev);
+        }
+        for run in self.live_runs_of(id) {
+            ev.push(Event::Ready(run));
+        }
+        ev.push(Event::Job(id));
+        Ok(Outcome::Done)
+    }
+}
+
+/// True if both definitions give the same instants by this source.
+fn is_same(source: &PlanSource, old: &JobSpec, new: &JobSpec) -> bool {
+    match source {
+        PlanSource::Trigger(name) => match (old.trigger(name), new.trigger(name)) {
+            (Some(a), Some(b)) => a == b && (a.zone.is_some() || old.zone == new.zone),
+            _ => false,
+        },
+        PlanSource::Dependencies => old.triggers.is_empty() && old.depends_on == new.depends_on,
+    }
+}
+
+fn check_revision(expected: Option<Revision>, actual: Revision) -> Result<(), Reject> {
+    match expected {
+        Some(expected) if expected != actual => Err(Reject::WrongRevision { expected, actual }),
+        _ => Ok(()),
+    }
+}
+
+/// What a definition must keep to, whatever else there is.
+fn check_spec(spec: &JobSpec) -> Result<(), Reject> {
+    at_most("description", spec.description.len(), 1_000)?;
+    at_most("triggers", spec.triggers.len(), JobSpec::MAX_TRIGGERS)?;
+    at_most("depends_on", spec.depends_on.len(), JobSpec::MAX_EDGES)?;
+    let bytes = super::super::table::encode_onto(Vec::new(), spec).len();
+    at_most("definition", bytes, JobSpec::MAX_BYTES)?;
+    let mut names = BTreeSet::new();
+    for trigger in &spec.triggers {
+        let name = trigger.name.0.as_ref();
+        within("trigger name", name.len() as u64, 1, TriggerName::MAX_LEN as u64, "bytes")?;
+        if !names.insert(name) {
+            return Err(invalid("triggers", format!("two are named {name:?}; rename one")));
+        }
+    }
+    within("priority", u64::from(spec.priority), 0, 9, "")?;
+    within("retries.count", u64::from(spec.retries.count), 0, 100, "tries")?;
+    let longest_wait = match spec.retries.backoff {
+        Backoff::Fixed { delay } => delay,
+        Backoff::Exponential { initial, cap } => initial.max(cap),
+    };
+    within("retries.backoff", longest_wait.0, 0, WEEK_MS, "ms")?;
+    if let Some(timeout) = spec.timeout {
+        within("timeout", timeout.0, 1, YEAR_MS, "ms")?;
+    }
+    within("grace", spec.grace.0, 0, 3_600_000, "ms")?;
+    within("lease", spec.lease.0, 1000, WEEK_MS, "ms")?;
+    if let OnWorkerLost::Keep { keep_for } = spec.on_worker_lost {
+        within("keep_for", keep_for.0, 1000, YEAR_MS, "ms")?;
+    }
+    for (key, value) in &spec.env {
+        if key.starts_with("HORAI_") {
+            return Err(invalid("env", format!("{key} is Horai's own; use another prefix")));
+        }
+        if key.is_empty() || key.contains(['=', '\0']) || value.contains('\0') {
+            return Err(invalid("env", format!("{key:?} has no form that a process can take")));
+        }
+    }
+    match &spec.executor {
+        Executor::Shell { interpreter, .. } => check_argv("interpreter", interpreter),
+        Executor::Exec { argv } => check_argv("argv", argv),
+        Executor::Noop => Ok(()),
+    }
+}
+
+fn check_argv(field: &str, argv: &[String]) -> Result<(), Reject> {
+    if argv.first().is_none_or(String::is_empty) {
+        return Err(invalid(field, "give at least the program"));
+    }
+    if argv.iter().any(|arg| arg.contains('\0')) {
+        return Err(invalid(field, "an argument cannot hold a NUL byte"));
+    }
+    Ok(())
+}

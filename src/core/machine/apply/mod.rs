@@ -1,0 +1,122 @@
+//! One command at a time, from state to state.
+//!
+//! The order is fixed: a request that was answered before is answered the same
+//! again; then replicated time moves and what is due is released; then the
+//! command itself. Nothing here can fail: what cannot be done is a rejection
+//! and leaves everything but time as it was.
+
+mod job;
+mod lock;
+mod plan;
+mod put;
+mod run;
+mod tick;
+mod worker;
+
+use super::command::{Command, Entry, Request};
+use super::outcome::{Applied, Event, Outcome, Reject};
+use super::state::{Remembered, State};
+
+impl State {
+    /// Applies one command.
+    pub fn apply(&mut self, entry: Entry<'_>) -> Applied {
+        let mut events = Vec::new();
+        self.meta.applied_index = self.meta.applied_index.max(entry.index);
+        let request = entry.command.request.as_ref();
+        if let Some(outcome) = request.and_then(|r| self.recall(r)) {
+            return Applied { outcome, events };
+        }
+        self.meta.now = self.meta.now.max(entry.now);
+        self.release_due(&mut events);
+        let outcome =
+            self.execute(&entry.command.command, &mut events).unwrap_or_else(Outcome::Rejected);
+        if let Some(request) = request {
+            self.remember(request, &outcome);
+        }
+        Applied { outcome, events }
+    }
+
+    fn execute(&mut self, command: &Command, ev: &mut Vec<Event>) -> Result<Outcome, Reject> {
+        match command {
+            Command::Tick => Ok(Outcome::Done),
+            Command::InitCluster(settings) => self.init_cluster(settings),
+            Command::LeaderStarted(leader) => self.leader_started(*leader),
+            Command::ApplyJob { spec, expected } => self.apply_job(spec, *expected, ev),
+            Command::DeleteJob { job, expected } => self.delete_job(*job, *expected, ev),
+            Command::PauseJob { job } => self.pause_job(*job, ev),
+            Command::ResumeJob { job } => self.resume_job(*job, ev),
+            Command::PlanActions(batches) => self.plan_actions(batches, ev),
+            Command::TriggerJob { job } => self.trigger_job(*job, ev),
+            Command::CancelRun { run } => self.cancel_run(*run, ev),
+            Command::Dispatch { run, number, worker, incarnation } => {
+                self.dispatch(*run, *number, *worker, *incarnation, ev)
+            }
+            Command::Complete { attempt, token, report } => {
+                self.complete(*attempt, *token, report, ev)
+            }
+            Command::AttachWorker(profile) => self.attach_worker(profile, ev),
+            Command::WorkersAlive(alive) => Ok(self.workers_alive(alive, ev)),
+            Command::AcquireLock { name, owner, ttl, slots, wait } => {
+                self.acquire_lock(name, owner, *ttl, *slots, *wait, ev)
+            }
+            Command::RenewLock { name, token } => self.renew_lock(name, *token),
+            Command::ReleaseLock { name, token } => self.release_lock(name, *token, ev),
+            Command::LeaveLock { name, owner } => self.leave_lock(name, owner, ev),
+        }
+    }
+
+    /// The answer to a request that needs no execution.
+    fn recall(&self, request: &Request) -> Option<Outcome> {
+        let length = request.id.len();
+        if length == 0 || length > Request::MAX_LEN {
+            let problem = format!("{length} bytes; use 1 to {}", Request::MAX_LEN);
+            return Some(Outcome::Rejected(invalid("request id", problem)));
+        }
+        let known = self.index.request_ids.get(&request.id);
+        if let Some(old) = known.and_then(|seq| self.requests.get(seq)) {
+            return Some(if old.body_hash == request.body_hash {
+                old.outcome.clone()
+            } else {
+                Outcome::Rejected(Reject::RequestReused(request.id.clone()))
+            });
+        }
+        let floor = self.meta.request_floor.max(self.meta.now.minus(self.limits.request_age));
+        let too_old = request.issued.is_some_and(|issued| issued < floor);
+        too_old.then(|| Outcome::Rejected(Reject::RequestExpired(request.id.clone())))
+    }
+
+    fn remember(&mut self, request: &Request, outcome: &Outcome) {
+        self.meta.last_request += 1;
+        let seq = self.meta.last_request;
+        self.index.request_ids.insert(request.id.clone(), seq);
+        let remembered = Remembered {
+            id: request.id.clone(),
+            body_hash: request.body_hash,
+            at: self.meta.now,
+            outcome: outcome.clone(),
+        };
+        self.requests.put(seq, remembered);
+        self.forget_requests();
+    }
+}
+
+/// A value that the machine cannot hold.
+fn invalid(field: &str, problem: impl Into<String>) -> Reject {
+    Reject::Invalid { field: field.to_owned(), problem: problem.into() }
+}
+
+/// Refuses what is longer than allowed.
+fn at_most(what: &str, actual: usize, limit: usize) -> Result<(), Reject> {
+    if actual <= limit {
+        return Ok(());
+    }
+    Err(Reject::TooLarge { what: what.to_owned(), actual: actual as u64, limit: limit as u64 })
+}
+
+/// Refuses a number outside its bounds.
+fn within(field: &str, actual: u64, least: u64, most: u64, unit: &str) -> Result<(), Reject> {
+    if (least..=most).contains(&actual) {
+        return Ok(());
+    }
+    Err(invalid(field, format!("{actual} {unit}; use {least} to {most}")))
+}

@@ -1,0 +1,326 @@
+//! Planning and withdrawal of actions, and what one action's end means to others.
+
+use std::collections::BTreeSet;
+
+use super::super::command::{PlanBatch, PlanSource, PlannedAction};
+use super::super::outcome::{Event, Outcome, Reject};
+use super::super::state::State;
+use super::at_most;
+use crate::ids::{ActionKey, JobId, RunId, TriggerName};
+use crate::model::action::{Action, ActionState, SkipReason, Upstream};
+use crate::model::job::{Job, JobSpec};
+use crate::model::run::{Run, RunKind, RunState};
+use crate::time::UtcMillis;
+
+impl State {
+    pub(super) fn plan_actions(
+        &mut self,
+        batches: &[PlanBatch],
+        ev: &mut Vec<Event>,
+    ) -> Result<Outcome, Reject> {
+        let total = batches.iter().map(|b| b.actions.len()).sum();
+        at_most("actions of one command", total, PlanBatch::MAX_ACTIONS)?;
+        at_most("batches of one command", batches.len(), PlanBatch::MAX_ACTIONS)?;
+        let (mut created, mut refused) = (0, 0);
+        for batch in batches {
+            if self.accepts(batch) {
+                created += self.plan_batch(batch, ev);
+            } else {
+                refused += 1;
+            }
+        }
+        Ok(Outcome::Planned { created, refused })
+    }
+
+    /// True if nothing moved on since the batch was computed, and it is sound.
+    fn accepts(&self, batch: &PlanBatch) -> bool {
+        let Some(job) = self.jobs.get(&batch.job) else { return false };
+        let is_current = job.revision == batch.revision
+            && !job.paused
+            && has_source(&job.spec, &batch.source)
+            && self.cursor(batch.job, &batch.source) == Some(batch.from)
+            && batch.from <= batch.through;
+        let has_room = self.live_actions() + batch.actions.len() <= self.limits.live_actions;
+        if !is_current || !has_room {
+            return false;
+        }
+        let mut last = batch.from;
+        for planned in &batch.actions {
+            let in_order = planned.nominal > last && planned.nominal <= batch.through;
+            if !in_order || planned.due < planned.nominal || !self.has_upstream(job, planned) {
+                return false;
+            }
+            last = planned.nominal;
+        }
+        batch.missed.as_ref().is_none_or(|m| {
+            m.job == batch.job && PlanSource::Trigger(m.trigger.clone()) == batch.source
+        })
+    }
+
+    fn has_upstream(&self, job: &Job, planned: &PlannedAction) -> bool {
+        let mut seen = BTreeSet::new();
+        planned.upstream.len() <= JobSpec::MAX_EDGES
+            && planned.upstream.iter().all(|key| {
+                seen.insert(*key)
+                    && job.spec.depends_on.iter().any(|edge| edge.job == key.job)
+                    && self.actions.contains(key)
+            })
+    }
+
+    fn plan_batch(&mut self, batch: &PlanBatch, ev: &mut Vec<Event>) -> u32 {
+        let mut created = 0;
+        let floor = self.floor(batch.job).unwrap_or(UtcMillis(i64::MIN));
+        let trigger = match &batch.source {
+            PlanSource::Trigger(name) => Some(name),
+            PlanSource::Dependencies => None,
+        };
+        for planned in batch.actions.iter().filter(|p| p.nominal > floor) {
+            let key = ActionKey { job: batch.job, nominal: planned.nominal };
+            if let Some(old) = self.actions.get(&key) {
+                if let Some(name) = trigger.filter(|name| !old.triggers.contains(name)) {
+                    self.edit_action(key, |a| a.triggers.push(name.clone()));
+                    ev.push(Event::Action(key));
+                }
+                continue;
+            }
+            self.create_action(key, batch, planned, trigger, ev);
+            created += 1;
+        }
+        self.cursors.put((batch.job, batch.source.clone()), batch.through);
+        if let Some(missed) = &batch.missed {
+            self.put_missed(missed.clone());
+        }
+        ev.push(Event::Job(batch.job));
+        created
+    }
+
+    fn create_action(
+        &mut self,
+        key: ActionKey,
+        batch: &PlanBatch,
+        planned: &PlannedAction,
+        trigger: Option<&TriggerName>,
+        ev: &mut Vec<Event>,
+    ) {
+        let mut is_skipped = false;
+        let upstream = planned.upstream.iter().map(|up| {
+            let above = self.actions.get(up);
+            is_skipped |= above.is_some_and(|a| matches!(a.state, ActionState::Skipped(_)));
+            let met = above
+                .filter(|a| a.state == ActionState::Success)
+                .and_then(|a| Some((a.finished?, a.run?)));
+            Upstream { action: *up, met }
+        });
+        let upstream = upstream.collect();
+        let action = Action {
+            state: ActionState::Planned,
+            due: planned.due,
+            revision: batch.revision,
+            triggers: trigger.cloned().into_iter().collect(),
+            upstream,
+            run: None,
+            catch_up: planned.catch_up,
+            finished: None,
+        };
+        self.put_action(key, action);
+        ev.push(Event::Action(key));
+        if is_skipped {
+            self.settle(key, ActionState::Skipped(SkipReason::Upstream), ev);
+        }
+    }
+
+    /// A planned action's time has come.
+    pub(super) fn action_due(&mut self, key: ActionKey, ev: &mut Vec<Event>) {
+        let Some(action) = self.actions.get(&key) else { return };
+        if self.may_start(key, action) {
+            let ready_at = action.due;
+            self.start_run(key, ready_at, ev);
+        } else {
+            self.edit_action(key, |a| a.state = ActionState::Waiting);
+            ev.push(Event::Action(key));
+        }
+    }
+
+    fn may_start(&self, key: ActionKey, action: &Action) -> bool {
+        action.upstream.iter().all(|u| u.met.is_some())
+            && self.jobs.get(&key.job).is_some_and(|job| !job.paused)
+            && self.index.live_runs < self.limits.live_runs
+    }
+
+    /// Starts a waiting action if nothing holds it any more.
+    pub(super) fn reconsider(&mut self, key: ActionKey, ev: &mut Vec<Event>) {
+        let Some(action) = self.actions.get(&key) else { return };
+        if action.state == ActionState::Waiting && self.may_start(key, action) {
+            self.start_run(key, self.meta.now, ev);
+        }
+    }
+
+    fn start_run(&mut self, key: ActionKey, ready_at: UtcMillis, ev: &mut Vec<Event>) {
+        let Some(job) = self.jobs.get(&key.job) else { return };
+        let Some(action) = self.actions.get(&key) else { return };
+        let id = self.meta.last_run.next();
+        let is_derived = action.triggers.is_empty();
+        let run = Run {
+            id,
+            kind: if is_derived { RunKind::Dependency } else { RunKind::Schedule },
+            job: key.job,
+            revision: job.revision,
+            action: Some(key),
+            nominal: key.nominal,
+            state: RunState::Queued,
+            priority: job.spec.priority,
+            catch_up: action.catch_up,
+            created: self.meta.now,
+            ready_at,
+            retries: 0,
+            losses: 0,
+            cancel_requested: false,
+            attempts: Vec::new(),
+        };
+        self.meta.last_run = id;
+        self.put_run(run);
+        self.edit_action(key, |a| {
+            a.state = ActionState::Ready;
+            a.run = Some(id);
+        });
+        ev.extend([Event::Action(key), Event::Ready(id)]);
+    }
+
+    /// Gives an action its final state, and tells those that wait for it. A work
+    /// list instead of recursion: chains may be longer than a stack.
+    pub(super) fn settle(&mut self, key: ActionKey, state: ActionState, ev: &mut Vec<Event>) {
+        let mut work = vec![(key, state)];
+        while let Some((key, state)) = work.pop() {
+            let now = self.meta.now;
+            let Some(action) = self.actions.get(&key) else { continue };
+            if action.state.is_final() {
+                continue;
+            }
+            let met = action.run.map(|run| (now, run));
+            self.edit_action(key, |a| {
+                a.state = state;
+                a.finished = Some(now);
+            });
+            ev.push(Event::Action(key));
+            let waiting: Vec<ActionKey> = self.waiting_for(key).collect();
+            match state {
+                ActionState::Success => {
+                    for down in waiting {
+                        self.edit_action(down, |a| {
+                            for up in a.upstream.iter_mut().filter(|u| u.action == key) {
+                                up.met = met;
+                            }
+                        });
+                        self.reconsider(down, ev);
+                    }
+                }
+                ActionState::Skipped(_) => {
+                    let skipped = ActionState::Skipped(SkipReason::Upstream);
+                    work.extend(waiting.into_iter().map(|down| (down, skipped)));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Withdraws a job's planned actions that are not due: all of them, or those
+    /// that nothing but the `lost` triggers claims; and planned actions of other
+    /// jobs that wait for withdrawn ones, whose cursors go back to now.
+    pub(super) fn withdraw(
+        &mut self,
+        job: JobId,
+        lost: Option<&BTreeSet<TriggerName>>,
+        ev: &mut Vec<Event>,
+    ) {
+        let mut gone = Vec::new();
+        for key in self.live_actions_of(job).collect::<Vec<_>>() {
+            let Some(action) = self.actions.get(&key).filter(|a| self.is_ahead(a)) else {
+                continue;
+            };
+            let Some(lost) = lost else {
+                gone.push(key);
+                continue;
+            };
+            let is_claimed = |t: &TriggerName| !lost.contains(t);
+            if !action.triggers.iter().any(is_claimed) {
+                gone.push(key);
+            } else if !action.triggers.iter().all(is_claimed) {
+                self.edit_action(key, |a| a.triggers.retain(is_claimed));
+                ev.push(Event::Action(key));
+            }
+        }
+        self.withdraw_actions(gone, ev);
+    }
+
+    /// Planned, and not due.
+    pub(super) fn is_ahead(&self, action: &Action) -> bool {
+        action.state == ActionState::Planned && action.due > self.meta.now
+    }
+
+    fn withdraw_actions(&mut self, mut work: Vec<ActionKey>, ev: &mut Vec<Event>) {
+        let mut rewound = BTreeSet::new();
+        while let Some(key) = work.pop() {
+            let waiting: Vec<ActionKey> = self.waiting_for(key).collect();
+            self.remove_action(key);
+            ev.push(Event::Action(key));
+            for down in waiting {
+                if self.actions.get(&down).is_some_and(|a| self.is_ahead(a)) {
+                    rewound.insert(down.job);
+                    work.push(down);
+                } else {
+                    // Due already, and what it waited for will not come.
+                    self.settle(down, ActionState::Skipped(SkipReason::Upstream), ev);
+                }
+            }
+        }
+        for job in rewound {
+            self.rewind_cursors(job);
+            ev.push(Event::Job(job));
+        }
+    }
+
+    /// No cursor of the job stays ahead of now.
+    pub(super) fn rewind_cursors(&mut self, job: JobId) {
+        for (source, cursor) in self.cursors_of(job) {
+            if cursor > self.meta.now {
+                self.cursors.put((job, source), self.meta.now);
+            }
+        }
+    }
+
+    /// A job's cursors.
+    pub(super) fn cursors_of(&self, job: JobId) -> Vec<(PlanSource, UtcMillis)> {
+        let Some(found) = self.jobs.get(&job) else { return Vec::new() };
+        let sources = sources_of(&found.spec);
+        sources
+            .into_iter()
+            .filter_map(|source| {
+                let cursor = self.cursor(job, &source)?;
+                Some((source, cursor))
+            })
+            .collect()
+    }
+
+    /// Ends a final run's action, if it has one.
+    pub(super) fn settle_run(&mut self, run: RunId, state: ActionState, ev: &mut Vec<Event>) {
+        if let Some(key) = self.runs.get(&run).and_then(|r| r.action) {
+            self.settle(key, state, ev);
+        }
+    }
+}
+
+/// Where a definition takes its instants from: its triggers alone, if it has any.
+pub(super) fn sources_of(spec: &JobSpec) -> Vec<PlanSource> {
+    if spec.triggers.is_empty() && !spec.depends_on.is_empty() {
+        return vec![PlanSource::Dependencies];
+    }
+    let enabled = spec.triggers.iter().filter(|t| t.enabled);
+    enabled.map(|t| PlanSource::Trigger(t.name.clone())).collect()
+}
+
+fn has_source(spec: &JobSpec, source: &PlanSource) -> bool {
+    match source {
+        PlanSource::Trigger(name) => spec.trigger(name).is_some_and(|t| t.enabled),
+        PlanSource::Dependencies => spec.triggers.is_empty() && !spec.depends_on.is_empty(),
+    }
+}

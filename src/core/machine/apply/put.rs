@@ -1,0 +1,117 @@
+//! Writes that keep the index in step with the records.
+//!
+//! Everything in [`super`] that changes an indexed record does it here, and
+//! nothing here decides anything.
+
+use super::super::index::{RunPlace, Timer, count};
+use super::super::state::{State, Watch};
+use crate::ids::{ActionKey, JobId, Name, RunId, WorkerId};
+use crate::model::action::{Action, Missed};
+use crate::model::job::Job;
+use crate::model::lock::Lock;
+use crate::model::run::{Run, RunState};
+
+impl State {
+    pub(super) fn put_job(&mut self, job: Job) {
+        self.index.job_changed(self.jobs.get(&job.id), Some(&job));
+        self.jobs.put(job.id, job);
+    }
+
+    pub(super) fn put_action(&mut self, key: ActionKey, action: Action) {
+        let old = self.actions.get(&key);
+        self.index.action_changed(key, old, Some(&action), self.limits.max_wait);
+        self.actions.put(key, action);
+    }
+
+    /// Changes an action that exists.
+    pub(super) fn edit_action(&mut self, key: ActionKey, edit: impl FnOnce(&mut Action)) {
+        if let Some(old) = self.actions.get(&key) {
+            let mut action = old.clone();
+            edit(&mut action);
+            self.put_action(key, action);
+        }
+    }
+
+    pub(super) fn remove_action(&mut self, key: ActionKey) {
+        if let Some(old) = self.actions.remove(&key) {
+            self.index.action_changed(key, Some(&old), None, self.limits.max_wait);
+        }
+    }
+
+    pub(super) fn put_run(&mut self, run: Run) {
+        let place = self.place_of(&run);
+        let old = self.runs.get(&run.id);
+        let old_place = old.map_or_else(RunPlace::default, |old| self.place_of(old));
+        self.index.run_changed((old, old_place), (Some(&run), place));
+        let is_over = matches!(run.state, RunState::Finished { .. });
+        let pin = (run.job, run.revision);
+        self.runs.put(run.id, run);
+        if is_over && !self.index.pins.contains_key(&pin) {
+            self.specs.remove(&pin);
+        }
+    }
+
+    /// Only for finished runs.
+    pub(super) fn remove_run(&mut self, id: RunId) {
+        if let Some(old) = self.runs.remove(&id) {
+            let place = self.place_of(&old);
+            self.index.run_changed((Some(&old), place), (None, RunPlace::default()));
+        }
+    }
+
+    /// Live runs of a job, oldest first.
+    pub(super) fn live_runs_of(&self, job: JobId) -> Vec<RunId> {
+        let range = (job, RunId(0))..=(job, RunId(u64::MAX));
+        let ids = self.index.job_runs.range(range).map(|(_, id)| *id);
+        ids.filter(|id| {
+            self.runs.get(id).is_some_and(|r| !matches!(r.state, RunState::Finished { .. }))
+        })
+        .collect()
+    }
+
+    /// Writes a job whose pause or definition moves places in the queue.
+    pub(super) fn put_job_and_queue(&mut self, job: Job) {
+        let runs = self.live_runs_of(job.id);
+        let old: Vec<RunPlace> =
+            runs.iter().filter_map(|id| Some(self.place_of(self.runs.get(id)?))).collect();
+        self.put_job(job);
+        for (id, old_place) in runs.iter().zip(old) {
+            let run = self.runs.get(id);
+            let place = run.map_or_else(RunPlace::default, |run| self.place_of(run));
+            self.index.run_changed((run, old_place), (run, place));
+        }
+    }
+
+    pub(super) fn put_watch(&mut self, worker: WorkerId, watch: Watch) {
+        let timer = |w: Option<&Watch>| Some((w?.check?, Timer::Worker(worker)));
+        self.index.set_timer(timer(self.watches.get(&worker)), timer(Some(&watch)));
+        self.watches.put(worker, watch);
+    }
+
+    /// Writes a lock, or removes it once nobody holds or waits.
+    pub(super) fn put_lock(&mut self, name: &Name, lock: Lock) {
+        let old = self.locks.get(name);
+        if lock.holders.is_empty() && lock.waiters.is_empty() {
+            self.index.lock_changed(old, None);
+            self.locks.remove(name);
+        } else {
+            self.index.lock_changed(old, Some(&lock));
+            self.locks.put(name.clone(), lock);
+        }
+    }
+
+    /// Records a missed range; the oldest of the job gives way.
+    pub(super) fn put_missed(&mut self, missed: Missed) {
+        let job = missed.job;
+        self.meta.last_missed += 1;
+        self.missed.put((job, self.meta.last_missed), missed);
+        let held = count(&mut self.index.missed_count, &job, true);
+        if held as usize > self.limits.missed_per_job {
+            let oldest = self.missed.range((job, 0)..=(job, u64::MAX)).next().map(|(key, _)| *key);
+            if let Some(key) = oldest {
+                self.missed.remove(&key);
+                count(&mut self.index.missed_count, &job, false);
+            }
+        }
+    }
+}

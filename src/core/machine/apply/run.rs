@@ -1,0 +1,263 @@
+//! Runs: made by hand, dispatched, ended, retried, cancelled.
+
+use super::super::command::EndReport;
+use super::super::outcome::{Event, Outcome, Reject};
+use super::super::state::State;
+use crate::ids::{AttemptKey, Incarnation, JobId, RunId, Token, WorkerId};
+use crate::model::action::{ActionState, SkipReason};
+use crate::model::job::OnWorkerLost;
+use crate::model::run::{
+    Attempt, AttemptCause, AttemptEnd, EndKind, Run, RunKind, RunResult, RunState,
+};
+use crate::time::{Span, UtcMillis};
+
+/// The longest reason kept of an attempt that could not be started, in bytes.
+const MAX_MESSAGE: usize = 256;
+
+impl State {
+    pub(super) fn trigger_job(
+        &mut self,
+        id: JobId,
+        ev: &mut Vec<Event>,
+    ) -> Result<Outcome, Reject> {
+        let job = self.jobs.get(&id).ok_or(Reject::NoSuchJob(id))?;
+        let limit = self.limits.live_runs;
+        if self.index.live_runs >= limit {
+            return Err(Reject::Full { what: "live runs".to_owned(), limit: limit as u64 });
+        }
+        let now = self.meta.now;
+        let run = Run {
+            id: self.meta.last_run.next(),
+            kind: RunKind::Manual,
+            job: id,
+            revision: job.revision,
+            action: None,
+            nominal: now,
+            state: RunState::Queued,
+            priority: job.spec.priority,
+            catch_up: false,
+            created: now,
+            ready_at: now,
+            retries: 0,
+            losses: 0,
+            cancel_requested: false,
+            attempts: Vec::new(),
+        };
+        self.meta.last_run = run.id;
+        let outcome = Outcome::Run { run: run.id };
+        ev.push(Event::Ready(run.id));
+        self.put_run(run);
+        Ok(outcome)
+    }
+
+    pub(super) fn dispatch(
+        &mut self,
+        id: RunId,
+        number: u32,
+        worker_id: WorkerId,
+        incarnation: Incarnation,
+        ev: &mut Vec<Event>,
+    ) -> Result<Outcome, Reject> {
+        let run = self.runs.get(&id).ok_or(Reject::NoSuchRun(id))?;
+        if matches!(run.state, RunState::Finished { .. }) {
+            return Err(Reject::RunOver(id));
+        }
+        let is_held = self.jobs.get(&run.job).is_some_and(|job| job.paused);
+        let next = run.attempts.last().map_or(1, |a| a.key.number.saturating_add(1));
+        if run.state != RunState::Queued || is_held || number != next {
+            return Err(Reject::NotDispatchable(id));
+        }
+        let spec = self.spec(run.job, run.revision).ok_or(Reject::NotDispatchable(id))?;
+        let worker = self.workers.get(&worker_id).filter(|w| w.profile.incarnation == incarnation);
+        let worker = worker.ok_or(Reject::NoSuchWorker(worker_id))?;
+        if !worker.profile.groups.contains(&spec.worker_group) {
+            return Err(Reject::NotDispatchable(id));
+        }
+        if self.free_slots(worker_id) == 0 {
+            return Err(Reject::NoSlot(worker_id));
+        }
+        let now = self.meta.now;
+        let allowance = self.allowance(run);
+        let token = self.meta.last_token.next();
+        let mut run = run.clone();
+        let cause = match run.attempts.last().and_then(|a| a.end.as_ref()) {
+            None => AttemptCause::First,
+            Some(end) if end.how.is_loss() => AttemptCause::WorkerLost,
+            Some(_) => AttemptCause::Retry,
+        };
+        if run.attempts.len() >= Run::MAX_ATTEMPTS_KEPT {
+            run.attempts.remove(0);
+        }
+        run.attempts.push(Attempt {
+            key: AttemptKey { run: id, shard: 0, number },
+            token,
+            worker: worker_id,
+            incarnation,
+            cause,
+            dispatched: now,
+            end: None,
+        });
+        run.state = RunState::Running;
+        let action = run.action;
+        self.meta.last_token = token;
+        self.put_run(run);
+        self.watch_until(worker_id, now.plus(allowance));
+        if let Some(key) = action {
+            self.edit_action(key, |a| a.state = ActionState::Running);
+            ev.push(Event::Action(key));
+        }
+        ev.push(Event::Run(id));
+        Ok(Outcome::Dispatched { token })
+    }
+
+    /// How long an attempt of this run may stay without contact before it counts as lost.
+    pub(super) fn allowance(&self, run: &Run) -> Span {
+        let Some(spec) = self.spec(run.job, run.revision) else { return self.lease_margin() };
+        match spec.on_worker_lost {
+            OnWorkerLost::Rerun | OnWorkerLost::Fail => spec.lease.plus(self.lease_margin()),
+            OnWorkerLost::Keep { keep_for } => keep_for,
+        }
+    }
+
+    pub(super) fn complete(
+        &mut self,
+        attempt: AttemptKey,
+        token: Token,
+        report: &EndReport,
+        ev: &mut Vec<Event>,
+    ) -> Result<Outcome, Reject> {
+        let live = self.runs.get(&attempt.run).and_then(Run::live_attempt);
+        if !live.is_some_and(|a| a.key == attempt && a.token == token) {
+            return Err(Reject::StaleAttempt(attempt));
+        }
+        let how = match &report.how {
+            EndKind::NotStarted { message } => {
+                EndKind::NotStarted { message: cut(message, MAX_MESSAGE) }
+            }
+            how => how.clone(),
+        };
+        let end = AttemptEnd {
+            at: self.meta.now,
+            how,
+            started: report.started,
+            ended: report.ended,
+            output_bytes: report.output_bytes,
+            output_crc: report.output_crc,
+        };
+        self.end_attempt(attempt.run, end, ev);
+        Ok(Outcome::Done)
+    }
+
+    /// Ends an attempt of which nothing is known but that it is over.
+    pub(super) fn give_up(&mut self, id: RunId, how: EndKind, ev: &mut Vec<Event>) {
+        let end = AttemptEnd {
+            at: self.meta.now,
+            how,
+            started: None,
+            ended: None,
+            output_bytes: 0,
+            output_crc: 0,
+        };
+        self.end_attempt(id, end, ev);
+    }
+
+    /// Ends the live attempt, and decides what follows.
+    fn end_attempt(&mut self, id: RunId, end: AttemptEnd, ev: &mut Vec<Event>) {
+        let Some(old) = self.runs.get(&id).filter(|r| r.live_attempt().is_some()) else { return };
+        let Some(spec) = self.spec(old.job, old.revision) else { return };
+        let (retries, policy) = (spec.retries, spec.on_worker_lost);
+        let mut run = old.clone();
+        let how = end.how.clone();
+        if let Some(attempt) = run.attempts.last_mut() {
+            attempt.end = Some(end);
+        }
+        if how.is_success() {
+            return self.finish_run(run, RunResult::Success, ev);
+        }
+        if run.cancel_requested || how == EndKind::Cancelled {
+            return self.finish_run(run, RunResult::Cancelled, ev);
+        }
+        if how.is_loss() {
+            if policy != OnWorkerLost::Rerun || run.losses >= Run::MAX_LOSSES {
+                return self.finish_run(run, RunResult::Failed, ev);
+            }
+            run.losses += 1;
+            return self.wait_again(run, self.meta.now, ev);
+        }
+        if run.retries >= retries.count {
+            return self.finish_run(run, RunResult::Failed, ev);
+        }
+        run.retries += 1;
+        let until = self.meta.now.plus(retries.backoff.delay(run.retries));
+        self.wait_again(run, until, ev);
+    }
+
+    /// Puts a run back: into the queue, or into backoff before it.
+    fn wait_again(&mut self, mut run: Run, until: UtcMillis, ev: &mut Vec<Event>) {
+        let (id, action) = (run.id, run.action);
+        run.state = if until > self.meta.now {
+            RunState::Backoff { until }
+        } else {
+            run.ready_at = self.meta.now;
+            ev.push(Event::Ready(id));
+            RunState::Queued
+        };
+        self.put_run(run);
+        if let Some(key) = action {
+            self.edit_action(key, |a| a.state = ActionState::Ready);
+            ev.push(Event::Action(key));
+        }
+        ev.push(Event::Run(id));
+    }
+
+    /// The wait before a retry is over.
+    pub(super) fn backoff_over(&mut self, id: RunId, ev: &mut Vec<Event>) {
+        let Some(old) = self.runs.get(&id) else { return };
+        let mut run = old.clone();
+        if let RunState::Backoff { until } = run.state {
+            run.state = RunState::Queued;
+            run.ready_at = until;
+            self.put_run(run);
+            ev.push(Event::Ready(id));
+        }
+    }
+
+    pub(super) fn finish_run(&mut self, mut run: Run, result: RunResult, ev: &mut Vec<Event>) {
+        let (id, job) = (run.id, run.job);
+        run.state = RunState::Finished { result, at: self.meta.now };
+        self.put_run(run);
+        ev.push(Event::Run(id));
+        let state = match result {
+            RunResult::Success => ActionState::Success,
+            RunResult::Failed => ActionState::Failed,
+            RunResult::Cancelled => ActionState::Cancelled,
+            RunResult::Deleted => ActionState::Skipped(SkipReason::Deleted),
+        };
+        self.settle_run(id, state, ev);
+        self.retain(job);
+    }
+
+    pub(super) fn cancel_run(&mut self, id: RunId, ev: &mut Vec<Event>) -> Result<Outcome, Reject> {
+        let run = self.runs.get(&id).ok_or(Reject::NoSuchRun(id))?;
+        let mut run = run.clone();
+        match run.state {
+            RunState::Finished { .. } => return Err(Reject::RunOver(id)),
+            RunState::Queued | RunState::Backoff { .. } => {
+                run.cancel_requested = true;
+                self.finish_run(run, RunResult::Cancelled, ev);
+            }
+            RunState::Running => {
+                run.cancel_requested = true;
+                self.put_run(run);
+                ev.push(Event::Run(id));
+            }
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+/// The text's beginning, at most `limit` bytes.
+fn cut(text: &str, limit: usize) -> String {
+    let end = (0..=limit.min(text.len())).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+    text[..end].to_owned()
+}

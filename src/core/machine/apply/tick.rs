@@ -1,0 +1,146 @@
+//! Time: what is due is released, what is too old is dropped.
+
+use super::super::index::{Ended, Timer};
+use super::super::outcome::{Event, Outcome, Reject};
+use super::super::state::{HIGHEST, LOWEST, State, all_of};
+use super::invalid;
+use crate::ids::{ActionKey, JobId, LeaderId};
+use crate::model::action::{ActionState, SkipReason};
+use crate::model::cluster::ClusterSettings;
+use crate::model::run::EndKind;
+use crate::time::{Span, UtcMillis};
+
+/// Old records looked at each time one is added: more than one, so that a bound
+/// that was passed is reached again, and few, so that no command takes long.
+const RETENTION_STEPS: usize = 64;
+
+impl State {
+    pub(super) fn init_cluster(&mut self, settings: &ClusterSettings) -> Result<Outcome, Reject> {
+        if self.meta.settings.is_some() {
+            return Err(Reject::AlreadyInitialised);
+        }
+        let day = Span::secs(86_400);
+        if settings.lease_margin > day || settings.misfire_after > day {
+            return Err(invalid("settings", "margins are at most 1d"));
+        }
+        if settings.default_zone.is_empty() || settings.default_zone.len() > 64 {
+            return Err(invalid("default_zone", "give an IANA name of at most 64 bytes"));
+        }
+        self.meta.settings = Some(settings.clone());
+        // The margin is part of time-outs. There is next to nothing at this point.
+        self.index = self.rebuilt_index();
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn leader_started(&mut self, leader: LeaderId) -> Result<Outcome, Reject> {
+        if leader < self.meta.leader {
+            return Err(Reject::StaleLeader(leader));
+        }
+        if leader > self.meta.leader {
+            self.meta.leader = leader;
+            self.meta.lease_floor = self.meta.now;
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// Releases what is due, up to a bound; the rest is due still, and comes
+    /// with the next command.
+    pub(super) fn release_due(&mut self, ev: &mut Vec<Event>) {
+        for _ in 0..self.limits.timers {
+            let Some((at, timer)) = self.index.timers.get_min() else { break };
+            if *at > self.meta.now {
+                break;
+            }
+            match timer.clone() {
+                Timer::ActionDue(key) => self.action_due(key, ev),
+                Timer::ActionExpiry(key) => {
+                    self.settle(key, ActionState::Skipped(SkipReason::Expired), ev);
+                    self.retain(key.job);
+                }
+                Timer::Backoff(run) => self.backoff_over(run, ev),
+                Timer::Timeout(run) => self.give_up(run, EndKind::TimedOut, ev),
+                Timer::Worker(worker) => self.check_worker(worker, ev),
+                Timer::Lock(name) => self.check_lock(&name, ev),
+            }
+        }
+        self.forget_requests();
+    }
+
+    /// Drops remembered requests that are too old or too many, a few at a time.
+    pub(super) fn forget_requests(&mut self) {
+        for _ in 0..RETENTION_STEPS {
+            let Some((seq, oldest)) = self.requests.iter().next() else { return };
+            let is_old = oldest.at.plus(self.limits.request_age) < self.meta.now;
+            if !is_old && self.requests.len() <= self.limits.requests {
+                return;
+            }
+            let (seq, id, at) = (*seq, oldest.id.clone(), oldest.at);
+            self.meta.request_floor = self.meta.request_floor.max(at);
+            self.requests.remove(&seq);
+            self.index.request_ids.remove(&id);
+        }
+    }
+
+    /// Drops what is over beyond the bounds: of the cluster, then of a job.
+    pub(super) fn retain(&mut self, job: JobId) {
+        if self.index.ended.len() > self.limits.ended {
+            let oldest: Vec<Ended> =
+                self.index.ended.iter().take(RETENTION_STEPS).map(|(_, ended)| *ended).collect();
+            for ended in oldest {
+                if self.index.ended.len() <= self.limits.ended {
+                    break;
+                }
+                self.drop_ended(ended);
+            }
+        }
+        let held = |s: &Self| s.index.ended_count.get(&job).copied().unwrap_or(0) as usize;
+        if held(self) > self.limits.ended_per_job {
+            let first = Ended::Run(crate::ids::RunId(0));
+            let last = Ended::Action(HIGHEST);
+            let range = (job, UtcMillis(i64::MIN), first)..=(job, UtcMillis::MAX, last);
+            let oldest: Vec<Ended> = (self.index.ended_by_job.range(range))
+                .take(RETENTION_STEPS)
+                .map(|(_, _, ended)| *ended)
+                .collect();
+            for ended in oldest {
+                if held(self) <= self.limits.ended_per_job {
+                    break;
+                }
+                self.drop_ended(ended);
+            }
+        }
+    }
+
+    fn drop_ended(&mut self, ended: Ended) {
+        let key = match ended {
+            Ended::Action(key) => Some(key),
+            Ended::Run(run) => self.runs.get(&run).and_then(|r| r.action),
+        };
+        if let Some(key) = key {
+            if self.is_kept(key) {
+                return;
+            }
+            let floor = self.floor(key.job).map_or(key.nominal, |f| f.max(key.nominal));
+            self.remove_action(key);
+            if self.jobs.contains(&key.job) {
+                self.floors.put(key.job, floor);
+            }
+        }
+        if let Ended::Run(run) = ended {
+            self.remove_run(run);
+        }
+    }
+
+    /// True for what retention must not touch: a job's newest action and newest
+    /// success, what a live action refers to, and what a cursor has not passed,
+    /// because the floor would swallow instants that are still to be planned.
+    fn is_kept(&self, key: ActionKey) -> bool {
+        let newest = self.actions.range(all_of(key.job)).next_back().map(|(k, _)| *k);
+        let success = self.index.successes.range(all_of(key.job)).next_back().copied();
+        newest == Some(key)
+            || success == Some(key)
+            || self.index.upstream.range((key, LOWEST)..=(key, HIGHEST)).next().is_some()
+            || key.nominal > self.meta.now
+            || self.cursors_of(key.job).iter().any(|(_, cursor)| *cursor < key.nominal)
+    }
+}

@@ -1,0 +1,350 @@
+//! What can be derived from the records, kept so that no step scans them.
+//!
+//! Never stored: a restored node rebuilds it, and [`super::invariants`] checks
+//! that it equals a rebuild. So every entry is a function of records alone.
+
+use std::cmp::Reverse;
+
+use imbl::{OrdMap, OrdSet};
+
+use super::state::State;
+use crate::ids::{ActionKey, JobId, Name, Revision, RunId, WorkerId};
+use crate::model::action::{Action, ActionState};
+use crate::model::job::Job;
+use crate::model::lock::Lock;
+use crate::model::run::{Run, RunState};
+use crate::time::{Span, UtcMillis};
+
+/// What happens at an instant.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    /// A planned action is due.
+    ActionDue(ActionKey),
+    /// An action has waited too long.
+    ActionExpiry(ActionKey),
+    /// A retry may be dispatched.
+    Backoff(RunId),
+    /// An attempt should have been ended by its shim long ago.
+    Timeout(RunId),
+    /// Leases of a worker's attempts may have ended.
+    Worker(WorkerId),
+    /// A lease or a wait of a lock may have ended.
+    Lock(Name),
+}
+
+/// Place in the queue: group, then what is due now, priority, time, number.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct QueueKey {
+    pub(super) group: Name,
+    pub(super) catch_up: bool,
+    pub(super) priority: Reverse<u8>,
+    pub(super) ready_at: UtcMillis,
+    pub(super) run: RunId,
+}
+
+impl QueueKey {
+    /// Before every run of the group.
+    pub(super) fn first_of(group: Name) -> Self {
+        Self {
+            group,
+            catch_up: false,
+            priority: Reverse(u8::MAX),
+            ready_at: UtcMillis(i64::MIN),
+            run: RunId(0),
+        }
+    }
+
+    /// Behind every run of the group.
+    pub(super) fn last_of(group: Name) -> Self {
+        Self {
+            group,
+            catch_up: true,
+            priority: Reverse(0),
+            ready_at: UtcMillis::MAX,
+            run: RunId(u64::MAX),
+        }
+    }
+}
+
+/// Something that is over and may be dropped one day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Ended {
+    /// A finished run, with its action if it has one.
+    Run(RunId),
+    /// A final action that never had a run.
+    Action(ActionKey),
+}
+
+/// See the module.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Index {
+    pub(super) job_names: OrdMap<Name, JobId>,
+    /// (upstream, downstream).
+    pub(super) dependants: OrdSet<(JobId, JobId)>,
+    pub(super) live: OrdSet<ActionKey>,
+    /// (upstream, downstream) of live actions.
+    pub(super) upstream: OrdSet<(ActionKey, ActionKey)>,
+    pub(super) successes: OrdSet<ActionKey>,
+    pub(super) queue: OrdSet<QueueKey>,
+    pub(super) timers: OrdSet<(UtcMillis, Timer)>,
+    pub(super) running: OrdSet<(WorkerId, RunId)>,
+    pub(super) used_slots: OrdMap<WorkerId, u32>,
+    pub(super) job_runs: OrdSet<(JobId, RunId)>,
+    /// Live runs pinned to a definition.
+    pub(super) pins: OrdMap<(JobId, Revision), u32>,
+    pub(super) live_runs: usize,
+    pub(super) ended: OrdSet<(UtcMillis, Ended)>,
+    pub(super) ended_by_job: OrdSet<(JobId, UtcMillis, Ended)>,
+    pub(super) ended_count: OrdMap<JobId, u32>,
+    pub(super) worker_names: OrdMap<Name, WorkerId>,
+    pub(super) request_ids: OrdMap<String, u64>,
+    pub(super) missed_count: OrdMap<JobId, u32>,
+}
+
+/// Counts up or down; a count of zero has no entry.
+pub(super) fn count<K: Ord + Clone>(counts: &mut OrdMap<K, u32>, key: &K, up: bool) -> u32 {
+    let old = counts.get(key).copied().unwrap_or(0);
+    let new = if up { old.saturating_add(1) } else { old.saturating_sub(1) };
+    if new == 0 {
+        counts.remove(key);
+    } else {
+        counts.insert(key.clone(), new);
+    }
+    new
+}
+
+impl Index {
+    /// Moves a timer.
+    pub(super) fn set_timer(
+        &mut self,
+        old: Option<(UtcMillis, Timer)>,
+        new: Option<(UtcMillis, Timer)>,
+    ) {
+        if old == new {
+            return;
+        }
+        if let Some(old) = old {
+            self.timers.remove(&old);
+        }
+        if let Some(new) = new {
+            self.timers.insert(new);
+        }
+    }
+
+    fn set_ended(
+        &mut self,
+        job: JobId,
+        ended: Ended,
+        old: Option<UtcMillis>,
+        new: Option<UtcMillis>,
+    ) {
+        if old == new {
+            return;
+        }
+        if let Some(at) = old {
+            self.ended.remove(&(at, ended));
+            self.ended_by_job.remove(&(job, at, ended));
+            count(&mut self.ended_count, &job, false);
+        }
+        if let Some(at) = new {
+            self.ended.insert((at, ended));
+            self.ended_by_job.insert((job, at, ended));
+            count(&mut self.ended_count, &job, true);
+        }
+    }
+
+    /// A job is written, or removed.
+    pub(super) fn job_changed(&mut self, old: Option<&Job>, new: Option<&Job>) {
+        if let Some(job) = old {
+            self.job_names.remove(&job.spec.name);
+            for edge in &job.spec.depends_on {
+                self.dependants.remove(&(edge.job, job.id));
+            }
+        }
+        if let Some(job) = new {
+            self.job_names.insert(job.spec.name.clone(), job.id);
+            for edge in &job.spec.depends_on {
+                self.dependants.insert((edge.job, job.id));
+            }
+        }
+    }
+
+    /// An action is written, or removed.
+    pub(super) fn action_changed(
+        &mut self,
+        key: ActionKey,
+        old: Option<&Action>,
+        new: Option<&Action>,
+        max_wait: Span,
+    ) {
+        let is_live = |a: Option<&Action>| a.is_some_and(|a| !a.state.is_final());
+        let is_success = |a: Option<&Action>| a.is_some_and(|a| a.state == ActionState::Success);
+        match (is_live(old), is_live(new)) {
+            (true, false) => {
+                self.live.remove(&key);
+                for up in old.iter().flat_map(|a| &a.upstream) {
+                    self.upstream.remove(&(up.action, key));
+                }
+            }
+            (false, true) => {
+                self.live.insert(key);
+                for up in new.iter().flat_map(|a| &a.upstream) {
+                    self.upstream.insert((up.action, key));
+                }
+            }
+            (true, true) | (false, false) => {}
+        }
+        match (is_success(old), is_success(new)) {
+            (true, false) => {
+                self.successes.remove(&key);
+            }
+            (false, true) => {
+                self.successes.insert(key);
+            }
+            (true, true) | (false, false) => {}
+        }
+        let ended = |a: Option<&Action>| a.filter(|a| a.run.is_none()).and_then(|a| a.finished);
+        self.set_ended(key.job, Ended::Action(key), ended(old), ended(new));
+        let timer = |a: Option<&Action>| match a?.state {
+            ActionState::Planned => Some((a?.due, Timer::ActionDue(key))),
+            ActionState::Waiting => Some((key.nominal.plus(max_wait), Timer::ActionExpiry(key))),
+            _ => None,
+        };
+        self.set_timer(timer(old), timer(new));
+    }
+
+    /// A run is written, or removed. `places` are queue and timer, old and new.
+    pub(super) fn run_changed(
+        &mut self,
+        (old, old_place): (Option<&Run>, RunPlace),
+        (new, new_place): (Option<&Run>, RunPlace),
+    ) {
+        let Some(id) = old.or(new).map(|r| r.id) else { return };
+        let Some(job) = old.or(new).map(|r| r.job) else { return };
+        if old_place.queue != new_place.queue {
+            if let Some(key) = old_place.queue {
+                self.queue.remove(&key);
+            }
+            if let Some(key) = new_place.queue {
+                self.queue.insert(key);
+            }
+        }
+        self.set_timer(old_place.timer, new_place.timer);
+        let on = |r: Option<&Run>| r.and_then(Run::live_attempt).map(|a| a.worker);
+        if on(old) != on(new) {
+            if let Some(worker) = on(old) {
+                self.running.remove(&(worker, id));
+                count(&mut self.used_slots, &worker, false);
+            }
+            if let Some(worker) = on(new) {
+                self.running.insert((worker, id));
+                count(&mut self.used_slots, &worker, true);
+            }
+        }
+        if old.is_none() {
+            self.job_runs.insert((job, id));
+        } else if new.is_none() {
+            self.job_runs.remove(&(job, id));
+        }
+        let ended = |r: Option<&Run>| match r?.state {
+            RunState::Finished { at, .. } => Some(at),
+            _ => None,
+        };
+        self.set_ended(job, Ended::Run(id), ended(old), ended(new));
+        let live = |r: Option<&Run>| {
+            r.filter(|r| !matches!(r.state, RunState::Finished { .. })).map(|r| (r.job, r.revision))
+        };
+        if live(old) != live(new) {
+            if let Some(pin) = live(old) {
+                count(&mut self.pins, &pin, false);
+                self.live_runs = self.live_runs.saturating_sub(1);
+            }
+            if let Some(pin) = live(new) {
+                count(&mut self.pins, &pin, true);
+                self.live_runs += 1;
+            }
+        }
+    }
+
+    /// A lock is written, or removed.
+    pub(super) fn lock_changed(&mut self, old: Option<&Lock>, new: Option<&Lock>) {
+        let timer = |lock: Option<&Lock>| {
+            let lock = lock?;
+            let leases = lock.holders.iter().map(|h| h.expires);
+            let waits = lock.waiters.iter().map(|w| w.until);
+            Some((leases.chain(waits).min()?, Timer::Lock(lock.name.clone())))
+        };
+        self.set_timer(timer(old), timer(new));
+    }
+}
+
+/// Where a run stands in queue and time; needs its definition.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct RunPlace {
+    pub(super) queue: Option<QueueKey>,
+    pub(super) timer: Option<(UtcMillis, Timer)>,
+}
+
+impl State {
+    /// The place of a run, as job and definition are now.
+    pub(super) fn place_of(&self, run: &Run) -> RunPlace {
+        let Some(spec) = self.spec(run.job, run.revision) else { return RunPlace::default() };
+        match run.state {
+            RunState::Queued => {
+                let held = self.jobs.get(&run.job).is_some_and(|job| job.paused);
+                let queue = (!held).then(|| QueueKey {
+                    group: spec.worker_group.clone(),
+                    catch_up: run.catch_up,
+                    priority: Reverse(run.priority),
+                    ready_at: run.ready_at,
+                    run: run.id,
+                });
+                RunPlace { queue, timer: None }
+            }
+            RunState::Backoff { until } => {
+                RunPlace { queue: None, timer: Some((until, Timer::Backoff(run.id))) }
+            }
+            RunState::Running => {
+                // The shim counts from the start, which comes at latest with the
+                // lease's end after dispatch; this is only the backstop behind it.
+                let timer = run.live_attempt().zip(spec.timeout).map(|(attempt, timeout)| {
+                    let span = spec.lease.plus(timeout).plus(spec.grace).plus(self.lease_margin());
+                    (attempt.dispatched.plus(span), Timer::Timeout(run.id))
+                });
+                RunPlace { queue: None, timer }
+            }
+            RunState::Finished { .. } => RunPlace::default(),
+        }
+    }
+
+    /// The index that the records give.
+    pub(super) fn rebuilt_index(&self) -> Index {
+        let mut index = Index::default();
+        for (_, job) in self.jobs.iter() {
+            index.job_changed(None, Some(job));
+        }
+        for (key, action) in self.actions.iter() {
+            index.action_changed(*key, None, Some(action), self.limits.max_wait);
+        }
+        for (_, run) in self.runs.iter() {
+            let old = (None, RunPlace::default());
+            index.run_changed(old, (Some(run), self.place_of(run)));
+        }
+        for (id, worker) in self.workers.iter() {
+            index.worker_names.insert(worker.profile.name.clone(), *id);
+        }
+        for (id, watch) in self.watches.iter() {
+            index.set_timer(None, watch.check.map(|at| (at, Timer::Worker(*id))));
+        }
+        for (_, lock) in self.locks.iter() {
+            index.lock_changed(None, Some(lock));
+        }
+        for (seq, request) in self.requests.iter() {
+            index.request_ids.insert(request.id.clone(), *seq);
+        }
+        for ((job, _), _) in self.missed.iter() {
+            count(&mut index.missed_count, job, true);
+        }
+        index
+    }
+}

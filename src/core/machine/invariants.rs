@@ -1,0 +1,140 @@
+//! What holds after every command. Checked by tests, and cheap enough to be
+//! checked by an operator on a node's state; it changes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::state::State;
+use crate::ids::{ActionKey, RunId};
+use crate::model::action::{Action, ActionState};
+use crate::model::run::{Run, RunKind, RunResult, RunState};
+
+/// Says what is wrong, if anything is.
+///
+/// # Errors
+/// The first rule that does not hold, with the records concerned.
+pub fn check(state: &State) -> Result<(), String> {
+    if state.index != state.rebuilt_index() {
+        return Err("the index differs from what the records give".to_owned());
+    }
+    if state.hash() != state.full_hash() {
+        return Err("the hash kept along the way differs from the whole".to_owned());
+    }
+    check_runs(state)?;
+    check_actions(state)?;
+    check_locks(state)?;
+    for (key, _) in state.specs.iter() {
+        let is_current = state.jobs.get(&key.0).is_some_and(|j| j.revision == key.1);
+        ensure(!is_current && state.index.pins.contains_key(key), || {
+            format!("definition {key:?} is kept for no run")
+        })?;
+    }
+    for ((job, source), _) in state.cursors.iter() {
+        ensure(state.jobs.contains(job), || format!("cursor {source:?} of no job {job}"))?;
+    }
+    Ok(())
+}
+
+fn ensure(holds: bool, problem: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(problem()) }
+}
+
+fn check_runs(state: &State) -> Result<(), String> {
+    let mut tokens = BTreeSet::new();
+    let mut of_action: BTreeMap<ActionKey, RunId> = BTreeMap::new();
+    for (id, run) in state.runs.iter() {
+        let live = run.attempts.iter().filter(|a| a.end.is_none()).count();
+        let is_running = run.state == RunState::Running;
+        ensure(
+            live == usize::from(is_running) && run.live_attempt().is_some() == is_running,
+            || format!("run {id} is {:?} with {live} live attempts", run.state),
+        )?;
+        let mut last = None;
+        for attempt in &run.attempts {
+            ensure(tokens.insert(attempt.token), || format!("token {} twice", attempt.token))?;
+            let is_later = last.is_none_or(|(number, token)| {
+                attempt.key.number == number + 1 && attempt.token > token
+            });
+            ensure(is_later, || format!("attempts of run {id} out of order"))?;
+            ensure(attempt.token <= state.meta.last_token, || {
+                format!("token {} from the future", attempt.token)
+            })?;
+            last = Some((attempt.key.number, attempt.token));
+        }
+        ensure(run.losses <= Run::MAX_LOSSES, || format!("run {id}: {} losses", run.losses))?;
+        if let Some(key) = run.action.filter(|_| run.kind != RunKind::Manual) {
+            let other = of_action.insert(key, *id);
+            ensure(other.is_none(), || format!("action {key} has runs {other:?} and {id}"))?;
+            ensure(state.action(key).and_then(|a| a.run) == Some(*id), || {
+                format!("run {id} and action {key} do not name each other")
+            })?;
+        }
+        if !matches!(run.state, RunState::Finished { .. }) {
+            ensure(state.spec(run.job, run.revision).is_some(), || {
+                format!("run {id} has lost its definition")
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn check_actions(state: &State) -> Result<(), String> {
+    for (key, action) in state.actions.iter() {
+        let run = action.run.and_then(|id| state.run(id));
+        ensure(agree(action, run), || {
+            format!("action {key} is {:?}, its run {:?}", action.state, run.map(|r| r.state))
+        })?;
+        ensure(action.finished.is_some() == action.state.is_final(), || {
+            format!("action {key} is {:?}, finished {:?}", action.state, action.finished)
+        })?;
+        ensure(action.due >= key.nominal, || format!("action {key} is due before its time"))?;
+        if action.state.is_final() {
+            continue;
+        }
+        for up in &action.upstream {
+            let above = state.action(up.action);
+            let is_met = above.is_some_and(|a| a.state == ActionState::Success);
+            ensure(above.is_some() && up.met.is_some() == is_met, || {
+                format!("action {key} is wrong about {}", up.action)
+            })?;
+        }
+    }
+    let live = state.live_actions();
+    ensure(live <= state.limits.live_actions, || format!("{live} live actions"))
+}
+
+/// True if action and run tell the same story.
+fn agree(action: &Action, run: Option<&Run>) -> bool {
+    let result = |wanted| match run.map(|r| r.state) {
+        Some(RunState::Finished { result, .. }) => result == wanted,
+        _ => false,
+    };
+    match action.state {
+        ActionState::Planned | ActionState::Waiting => action.run.is_none(),
+        ActionState::Ready => {
+            run.is_some_and(|r| matches!(r.state, RunState::Queued | RunState::Backoff { .. }))
+        }
+        ActionState::Running => run.is_some_and(|r| r.state == RunState::Running),
+        ActionState::Success => result(RunResult::Success),
+        ActionState::Failed => result(RunResult::Failed),
+        ActionState::Cancelled => result(RunResult::Cancelled),
+        ActionState::Skipped(_) => action.run.is_none() || result(RunResult::Deleted),
+    }
+}
+
+fn check_locks(state: &State) -> Result<(), String> {
+    for (name, lock) in state.locks.iter() {
+        let (held, slots) = (lock.holders.len(), lock.slots as usize);
+        ensure(held <= slots, || format!("lock {name}: {held} holders, {slots} slots"))?;
+        ensure(held > 0, || format!("lock {name} is held by nobody"))?;
+        ensure(held == slots || lock.waiters.is_empty(), || {
+            format!("lock {name} has a free slot and waiters")
+        })?;
+        let is_known = lock.holders.iter().all(|h| h.token <= state.meta.last_token);
+        let is_ordered = lock.holders.windows(2).all(|w| w[0].token < w[1].token);
+        ensure(is_known && is_ordered, || format!("tokens of lock {name} do not grow"))?;
+        let owners = lock.holders.iter().map(|h| &h.owner);
+        let owners: BTreeSet<_> = owners.chain(lock.waiters.iter().map(|w| &w.owner)).collect();
+        ensure(owners.len() == held + lock.waiters.len(), || format!("lock {name}: owner twice"))?;
+    }
+    Ok(())
+}

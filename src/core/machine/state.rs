@@ -1,0 +1,455 @@
+//! The replicated state and how to read it.
+//!
+//! A clone is cheap and stays as it is: readers and snapshots take one and work
+//! on it while the machine moves on. Only [`super::apply`] writes.
+
+use std::ops::Bound;
+
+use serde::{Deserialize, Serialize};
+
+use super::command::PlanSource;
+use super::index::{Index, QueueKey};
+use super::outcome::Outcome;
+use super::table::{Table, record_hash};
+use crate::ids::{ActionKey, Incarnation, JobId, LeaderId, Name, Revision, RunId, Token, WorkerId};
+use crate::model::action::{Action, Missed};
+use crate::model::cluster::ClusterSettings;
+use crate::model::job::{Job, JobSpec};
+use crate::model::lock::Lock;
+use crate::model::run::Run;
+use crate::model::worker::Worker;
+use crate::time::{Span, UtcMillis};
+
+/// What the cluster may hold. The same on every node of a cluster: tests alone set another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Jobs.
+    pub jobs: usize,
+    /// Actions that are not final.
+    pub live_actions: usize,
+    /// Runs that are not over.
+    pub live_runs: usize,
+    /// Finished runs, and skipped actions without a run.
+    pub ended: usize,
+    /// The same of one job.
+    pub ended_per_job: usize,
+    /// Workers.
+    pub workers: usize,
+    /// Locks.
+    pub locks: usize,
+    /// Remembered request ids.
+    pub requests: usize,
+    /// How long they are remembered.
+    pub request_age: Span,
+    /// Missed ranges of one job.
+    pub missed_per_job: usize,
+    /// Timers released by one command.
+    pub timers: usize,
+    /// How long after its nominal time an action may wait.
+    pub max_wait: Span,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            jobs: 200_000,
+            live_actions: 500_000,
+            live_runs: 500_000,
+            ended: 500_000,
+            ended_per_job: 200,
+            workers: 10_000,
+            locks: 100_000,
+            requests: 200_000,
+            request_age: Span::secs(86_400),
+            missed_per_job: 1_000,
+            timers: 2_000,
+            max_wait: Span::secs(2 * 86_400),
+        }
+    }
+}
+
+/// What there is once.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(super) struct Meta {
+    pub(super) settings: Option<ClusterSettings>,
+    pub(super) now: UtcMillis,
+    pub(super) applied_index: u64,
+    pub(super) last_job: JobId,
+    pub(super) last_run: RunId,
+    pub(super) last_worker: WorkerId,
+    pub(super) last_token: Token,
+    pub(super) last_request: u64,
+    pub(super) last_missed: u64,
+    pub(super) leader: LeaderId,
+    pub(super) lease_floor: UtcMillis,
+    pub(super) request_floor: UtcMillis,
+}
+
+/// A write that may be sent again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Remembered {
+    pub(super) id: String,
+    pub(super) body_hash: u128,
+    pub(super) at: UtcMillis,
+    pub(super) outcome: Outcome,
+}
+
+/// When to look after the attempts of a worker again.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(super) struct Watch {
+    /// None while the worker has no live attempt. May lie before the first
+    /// lease's end: heartbeats do not move it, the check does.
+    pub(super) check: Option<UtcMillis>,
+    /// Earlier incarnations on the same boot with their last heartbeats, while
+    /// attempts of theirs may live; newest last.
+    pub(super) past: Vec<(Incarnation, UtcMillis)>,
+}
+
+/// Everything that is replicated.
+#[derive(Debug, Clone)]
+pub struct State {
+    pub(super) limits: Limits,
+    pub(super) meta: Meta,
+    pub(super) jobs: Table<JobId, Job>,
+    /// Earlier definitions that live runs are pinned to.
+    pub(super) specs: Table<(JobId, Revision), JobSpec>,
+    pub(super) cursors: Table<(JobId, PlanSource), UtcMillis>,
+    /// Instants at or below are never planned: retention may have dropped their actions.
+    pub(super) floors: Table<JobId, UtcMillis>,
+    pub(super) actions: Table<ActionKey, Action>,
+    pub(super) runs: Table<RunId, Run>,
+    pub(super) workers: Table<WorkerId, Worker>,
+    pub(super) watches: Table<WorkerId, Watch>,
+    pub(super) locks: Table<Name, Lock>,
+    pub(super) requests: Table<u64, Remembered>,
+    pub(super) missed: Table<(JobId, u64), Missed>,
+    pub(super) index: Index,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::new(Limits::default())
+    }
+}
+
+/// The tag of [`Meta`]; tables have the numbers from 1.
+pub(super) const META_TAG: u8 = 0;
+
+/// Calls a macro with every table, in the order of their tags.
+macro_rules! each_table {
+    ($call:ident) => {
+        $call!(
+            jobs specs cursors floors actions runs workers watches locks requests missed
+        )
+    };
+}
+pub(super) use each_table;
+
+impl State {
+    /// The state before the first command.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            meta: Meta::default(),
+            jobs: Table::new(1),
+            specs: Table::new(2),
+            cursors: Table::new(3),
+            floors: Table::new(4),
+            actions: Table::new(5),
+            runs: Table::new(6),
+            workers: Table::new(7),
+            watches: Table::new(8),
+            locks: Table::new(9),
+            requests: Table::new(10),
+            missed: Table::new(11),
+            index: Index::default(),
+        }
+    }
+
+    /// The bounds it keeps to.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Equal on two nodes exactly if their states are equal.
+    #[must_use]
+    pub fn hash(&self) -> u128 {
+        let meta = record_hash(META_TAG, &self.meta);
+        macro_rules! sum {
+            ($($table:ident)*) => { meta $(.wrapping_add(self.$table.sum()))* };
+        }
+        each_table!(sum)
+    }
+
+    /// [`Self::hash`] computed from all records again.
+    #[must_use]
+    pub fn full_hash(&self) -> u128 {
+        let meta = record_hash(META_TAG, &self.meta);
+        macro_rules! sum {
+            ($($table:ident)*) => { meta $(.wrapping_add(self.$table.recompute()))* };
+        }
+        each_table!(sum)
+    }
+
+    /// Settings, once the cluster is initialised.
+    #[must_use]
+    pub fn settings(&self) -> Option<&ClusterSettings> {
+        self.meta.settings.as_ref()
+    }
+
+    /// Replicated time.
+    #[must_use]
+    pub fn now(&self) -> UtcMillis {
+        self.meta.now
+    }
+
+    /// Log index of the last command.
+    #[must_use]
+    pub fn applied_index(&self) -> u64 {
+        self.meta.applied_index
+    }
+
+    /// The newest leader that began its term.
+    #[must_use]
+    pub fn leader(&self) -> LeaderId {
+        self.meta.leader
+    }
+
+    /// No lease counts from before this.
+    #[must_use]
+    pub fn lease_floor(&self) -> UtcMillis {
+        self.meta.lease_floor
+    }
+
+    /// When a tick would release something; a time that has passed means: tick now.
+    #[must_use]
+    pub fn next_timer(&self) -> Option<UtcMillis> {
+        self.index.timers.get_min().map(|(at, _)| *at)
+    }
+
+    /// A job by its number.
+    #[must_use]
+    pub fn job(&self, id: JobId) -> Option<&Job> {
+        self.jobs.get(&id)
+    }
+
+    /// A job by its name.
+    #[must_use]
+    pub fn job_by_name(&self, name: &Name) -> Option<&Job> {
+        self.jobs.get(self.index.job_names.get(name)?)
+    }
+
+    /// Jobs by number, after one (from the first if none is given).
+    pub fn jobs_after(&self, after: Option<JobId>) -> impl Iterator<Item = &Job> {
+        self.jobs.range(above(after)).map(|(_, job)| job)
+    }
+
+    /// Jobs by name, after one (from the first if none is given).
+    pub fn jobs_by_name_after(&self, after: Option<Name>) -> impl Iterator<Item = &Job> {
+        self.index.job_names.range(above(after)).filter_map(|(_, id)| self.jobs.get(id))
+    }
+
+    /// How many jobs there are.
+    #[must_use]
+    pub fn job_count(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// A definition: the job's own, or an earlier one that a live run is pinned to.
+    #[must_use]
+    pub fn spec(&self, job: JobId, revision: Revision) -> Option<&JobSpec> {
+        match self.jobs.get(&job) {
+            Some(current) if current.revision == revision => Some(&current.spec),
+            _ => self.specs.get(&(job, revision)),
+        }
+    }
+
+    /// Jobs that depend on this one directly.
+    pub fn dependants_of(&self, job: JobId) -> impl Iterator<Item = JobId> {
+        let range = (job, JobId(0))..=(job, JobId(u64::MAX));
+        self.index.dependants.range(range).map(|(_, down)| *down)
+    }
+
+    /// How far a source is planned; none if the job has no such source.
+    #[must_use]
+    pub fn cursor(&self, job: JobId, source: &PlanSource) -> Option<UtcMillis> {
+        self.cursors.get(&(job, source.clone())).copied()
+    }
+
+    /// Instants of a job at or below this are never planned.
+    #[must_use]
+    pub fn floor(&self, job: JobId) -> Option<UtcMillis> {
+        self.floors.get(&job).copied()
+    }
+
+    /// An action.
+    #[must_use]
+    pub fn action(&self, key: ActionKey) -> Option<&Action> {
+        self.actions.get(&key)
+    }
+
+    /// A job's actions between two instants, both included, ascending.
+    pub fn actions_of(
+        &self,
+        job: JobId,
+        from: UtcMillis,
+        to: UtcMillis,
+    ) -> impl DoubleEndedIterator<Item = (ActionKey, &Action)> {
+        let to = to.max(from);
+        let range = ActionKey { job, nominal: from }..=ActionKey { job, nominal: to };
+        self.actions.range(range).map(|(key, action)| (*key, action))
+    }
+
+    /// How many actions are not final.
+    #[must_use]
+    pub fn live_actions(&self) -> usize {
+        self.index.live.len()
+    }
+
+    /// A job's actions that are not final, ascending.
+    pub fn live_actions_of(&self, job: JobId) -> impl Iterator<Item = ActionKey> {
+        self.index.live.range(all_of(job)).copied()
+    }
+
+    /// Live actions that wait, or waited, for this one.
+    pub fn waiting_for(&self, key: ActionKey) -> impl Iterator<Item = ActionKey> {
+        self.index.upstream.range((key, LOWEST)..=(key, HIGHEST)).map(|(_, down)| *down)
+    }
+
+    /// A run.
+    #[must_use]
+    pub fn run(&self, id: RunId) -> Option<&Run> {
+        self.runs.get(&id)
+    }
+
+    /// How many runs are kept, live and finished.
+    #[must_use]
+    pub fn run_count(&self) -> usize {
+        self.runs.len()
+    }
+
+    /// Runs after one, oldest first.
+    pub fn runs_after(&self, after: Option<RunId>) -> impl Iterator<Item = &Run> {
+        self.runs.range(above(after)).map(|(_, run)| run)
+    }
+
+    /// Runs before one, newest first.
+    pub fn runs_before(&self, before: Option<RunId>) -> impl Iterator<Item = &Run> {
+        let end = before.map_or(Bound::Unbounded, Bound::Excluded);
+        self.runs.range((Bound::Unbounded, end)).rev().map(|(_, run)| run)
+    }
+
+    /// A job's runs before one, newest first.
+    pub fn runs_of_job(&self, job: JobId, before: Option<RunId>) -> impl Iterator<Item = &Run> {
+        let first = Bound::Included((job, RunId(0)));
+        let end = match before {
+            Some(run) => Bound::Excluded((job, run)),
+            None => Bound::Included((job, RunId(u64::MAX))),
+        };
+        self.index.job_runs.range((first, end)).rev().filter_map(|(_, id)| self.runs.get(id))
+    }
+
+    /// Runs of a worker group that may be dispatched, first to go first.
+    pub fn queue(&self, group: &Name) -> impl Iterator<Item = RunId> {
+        let from = QueueKey::first_of(group.clone());
+        let group = group.clone();
+        self.index.queue.range(from..).take_while(move |key| key.group == group).map(|key| key.run)
+    }
+
+    /// Worker groups for which runs wait.
+    #[must_use]
+    pub fn queued_groups(&self) -> Vec<Name> {
+        let mut groups: Vec<Name> = Vec::new();
+        let mut next = self.index.queue.get_min();
+        while let Some(key) = next {
+            groups.push(key.group.clone());
+            let last = QueueKey::last_of(key.group.clone());
+            next = self.index.queue.range((Bound::Excluded(last), Bound::Unbounded)).next();
+        }
+        groups
+    }
+
+    /// How many runs may be dispatched.
+    #[must_use]
+    pub fn queue_len(&self) -> usize {
+        self.index.queue.len()
+    }
+
+    /// A worker.
+    #[must_use]
+    pub fn worker(&self, id: WorkerId) -> Option<&Worker> {
+        self.workers.get(&id)
+    }
+
+    /// A worker by its name.
+    #[must_use]
+    pub fn worker_by_name(&self, name: &Name) -> Option<&Worker> {
+        self.workers.get(self.index.worker_names.get(name)?)
+    }
+
+    /// Workers after one, in the order in which they first attached.
+    pub fn workers_after(&self, after: Option<WorkerId>) -> impl Iterator<Item = &Worker> {
+        self.workers.range(above(after)).map(|(_, worker)| worker)
+    }
+
+    /// Runs with a live attempt on a worker, of whatever incarnation.
+    pub fn running_on(&self, worker: WorkerId) -> impl Iterator<Item = &Run> {
+        let range = (worker, RunId(0))..=(worker, RunId(u64::MAX));
+        self.index.running.range(range).filter_map(|(_, id)| self.runs.get(id))
+    }
+
+    /// Slots of a worker that live attempts take.
+    #[must_use]
+    pub fn used_slots(&self, worker: WorkerId) -> u32 {
+        self.index.used_slots.get(&worker).copied().unwrap_or(0)
+    }
+
+    /// Slots of a worker that nothing takes; 0 if there is no such worker.
+    #[must_use]
+    pub fn free_slots(&self, worker: WorkerId) -> u32 {
+        let slots = self.workers.get(&worker).map_or(0, |w| w.profile.slots);
+        slots.saturating_sub(self.used_slots(worker))
+    }
+
+    /// A lock or pool that someone holds or waits for.
+    #[must_use]
+    pub fn lock(&self, name: &Name) -> Option<&Lock> {
+        self.locks.get(name)
+    }
+
+    /// Locks by name, after one.
+    pub fn locks_after(&self, after: Option<Name>) -> impl Iterator<Item = &Lock> {
+        self.locks.range(above(after)).map(|(_, lock)| lock)
+    }
+
+    /// Ranges of a job's instants that were not run, oldest first.
+    pub fn missed_of(&self, job: JobId) -> impl DoubleEndedIterator<Item = &Missed> {
+        self.missed.range((job, 0)..=(job, u64::MAX)).map(|(_, missed)| missed)
+    }
+
+    /// Waited beyond a lease before it counts as over.
+    #[must_use]
+    pub fn lease_margin(&self) -> Span {
+        self.meta.settings.as_ref().map_or(DEFAULT_MARGIN, |s| s.lease_margin)
+    }
+}
+
+/// The margin of a cluster that has no settings yet.
+const DEFAULT_MARGIN: Span = Span::secs(10);
+
+/// Below every action.
+pub(super) const LOWEST: ActionKey = ActionKey { job: JobId(0), nominal: UtcMillis(i64::MIN) };
+/// Above every action.
+pub(super) const HIGHEST: ActionKey = ActionKey { job: JobId(u64::MAX), nominal: UtcMillis::MAX };
+
+/// Every instant of a job.
+pub(super) fn all_of(job: JobId) -> std::ops::RangeInclusive<ActionKey> {
+    ActionKey { job, nominal: UtcMillis(i64::MIN) }..=ActionKey { job, nominal: UtcMillis::MAX }
+}
+
+/// The range behind a key, or everything.
+fn above<K>(after: Option<K>) -> (Bound<K>, Bound<K>) {
+    (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded)
+}

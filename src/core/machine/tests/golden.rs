@@ -1,0 +1,123 @@
+//! The bytes of every command of version 1, decoded for ever.
+//!
+//! A line once released is never changed: a changed encoding needs a new
+//! version with its own file, while these bytes go on being read.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use super::super::command::*;
+use super::support::*;
+use crate::ids::*;
+use crate::model::action::{Missed, MissedReason};
+use crate::model::cluster::ClusterSettings;
+use crate::model::job::*;
+use crate::model::run::EndKind;
+use crate::model::worker::WorkerProfile;
+use crate::time::{Span, UtcMillis};
+
+const GOLDEN: &str = include_str!("../../../../tests/golden/command_v1.txt");
+
+fn word(command: &Command) -> &'static str {
+    match command {
+        Command::Tick => "tick",
+        Command::InitCluster(_) => "init_cluster",
+        Command::LeaderStarted(_) => "leader_started",
+        Command::ApplyJob { .. } => "apply_job",
+        Command::DeleteJob { .. } => "delete_job",
+        Command::PauseJob { .. } => "pause_job",
+        Command::ResumeJob { .. } => "resume_job",
+        Command::PlanActions(_) => "plan_actions",
+        Command::TriggerJob { .. } => "trigger_job",
+        Command::CancelRun { .. } => "cancel_run",
+        Command::Dispatch { .. } => "dispatch",
+        Command::Complete { .. } => "complete",
+        Command::AttachWorker(_) => "attach_worker",
+        Command::WorkersAlive(_) => "workers_alive",
+        Command::AcquireLock { .. } => "acquire_lock",
+        Command::RenewLock { .. } => "renew_lock",
+        Command::ReleaseLock { .. } => "release_lock",
+        Command::LeaveLock { .. } => "leave_lock",
+    }
+}
+
+fn full_spec() -> JobSpec {
+    let interpreter = vec!["/bin/sh".to_owned(), "-e".to_owned()];
+    JobSpec {
+        description: "loads".to_owned(),
+        zone: Some("Europe/Berlin".to_owned()),
+        triggers: vec![cron("nightly")],
+        depends_on: vec![EdgeSpec { job: JobId(3) }],
+        executor: Executor::Shell { interpreter, script: "true".to_owned() },
+        env: BTreeMap::from([("K".to_owned(), "v".to_owned())]),
+        timeout: Some(Span::secs(30)),
+        on_worker_lost: OnWorkerLost::Keep { keep_for: Span::secs(600) },
+        ..spec("load")
+    }
+}
+
+fn commands() -> Vec<Command> {
+    let (job, run, worker) = (JobId(1), RunId(2), WorkerId(3));
+    let (lock, owner, token) = (name("l"), "me".to_owned(), Token(5));
+    let attempt = AttemptKey { run, shard: 0, number: 1 };
+    let trigger = TriggerName("nightly".into());
+    let (from, through) = (UtcMillis(1000), UtcMillis(9000));
+    let (count, reason) = (2, MissedReason::Misfire);
+    let missed =
+        Missed { job, trigger: trigger.clone(), from, to: from, count, reason, at: through };
+    let planned = PlannedAction {
+        nominal: UtcMillis(2000),
+        due: UtcMillis(2500),
+        upstream: vec![key(JobId(3), 2000)],
+        catch_up: true,
+    };
+    let batch = PlanBatch {
+        job,
+        revision: Revision(4),
+        source: PlanSource::Trigger(trigger),
+        from,
+        through,
+        actions: vec![planned],
+        missed: Some(missed),
+    };
+    let labels = BTreeMap::from([("zone".to_owned(), "b".to_owned())]);
+    vec![
+        Command::Tick,
+        Command::InitCluster(ClusterSettings::new(7)),
+        Command::LeaderStarted(leader(2)),
+        Command::ApplyJob { spec: Box::new(full_spec()), expected: Some(Revision(1)) },
+        Command::DeleteJob { job, expected: None },
+        Command::PauseJob { job },
+        Command::ResumeJob { job },
+        Command::PlanActions(vec![batch]),
+        Command::TriggerJob { job },
+        Command::CancelRun { run },
+        Command::Dispatch { run, number: 1, worker, incarnation: Incarnation(9) },
+        complete(attempt, token, EndKind::NotStarted { message: "no shell".to_owned() }),
+        Command::AttachWorker(WorkerProfile { labels, ..profile("w", 9, 8, 4) }),
+        Command::WorkersAlive(vec![(worker, Incarnation(9))]),
+        acquire("l", "me", 2, 3),
+        Command::RenewLock { name: lock.clone(), token },
+        Command::ReleaseLock { name: lock.clone(), token },
+        Command::LeaveLock { name: lock, owner },
+    ]
+}
+
+#[test]
+fn every_command_keeps_its_bytes() {
+    let mut text = String::new();
+    for command in commands() {
+        let request = Request { id: "q".to_owned(), body_hash: 1, issued: Some(UtcMillis(5)) };
+        let label = word(&command);
+        let actor = Actor::User("ann".to_owned());
+        let envelope = Envelope { actor, request: Some(request), command };
+        let bytes = encode(&envelope).unwrap();
+        assert_eq!(decode(&bytes).unwrap(), envelope);
+        let hex: String = bytes.iter().fold(String::new(), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        });
+        let _ = writeln!(text, "{label} {hex}");
+    }
+    assert_eq!(text, GOLDEN, "\n--- encoded now:\n{text}---");
+}

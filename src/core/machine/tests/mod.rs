@@ -1,0 +1,6 @@
+//! Tests of the machine as a whole: one rule each, and random command lists.
+
+mod golden;
+mod random;
+mod rules;
+pub(crate) mod support;

@@ -1,0 +1,246 @@
+//! Random commands over few ids, with references to what does not exist.
+
+use proptest::prelude::*;
+
+use super::super::command::*;
+use super::super::invariants;
+use super::super::outcome::Outcome;
+use super::super::snapshot::{Restore, records};
+use super::super::state::{Limits, State};
+use super::support::*;
+use crate::ids::*;
+use crate::model::job::*;
+use crate::model::run::EndKind;
+use crate::time::{Span, UtcMillis};
+
+/// A command whose details are filled in from the state it meets.
+#[derive(Debug, Clone)]
+enum Step {
+    Apply { name: u8, triggers: u8, upstream: Vec<u64>, policy: u8 },
+    Delete(u64),
+    Pause(u64),
+    Resume(u64),
+    Plan { job: u64, count: i64, stale: bool },
+    Trigger(u64),
+    Cancel(u64),
+    Dispatch { nth: usize, worker: u64 },
+    Complete { nth: usize, how: u8, wrong: bool },
+    Attach { name: u8, incarnation: u128, boot: u128 },
+    Alive,
+    Acquire { lock: u8, owner: u8, wait: u64 },
+    Renew(u8),
+    Release(u8),
+    Leave(u8, u8),
+    Leader(u64),
+    Pass(i64),
+    Request(u8, u64),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let job = || 0..6_u64;
+    let step = prop_oneof![
+        3 => (0..4_u8, 0..3_u8, prop::collection::vec(job(), 0..3), 0..4_u8)
+            .prop_map(|(name, triggers, upstream, policy)| Step::Apply { name, triggers, upstream, policy }),
+        1 => job().prop_map(Step::Delete),
+        1 => job().prop_map(Step::Pause),
+        2 => job().prop_map(Step::Resume),
+        8 => (job(), 0..4_i64, prop::bool::weighted(0.1))
+            .prop_map(|(job, count, stale)| Step::Plan { job, count, stale }),
+        1 => job().prop_map(Step::Trigger),
+        1 => (0..20_u64).prop_map(Step::Cancel),
+        8 => (0..4_usize, 0..4_u64).prop_map(|(nth, worker)| Step::Dispatch { nth, worker }),
+        7 => (0..4_usize, 0..8_u8, prop::bool::weighted(0.1))
+            .prop_map(|(nth, how, wrong)| Step::Complete { nth, how, wrong }),
+        2 => (0..3_u8, 1..3_u128, 1..3_u128)
+            .prop_map(|(name, incarnation, boot)| Step::Attach { name, incarnation, boot }),
+        1 => Just(Step::Alive),
+        2 => (0..2_u8, 0..4_u8, 0..9_u64)
+            .prop_map(|(lock, owner, wait)| Step::Acquire { lock, owner, wait }),
+        1 => (0..2_u8).prop_map(Step::Renew),
+        1 => (0..2_u8).prop_map(Step::Release),
+        1 => (0..2_u8, 0..4_u8).prop_map(|(lock, owner)| Step::Leave(lock, owner)),
+        1 => (0..5_u64).prop_map(Step::Leader),
+        4 => prop_oneof![0..3_000_i64, 0..40_000_i64, Just(3 * 86_400_000_i64)].prop_map(Step::Pass),
+        1 => (0..3_u8, job()).prop_map(|(id, job)| Step::Request(id, job)),
+    ];
+    prop::collection::vec(step, 1..90)
+}
+
+fn running(state: &State) -> Vec<(AttemptKey, Token)> {
+    let live = state.runs_after(None).filter_map(|r| r.live_attempt());
+    live.map(|a| (a.key, a.token)).collect()
+}
+
+fn lock_name(lock: u8) -> Name {
+    name(["l", "pool"][usize::from(lock)])
+}
+
+fn spec_of(number: u8, triggers: u8, upstream: &[u64], policy: u8) -> JobSpec {
+    let edges: Vec<JobId> = upstream.iter().map(|n| JobId(*n)).collect();
+    let delay = Span(u64::from(policy) * 1000);
+    JobSpec {
+        triggers: (0..triggers).map(|n| cron(["x", "y"][usize::from(n)])).collect(),
+        retries: RetryPolicy { count: u32::from(policy), backoff: Backoff::Fixed { delay } },
+        timeout: (policy > 1).then(|| Span::secs(3)),
+        lease: Span::secs(5),
+        on_worker_lost: match policy {
+            0 => OnWorkerLost::Fail,
+            1 => OnWorkerLost::Keep { keep_for: Span::secs(30) },
+            _ => OnWorkerLost::Rerun,
+        },
+        ..after_jobs(&format!("j{number}"), &edges)
+    }
+}
+
+fn plan(m: &Machine, job: u64, count: i64, stale: bool) -> Vec<PlanBatch> {
+    let Some(job) = m.state.job(JobId(job)) else { return Vec::new() };
+    let source = match job.spec.triggers.get(usize::from(count % 2 == 1)) {
+        Some(trigger) => PlanSource::Trigger(trigger.name.clone()),
+        None => PlanSource::Dependencies,
+    };
+    let start = m.state.cursor(job.id, &source).unwrap_or_default().0;
+    let first = start - start.rem_euclid(1000) + 1000;
+    let instants = (0..count).map(|n| {
+        let at = first + n * 1000;
+        let up = job.spec.depends_on.iter().map(|edge| key(edge.job, at));
+        let up = up.filter(|up| stale || m.state.action(*up).is_some()).collect();
+        (at, up)
+    });
+    let instants: Vec<_> = instants.collect();
+    let mut batch = m.batch(job.id, source, &instants);
+    if stale {
+        batch.from.0 -= 1;
+    }
+    vec![batch]
+}
+
+fn command_of(m: &Machine, step: &Step) -> Command {
+    match step {
+        Step::Apply { name, triggers, upstream, policy } => {
+            apply(spec_of(*name, *triggers, upstream, *policy))
+        }
+        Step::Delete(job) => Command::DeleteJob { job: JobId(*job), expected: None },
+        Step::Pause(job) => Command::PauseJob { job: JobId(*job) },
+        Step::Resume(job) => Command::ResumeJob { job: JobId(*job) },
+        Step::Plan { job, count, stale } => Command::PlanActions(plan(m, *job, *count, *stale)),
+        Step::Trigger(job) | Step::Request(_, job) => Command::TriggerJob { job: JobId(*job) },
+        Step::Cancel(run) => Command::CancelRun { run: RunId(*run) },
+        Step::Dispatch { nth, worker } => {
+            let run = m.queue().get(*nth).copied().unwrap_or(RunId(77));
+            let worker = WorkerId(*worker);
+            let found = m.state.run(run);
+            let number = found.and_then(|r| r.attempts.last()).map_or(1, |a| a.key.number + 1);
+            let incarnation = m.state.worker(worker).map(|w| w.profile.incarnation);
+            let incarnation = incarnation.unwrap_or(Incarnation(5));
+            Command::Dispatch { run, number, worker, incarnation }
+        }
+        Step::Complete { nth, how, wrong } => {
+            let missing = (AttemptKey { run: RunId(77), shard: 0, number: 1 }, Token(1));
+            let (attempt, token) = running(&m.state).get(*nth).copied().unwrap_or(missing);
+            let how = match how {
+                0 => EndKind::Gone,
+                1 => EndKind::LeaseExpired,
+                2 => EndKind::TimedOut,
+                3 => EndKind::NotStarted { message: "ä".repeat(300) },
+                4 => EndKind::Cancelled,
+                _ => exit(i32::from(*how > 5)),
+            };
+            complete(attempt, if *wrong { token.next() } else { token }, how)
+        }
+        Step::Attach { name, incarnation, boot } => Command::AttachWorker(profile(
+            &format!("w{name}"),
+            *incarnation,
+            *boot,
+            2 + u32::from(*name),
+        )),
+        Step::Alive => alive(&m.state),
+        Step::Acquire { lock, owner, wait } => {
+            acquire(lock_name(*lock).as_str(), &format!("o{owner}"), 1 + u32::from(*lock), *wait)
+        }
+        Step::Renew(lock) => Command::RenewLock { name: lock_name(*lock), token: holder(m, *lock) },
+        Step::Release(lock) => {
+            Command::ReleaseLock { name: lock_name(*lock), token: holder(m, *lock) }
+        }
+        Step::Leave(lock, owner) => {
+            Command::LeaveLock { name: lock_name(*lock), owner: format!("o{owner}") }
+        }
+        Step::Leader(term) => Command::LeaderStarted(leader(*term)),
+        Step::Pass(_) => Command::Tick,
+    }
+}
+
+fn holder(m: &Machine, lock: u8) -> Token {
+    let lock = m.state.lock(&lock_name(lock));
+    lock.and_then(|l| l.holders.first()).map_or(Token(0), |h| h.token)
+}
+
+fn alive(state: &State) -> Command {
+    let all = state.workers_after(None).map(|w| (w.id, w.profile.incarnation));
+    Command::WorkersAlive(all.collect())
+}
+
+/// Applies the steps, with every rule checked after each.
+fn run_steps(steps: &[Step]) -> Machine {
+    let limits =
+        Limits { ended: 30, ended_per_job: 8, requests: 2, missed_per_job: 2, ..Limits::default() };
+    let mut m = Machine::with(limits);
+    for step in steps {
+        if let Step::Pass(ms) = step {
+            m.now += ms;
+        }
+        let request = match step {
+            Step::Request(id, body) => Some(Request {
+                id: format!("q{id}"),
+                body_hash: u128::from(*body),
+                issued: Some(UtcMillis(m.now)),
+            }),
+            _ => None,
+        };
+        let command = command_of(&m, step);
+        m.send_as(command, request);
+    }
+    m
+}
+
+/// Workers alive, every run dispatched and completed, time moved.
+fn calm_down(m: &mut Machine) {
+    for job in m.state.jobs_after(None).map(|j| j.id).collect::<Vec<_>>() {
+        m.ok(Command::ResumeJob { job });
+    }
+    let worker = m.worker("calm", 10_000);
+    for _ in 0..30 {
+        while let Some(run) = m.queue().first().copied() {
+            m.dispatch(run, worker);
+        }
+        for (attempt, token) in running(&m.state) {
+            m.ok(complete(attempt, token, exit(0)));
+        }
+        m.after(9 * 3_600_000);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn rules_hold_and_everything_ends(steps in steps()) {
+        let mut m = run_steps(&steps);
+        prop_assert_eq!(m.state.hash(), run_steps(&steps).state.hash());
+
+        let mut restore = Restore::new(*m.state.limits());
+        for record in records(&m.state) {
+            restore.push(&record).unwrap();
+        }
+        let restored = restore.finish().unwrap();
+        prop_assert_eq!(restored.hash(), m.state.hash());
+        prop_assert_eq!(invariants::check(&restored), Ok(()));
+        prop_assert_eq!(restored.index, m.state.index.clone());
+
+        calm_down(&mut m);
+        prop_assert_eq!(m.state.live_actions(), 0);
+        prop_assert!(m.queue().is_empty() && running(&m.state).is_empty());
+        prop_assert!(m.state.locks_after(None).next().is_none());
+        let idle = m.send(Command::Tick);
+        prop_assert_eq!(idle, Outcome::Done);
+    }
+}

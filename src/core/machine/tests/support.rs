@@ -1,0 +1,206 @@
+//! A machine under test: short words for commands, and a check after each.
+
+use super::super::command::*;
+use super::super::invariants;
+use super::super::outcome::{Outcome, Reject};
+use super::super::state::{Limits, State};
+use crate::ids::*;
+use crate::model::cluster::ClusterSettings;
+use crate::model::job::*;
+use crate::model::run::EndKind;
+use crate::model::worker::WorkerProfile;
+use crate::time::{Span, UtcMillis};
+
+pub(crate) struct Machine {
+    pub(crate) state: State,
+    pub(crate) now: i64,
+    pub(crate) index: u64,
+}
+
+impl Machine {
+    pub(crate) fn new() -> Self {
+        Self::with(Limits::default())
+    }
+
+    pub(crate) fn with(limits: Limits) -> Self {
+        let mut m = Self { state: State::new(limits), now: 1_000_000, index: 0 };
+        m.ok(Command::InitCluster(ClusterSettings::new(7)));
+        m.ok(Command::LeaderStarted(leader(1)));
+        m
+    }
+
+    pub(crate) fn send(&mut self, command: Command) -> Outcome {
+        self.send_as(command, None)
+    }
+
+    pub(crate) fn send_as(&mut self, command: Command, request: Option<Request>) -> Outcome {
+        self.index += 1;
+        let command = Envelope { actor: Actor::Leader(leader(1)), request, command };
+        let entry = Entry { index: self.index, now: UtcMillis(self.now), command: &command };
+        let applied = self.state.apply(entry);
+        if let Err(problem) = invariants::check(&self.state) {
+            panic!("after {command:?}: {problem}");
+        }
+        applied.outcome
+    }
+
+    #[track_caller]
+    pub(crate) fn ok(&mut self, command: Command) -> Outcome {
+        let outcome = self.send(command);
+        assert!(!matches!(outcome, Outcome::Rejected(_)), "{outcome:?}");
+        outcome
+    }
+
+    #[track_caller]
+    pub(crate) fn refused(&mut self, command: Command) -> Reject {
+        match self.send(command) {
+            Outcome::Rejected(reject) => reject,
+            other => panic!("not refused: {other:?}"),
+        }
+    }
+
+    pub(crate) fn after(&mut self, ms: i64) -> &mut Self {
+        self.now += ms;
+        self.ok(Command::Tick);
+        self
+    }
+
+    pub(crate) fn job(&mut self, spec: JobSpec) -> JobId {
+        match self.ok(apply(spec)) {
+            Outcome::Job { job, .. } => job,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn worker(&mut self, name: &str, slots: u32) -> WorkerId {
+        match self.ok(Command::AttachWorker(profile(name, 1, 1, slots))) {
+            Outcome::Worker { worker } => worker,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Plans instants of a job's first source, up to the last.
+    pub(crate) fn plan(&mut self, job: JobId, instants: &[(i64, Vec<ActionKey>)]) -> (u32, u32) {
+        let spec = &self.state.job(job).unwrap().spec;
+        let source = match spec.triggers.first() {
+            Some(trigger) => PlanSource::Trigger(trigger.name.clone()),
+            None => PlanSource::Dependencies,
+        };
+        let batch = self.batch(job, source, instants);
+        match self.ok(Command::PlanActions(vec![batch])) {
+            Outcome::Planned { created, refused } => (created, refused),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn batch(
+        &self,
+        job: JobId,
+        source: PlanSource,
+        instants: &[(i64, Vec<ActionKey>)],
+    ) -> PlanBatch {
+        let from = self.state.cursor(job, &source).unwrap_or_default();
+        let action = |(at, upstream): &(i64, Vec<ActionKey>)| PlannedAction {
+            nominal: UtcMillis(*at),
+            due: UtcMillis(*at),
+            upstream: upstream.clone(),
+            catch_up: false,
+        };
+        PlanBatch {
+            job,
+            revision: self.state.job(job).unwrap().revision,
+            source,
+            from,
+            through: instants.last().map_or(from, |(at, _)| UtcMillis(*at)),
+            actions: instants.iter().map(action).collect(),
+            missed: None,
+        }
+    }
+
+    pub(crate) fn dispatch(&mut self, run: RunId, worker: WorkerId) -> (AttemptKey, Token) {
+        let number = self.state.run(run).unwrap().attempts.last().map_or(1, |a| a.key.number + 1);
+        let incarnation = self.state.worker(worker).unwrap().profile.incarnation;
+        match self.ok(Command::Dispatch { run, number, worker, incarnation }) {
+            Outcome::Dispatched { token } => (AttemptKey { run, shard: 0, number }, token),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn complete(&mut self, (attempt, token): (AttemptKey, Token), how: EndKind) {
+        self.ok(complete(attempt, token, how));
+    }
+
+    pub(crate) fn queue(&self) -> Vec<RunId> {
+        self.state.queue(&default_group()).collect()
+    }
+}
+
+pub(crate) fn leader(term: u64) -> LeaderId {
+    LeaderId { term, node: NodeId(1) }
+}
+
+pub(crate) fn apply(spec: JobSpec) -> Command {
+    Command::ApplyJob { spec: Box::new(spec), expected: None }
+}
+
+pub(crate) fn complete(attempt: AttemptKey, token: Token, how: EndKind) -> Command {
+    let report = EndReport { how, started: None, ended: None, output_bytes: 3, output_crc: 4 };
+    Command::Complete { attempt, token, report }
+}
+
+pub(crate) fn exit(code: i32) -> EndKind {
+    EndKind::Exited { code }
+}
+
+pub(crate) fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+pub(crate) fn spec(text: &str) -> JobSpec {
+    JobSpec::noop(name(text))
+}
+
+pub(crate) fn cron(text: &str) -> TriggerSpec {
+    TriggerSpec {
+        name: TriggerName(text.into()),
+        kind: TriggerKind::Cron { expression: "* * * * * *".to_owned() },
+        zone: None,
+        misfire: MisfirePolicy::FireAll,
+        enabled: true,
+    }
+}
+
+pub(crate) fn triggered(text: &str) -> JobSpec {
+    JobSpec { triggers: vec![cron("t")], ..spec(text) }
+}
+
+pub(crate) fn after_jobs(text: &str, jobs: &[JobId]) -> JobSpec {
+    JobSpec { depends_on: jobs.iter().map(|job| EdgeSpec { job: *job }).collect(), ..spec(text) }
+}
+
+pub(crate) fn profile(text: &str, incarnation: u128, boot_id: u128, slots: u32) -> WorkerProfile {
+    WorkerProfile {
+        name: name(text),
+        incarnation: Incarnation(incarnation),
+        boot_id,
+        groups: vec![default_group()],
+        labels: std::collections::BTreeMap::new(),
+        slots,
+        host: String::new(),
+        version: String::new(),
+    }
+}
+
+pub(crate) fn key(job: JobId, at: i64) -> ActionKey {
+    ActionKey { job, nominal: UtcMillis(at) }
+}
+
+pub(crate) fn acquire(lock: &str, owner: &str, slots: u32, wait: u64) -> Command {
+    Command::AcquireLock {
+        name: name(lock),
+        owner: owner.to_owned(),
+        ttl: Span::secs(5),
+        slots,
+        wait: Span::secs(wait),
+    }
+}

@@ -1,0 +1,100 @@
+//! Why something has not run yet: the first true reason, from the replicated
+//! state and from what only the leader knows, which workers are connected.
+
+use crate::ids::{ActionKey, Name, RunId, WorkerId};
+use crate::machine::state::State;
+use crate::model::action::{Action, ActionState, WaitReason};
+use crate::model::run::{Run, RunState};
+
+/// What is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// An action.
+    Action(ActionKey),
+    /// A run.
+    Run(RunId),
+}
+
+/// The reason; none if it is over, is being executed, or does not exist.
+#[must_use]
+pub fn explain(
+    state: &State,
+    what: Subject,
+    is_connected: &dyn Fn(WorkerId) -> bool,
+) -> Option<WaitReason> {
+    match what {
+        Subject::Run(id) => explain_run(state, state.run(id)?, is_connected),
+        Subject::Action(key) => {
+            let action = state.action(key)?;
+            match action.state {
+                ActionState::Planned if action.due > state.now() => Some(WaitReason::NotDue),
+                ActionState::Planned | ActionState::Waiting => explain_wait(state, key, action),
+                ActionState::Ready | ActionState::Running => {
+                    explain_run(state, state.run(action.run?)?, is_connected)
+                }
+                _ => None,
+            }
+        }
+    }
+}
+
+fn explain_wait(state: &State, key: ActionKey, action: &Action) -> Option<WaitReason> {
+    let unmet = || action.upstream.iter().filter(|u| u.met.is_none()).map(|u| u.action);
+    let has_failed = |key| {
+        let state = state.action(key).map(|a| a.state);
+        matches!(state, Some(ActionState::Failed | ActionState::Cancelled))
+    };
+    let is_paused = |key: ActionKey| state.job(key.job).is_some_and(|job| job.paused);
+    // One that failed outweighs one that may come yet: someone has to act on it.
+    if unmet().any(has_failed) {
+        Some(WaitReason::UpstreamFailed)
+    } else if unmet().any(is_paused) {
+        Some(WaitReason::UpstreamPaused)
+    } else if unmet().next().is_some() {
+        Some(WaitReason::Upstream)
+    } else if is_paused(key) {
+        Some(WaitReason::Paused)
+    } else {
+        // Nothing holds it: the next command releases it.
+        Some(WaitReason::Dispatching)
+    }
+}
+
+fn explain_run(
+    state: &State,
+    run: &Run,
+    is_connected: &dyn Fn(WorkerId) -> bool,
+) -> Option<WaitReason> {
+    match run.state {
+        RunState::Finished { .. } | RunState::Running => return None,
+        RunState::Backoff { .. } => return Some(WaitReason::Backoff),
+        RunState::Queued => {}
+    }
+    if state.job(run.job).is_some_and(|job| job.paused) {
+        return Some(WaitReason::Paused);
+    }
+    let group = &state.spec(run.job, run.revision)?.worker_group;
+    let serving = || serving(state, group, is_connected);
+    if serving().next().is_none() {
+        return Some(WaitReason::NoWorker);
+    }
+    let is_first = state.queue(group).next() == Some(run.id);
+    if serving().any(|id| state.free_slots(id) > 0) {
+        return Some(if is_first { WaitReason::Dispatching } else { behind(run) });
+    }
+    Some(if is_first { WaitReason::Resource } else { behind(run) })
+}
+
+/// Others go first: because it came late, or because they are before it.
+fn behind(run: &Run) -> WaitReason {
+    if run.catch_up { WaitReason::CatchUp } else { WaitReason::Queue }
+}
+
+fn serving<'a>(
+    state: &'a State,
+    group: &'a Name,
+    is_connected: &'a dyn Fn(WorkerId) -> bool,
+) -> impl Iterator<Item = WorkerId> + 'a {
+    let workers = state.workers_after(None).filter(|w| w.profile.groups.contains(group));
+    workers.map(|w| w.id).filter(|id| is_connected(*id))
+}
