@@ -208,3 +208,49 @@ impl Joiner {
 pub(crate) fn to_bytes(value: &[u8]) -> Bytes {
     Bytes::copy_from_slice(value)
 }
+
+#[cfg(test)]
+mod tests {
+    use horai_core::time::UtcMillis;
+
+    use super::*;
+    use crate::types::{EncodedBatch, EntryPayload, LogId, Vote};
+
+    fn sample(command: &[u8]) -> Entry {
+        let batch = EncodedBatch::new(UtcMillis(5), [command]).unwrap();
+        let log_id = LogId::new(*Vote::new_committed(3, 2).leader_id(), 258);
+        Entry { log_id, payload: EntryPayload::Normal(batch) }
+    }
+
+    #[test]
+    fn the_stored_form_stays_readable() {
+        let parts = to_parts(&sample(b"go")).unwrap();
+        let (key, value) = &parts[0];
+        assert_eq!(key, &[0, 0, 0, 0, 0, 0, 1, 2, 0, 0]);
+        // Version, kind, length, CRC of the whole; then term, node, index 258,
+        // payload kind, time 5, six bytes of batch.
+        let body = [3, 2, 130, 2, 1, 10, 6, 2, 0, 0, 0, b'g', b'o'];
+        assert_eq!(value[4..10], [1, 1, 13, 0, 0, 0]);
+        assert_eq!(value[14..], body);
+        let joined = Joiner::default().take(key, value).unwrap().unwrap();
+        assert_eq!((joined.entry, joined.size), (sample(b"go"), 13));
+    }
+
+    #[test]
+    fn parts_fit_and_join_in_order_only() {
+        let large = sample(&vec![7; 2 * PART]);
+        let parts = to_parts(&large).unwrap();
+        assert_eq!(parts.len(), 3);
+        assert!(parts.iter().all(|(key, value)| key.len() + value.len() <= MAX_VALUE));
+        let mut joiner = Joiner::default();
+        assert!(joiner.take(&parts[0].0, &parts[0].1).unwrap().is_none());
+        assert_eq!(joiner.unfinished(), Some(258));
+        assert_eq!(joiner.take(&parts[2].0, &parts[2].1).unwrap_err(), Fault::Incomplete);
+        assert!(joiner.take(&parts[1].0, &parts[1].1).unwrap().is_none());
+        let joined = joiner.take(&parts[2].0, &parts[2].1).unwrap().unwrap();
+        assert_eq!(joined.entry, large);
+        // Under another key it is no entry.
+        let other = Joiner::default().take(&key(1, 0), &parts[0].1).unwrap_err();
+        assert_eq!(other, Fault::Checksum);
+    }
+}

@@ -186,11 +186,10 @@ impl Worker {
             }
         }
         // A clean stop leaves an exact mark.
-        if self.failure.check().is_ok() {
-            self.marked = Instant::now() - MARK_EVERY;
-            if let Err(error) = self.mark() {
-                tracing::warn!(%error, "cannot write the identity file at the end");
-            }
+        if self.failure.check().is_ok()
+            && let Err(error) = self.mark()
+        {
+            tracing::warn!(%error, "cannot write the identity file at the end");
         }
     }
 
@@ -278,7 +277,9 @@ impl Worker {
         {
             self.purge = None;
         }
-        self.mark()?;
+        if self.marked.elapsed() >= MARK_EVERY {
+            self.mark()?;
+        }
         if self.checked.elapsed() >= CHECK_EVERY {
             self.checked = Instant::now();
             self.disk.check()?;
@@ -287,9 +288,6 @@ impl Worker {
     }
 
     fn mark(&mut self) -> io::Result<()> {
-        if self.marked.elapsed() < MARK_EVERY {
-            return Ok(());
-        }
         self.marked = Instant::now();
         self.identity.update(|i| i.synced = self.synced.or(i.synced))
     }

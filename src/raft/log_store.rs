@@ -115,9 +115,9 @@ impl LogStore {
     pub(crate) fn start(
         disk: Arc<dyn Disk>,
         identity: Arc<IdentityFile>,
+        failure: Arc<Failure>,
         marks: Marks,
     ) -> io::Result<Self> {
-        let failure = Arc::new(Failure::default());
         let flusher =
             Flusher::start(Arc::clone(&disk), Arc::clone(&identity), Arc::clone(&failure))?;
         let shared = Shared { disk, identity, failure, marks: Mutex::new(marks) };

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::disk::{Disk, SmallFile, Space};
 use crate::entry::{self, Fault, Joiner};
-use crate::flusher::delete_upto;
+use crate::flusher::{Failure, delete_upto};
 use crate::identity::{self, FORMAT, Identity, IdentityFile, OsFile, Stage};
 use crate::log_store::{COMMITTED, LogStore, Marks, PURGED, VOTE};
 use crate::sled_disk::SledDisk;
@@ -263,8 +263,10 @@ fn start(
     identity: Arc<IdentityFile>,
     marks: Marks,
 ) -> Result<Stores, Error> {
-    let snapshots = SnapshotStore::load(snapshots, Arc::clone(&identity))?;
-    let log = LogStore::start(log, Arc::clone(&identity), marks)?;
+    // One failure for both: a node whose snapshots fail must not go on voting.
+    let failure = Arc::new(Failure::default());
+    let snapshots = SnapshotStore::load(snapshots, Arc::clone(&identity), Arc::clone(&failure))?;
+    let log = LogStore::start(log, Arc::clone(&identity), failure, marks)?;
     Ok(Stores { log, snapshots, identity })
 }
 

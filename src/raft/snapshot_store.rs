@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::disk::{Disk, MAX_VALUE, Space};
 use crate::entry::{self, Fault};
+use crate::flusher::Failure;
 use crate::identity::IdentityFile;
 use crate::types::SnapshotMeta;
 
@@ -59,6 +60,7 @@ struct Inner {
 pub struct SnapshotStore {
     disk: Arc<dyn Disk>,
     identity: Arc<IdentityFile>,
+    failure: Arc<Failure>,
     inner: Mutex<Inner>,
 }
 
@@ -74,7 +76,11 @@ impl SnapshotStore {
     ///
     /// # Errors
     /// [`Fault`] as the error's source if the current snapshot is damaged.
-    pub(crate) fn load(disk: Arc<dyn Disk>, identity: Arc<IdentityFile>) -> io::Result<Arc<Self>> {
+    pub(crate) fn load(
+        disk: Arc<dyn Disk>,
+        identity: Arc<IdentityFile>,
+        failure: Arc<Failure>,
+    ) -> io::Result<Arc<Self>> {
         let current: Option<Pointer> = match disk.get(Space::Meta, POINTER)? {
             Some(sealed) => Some(entry::unseal_value(POINTER, &sealed)?),
             None => None,
@@ -83,7 +89,7 @@ impl SnapshotStore {
         let next = generations.last().map_or(1, |g| g.saturating_add(1));
         let next = next.max(current.as_ref().map_or(1, |p| p.generation.saturating_add(1)));
         let inner = Mutex::new(Inner { current, next, pins: BTreeMap::new() });
-        let store = Arc::new(Self { disk, identity, inner });
+        let store = Arc::new(Self { disk, identity, failure, inner });
         if let Some((_, handle)) = store.current() {
             handle.verify()?;
         }
@@ -93,6 +99,12 @@ impl SnapshotStore {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs a write; its failure ends the life of all this node's stores.
+    fn write(&self, write: impl FnOnce(&dyn Disk) -> io::Result<()>) -> io::Result<()> {
+        self.failure.check()?;
+        write(&*self.disk).inspect_err(|error| self.failure.set(error, &self.identity))
     }
 
     /// The snapshot that counts.
@@ -146,10 +158,13 @@ impl SnapshotStore {
         if self.lock().current.as_ref() == Some(&pointer) {
             return Ok(());
         }
-        self.disk.put(Space::Meta, POINTER, &entry::seal_value(POINTER, &pointer)?)?;
-        self.disk.sync()?;
+        let sealed = entry::seal_value(POINTER, &pointer)?;
         let index = meta.last_log_id.map(|id| id.index);
-        self.identity.update(|i| i.snapshot = i.snapshot.max(index))?;
+        self.write(|disk| {
+            disk.put(Space::Meta, POINTER, &sealed)?;
+            disk.sync()?;
+            self.identity.update(|i| i.snapshot = i.snapshot.max(index))
+        })?;
         self.lock().current = Some(pointer);
         self.collect()
     }
@@ -177,7 +192,7 @@ impl SnapshotStore {
             let Some(key) = found.filter(|k| end.is_none_or(|end| *k < end)) else {
                 return Ok(());
             };
-            self.disk.remove(Space::Chunks, &key)?;
+            self.write(|disk| disk.remove(Space::Chunks, &key))?;
             from = key;
         }
     }
@@ -316,8 +331,8 @@ impl SnapshotWriter {
 
     fn end_chunk(&mut self) -> io::Result<()> {
         let key = chunk_key(self.pin.generation, self.shape.chunks);
-        let disk = &self.pin.store.disk;
-        disk.put(Space::Chunks, &key, &entry::seal(&key, &self.buffer))?;
+        let sealed = entry::seal(&key, &self.buffer);
+        self.pin.store.write(|disk| disk.put(Space::Chunks, &key, &sealed))?;
         self.shape.chunks = self.shape.chunks.checked_add(1).ok_or(Fault::Content)?;
         self.shape.bytes += self.buffer.len() as u64;
         self.shape.crc = crc32c::crc32c_append(self.shape.crc, &self.buffer);
@@ -325,7 +340,7 @@ impl SnapshotWriter {
         self.buffer.clear();
         if self.unsynced >= SYNC_EVERY {
             self.unsynced = 0;
-            disk.sync()?;
+            self.pin.store.write(|disk| disk.sync())?;
         }
         if let Some(start) = self.pace {
             let due = Duration::from_micros(self.shape.bytes * 1_000_000 / BYTES_PER_SECOND);
@@ -342,7 +357,7 @@ impl SnapshotWriter {
         if !self.buffer.is_empty() {
             self.end_chunk()?;
         }
-        self.pin.store.disk.sync()?;
+        self.pin.store.write(|disk| disk.sync())?;
         Ok(SnapshotHandle { pin: self.pin, shape: self.shape })
     }
 }

@@ -4,4 +4,5 @@ mod support;
 
 mod crash;
 mod refusals;
+mod snapshots;
 mod suite;
