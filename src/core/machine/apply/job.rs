@@ -169,6 +169,7 @@ impl State {
         for source in sources_of(&job.spec) {
             self.cursors.remove(&(id, source));
         }
+        self.drop_missed(id);
         // Its number is never given again, so nothing can be planned for it.
         self.floors.remove(&id);
         self.index.job_changed(Some(&job), None);

@@ -144,7 +144,6 @@ impl State {
     fn may_start(&self, key: ActionKey, action: &Action) -> bool {
         action.upstream.iter().all(|u| u.met.is_some())
             && self.jobs.get(&key.job).is_some_and(|job| !job.paused)
-            && self.index.live_runs < self.limits.live_runs
     }
 
     /// Starts a waiting action if nothing holds it any more.

@@ -114,4 +114,13 @@ impl State {
             }
         }
     }
+
+    /// Drops the missed ranges of a job: bounded by job, they must go with it.
+    pub(super) fn drop_missed(&mut self, job: JobId) {
+        let held = self.missed.range((job, 0)..=(job, u64::MAX)).map(|(key, _)| *key);
+        for key in held.collect::<Vec<_>>() {
+            self.missed.remove(&key);
+        }
+        self.index.missed_count.remove(&job);
+    }
 }

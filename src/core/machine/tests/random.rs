@@ -37,7 +37,7 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let job = || 0..6_u64;
+    let job = || prop_oneof![4 => 1..4_u64, 1 => 0..6_u64];
     let step = prop_oneof![
         3 => (0..4_u8, 0..3_u8, prop::collection::vec(job(), 0..3), 0..4_u8)
             .prop_map(|(name, triggers, upstream, policy)| Step::Apply { name, triggers, upstream, policy }),
@@ -48,8 +48,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(job, count, stale)| Step::Plan { job, count, stale }),
         1 => job().prop_map(Step::Trigger),
         1 => (0..20_u64).prop_map(Step::Cancel),
-        8 => (0..4_usize, 0..4_u64).prop_map(|(nth, worker)| Step::Dispatch { nth, worker }),
-        7 => (0..4_usize, 0..8_u8, prop::bool::weighted(0.1))
+        8 => (0..9_usize, 1..4_u64).prop_map(|(nth, worker)| Step::Dispatch { nth, worker }),
+        7 => (0..9_usize, 0..10_u8, prop::bool::weighted(0.1))
             .prop_map(|(nth, how, wrong)| Step::Complete { nth, how, wrong }),
         2 => (0..3_u8, 1..3_u128, 1..3_u128)
             .prop_map(|(name, incarnation, boot)| Step::Attach { name, incarnation, boot }),
@@ -60,15 +60,20 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0..2_u8).prop_map(Step::Release),
         1 => (0..2_u8, 0..4_u8).prop_map(|(lock, owner)| Step::Leave(lock, owner)),
         1 => (0..5_u64).prop_map(Step::Leader),
-        4 => prop_oneof![0..3_000_i64, 0..40_000_i64, Just(3 * 86_400_000_i64)].prop_map(Step::Pass),
+        4 => prop_oneof![0..3_000_i64, 0..3_000_i64, 0..3_000_i64, 0..40_000_i64, Just(3 * 86_400_000_i64)].prop_map(Step::Pass),
         1 => (0..3_u8, job()).prop_map(|(id, job)| Step::Request(id, job)),
     ];
-    prop::collection::vec(step, 1..90)
+    prop::collection::vec(step, 1..120)
 }
 
 fn running(state: &State) -> Vec<(AttemptKey, Token)> {
     let live = state.runs_after(None).filter_map(|r| r.live_attempt());
     live.map(|a| (a.key, a.token)).collect()
+}
+
+/// One of the list, or now and then none.
+fn pick<T: Copy>(list: &[T], nth: usize) -> Option<T> {
+    (nth < 8 && !list.is_empty()).then(|| list[nth % list.len()])
 }
 
 fn lock_name(lock: u8) -> Name {
@@ -126,7 +131,7 @@ fn command_of(m: &Machine, step: &Step) -> Command {
         Step::Trigger(job) | Step::Request(_, job) => Command::TriggerJob { job: JobId(*job) },
         Step::Cancel(run) => Command::CancelRun { run: RunId(*run) },
         Step::Dispatch { nth, worker } => {
-            let run = m.queue().get(*nth).copied().unwrap_or(RunId(77));
+            let run = pick(&m.queue(), *nth).unwrap_or(RunId(77));
             let worker = WorkerId(*worker);
             let found = m.state.run(run);
             let number = found.and_then(|r| r.attempts.last()).map_or(1, |a| a.key.number + 1);
@@ -136,14 +141,14 @@ fn command_of(m: &Machine, step: &Step) -> Command {
         }
         Step::Complete { nth, how, wrong } => {
             let missing = (AttemptKey { run: RunId(77), shard: 0, number: 1 }, Token(1));
-            let (attempt, token) = running(&m.state).get(*nth).copied().unwrap_or(missing);
+            let (attempt, token) = pick(&running(&m.state), *nth).unwrap_or(missing);
             let how = match how {
                 0 => EndKind::Gone,
                 1 => EndKind::LeaseExpired,
                 2 => EndKind::TimedOut,
                 3 => EndKind::NotStarted { message: "ä".repeat(300) },
                 4 => EndKind::Cancelled,
-                _ => exit(i32::from(*how > 5)),
+                _ => exit(i32::from(*how == 5)),
             };
             complete(attempt, if *wrong { token.next() } else { token }, how)
         }
@@ -184,6 +189,12 @@ fn run_steps(steps: &[Step]) -> Machine {
     let limits =
         Limits { ended: 30, ended_per_job: 8, requests: 2, missed_per_job: 2, ..Limits::default() };
     let mut m = Machine::with(limits);
+    // Something to begin with: a chain of jobs and two workers.
+    let first = m.job(spec_of(0, 2, &[], 2));
+    let second = m.job(spec_of(1, 0, &[first.0], 3));
+    m.job(spec_of(2, 1, &[first.0, second.0], 1));
+    m.worker("w0", 2);
+    m.worker("w1", 3);
     for step in steps {
         if let Step::Pass(ms) = step {
             m.now += ms;
