@@ -1,3 +1,26 @@
 //! Replication: openraft over sled.
+//!
+//! The only package that sees openraft or sled, so that their generics compile
+//! once. It stores and sends commands and never decides what they mean: that is
+//! the core's work, reached through [`state_machine::Machine`].
+//!
+//! Reading order: [`types`], the storage seam [`disk`] with its two
+//! implementations, [`log_store`], [`identity`] and [`open`], then snapshots and
+//! the state machine's adapter.
 
 pub mod cluster_clock;
+pub mod disk;
+pub mod entry;
+mod flusher;
+pub mod identity;
+pub mod log_store;
+pub mod network;
+pub mod open;
+pub mod sim_disk;
+pub mod sled_disk;
+pub mod snapshot_store;
+pub mod state_machine;
+pub mod types;
+
+#[cfg(test)]
+mod checks;

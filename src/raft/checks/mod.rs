@@ -1,0 +1,8 @@
+//! Tests of the stores as a whole: openraft's suite, crashes, refusals.
+
+mod support;
+
+mod crash;
+mod refusals;
+mod snapshots;
+mod suite;
