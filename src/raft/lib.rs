@@ -13,8 +13,10 @@ pub mod disk;
 pub mod entry;
 mod flusher;
 pub mod identity;
+mod inner;
 pub mod log_store;
 pub mod network;
+pub mod node;
 pub mod open;
 pub mod sim_disk;
 pub mod sled_disk;
@@ -24,3 +26,5 @@ pub mod types;
 
 #[cfg(test)]
 mod checks;
+#[cfg(test)]
+mod node_checks;
