@@ -6,21 +6,25 @@
 //!
 //! Reading order: [`types`], the storage seam [`disk`] with its two
 //! implementations, [`log_store`], [`identity`] and [`open`], then snapshots and
-//! the state machine's adapter, and [`cluster_clock`], which keeps the time that
-//! entries carry.
+//! the state machine's adapter.
 
-pub mod types;
-pub mod entry;
+pub mod cluster_clock;
 pub mod disk;
-pub mod sled_disk;
-pub mod sim_disk;
+pub mod entry;
 mod flusher;
-pub mod log_store;
 pub mod identity;
+mod inner;
+pub mod log_store;
+pub mod network;
+pub mod node;
 pub mod open;
+pub mod sim_disk;
+pub mod sled_disk;
 pub mod snapshot_store;
 pub mod state_machine;
-pub mod cluster_clock;
+pub mod types;
 
 #[cfg(test)]
 mod checks;
+#[cfg(test)]
+mod node_checks;

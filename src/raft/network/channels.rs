@@ -1,0 +1,79 @@
+//! Connections to the other nodes, kept apart by purpose.
+//!
+//! A snapshot or a full replication stream must not hold up a heartbeat behind
+//! HTTP/2's flow control, so votes, heartbeats and small calls share one
+//! connection per peer, and replication and snapshots open their own. Nothing
+//! connects before it is used.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use horai_proto::raft::raft_link_client::RaftLinkClient;
+use tonic::transport::{Channel, Endpoint};
+
+use super::MAX_MESSAGE;
+
+/// How long a connection may take to be made.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
+/// How often an idle connection is probed, and how long the answer may take.
+const KEEPALIVE: Duration = Duration::from_secs(1);
+
+/// A client of another node.
+pub(crate) type Client = RaftLinkClient<Channel>;
+
+/// Why no connection can be made.
+#[derive(Debug, thiserror::Error)]
+#[error("{address:?} is no address of a node: write host:port")]
+pub struct Error {
+    address: String,
+    source: tonic::transport::Error,
+}
+
+/// The shared connection to each peer.
+#[derive(Debug, Default)]
+pub struct Channels {
+    quick: Mutex<BTreeMap<u64, (String, Client)>>,
+}
+
+impl Channels {
+    /// The shared connection for votes, heartbeats and small calls. A peer that
+    /// moved gets a new one.
+    ///
+    /// # Errors
+    /// If `address` is not one.
+    pub(crate) fn quick(&self, node: u64, address: &str) -> Result<Client, Error> {
+        // A map insert is whole or not there: another holder's panic left nothing half-done.
+        let mut quick = self.quick.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, client)) = quick.get(&node)
+            && known == address
+        {
+            return Ok(client.clone());
+        }
+        let client = own(address)?;
+        quick.insert(node, (address.to_owned(), client.clone()));
+        Ok(client)
+    }
+
+    /// Forgets peers that are no members any more.
+    pub fn retain(&self, member: impl Fn(u64) -> bool) {
+        let mut quick = self.quick.lock().unwrap_or_else(PoisonError::into_inner);
+        quick.retain(|node, _| member(*node));
+    }
+}
+
+/// A connection of one's own, for replication or a snapshot.
+pub(crate) fn own(address: &str) -> Result<Client, Error> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|source| Error { address: address.to_owned(), source })?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE)
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(4 << 20)
+        .initial_connection_window_size(8 << 20);
+    let channel = endpoint.connect_lazy();
+    Ok(RaftLinkClient::new(channel)
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE))
+}

@@ -1,0 +1,242 @@
+//! Node to node: who a message is from, how payloads are packed, what time it is.
+//!
+//! [`channels`] keeps connections apart by purpose, [`client`] is what openraft
+//! calls, [`server`] answers. Nothing here decides anything about Raft; it
+//! refuses messages of other clusters, other targets and unknown stores, and
+//! hands the rest on.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use horai_core::ids::{LeaderId, NodeId};
+use horai_core::time::UtcMillis;
+use horai_proto::raft as pb;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::cluster_clock::{BootTime, ClusterClock, ClusterNanos};
+
+pub mod channels;
+pub mod client;
+pub mod server;
+
+/// Version of every payload's encoding.
+const VERSION: u8 = 1;
+
+/// The largest message either side takes: an entry of 4 MiB with its frame, and room.
+pub(crate) const MAX_MESSAGE: usize = 64 << 20;
+
+/// Why a payload or header cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No bytes at all.
+    #[error("empty payload")]
+    Empty,
+    /// Sent by a newer program.
+    #[error("payload of version {0}, this program knows {VERSION}: upgrade this node")]
+    Newer(u8),
+    /// Not what it should be.
+    #[error("damaged payload")]
+    Damaged(#[from] postcard::Error),
+    /// The header is missing or an id has not 16 bytes.
+    #[error("message without a proper header")]
+    Header,
+    /// Of another cluster.
+    #[error("message of cluster {theirs:032x}, this node belongs to {mine:032x}: check addresses")]
+    Cluster {
+        /// Of the sender.
+        theirs: u128,
+        /// Of this node.
+        mine: u128,
+    },
+    /// Meant for somebody else.
+    #[error("message for node {meant}, this is node {me}: check the member's raft address")]
+    Target {
+        /// In the header.
+        meant: u64,
+        /// This node.
+        me: u64,
+    },
+    /// A known id whose store was lost or swapped.
+    #[error(
+        "node {node} speaks with store {theirs:032x}, the cluster knows {known:032x}: its disk was \
+         replaced; run `horai cluster replace {node}` and start it as a new node"
+    )]
+    Store {
+        /// The known id.
+        node: u64,
+        /// As sent.
+        theirs: u128,
+        /// As in the membership.
+        known: u128,
+    },
+}
+
+/// A payload: a version byte, then postcard.
+pub(crate) fn encode<T: Serialize>(value: &T) -> Result<bytes::Bytes, Error> {
+    Ok(postcard::to_extend(value, vec![VERSION])?.into())
+}
+
+/// Reads [`encode`]'s form.
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    let (&version, body) = bytes.split_first().ok_or(Error::Empty)?;
+    if version != VERSION {
+        return Err(Error::Newer(version));
+    }
+    Ok(postcard::from_bytes(body)?)
+}
+
+/// Who this node is; fixed while its process runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Local {
+    /// The cluster's random id.
+    pub cluster: u128,
+    /// This node.
+    pub node: u64,
+    /// Its store's random id.
+    pub store: u128,
+}
+
+/// Reads the machine's clocks: the only place of this package that does.
+#[must_use]
+pub fn boot_time() -> BootTime {
+    let at = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let secs = u64::try_from(at.tv_sec).unwrap_or(0);
+    let nanos = u32::try_from(at.tv_nsec).unwrap_or(0);
+    BootTime(Duration::new(secs, nanos))
+}
+
+/// The wall clock, which sets cluster time only after a full stop.
+#[must_use]
+pub fn wall_time() -> UtcMillis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UtcMillis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// What clients and server share: identity and the cluster clock.
+#[derive(Debug)]
+pub struct Shared {
+    /// Who this node is.
+    pub local: Local,
+    clock: Mutex<ClusterClock>,
+}
+
+impl Shared {
+    /// With a clock that knows nothing yet.
+    #[must_use]
+    pub fn new(local: Local) -> Self {
+        Self { local, clock: Mutex::new(ClusterClock::new()) }
+    }
+
+    /// Works on the clock. The boot clock is read under the lock, so that
+    /// readings are handed in in order.
+    pub fn clock<T>(&self, work: impl FnOnce(&mut ClusterClock, BootTime) -> T) -> T {
+        // The clock's methods leave it whole at every step, so a panic of
+        // another holder left nothing half-done.
+        let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        work(&mut clock, boot_time())
+    }
+
+    /// The header of a message to `target`.
+    #[must_use]
+    pub fn header(&self, target: u64) -> pb::Header {
+        let (time, leader) = self.clock(|clock, boot| (clock.read(boot), clock.leader()));
+        pb::Header {
+            cluster: self.local.cluster.to_be_bytes().to_vec().into(),
+            from_node: self.local.node,
+            from_store: self.local.store.to_be_bytes().to_vec().into(),
+            to_node: target,
+            time: time.map(|ClusterNanos(nanos)| pb::ClusterTime {
+                nanos,
+                leader_term: leader.term,
+                leader_node: leader.node.0,
+            }),
+        }
+    }
+
+    /// Checks a header; `known` gives the store that the membership holds for an id.
+    ///
+    /// An id that is not known here may speak: a new node learns the membership
+    /// from just those messages.
+    ///
+    /// # Errors
+    /// Another cluster, another target, or another store under a known id.
+    pub fn check<'h>(
+        &self,
+        header: Option<&'h pb::Header>,
+        known: impl FnOnce(u64) -> Option<u128>,
+    ) -> Result<&'h pb::Header, Error> {
+        let header = header.ok_or(Error::Header)?;
+        let theirs = uuid(&header.cluster)?;
+        let store = uuid(&header.from_store)?;
+        let Local { cluster, node, .. } = self.local;
+        if theirs != cluster {
+            return Err(Error::Cluster { theirs, mine: cluster });
+        }
+        if header.to_node != node {
+            return Err(Error::Target { meant: header.to_node, me: node });
+        }
+        match known(header.from_node) {
+            Some(known) if known != store => {
+                Err(Error::Store { node: header.from_node, theirs: store, known })
+            }
+            Some(_) | None => Ok(header),
+        }
+    }
+
+    /// Takes the time out of a leader's message.
+    pub fn learn(&self, header: &pb::Header) {
+        if let Some(time) = header.time {
+            let leader = LeaderId { term: time.leader_term, node: NodeId(time.leader_node) };
+            self.clock(|clock, boot| clock.learn(leader, ClusterNanos(time.nanos), boot));
+        }
+    }
+}
+
+fn uuid(bytes: &[u8]) -> Result<u128, Error> {
+    bytes.try_into().map(u128::from_be_bytes).map_err(|_| Error::Header)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shared(node: u64) -> Shared {
+        Shared::new(Local { cluster: 7, node, store: 100 + u128::from(node) })
+    }
+
+    #[test]
+    fn only_the_right_cluster_target_and_store_pass() {
+        let (one, two) = (shared(1), shared(2));
+        let header = one.header(2);
+        assert!(two.check(Some(&header), |_| Some(101)).is_ok());
+        assert!(two.check(Some(&header), |_| None).is_ok());
+        assert!(matches!(two.check(None, |_| None), Err(Error::Header)));
+        let swapped = two.check(Some(&header), |_| Some(999)).unwrap_err();
+        assert!(swapped.to_string().contains("horai cluster replace 1"), "{swapped}");
+        let elsewhere = one.header(3);
+        let wrong = two.check(Some(&elsewhere), |_| None);
+        assert!(matches!(wrong, Err(Error::Target { meant: 3, me: 2 })));
+        let foreign = Shared::new(Local { cluster: 8, node: 1, store: 101 }).header(2);
+        let wrong = two.check(Some(&foreign), |_| None);
+        assert!(matches!(wrong, Err(Error::Cluster { theirs: 8, mine: 7 })));
+    }
+
+    #[test]
+    fn time_travels_with_messages() {
+        let (one, two) = (shared(1), shared(2));
+        let at = UtcMillis(1_790_000_000_000);
+        one.clock(|clock, boot| clock.confirm(at, UtcMillis(0), boot)).unwrap();
+        two.learn(&one.header(2));
+        let heard = two.clock(|clock, boot| clock.stamp(boot)).unwrap();
+        assert!(heard >= at);
+    }
+
+    #[test]
+    fn payloads_name_their_version() {
+        let bytes = encode(&(1_u64, "x".to_owned())).unwrap();
+        assert_eq!(decode::<(u64, String)>(&bytes).unwrap(), (1, "x".to_owned()));
+        assert!(matches!(decode::<u64>(&[9, 1]), Err(Error::Newer(9))));
+        assert!(matches!(decode::<u64>(&[]), Err(Error::Empty)));
+    }
+}

@@ -1,0 +1,372 @@
+//! A running Raft node, with openraft's types kept inside.
+//!
+//! Commands are gathered into batches, stamped with cluster time and committed;
+//! a node that does not lead hands its batch to the leader once. Raft, its
+//! transport and the batcher run on threads of their own, so that no request
+//! of a user delays a heartbeat. It never decides what a command means.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use horai_core::ids::{LeaderId, NodeId};
+use horai_core::machine::command::{self, Envelope};
+use horai_core::machine::outcome::Outcome;
+use horai_core::time::UtcMillis;
+use openraft::async_runtime::WatchReceiver;
+use openraft::{ChangeMembers, Config, Raft, SnapshotPolicy};
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::inner::{Inner, WAITING, write_error};
+use crate::network::channels::Channels;
+use crate::network::client::Links;
+use crate::network::server::{Desk, Server};
+use crate::network::{Local, Shared};
+use crate::open::Stores;
+use crate::state_machine::{Machine, StateMachine};
+use crate::types::{MAX_COMMAND, Member};
+
+/// Between two tries of a read while nobody is known to lead.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// Why a node did not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The command cannot be written down.
+    #[error("the command cannot be encoded")]
+    Encode(#[from] postcard::Error),
+    /// Larger than an entry.
+    #[error("a command of {0} bytes is larger than {MAX_COMMAND}: split it")]
+    TooLarge(usize),
+    /// Nobody leads, or somebody else does and cannot be reached. Nothing was committed.
+    #[error("no leader can be reached (last known: {0:?}): try again")]
+    NoLeader(Option<u64>),
+    /// The cluster has no time: see the clock alarms.
+    #[error(
+        "the cluster has no time yet: wait for a quorum of clocks, or confirm the time by hand"
+    )]
+    NoTime,
+    /// It may have been committed or not.
+    #[error("the outcome is unknown: ask again with the same request id")]
+    OutcomeUnknown,
+    /// This node's Raft has stopped.
+    #[error("this node's raft has stopped: restart the node")]
+    Stopped,
+    /// For another reason.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// Sockets or threads.
+    #[error("the node cannot run")]
+    Io(#[from] std::io::Error),
+}
+
+/// How a node behaves.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Between a leader's heartbeats.
+    pub heartbeat: Duration,
+    /// Shortest wait before an election.
+    pub election_min: Duration,
+    /// Longest wait before an election; also the leader's lease.
+    pub election_max: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_millis(50),
+            election_min: Duration::from_millis(200),
+            election_max: Duration::from_millis(400),
+        }
+    }
+}
+
+impl Options {
+    fn config(&self) -> Result<Arc<Config>, Error> {
+        let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+        let config = Config {
+            heartbeat_interval: millis(self.heartbeat),
+            election_timeout_min: millis(self.election_min),
+            election_timeout_max: millis(self.election_max),
+            // A cut that lets only one way through must not stall the cluster.
+            quorum_loss_probe_interval: Some(millis(self.election_max) * 4),
+            enable_pre_vote: Some(true),
+            // The committed index is saved lazily: a restarted leader must be elected.
+            enable_leader_restore: Some(false),
+            snapshot_policy: SnapshotPolicy::LogsSinceLast(50_000),
+            max_in_snapshot_log_to_keep: 10_000,
+            install_snapshot_timeout: 60_000,
+            backoff: "50ms 50ms 50ms".to_owned(),
+            ..Config::default()
+        };
+        let config = config.validate().map_err(|e| Error::Refused(e.to_string()))?;
+        Ok(Arc::new(config))
+    }
+}
+
+/// Who leads, as far as this node knows. A hint, not a fence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Leadership {
+    /// The node that leads.
+    pub leader: Option<NodeId>,
+    /// Set while this node itself leads.
+    pub own: Option<LeaderId>,
+}
+
+/// One node's view of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// This node.
+    pub node: NodeId,
+    /// Who leads.
+    pub leadership: Leadership,
+    /// Raft term.
+    pub term: u64,
+    /// Last index of the log.
+    pub last_log: u64,
+    /// Applied up to here.
+    pub applied: u64,
+    /// Members, and whether each votes.
+    pub members: BTreeMap<NodeId, (Member, bool)>,
+}
+
+/// A running node.
+pub struct RaftNode<M: Machine> {
+    inner: Arc<Inner<M>>,
+    runtime: Option<Runtime>,
+}
+
+impl<M: Machine> RaftNode<M> {
+    /// Starts a node on checked stores. `listener` is the Raft port.
+    ///
+    /// # Errors
+    /// If its options, threads or storage do not work.
+    pub async fn open(
+        stores: Stores,
+        machine: M,
+        listener: std::net::TcpListener,
+        options: &Options,
+    ) -> Result<Self, Error> {
+        let config = options.config()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("raft")
+            .enable_all()
+            .build()?;
+        listener.set_nonblocking(true)?;
+        let started = runtime.spawn(start(stores, machine, listener, config));
+        match started.await {
+            Ok(Ok(inner)) => Ok(Self { inner, runtime: Some(runtime) }),
+            failed => {
+                runtime.shutdown_background();
+                match failed {
+                    Ok(Err(error)) => Err(error),
+                    Ok(Ok(_)) | Err(_) => Err(Error::Stopped),
+                }
+            }
+        }
+    }
+
+    /// Begins the cluster's life with this node as its only voter. Once, ever.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if there is a cluster already.
+    pub async fn init(&self, me: Member) -> Result<(), Error> {
+        let members = BTreeMap::from([(self.inner.shared.local.node, me)]);
+        let done = self.inner.raft.initialize(members).await;
+        done.map_err(|e| Error::Refused(e.to_string()))
+    }
+
+    /// Commits one command, through the leader if need be, and says what it did.
+    ///
+    /// # Errors
+    /// Only [`Error::OutcomeUnknown`] leaves open whether it was committed.
+    pub async fn propose(&self, envelope: &Envelope, limit: Duration) -> Result<Outcome, Error> {
+        let command = Bytes::from(command::encode(envelope)?);
+        Ok(self.inner.submit(command, true, limit).await?.0)
+    }
+
+    /// Looks at this node's state, which may be behind: [`RaftNode::linearize`] first.
+    pub fn read<T>(&self, look: impl FnOnce(&M) -> T) -> T {
+        self.inner.state.read(look)
+    }
+
+    /// Waits until everything committed before this call is applied here.
+    ///
+    /// # Errors
+    /// [`Error::NoLeader`] if that cannot be known within `limit`.
+    pub async fn linearize(&self, limit: Duration) -> Result<(), Error> {
+        let wait = async {
+            // A read may be asked again: an election in between only costs time.
+            let index = loop {
+                match self.inner.committed_index(limit).await {
+                    Err(Error::NoLeader(_)) => tokio::time::sleep(RETRY).await,
+                    done => break done?,
+                }
+            };
+            let mut applied = self.inner.state.applied();
+            let reached = applied.wait_for(|id| id.is_some_and(|id| id.index >= index)).await;
+            reached.map(|_| ()).map_err(|_| Error::Stopped)
+        };
+        let waited = tokio::time::timeout(limit, wait).await;
+        waited.unwrap_or_else(|_| Err(Error::NoLeader(self.inner.leader())))
+    }
+
+    /// Follows who leads.
+    #[must_use]
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.inner.leadership.clone()
+    }
+
+    /// Cluster time, if it is known.
+    #[must_use]
+    pub fn cluster_now(&self) -> Option<UtcMillis> {
+        self.inner.shared.clock(|clock, boot| clock.read(boot)).map(|now| now.millis())
+    }
+
+    /// An operator vouches for the time after a full stop; `committed` is the state's.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if there is a time, or it would go back.
+    pub fn confirm_time(&self, time: UtcMillis, committed: UtcMillis) -> Result<(), Error> {
+        let done = self.inner.shared.clock(|clock, boot| clock.confirm(time, committed, boot));
+        done.map_err(|e| Error::Refused(e.to_string()))
+    }
+
+    /// Takes a node in without a vote, and waits until it has caught up.
+    ///
+    /// # Errors
+    /// If this node does not lead or the change is refused.
+    pub async fn add_learner(&self, node: NodeId, member: Member) -> Result<(), Error> {
+        let done = self.inner.raft.add_learner(node.0, member, true).await;
+        done.map(|_| ()).map_err(|e| write_error(&e))
+    }
+
+    /// Gives a learner a vote.
+    ///
+    /// # Errors
+    /// If this node does not lead or the change is refused.
+    pub async fn promote(&self, node: NodeId) -> Result<(), Error> {
+        self.change(ChangeMembers::AddVoterIds([node.0].into())).await
+    }
+
+    /// Takes a node out, vote and membership.
+    ///
+    /// # Errors
+    /// If this node does not lead or the change is refused.
+    pub async fn remove(&self, node: NodeId) -> Result<(), Error> {
+        self.change(ChangeMembers::RemoveVoters([node.0].into())).await?;
+        self.inner.channels.retain(|known| known != node.0);
+        Ok(())
+    }
+
+    async fn change(&self, change: ChangeMembers<u64, Member>) -> Result<(), Error> {
+        let done = self.inner.raft.change_membership(change, false).await;
+        done.map(|_| ()).map_err(|e| write_error(&e))
+    }
+
+    /// Hands leadership to another voter.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] if this node's Raft has.
+    pub async fn transfer(&self, node: NodeId) -> Result<(), Error> {
+        let done = self.inner.raft.trigger().transfer_leader(node.0).await;
+        done.map_err(|_| Error::Stopped)
+    }
+
+    /// What this node knows of the cluster.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = &metrics.membership_config;
+        let voters: Vec<u64> = membership.voter_ids().collect();
+        let members = membership
+            .nodes()
+            .map(|(id, member)| (NodeId(*id), (member.clone(), voters.contains(id))))
+            .collect();
+        Status {
+            node: NodeId(self.inner.shared.local.node),
+            leadership: *self.inner.leadership.borrow(),
+            term: metrics.current_term,
+            last_log: metrics.last_log_index.unwrap_or(0),
+            applied: metrics.last_applied.map_or(0, |id| id.index),
+            members,
+        }
+    }
+
+    /// Stops Raft, its port and its threads.
+    pub async fn shutdown(mut self) {
+        self.inner.stop.cancel();
+        if let Err(error) = self.inner.raft.shutdown().await {
+            tracing::warn!(%error, "raft core did not stop cleanly");
+        }
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl<M: Machine> Drop for RaftNode<M> {
+    fn drop(&mut self) {
+        self.inner.stop.cancel();
+        // A runtime must not be dropped on another runtime's thread.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+async fn start<M: Machine>(
+    stores: Stores,
+    machine: M,
+    listener: std::net::TcpListener,
+    config: Arc<Config>,
+) -> Result<Arc<Inner<M>>, Error> {
+    let identity = stores.identity.get();
+    let local = Local {
+        cluster: identity.cluster.as_u128(),
+        node: identity.node,
+        store: identity.store.as_u128(),
+    };
+    let shared = Arc::new(Shared::new(local));
+    let channels = Arc::new(Channels::default());
+    let machine = StateMachine::new(machine, Arc::clone(&stores.snapshots), None);
+    let state = machine.handle();
+    let links = Links::new(Arc::clone(&shared), Arc::clone(&channels));
+    let raft = Raft::new(local.node, config, links, stores.log, machine).await;
+    let raft = raft.map_err(|_| Error::Stopped)?;
+    let (proposals, queue) = mpsc::channel(WAITING);
+    let (led, leadership) = watch::channel(Leadership::default());
+    let stop = CancellationToken::new();
+    let inner = Arc::new(Inner { raft, state, shared, channels, proposals, leadership, stop });
+    let service = Server::service(
+        Arc::clone(&inner.shared),
+        inner.raft.clone(),
+        stores.snapshots,
+        Arc::clone(&inner) as Arc<dyn Desk>,
+    );
+    let listener = TcpListener::from_std(listener)?;
+    let stopped = inner.stop.clone().cancelled_owned();
+    tokio::spawn(async move {
+        let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+        let router = tonic::transport::Server::builder().tcp_nodelay(true).add_service(service);
+        if let Err(error) = router.serve_with_incoming_shutdown(incoming, stopped).await {
+            tracing::error!(error = &error as &dyn std::error::Error, "raft port failed");
+        }
+    });
+    for work in [
+        Inner::batch(Arc::clone(&inner), queue).boxed(),
+        Inner::follow(Arc::clone(&inner), led).boxed(),
+        Inner::keep_time(Arc::clone(&inner)).boxed(),
+    ] {
+        let stop = inner.stop.clone();
+        tokio::spawn(async move { stop.run_until_cancelled(work).await });
+    }
+    Ok(inner)
+}
