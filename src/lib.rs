@@ -1,1 +1,3 @@
 //! Horai: a self-hosted, highly available job scheduler.
+
+pub mod worker;

@@ -1,2 +1,4 @@
-//! Integration tests: one binary.
-fn main() {}
+//! Integration tests: one binary, real processes.
+
+#[cfg(test)]
+mod worker;

@@ -1,0 +1,70 @@
+//! The journal as its users see it.
+
+use horai_core::ids::RunId;
+use horai_core::model::run::EndKind;
+use proptest::prelude::*;
+
+use super::*;
+
+fn key(run: u64) -> AttemptKey {
+    AttemptKey { run: RunId(run), shard: 0, number: 1 }
+}
+
+fn report(code: i32) -> EndReport {
+    EndReport {
+        how: EndKind::Exited { code },
+        started: None,
+        ended: None,
+        output_bytes: 0,
+        output_crc: 0,
+    }
+}
+
+fn record() -> impl Strategy<Value = Record> {
+    (0..6u64, 1..3u64, 0..3u8).prop_map(|(run, token, kind)| match kind {
+        0 => Record::Accepted { key: key(run), token: Token(token), fence: LeaderId::default() },
+        1 => Record::Finished { key: key(run), token: Token(token), report: report(3) },
+        _ => Record::Forgotten { key: key(run) },
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn what_was_acknowledged_is_there_after_reopening(
+        batches in proptest::collection::vec(proptest::collection::vec(record(), 1..5), 1..12)
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let (journal, _) = Journal::open(dir.path()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let mut model = Entries::new();
+        for batch in batches {
+            for record in &batch {
+                apply(&mut model, record);
+            }
+            runtime.block_on(journal.append(batch)).unwrap();
+            prop_assert_eq!(&Journal::open(dir.path()).unwrap().1, &model);
+        }
+    }
+}
+
+#[tokio::test]
+async fn many_callers_at_once_are_all_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(dir.path()).unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for run in 0..200 {
+        let journal = journal.clone();
+        tasks.spawn(async move {
+            let fence = LeaderId::default();
+            journal.append(vec![Record::Accepted { key: key(run), token: Token(run), fence }]).await
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap().unwrap();
+    }
+    let incarnation = journal.incarnation();
+    let (again, entries) = Journal::open(dir.path()).unwrap();
+    assert_eq!(entries.len(), 200);
+    assert_eq!(again.incarnation(), incarnation);
+}

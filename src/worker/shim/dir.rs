@@ -1,0 +1,95 @@
+//! An attempt's folder: the contract between worker and shim.
+//!
+//! The worker writes the spec before it spawns, the shim writes the result before
+//! it ends; both by rename, so that a reader sees all or nothing.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use horai_core::machine::command::EndReport;
+use serde::{Deserialize, Serialize};
+
+use crate::worker::files;
+
+/// The shim holds a lock on this while it lives.
+pub const LOCK: &str = "lock";
+/// The shim's pid and start time.
+pub const PID: &str = "pid";
+/// The job's pid, which is its process group, and start time.
+pub const JOB: &str = "job";
+/// What to run.
+pub const SPEC: &str = "spec.json";
+/// How it ended.
+pub const RESULT: &str = "result.json";
+/// FIFO for orders.
+pub const CONTROL: &str = "control";
+/// What the job wrote to stdout and stderr, in order.
+pub const OUTPUT: &str = "output";
+/// A shell job's script.
+pub const SCRIPT: &str = "script";
+/// The job's working folder.
+pub const WORK: &str = "work";
+
+/// What to run and until when. Written by one program version, perhaps read by
+/// the next: fields are only added, with defaults.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spec {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// The job's whole environment.
+    pub env: BTreeMap<String, String>,
+    /// Longest life; none means no limit.
+    pub timeout_ms: Option<u64>,
+    /// Between SIGTERM and SIGKILL.
+    pub grace_ms: u64,
+    /// End of the lease, in milliseconds since boot.
+    pub deadline_ms: u64,
+    /// How long past the lease's end the job may go on; 0 for most.
+    pub keep_for_ms: u64,
+    /// Output beyond this is dropped.
+    pub output_limit: u64,
+    /// Cluster time minus time since boot, as the worker knew it.
+    pub cluster_offset_ms: i64,
+}
+
+/// Reads the spec.
+///
+/// # Errors
+/// The system's, or that it is not one.
+pub fn read_spec(dir: &Path) -> io::Result<Spec> {
+    serde_json::from_slice(&std::fs::read(dir.join(SPEC))?).map_err(io::Error::other)
+}
+
+/// Writes the spec durably.
+///
+/// # Errors
+/// The system's.
+pub fn write_spec(dir: &Path, spec: &Spec) -> io::Result<()> {
+    files::write_durably(&dir.join(SPEC), &serde_json::to_vec(spec).map_err(io::Error::other)?)
+}
+
+/// Reads the result, if there is one.
+///
+/// # Errors
+/// The system's, or that it is not one.
+pub fn read_result(dir: &Path) -> io::Result<Option<EndReport>> {
+    files::read_optional(&dir.join(RESULT))?
+        .map(|bytes| serde_json::from_slice(&bytes).map_err(io::Error::other))
+        .transpose()
+}
+
+/// Writes the result durably.
+///
+/// # Errors
+/// The system's.
+pub fn write_result(dir: &Path, report: &EndReport) -> io::Result<()> {
+    files::write_durably(&dir.join(RESULT), &serde_json::to_vec(report).map_err(io::Error::other)?)
+}
+
+/// At most 256 bytes of `text`, as [`horai_core::model::run::EndKind::NotStarted`] allows.
+#[must_use]
+pub fn short(text: &str) -> String {
+    let end = (0..=text.len().min(256)).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+    text[..end].to_owned()
+}
