@@ -5,8 +5,50 @@
 //! if the worker itself is gone (the shim does that), and to keep every result
 //! until the leader says that it is committed.
 
+pub mod agent;
+mod attach;
+mod attempts;
 pub mod clock;
+mod executor;
 pub mod fence;
 pub mod files;
 pub mod journal;
+mod load;
+pub mod output;
+mod retention;
 pub mod shim;
+pub mod wire;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use horai_core::ids::Name;
+
+/// What a worker is told at its start.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Unique in the cluster.
+    pub name: Name,
+    /// Its own folder: journal, fence, attempts.
+    pub data_dir: PathBuf,
+    /// gRPC addresses of all nodes, such as `http://10.0.0.1:7601`.
+    pub nodes: Vec<String>,
+    /// Worker groups it serves, at least one.
+    pub groups: Vec<Name>,
+    /// Free facts about it.
+    pub labels: BTreeMap<String, String>,
+    /// Attempts it runs at once.
+    pub slots: u32,
+    /// Bearer token of the cluster.
+    pub token: String,
+    /// Program whose `shim` verb runs attempts; none means this program.
+    pub shim_program: Option<PathBuf>,
+    /// Between two heartbeats; 2 s unless tests say otherwise.
+    pub heartbeat: Duration,
+}
+
+impl Config {
+    /// The usual time between heartbeats.
+    pub const HEARTBEAT: Duration = Duration::from_secs(2);
+}

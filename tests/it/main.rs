@@ -1,5 +1,6 @@
 //! The integration tests, as one binary: linking costs more than running.
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 
+mod agent;
 mod tidy;
 mod worker;

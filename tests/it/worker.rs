@@ -41,6 +41,7 @@ fn spec(script: &str) -> Spec {
         timeout_ms: None,
         grace_ms: 5_000,
         deadline_ms: boot_ms() + 60_000,
+        lease_ms: 60_000,
         keep_for_ms: 0,
         output_limit: 1 << 20,
         cluster_offset_ms: 1_000_000,

@@ -45,6 +45,9 @@ pub struct Spec {
     pub grace_ms: u64,
     /// End of the lease, in milliseconds since boot.
     pub deadline_ms: u64,
+    /// Length of the lease, for a worker that adopts this attempt.
+    #[serde(default)]
+    pub lease_ms: u64,
     /// How long past the lease's end the job may go on; 0 for most.
     pub keep_for_ms: u64,
     /// Output beyond this is dropped.

@@ -1,0 +1,547 @@
+//! The worker's one deciding task: obeys the leader, keeps leases, reports ends.
+//!
+//! Everything comes in through channels and is handled in turn, so that two
+//! orders for one attempt cannot race. It starts nothing unless the order comes on
+//! the stream of the highest leader it ever accepted, and under a lease that
+//! counts from when an acknowledged heartbeat was *sent*.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use horai_core::ids::{AttemptKey, LeaderId, NodeId, Token};
+use horai_core::machine::command::EndReport;
+use horai_core::model::run::EndKind;
+use horai_core::time::UtcMillis;
+use horai_proto::worker as pb;
+use horai_proto::worker::from_worker::Body as Say;
+use horai_proto::worker::to_worker::Body as Hear;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::attach::{self, Event};
+use super::attempts::{self, Control, Notice, Runner, Shared};
+use super::clock::{boot_id, boot_ms};
+use super::fence::{self, Fence};
+use super::journal::{self, Journal, Record};
+use super::load::Load;
+use super::retention::Retention;
+use super::{Config, output, wire};
+
+/// Version of the protocol that Hello names.
+const PROTOCOL: u32 = 1;
+/// Items in one frame.
+const FRAME: usize = 256;
+/// Orders that may wait for a lease.
+const HELD: usize = 4096;
+/// Outputs served at once.
+const READERS: usize = 64;
+/// Heartbeats that may wait for their acknowledgement on one stream.
+const BEATS: usize = 64;
+/// Results without an answer are sent again after this many rounds of heartbeats.
+const RESEND_TICKS: u64 = 15;
+
+/// Why the worker stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The journal cannot be used.
+    #[error("the worker cannot keep its journal")]
+    Journal(#[from] journal::Error),
+    /// The fence cannot be used.
+    #[error("the worker cannot keep its fence")]
+    Fence(#[from] fence::Error),
+    /// The data folder or the machine's facts cannot be read.
+    #[error("the worker cannot use {what}")]
+    Io {
+        /// What it needed.
+        what: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another worker runs there.
+    #[error("{path:?} is used by another worker: stop it, or choose another data folder")]
+    InUse {
+        /// The data folder.
+        path: PathBuf,
+    },
+}
+
+fn lock(data_dir: &Path) -> Result<File, Error> {
+    let path = data_dir.join("worker.lock");
+    let io = |source| Error::Io { what: format!("its lock file {}", path.display()), source };
+    let file = File::options().create(true).append(true).open(&path).map_err(io)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::InUse { path: data_dir.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(io(source)),
+    }
+}
+
+/// Runs a worker until `stop`. Its shims and jobs go on, and are adopted by the next.
+///
+/// # Errors
+/// [`Error`]: nothing that a worker can do without.
+pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
+    let (node_events, mut from_nodes) = mpsc::channel(1024);
+    let (notices, mut from_attempts) = mpsc::channel(1024);
+    let mut agent = Agent::open(config, notices)?;
+    let mut links = JoinSet::new();
+    for (node, address) in agent.config.nodes.iter().enumerate() {
+        let token = agent.config.token.clone();
+        links.spawn(attach::keep(node, address.clone(), token, node_events.clone()));
+    }
+    let mut tick = tokio::time::interval(agent.config.heartbeat);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            Some((node, event)) = from_nodes.recv() => agent.on_node(node, event).await?,
+            Some(notice) = from_attempts.recv() => agent.on_notice(notice)?,
+            _ = tick.tick() => agent.beat_all(),
+        }
+    }
+}
+
+/// A stream that stands.
+struct Link {
+    to: mpsc::Sender<pb::FromWorker>,
+    /// Numbers and sending times of heartbeats that are not acknowledged.
+    beats: VecDeque<(u64, u64)>,
+}
+
+/// An attempt that may be running.
+struct Live {
+    token: Token,
+    lease_ms: u64,
+    control: Option<Control>,
+    /// Asked to end, with this grace; told to the shim as soon as it listens.
+    cancel: Option<u64>,
+}
+
+struct Agent {
+    config: Config,
+    boot_id: u128,
+    fence: Fence,
+    runner: Runner,
+    shared: Arc<Shared>,
+    links: BTreeMap<usize, Link>,
+    active: Option<usize>,
+    live: BTreeMap<AttemptKey, Live>,
+    results: BTreeMap<AttemptKey, (Token, EndReport)>,
+    /// Orders that came before the first acknowledged heartbeat.
+    held: Vec<(pb::Start, AttemptKey, Token)>,
+    /// Attempts being run or adopted; they end with the agent, their shims do not.
+    tasks: JoinSet<()>,
+    retention: Retention,
+    readers: Arc<Semaphore>,
+    load: Load,
+    beat: u64,
+    ticks: u64,
+    /// Some results could not be sent.
+    resend: bool,
+    /// Held while this worker lives: two would share one journal.
+    _lock: File,
+}
+
+impl Agent {
+    fn open(config: Config, notices: mpsc::Sender<Notice>) -> Result<Self, Error> {
+        let io = |what: String| move |source| Error::Io { what, source };
+        let attempts = config.data_dir.join("attempts");
+        std::fs::create_dir_all(&attempts)
+            .map_err(io(format!("its data folder {}", attempts.display())))?;
+        let attempts = attempts.canonicalize().map_err(io("its data folder".into()))?;
+        let program = match &config.shim_program {
+            Some(program) => program.clone(),
+            None => std::env::current_exe().map_err(io("the path of its own program".into()))?,
+        };
+        let lock = lock(&config.data_dir)?;
+        let boot_id = boot_id().map_err(io("the machine's boot id".into()))?;
+        let fence = Fence::open(&config.data_dir)?;
+        let (journal, entries) = Journal::open(&config.data_dir)?;
+        let shared = Arc::new(Shared::default());
+        let shared_too = Arc::clone(&shared);
+        let runner =
+            Runner { attempts: attempts.clone(), program, journal, shared: shared_too, notices };
+        let load = Load::new(&config.data_dir);
+        let mut agent = Self {
+            config,
+            boot_id,
+            fence,
+            runner,
+            shared,
+            links: BTreeMap::new(),
+            active: None,
+            live: BTreeMap::new(),
+            results: BTreeMap::new(),
+            held: Vec::new(),
+            tasks: JoinSet::new(),
+            _lock: lock,
+            retention: Retention::default(),
+            readers: Arc::new(Semaphore::new(READERS)),
+            load,
+            beat: 0,
+            ticks: 0,
+            resend: false,
+        };
+        agent.retention.adopt(&attempts, |folder| {
+            entries.keys().any(|key| attempts::folder(&attempts, *key) == folder)
+        });
+        for (key, entry) in entries {
+            if let Some(report) = entry.report {
+                agent.results.insert(key, (entry.token, report));
+                continue;
+            }
+            let spec = super::shim::dir::read_spec(&attempts::folder(&attempts, key));
+            let lease_ms = spec.map_or(0, |spec| spec.lease_ms);
+            let live = Live { token: entry.token, lease_ms, control: None, cancel: None };
+            agent.live.insert(key, live);
+            agent.tasks.spawn(agent.runner.clone().adopt(key, entry.token));
+        }
+        Ok(agent)
+    }
+
+    async fn on_node(&mut self, node: usize, event: Event) -> Result<(), Error> {
+        match event {
+            Event::Up(to) => {
+                self.links.insert(node, Link { to, beats: VecDeque::new() });
+                Ok(())
+            }
+            Event::Down => {
+                self.links.remove(&node);
+                if self.active == Some(node) {
+                    self.active = None;
+                    // The next leader sends again what it does not find in Hello.
+                    self.held.clear();
+                }
+                Ok(())
+            }
+            Event::Frame(frame) => match frame.body {
+                Some(body) => self.on_frame(node, body).await,
+                None => Ok(()),
+            },
+        }
+    }
+
+    async fn on_frame(&mut self, node: usize, body: Hear) -> Result<(), Error> {
+        if let Hear::Lead(lead) = body {
+            return self.on_lead(node, &lead);
+        }
+        if let Hear::LogRead(ask) = body {
+            self.on_log_read(node, ask);
+            return Ok(());
+        }
+        if let Hear::Refused(refused) = &body {
+            tracing::warn!(node, code = %refused.code, message = %refused.message, "node refused");
+            return Ok(());
+        }
+        // The rest is for a leader to say.
+        if self.active != Some(node) {
+            tracing::warn!(node, "order from a node that does not lead is ignored");
+            return Ok(());
+        }
+        match body {
+            Hear::Welcome(welcome) => self.set_time(welcome.cluster_time_ms),
+            Hear::Starts(starts) => self.on_starts(starts.starts),
+            Hear::Cancels(cancels) => {
+                for cancel in cancels.cancels {
+                    if let Ok((key, token)) = wire::attempt(cancel.attempt.as_ref()) {
+                        self.cancel(key, token, cancel.grace_ms);
+                    }
+                }
+            }
+            Hear::Verdicts(verdicts) => {
+                let mut forget = Vec::new();
+                for verdict in verdicts.verdicts {
+                    let Ok((key, token)) = wire::attempt(verdict.attempt.as_ref()) else {
+                        continue;
+                    };
+                    match verdict.decision() {
+                        pb::verdict::Decision::Kill => self.cancel(key, token, 0),
+                        pb::verdict::Decision::Forget => forget.push((key, token)),
+                        pb::verdict::Decision::Keep | pb::verdict::Decision::Unspecified => {}
+                    }
+                }
+                self.forget(forget).await?;
+            }
+            Hear::Forgets(forgets) => {
+                let ids = forgets.attempts.iter().filter_map(|id| wire::attempt(Some(id)).ok());
+                self.forget(ids.collect()).await?;
+            }
+            Hear::HeartbeatAck(ack) => self.on_ack(node, &ack),
+            Hear::Lead(_) | Hear::LogRead(_) | Hear::Refused(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Obeys this node from now on, unless a later leader is known.
+    fn on_lead(&mut self, node: usize, lead: &pb::Lead) -> Result<(), Error> {
+        let leader = LeaderId { term: lead.term, node: NodeId(lead.node) };
+        match self.fence.accept(leader) {
+            Ok(()) => {}
+            Err(error @ fence::Error::Older { .. }) => {
+                tracing::warn!(node, %error, "leader ignored");
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        }
+        self.active = Some(node);
+        self.held.clear();
+        self.set_time(lead.cluster_time_ms);
+        self.hello(node);
+        self.beat(node);
+        Ok(())
+    }
+
+    fn set_time(&self, cluster_ms: i64) {
+        let boot = i64::try_from(boot_ms()).unwrap_or(i64::MAX);
+        self.shared.offset.store(cluster_ms.saturating_sub(boot), Ordering::Release);
+    }
+
+    fn hello(&self, node: usize) {
+        let mut live: VecDeque<_> =
+            self.live.iter().map(|(key, live)| wire::attempt_id(*key, live.token)).collect();
+        let mut results: VecDeque<_> =
+            self.results.iter().map(|(key, (token, r))| wire::result(*key, *token, r)).collect();
+        loop {
+            let mut hello = pb::Hello {
+                name: self.config.name.to_string(),
+                incarnation: self.runner.journal.incarnation().0.to_be_bytes().to_vec().into(),
+                boot_id: self.boot_id.to_be_bytes().to_vec().into(),
+                groups: self.config.groups.iter().map(ToString::to_string).collect(),
+                labels: self.config.labels.clone().into_iter().collect(),
+                slots: self.config.slots,
+                protocol: PROTOCOL,
+                host: sysinfo::System::host_name().unwrap_or_default(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                highest: Some(wire::fence(self.fence.highest())),
+                token: self.config.token.clone(),
+                ..Default::default()
+            };
+            hello.live = live.drain(..live.len().min(FRAME)).collect();
+            hello.results = results.drain(..results.len().min(FRAME - hello.live.len())).collect();
+            hello.more = !live.is_empty() || !results.is_empty();
+            let last = !hello.more;
+            if !self.say(node, Say::Hello(hello)) || last {
+                return;
+            }
+        }
+    }
+
+    fn beat_all(&mut self) {
+        for node in self.links.keys().copied().collect::<Vec<_>>() {
+            self.beat(node);
+        }
+        while self.tasks.try_join_next().is_some() {}
+        self.ticks += 1;
+        if self.resend || self.ticks.is_multiple_of(RESEND_TICKS) {
+            self.resend = false;
+            let all: Vec<_> = self
+                .results
+                .iter()
+                .map(|(key, (token, report))| wire::result(*key, *token, report))
+                .collect();
+            self.say_results(all);
+        }
+        for live in self.live.values() {
+            // A full FIFO took no order before: try again.
+            if let (Some(control), Some(grace)) = (&live.control, live.cancel) {
+                let _ = control.cancel(grace);
+            }
+        }
+    }
+
+    fn beat(&mut self, node: usize) {
+        self.beat += 1;
+        let busy = u32::try_from(self.live.len() + self.held.len()).unwrap_or(u32::MAX);
+        let full = self.runner.journal.is_full();
+        let beat = pb::Heartbeat {
+            seq: self.beat,
+            slots_free: if full { 0 } else { self.config.slots.saturating_sub(busy) },
+            ..self.load.read()
+        };
+        let sent = boot_ms();
+        if self.say(node, Say::Heartbeat(beat))
+            && let Some(link) = self.links.get_mut(&node)
+        {
+            link.beats.push_back((self.beat, sent));
+            if link.beats.len() > BEATS {
+                link.beats.pop_front();
+            }
+        }
+    }
+
+    fn on_ack(&mut self, node: usize, ack: &pb::HeartbeatAck) {
+        let Some(link) = self.links.get_mut(&node) else { return };
+        let Some(&(_, sent)) = link.beats.iter().find(|(seq, _)| *seq == ack.seq) else { return };
+        link.beats.retain(|(seq, _)| *seq > ack.seq);
+        self.set_time(ack.cluster_time_ms);
+        self.shared.lease_from.fetch_max(sent, Ordering::AcqRel);
+        for live in self.live.values() {
+            if let Some(control) = &live.control {
+                // A shim that is frozen or gone needs no longer lease.
+                let _ = control.extend(self.shared.deadline(live.lease_ms));
+            }
+        }
+        let held = std::mem::take(&mut self.held);
+        self.start(held);
+    }
+
+    fn on_starts(&mut self, starts: Vec<pb::Start>) {
+        let mut fresh = Vec::new();
+        for start in starts {
+            let (Ok((key, token)), Ok(fence)) =
+                (wire::attempt(start.attempt.as_ref()), wire::leader(start.fence.as_ref()))
+            else {
+                tracing::warn!("order without attempt or fence is ignored");
+                continue;
+            };
+            if fence != self.fence.highest() {
+                tracing::warn!(attempt = %key, %fence, "order of another leader is ignored");
+            } else if let Some((known, report)) = self.results.get(&key) {
+                if *known == token {
+                    self.say_results(vec![wire::result(key, token, report)]);
+                }
+            } else if !self.live.contains_key(&key)
+                && !self.held.iter().chain(&fresh).any(|(_, held, _)| *held == key)
+            {
+                fresh.push((start, key, token));
+            }
+        }
+        self.start(fresh);
+    }
+
+    /// Starts what has an unexpired lease, holds the rest until one is confirmed.
+    fn start(&mut self, orders: Vec<(pb::Start, AttemptKey, Token)>) {
+        let fence = self.fence.highest();
+        let mut noops = Vec::new();
+        for (start, key, token) in orders {
+            if boot_ms() >= self.shared.deadline(start.lease_ms) {
+                if self.held.len() < HELD {
+                    self.held.push((start, key, token));
+                }
+                continue;
+            }
+            let lease_ms = start.lease_ms;
+            self.live.insert(key, Live { token, lease_ms, control: None, cancel: None });
+            if matches!(start.executor, Some(pb::start::Executor::Noop(_))) {
+                noops.push((key, token, fence));
+            } else {
+                self.tasks.spawn(self.runner.clone().run(start, key, token, fence));
+            }
+        }
+        if !noops.is_empty() {
+            self.tasks.spawn(self.runner.clone().noops(noops));
+        }
+    }
+
+    fn cancel(&mut self, key: AttemptKey, token: Token, grace_ms: u64) {
+        if let Some(live) = self.live.get_mut(&key) {
+            if live.token == token {
+                live.cancel = Some(live.cancel.map_or(grace_ms, |g| g.min(grace_ms)));
+                if let Some(control) = &live.control {
+                    // Repeated at each heartbeat until it has ended.
+                    let _ = control.cancel(grace_ms);
+                }
+            }
+        } else if let Some((known, report)) = self.results.get(&key) {
+            if *known == token {
+                self.say_results(vec![wire::result(key, token, report)]);
+            }
+        } else {
+            // Never accepted here, and if it waits for a lease it now never will be.
+            let before = self.held.len();
+            self.held.retain(|(_, held, _)| *held != key);
+            let waited = self.held.len() < before;
+            let how = if waited { EndKind::Cancelled } else { EndKind::Gone };
+            let offset = self.shared.offset.load(Ordering::Acquire);
+            let now = UtcMillis(offset.saturating_add_unsigned(boot_ms()));
+            self.say_results(vec![wire::result(key, token, &attempts::ended(how, None, now))]);
+        }
+    }
+
+    async fn forget(&mut self, ids: Vec<(AttemptKey, Token)>) -> Result<(), Error> {
+        let known: Vec<AttemptKey> = ids
+            .into_iter()
+            .filter(|(key, token)| self.results.get(key).is_some_and(|(known, _)| known == token))
+            .map(|(key, _)| key)
+            .collect();
+        if known.is_empty() {
+            return Ok(());
+        }
+        let records = known.iter().map(|key| Record::Forgotten { key: *key }).collect();
+        self.runner.journal.append(records).await?;
+        for key in known {
+            self.results.remove(&key);
+            self.retention.keep(attempts::folder(&self.runner.attempts, key));
+        }
+        Ok(())
+    }
+
+    fn on_log_read(&self, node: usize, ask: pb::LogRead) {
+        let Some(link) = self.links.get(&node) else { return };
+        let to = link.to.clone();
+        let Ok(permit) = Arc::clone(&self.readers).try_acquire_owned() else {
+            let error = format!("this worker serves {READERS} outputs at once: try again");
+            let request_id = ask.request_id;
+            let chunk = pb::LogChunk { request_id, end: true, error, ..Default::default() };
+            // A full queue means that the node does not read either.
+            let _ = to.try_send(output::frame(chunk));
+            return;
+        };
+        let attempts = self.runner.attempts.clone();
+        tokio::spawn(async move {
+            output::serve(attempts, ask, to).await;
+            drop(permit);
+        });
+    }
+
+    fn on_notice(&mut self, notice: Notice) -> Result<(), Error> {
+        match notice {
+            Notice::Started(key, control) => {
+                if let Some(live) = self.live.get_mut(&key) {
+                    // The lease may have been renewed, and a cancel come, meanwhile.
+                    let deadline = self.shared.deadline(live.lease_ms);
+                    if deadline > 0 {
+                        let _ = control.extend(deadline);
+                    }
+                    if let Some(grace) = live.cancel {
+                        let _ = control.cancel(grace);
+                    }
+                    live.control = Some(control);
+                }
+            }
+            Notice::Ended(ended) => {
+                let mut wired = Vec::with_capacity(ended.len());
+                for (key, token, report) in ended {
+                    self.live.remove(&key);
+                    wired.push(wire::result(key, token, &report));
+                    self.results.insert(key, (token, report));
+                }
+                self.say_results(wired);
+            }
+            Notice::Broken(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    fn say_results(&mut self, results: Vec<pb::Result>) {
+        let Some(node) = self.active else { return };
+        for chunk in results.chunks(FRAME) {
+            let frame = pb::Results { results: chunk.to_vec() };
+            if !self.say(node, Say::Results(frame)) {
+                self.resend = true;
+                return;
+            }
+        }
+    }
+
+    /// False if the stream is gone or does not take more.
+    fn say(&self, node: usize, body: Say) -> bool {
+        let frame = pb::FromWorker { body: Some(body) };
+        self.links.get(&node).is_some_and(|link| link.to.try_send(frame).is_ok())
+    }
+}

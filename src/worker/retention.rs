@@ -1,0 +1,66 @@
+//! Folders of attempts whose results are committed: their output stays readable
+//! for a while, bounded in number and bytes, oldest removed first.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::shim::dir;
+
+/// Folders kept at most.
+const MAX_FOLDERS: usize = 2_000;
+/// Bytes of output kept at most.
+const MAX_BYTES: u64 = 4 * 1024 * 1024 * 1024;
+
+/// What is kept, oldest first.
+#[derive(Default)]
+pub(super) struct Retention {
+    kept: VecDeque<(PathBuf, u64)>,
+    bytes: u64,
+}
+
+impl Retention {
+    /// Takes over the folders below `attempts` that the journal no longer knows. Blocks.
+    pub(super) fn adopt(&mut self, attempts: &Path, is_known: impl Fn(&Path) -> bool) {
+        let Ok(entries) = fs::read_dir(attempts) else { return };
+        let mut left: Vec<_> = entries
+            .filter_map(|entry| {
+                let entry = entry.ok()?;
+                Some((entry.metadata().ok()?.modified().ok()?, entry.path()))
+            })
+            .filter(|(_, folder)| !is_known(folder))
+            .collect();
+        left.sort();
+        for (_, folder) in left {
+            self.keep(folder);
+        }
+    }
+
+    /// Keeps `folder`'s output, drops its other content and whatever is too old. Blocks.
+    pub(super) fn keep(&mut self, folder: PathBuf) {
+        let Ok(output) = fs::metadata(folder.join(dir::OUTPUT)) else {
+            remove(&folder);
+            return;
+        };
+        for name in [dir::SPEC, dir::SCRIPT, dir::CONTROL, dir::LOCK, dir::PID, dir::JOB] {
+            // Not every attempt has all of them.
+            let _ = fs::remove_file(folder.join(name));
+        }
+        remove(&folder.join(dir::WORK));
+        self.bytes += output.len();
+        self.kept.push_back((folder, output.len()));
+        while self.kept.len() > MAX_FOLDERS || self.bytes > MAX_BYTES {
+            let Some((oldest, bytes)) = self.kept.pop_front() else { return };
+            self.bytes = self.bytes.saturating_sub(bytes);
+            remove(&oldest);
+        }
+    }
+}
+
+fn remove(folder: &Path) {
+    if let Err(error) = fs::remove_dir_all(folder)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(folder = %folder.display(), %error, "cannot remove an attempt's folder");
+    }
+}

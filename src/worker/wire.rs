@@ -1,0 +1,140 @@
+//! Between wire messages and the core's types; total, and nothing else.
+
+use horai_core::ids::{AttemptKey, LeaderId, NodeId, RunId, Token};
+use horai_core::machine::command::EndReport;
+use horai_core::model::job::Executor;
+use horai_core::model::run::EndKind;
+use horai_core::time::UtcMillis;
+use horai_proto::worker as pb;
+
+/// A message lacks what it must have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("worker message without {0}: upgrade the older side")]
+pub struct Missing(pub &'static str);
+
+/// Names an attempt and its token.
+#[must_use]
+pub fn attempt_id(key: AttemptKey, token: Token) -> pb::AttemptId {
+    pb::AttemptId { run: key.run.0, shard: key.shard, number: key.number, token: token.0 }
+}
+
+/// Reads [`attempt_id`]'s form.
+///
+/// # Errors
+/// [`Missing`] if there is none.
+pub fn attempt(id: Option<&pb::AttemptId>) -> Result<(AttemptKey, Token), Missing> {
+    let id = id.ok_or(Missing("attempt"))?;
+    let key = AttemptKey { run: RunId(id.run), shard: id.shard, number: id.number };
+    Ok((key, Token(id.token)))
+}
+
+/// A leader as the fence that workers keep.
+#[must_use]
+pub fn fence(leader: LeaderId) -> pb::Fence {
+    pb::Fence { term: leader.term, node: leader.node.0 }
+}
+
+/// Reads [`fence`]'s form.
+///
+/// # Errors
+/// [`Missing`] if there is none.
+pub fn leader(fence: Option<&pb::Fence>) -> Result<LeaderId, Missing> {
+    let fence = fence.ok_or(Missing("fence"))?;
+    Ok(LeaderId { term: fence.term, node: NodeId(fence.node) })
+}
+
+/// An attempt's end as it is sent. A worker never reports its own loss: for a
+/// reader that is the same as "gone".
+#[must_use]
+pub fn result(key: AttemptKey, token: Token, report: &EndReport) -> pb::Result {
+    use pb::result::How;
+    let how = match &report.how {
+        EndKind::Exited { code } => How::Exited(*code),
+        EndKind::Signaled { signal } => How::Signaled(*signal),
+        EndKind::TimedOut => How::TimedOut(pb::Unit {}),
+        EndKind::Cancelled => How::Cancelled(pb::Unit {}),
+        EndKind::LeaseExpired => How::LeaseExpired(pb::Unit {}),
+        EndKind::NotStarted { message } => How::NotStarted(message.clone()),
+        EndKind::Gone | EndKind::WorkerLost => How::Gone(pb::Unit {}),
+    };
+    pb::Result {
+        attempt: Some(attempt_id(key, token)),
+        how: Some(how),
+        started_ms: report.started.map(|t| t.0),
+        ended_ms: report.ended.map(|t| t.0),
+        output_bytes: report.output_bytes,
+        output_crc: report.output_crc,
+    }
+}
+
+/// Reads [`result`]'s form.
+///
+/// # Errors
+/// [`Missing`] if a part is not there.
+pub fn report(result: &pb::Result) -> Result<(AttemptKey, Token, EndReport), Missing> {
+    use pb::result::How;
+    let (key, token) = attempt(result.attempt.as_ref())?;
+    let how = match result.how.as_ref().ok_or(Missing("how an attempt ended"))? {
+        How::Exited(code) => EndKind::Exited { code: *code },
+        How::Signaled(signal) => EndKind::Signaled { signal: *signal },
+        How::TimedOut(_) => EndKind::TimedOut,
+        How::Cancelled(_) => EndKind::Cancelled,
+        How::LeaseExpired(_) => EndKind::LeaseExpired,
+        How::NotStarted(message) => {
+            EndKind::NotStarted { message: super::shim::dir::short(message) }
+        }
+        How::Gone(_) => EndKind::Gone,
+    };
+    let report = EndReport {
+        how,
+        started: result.started_ms.map(UtcMillis),
+        ended: result.ended_ms.map(UtcMillis),
+        output_bytes: result.output_bytes,
+        output_crc: result.output_crc,
+    };
+    Ok((key, token, report))
+}
+
+/// What an attempt is to do.
+#[must_use]
+pub fn executor(executor: &Executor) -> pb::start::Executor {
+    match executor {
+        Executor::Shell { interpreter, script } => pb::start::Executor::Shell(pb::Shell {
+            interpreter: interpreter.clone(),
+            script: script.clone(),
+        }),
+        Executor::Exec { argv } => pb::start::Executor::Exec(pb::Exec { argv: argv.clone() }),
+        Executor::Noop => pb::start::Executor::Noop(pb::Unit {}),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_end_arrives_as_it_was_sent() {
+        let ends = [
+            EndKind::Exited { code: -1 },
+            EndKind::Signaled { signal: 9 },
+            EndKind::TimedOut,
+            EndKind::Cancelled,
+            EndKind::LeaseExpired,
+            EndKind::NotStarted { message: "no".into() },
+            EndKind::Gone,
+        ];
+        let key = AttemptKey { run: RunId(7), shard: 1, number: 2 };
+        for how in ends {
+            let sent = EndReport {
+                how,
+                started: Some(UtcMillis(5)),
+                ended: None,
+                output_bytes: 3,
+                output_crc: 4,
+            };
+            let wire = result(key, Token(9), &sent);
+            assert_eq!(report(&wire).unwrap(), (key, Token(9), sent));
+        }
+        assert!(report(&pb::Result::default()).is_err());
+    }
+}
