@@ -2,9 +2,10 @@
 //!
 //! `src/README.md` is the map of this crate. Suggested reading order: the
 //! words of [`api`], the codes of [`error`], what [`config`] holds, then the
-//! [`worker`].
+//! [`worker`], and [`cli`], which a person meets first.
 
 pub mod api;
 pub mod error;
 pub mod config;
 pub mod worker;
+pub mod cli;

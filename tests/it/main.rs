@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 
 mod agent;
+mod cli;
 mod tidy;
 mod worker;

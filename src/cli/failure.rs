@@ -1,0 +1,57 @@
+//! How a command fails: what went wrong, what to do, and the exit code.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use crate::config::ConfigError;
+use crate::error::{FieldError, exit};
+
+/// A failure as a person reads it.
+#[derive(Debug)]
+pub(super) struct Failure {
+    message: String,
+    hint: String,
+    exit: u8,
+}
+
+impl Failure {
+    pub(super) fn new(message: impl Into<String>, hint: impl Into<String>, exit: u8) -> Self {
+        Self { message: message.into(), hint: hint.into(), exit }
+    }
+
+    /// A field of a job in a file.
+    pub(super) fn of_field(place: &str, error: &FieldError) -> Self {
+        Self::new(
+            format!("{place}: {error} ({:?})", error.value),
+            error.remedy.clone(),
+            error.code.exit(),
+        )
+    }
+
+    /// Prints message and hint; the answer is the process's exit code.
+    pub(super) fn report(&self, err: &mut impl Write) -> ExitCode {
+        let printed = writeln!(err, "error: {}\nhint: {}", self.message, self.hint);
+        // A broken standard error leaves the exit code as the only word.
+        ExitCode::from(if printed.is_ok() { self.exit } else { exit::FAILED })
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::new(format!("cannot write the answer: {error}"), "is the reader gone?", exit::FAILED)
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        let cause = std::error::Error::source(&error).map(|c| format!(": {c}")).unwrap_or_default();
+        let hint = match &error {
+            ConfigError::Unreadable { .. } => "check the path and its permissions",
+            ConfigError::Override { .. } => "correct the variable or take it away",
+            ConfigError::Malformed { .. } | ConfigError::Refused { .. } => {
+                "correct the line; config/ holds commented samples"
+            }
+        };
+        Self::new(format!("{error}{cause}"), hint, exit::BAD_CONFIG)
+    }
+}
