@@ -146,7 +146,9 @@ impl<M: Machine> Inner<M> {
                     tokio::spawn(async move {
                         let done = match written.await {
                             Ok(Ok(done)) => Ok((done.data, done.log_id.index)),
-                            Ok(Err(error)) => Err(write_error(&RaftError::APIError(error))),
+                            // A leader that steps down says "not the leader" of entries
+                            // that its successor may still commit.
+                            Ok(Err(_)) => Err(Error::OutcomeUnknown),
                             Err(_) => Err(Error::OutcomeUnknown),
                         };
                         settle(batch, done);
@@ -216,7 +218,7 @@ impl<M: Machine> Inner<M> {
                 }
             }
             Err(Refusal::NotLeader(leader)) => Err(Error::NoLeader(leader)),
-            Err(Refusal::Other(text)) => Err(Error::Refused(text)),
+            Err(refusal) => Err(Error::Refused(refusal.to_string())),
             Ok(index) => Ok(index),
         }
     }
@@ -340,6 +342,33 @@ impl Error {
     }
 }
 
+/// The answers to several commands as one: a plain refusal only if certainly none
+/// of them was committed.
+fn all_or_refusal(
+    answers: Vec<Result<(Outcome, u64), Error>>,
+) -> Result<Vec<(Outcome, u64)>, Refusal> {
+    let count = answers.len();
+    let mut done = Vec::with_capacity(count);
+    let mut none_committed = Vec::new();
+    for answer in answers {
+        match answer {
+            Ok(outcome) => done.push(outcome),
+            Err(Error::NoLeader(leader)) => none_committed.push(Refusal::NotLeader(leader)),
+            Err(error @ (Error::Encode(_) | Error::TooLarge(_) | Error::NoTime)) => {
+                none_committed.push(Refusal::Other(error.to_string()));
+            }
+            Err(Error::OutcomeUnknown | Error::Stopped | Error::Refused(_) | Error::Io(_)) => {
+                return Err(Refusal::OutcomeUnknown);
+            }
+        }
+    }
+    match none_committed.pop() {
+        None => Ok(done),
+        Some(refusal) if none_committed.len() + 1 == count => Err(refusal),
+        Some(_) => Err(Refusal::OutcomeUnknown),
+    }
+}
+
 impl<M: Machine> Desk for Inner<M> {
     fn propose(
         &self,
@@ -352,15 +381,12 @@ impl<M: Machine> Desk for Inner<M> {
                 return Err(Refusal::Other(text));
             }
             let all = commands.into_iter().map(|command| self.submit(command, false, limit));
-            let done = futures_util::future::try_join_all(all).await;
-            let done = done.map_err(|error| match error {
-                Error::NoLeader(leader) => Refusal::NotLeader(leader),
-                other => Refusal::Other(other.to_string()),
-            })?;
+            let done = all_or_refusal(futures_util::future::join_all(all).await)?;
             let index = done.iter().map(|(_, index)| *index).max().unwrap_or(0);
             let outcomes =
                 done.iter().map(|(outcome, _)| encode(outcome)).collect::<Result<_, _>>();
-            let outcomes = outcomes.map_err(|error| Refusal::Other(error.to_string()))?;
+            // They are committed; only the answer cannot be written down.
+            let outcomes = outcomes.map_err(|_| Refusal::OutcomeUnknown)?;
             Ok(Committed { outcomes, index })
         }
         .boxed()
@@ -378,5 +404,26 @@ impl<M: Machine> Desk for Inner<M> {
         let text = "nodes are added at the leader: run `horai cluster join` there".to_owned();
         let result = Some(pb::join_reply::Result::Refused(text));
         std::future::ready(pb::JoinReply { result }).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_refused_plainly_only_if_none_of_it_was_committed() {
+        let done = || Ok((Outcome::Done, 7));
+        let elsewhere = || Err(Error::NoLeader(Some(2)));
+        assert_eq!(all_or_refusal(vec![done(), done()]).unwrap().len(), 2);
+        for (answers, refusal) in [
+            (vec![elsewhere(), elsewhere()], Refusal::NotLeader(Some(2))),
+            (vec![done(), elsewhere()], Refusal::OutcomeUnknown),
+            (vec![elsewhere(), Err(Error::OutcomeUnknown)], Refusal::OutcomeUnknown),
+            (vec![Err(Error::Stopped)], Refusal::OutcomeUnknown),
+            (vec![Err(Error::NoTime)], Refusal::Other(Error::NoTime.to_string())),
+        ] {
+            assert_eq!(all_or_refusal(answers).unwrap_err(), refusal);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The replicated state and how to read it.
 //!
 //! A clone is cheap and stays as it is: readers and snapshots take one and work
-//! on it while the machine moves on. Only the commands in `apply` writes.
+//! on it while the machine moves on. Only the commands in `apply` write.
 
 use std::ops::Bound;
 

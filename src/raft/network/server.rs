@@ -43,7 +43,10 @@ pub enum Refusal {
     /// Somebody else leads, if known who.
     #[error("this node does not lead")]
     NotLeader(Option<u64>),
-    /// For another reason, with its remedy.
+    /// The commands may have been committed or not.
+    #[error("the outcome is unknown")]
+    OutcomeUnknown,
+    /// For another reason, with its remedy; nothing was committed.
     #[error("{0}")]
     Other(String),
 }
@@ -317,6 +320,10 @@ impl<M: Machine> RaftLink for Server<M> {
         let result = match done {
             Ok(Committed { outcomes, index }) => Answer::Done(pb::ProposeDone { outcomes, index }),
             Err(Refusal::NotLeader(leader)) => Answer::NotLeader(not_leader(leader)),
+            // The caller takes any broken call for an unknown outcome.
+            Err(refusal @ Refusal::OutcomeUnknown) => {
+                return Err(Status::unknown(refusal.to_string()));
+            }
             Err(Refusal::Other(text)) => Answer::Refused(text),
         };
         let header = Some(self.shared.header(from));
@@ -333,6 +340,10 @@ impl<M: Machine> RaftLink for Server<M> {
         let result = match self.desk.read_index(patience(request.deadline_ms)).await {
             Ok(index) => Answer::Index(index),
             Err(Refusal::NotLeader(leader)) => Answer::NotLeader(not_leader(leader)),
+            // The caller takes any broken call for an unknown outcome.
+            Err(refusal @ Refusal::OutcomeUnknown) => {
+                return Err(Status::unknown(refusal.to_string()));
+            }
             Err(Refusal::Other(text)) => Answer::Refused(text),
         };
         let header = Some(self.shared.header(from));
