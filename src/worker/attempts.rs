@@ -182,10 +182,9 @@ impl Runner {
     /// Waits until no shim can be there, and reports what it left.
     async fn collect(self, key: AttemptKey, token: Token) {
         let folder = folder(&self.attempts, key);
-        let now = self.shared.cluster_now();
         loop {
             let at = folder.clone();
-            let seen = blocking(move || settle(&at, key, token, now)).await;
+            let seen = blocking(move || settle(&at, key, token)).await;
             match seen {
                 Ok(Some(report)) => return self.finish(key, token, report).await,
                 Ok(None) => wait_for_shim(&folder).await,
@@ -219,14 +218,12 @@ fn refused(error: journal::Error, batch: Vec<(AttemptKey, Token, LeaderId)>) -> 
         return Notice::Broken(error);
     }
     tracing::warn!(%error, attempts = batch.len(), "attempts refused");
-    let gone = EndReport {
-        how: EndKind::Gone,
-        started: None,
-        ended: None,
-        output_bytes: 0,
-        output_crc: 0,
-    };
-    Notice::Ended(batch.into_iter().map(|(key, token, _)| (key, token, gone.clone())).collect())
+    Notice::Ended(batch.into_iter().map(|(key, token, _)| (key, token, gone())).collect())
+}
+
+/// When a lost process ended is not known.
+fn gone() -> EndReport {
+    EndReport { how: EndKind::Gone, started: None, ended: None, output_bytes: 0, output_crc: 0 }
 }
 
 pub(super) fn ended(how: EndKind, started: Option<UtcMillis>, at: UtcMillis) -> EndReport {
@@ -279,12 +276,7 @@ fn prepare(
 /// The result, once no shim is there; without one, ends what is left and says
 /// "gone" on disk, so that a shim that comes late starts nothing. None while a
 /// shim holds the lock.
-fn settle(
-    folder: &Path,
-    key: AttemptKey,
-    token: Token,
-    now: UtcMillis,
-) -> io::Result<Option<EndReport>> {
+fn settle(folder: &Path, key: AttemptKey, token: Token) -> io::Result<Option<EndReport>> {
     fs::create_dir_all(folder)?;
     let lock = File::options().create(true).append(true).open(folder.join(dir::LOCK))?;
     match lock.try_lock() {
@@ -299,7 +291,7 @@ fn settle(
     if !kill::kill_orphans(job, &key.to_string(), token.0, ORPHAN_PATIENCE) {
         tracing::error!(attempt = %key, "processes of an attempt without a shim resist being killed");
     }
-    let report = ended(EndKind::Gone, None, now);
+    let report = gone();
     dir::write_result(folder, &report)?;
     Ok(Some(report))
 }

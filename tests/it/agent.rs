@@ -255,3 +255,28 @@ async fn a_restarted_worker_adopts_its_attempts_and_can_cancel_them() {
     let result = master.result().await;
     assert_eq!((result.attempt.unwrap(), result.how), (id(2), Some(How::Cancelled(pb::Unit {}))));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_attempt_whose_shim_was_killed_is_gone_with_all_its_processes() {
+    let home = tempfile::tempdir().unwrap();
+    let mut port = port().await;
+    let _stop = worker(home.path(), &[&port]).drop_guard();
+    let mut master = port.attached().await;
+    master.lead(3, 1).await;
+    master.start(shell(1, 3, "echo on > on; sleep 600")).await;
+    let folder = home.path().join("attempts/1-0-1");
+    while !folder.join("work/on").exists() {
+        let Said::Heartbeat(beat) = master.next().await else { panic!("no heartbeat") };
+        master.ack(beat.seq).await;
+    }
+    let process = |name: &str| -> horai::worker::shim::kill::Process {
+        std::fs::read_to_string(folder.join(name)).unwrap().parse().unwrap()
+    };
+    let (shim, job) = (process("pid"), process("job"));
+    let killed = std::process::Command::new("kill").arg("-9").arg(shim.pid.to_string()).status();
+    assert!(killed.unwrap().success());
+    let result = master.result().await;
+    assert_eq!((result.attempt.unwrap(), result.how), (id(1), Some(How::Gone(pb::Unit {}))));
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", job.pid)).unwrap_or_default();
+    assert!(stat.is_empty() || stat.contains(") Z "), "the job lives on: {stat}");
+}
