@@ -247,7 +247,7 @@ impl<M: Machine> Inner<M> {
             let before = *led.borrow();
             if now != before {
                 if let Some(own) = own.filter(|_| before.own != own) {
-                    let floor = UtcMillis::default();
+                    let floor = self.state.read(Machine::now);
                     self.shared.clock(|clock, boot| clock.lead(own, floor, boot));
                 }
                 led.send_replace(now);
@@ -276,7 +276,7 @@ impl<M: Machine> Inner<M> {
                 if known {
                     return Ok(clock.observe(&readings, voters.len(), boot));
                 }
-                let floor = UtcMillis::default();
+                let floor = self.state.read(Machine::now);
                 let alarm = clock.establish(&readings, voters.len(), floor, boot)?;
                 Ok::<_, crate::cluster_clock::Error>(alarm.into_iter().collect())
             });

@@ -9,6 +9,7 @@
 //! the state machine's adapter.
 
 pub mod cluster_clock;
+pub mod core_machine;
 pub mod disk;
 pub mod entry;
 mod flusher;

@@ -31,6 +31,9 @@ pub trait Machine: Sized + Send + Sync + 'static {
     /// Applies one command of the entry at `index`. Total.
     fn apply(&mut self, index: u64, now: UtcMillis, command: &Envelope) -> Applied;
 
+    /// Replicated time: that of the newest command applied.
+    fn now(&self) -> UtcMillis;
+
     /// The state as it is now, not following later changes.
     fn view(&self) -> Self::View;
 

@@ -27,6 +27,10 @@ impl Machine for Indexes {
         Applied::default()
     }
 
+    fn now(&self) -> UtcMillis {
+        UtcMillis::default()
+    }
+
     fn view(&self) -> Self {
         self.clone()
     }
