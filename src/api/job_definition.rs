@@ -16,13 +16,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{ErrorCode, FieldError};
 
-/// Shortest and longest lease of a job.
-const LEASE: (Span, Span) = (Span::secs(1), Span::secs(7 * 86_400));
-/// The most retries of a run.
-const MAX_RETRIES: u32 = 100;
-/// The longest description, in bytes.
-const MAX_DESCRIPTION: usize = 1_000;
-
 /// One job, as written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -140,12 +133,12 @@ impl JobDefinition {
         &self,
         job_number: impl Fn(&Name) -> Option<JobId>,
     ) -> Result<JobSpec, FieldError> {
-        if self.description.len() > MAX_DESCRIPTION {
+        if self.description.len() > JobSpec::MAX_DESCRIPTION {
             return Err(FieldError::invalid(
                 "description",
                 format!("{} bytes", self.description.len()),
                 "the description is too long",
-                format!("write at most {MAX_DESCRIPTION} bytes"),
+                format!("write at most {} bytes", JobSpec::MAX_DESCRIPTION),
             )
             .with_code(ErrorCode::TooLarge));
         }
@@ -275,7 +268,7 @@ impl JobDefinition {
 
     fn priority(&self) -> Result<u8, FieldError> {
         match self.priority.unwrap_or(JobSpec::DEFAULT_PRIORITY) {
-            priority @ 0..=9 => Ok(priority),
+            priority @ 0..=JobSpec::MAX_PRIORITY => Ok(priority),
             other => Err(FieldError::invalid(
                 "priority",
                 other,
@@ -287,12 +280,12 @@ impl JobDefinition {
 
     fn retries(&self) -> Result<RetryPolicy, FieldError> {
         let Some(retries) = &self.retries else { return Ok(RetryPolicy::default()) };
-        if retries.count > MAX_RETRIES {
+        if retries.count > JobSpec::MAX_RETRIES {
             return Err(FieldError::invalid(
                 "retries.count",
                 retries.count,
                 "too many retries",
-                format!("write 0 to {MAX_RETRIES}"),
+                format!("write 0 to {}", JobSpec::MAX_RETRIES),
             ));
         }
         let first = span_or("retries.backoff", retries.backoff.as_deref(), Span::secs(10))?;
@@ -316,7 +309,7 @@ impl JobDefinition {
 
     fn lease(&self) -> Result<Span, FieldError> {
         let lease = span_or("lease", self.lease.as_deref(), JobSpec::DEFAULT_LEASE)?;
-        let (shortest, longest) = LEASE;
+        let (shortest, longest) = (JobSpec::MIN_LEASE, JobSpec::MAX_LEASE);
         if (shortest..=longest).contains(&lease) {
             return Ok(lease);
         }

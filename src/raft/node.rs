@@ -229,11 +229,13 @@ impl<M: Machine> RaftNode<M> {
         self.inner.shared.clock(|clock, boot| clock.read(boot)).map(|now| now.millis())
     }
 
-    /// An operator vouches for the time after a full stop; `committed` is the state's.
+    /// An operator vouches for the time after a full stop; it must not lie before
+    /// what is applied here.
     ///
     /// # Errors
     /// [`Error::Refused`] if there is a time, or it would go back.
-    pub fn confirm_time(&self, time: UtcMillis, committed: UtcMillis) -> Result<(), Error> {
+    pub fn confirm_time(&self, time: UtcMillis) -> Result<(), Error> {
+        let committed = self.read(Machine::now);
         let done = self.inner.shared.clock(|clock, boot| clock.confirm(time, committed, boot));
         done.map_err(|e| Error::Refused(e.to_string()))
     }

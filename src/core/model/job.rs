@@ -67,6 +67,16 @@ impl JobSpec {
     pub const DEFAULT_GRACE: Span = Span::secs(10);
     /// Lease of jobs that name none.
     pub const DEFAULT_LEASE: Span = Span::secs(60);
+    /// The shortest lease.
+    pub const MIN_LEASE: Span = Span::secs(1);
+    /// The longest lease.
+    pub const MAX_LEASE: Span = Span::secs(7 * 86_400);
+    /// The priority that goes first.
+    pub const MAX_PRIORITY: u8 = 9;
+    /// The most retries of a run.
+    pub const MAX_RETRIES: u32 = 100;
+    /// The longest description, in bytes.
+    pub const MAX_DESCRIPTION: usize = 1_000;
     /// The most triggers one job may have.
     pub const MAX_TRIGGERS: usize = 32;
     /// The most dependencies one job may have.

@@ -239,7 +239,7 @@ fn check_revision(expected: Option<Revision>, actual: Revision) -> Result<(), Re
 
 /// What a definition must keep to, whatever else there is.
 fn check_spec(spec: &JobSpec) -> Result<(), Reject> {
-    at_most("description", spec.description.len(), 1_000)?;
+    at_most("description", spec.description.len(), JobSpec::MAX_DESCRIPTION)?;
     at_most("triggers", spec.triggers.len(), JobSpec::MAX_TRIGGERS)?;
     at_most("depends_on", spec.depends_on.len(), JobSpec::MAX_EDGES)?;
     let bytes = super::super::table::encode_onto(Vec::new(), spec).len();
@@ -252,8 +252,14 @@ fn check_spec(spec: &JobSpec) -> Result<(), Reject> {
             return Err(invalid("triggers", format!("two are named {name:?}; rename one")));
         }
     }
-    within("priority", u64::from(spec.priority), 0, 9, "")?;
-    within("retries.count", u64::from(spec.retries.count), 0, 100, "tries")?;
+    within("priority", u64::from(spec.priority), 0, u64::from(JobSpec::MAX_PRIORITY), "")?;
+    within(
+        "retries.count",
+        u64::from(spec.retries.count),
+        0,
+        u64::from(JobSpec::MAX_RETRIES),
+        "tries",
+    )?;
     let longest_wait = match spec.retries.backoff {
         Backoff::Fixed { delay } => delay,
         Backoff::Exponential { initial, cap } => initial.max(cap),
@@ -263,7 +269,7 @@ fn check_spec(spec: &JobSpec) -> Result<(), Reject> {
         within("timeout", timeout.0, 1, YEAR_MS, "ms")?;
     }
     within("grace", spec.grace.0, 0, 3_600_000, "ms")?;
-    within("lease", spec.lease.0, 1000, WEEK_MS, "ms")?;
+    within("lease", spec.lease.0, JobSpec::MIN_LEASE.0, JobSpec::MAX_LEASE.0, "ms")?;
     if let OnWorkerLost::Keep { keep_for } = spec.on_worker_lost {
         within("keep_for", keep_for.0, 1000, YEAR_MS, "ms")?;
     }
