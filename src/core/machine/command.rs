@@ -6,9 +6,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{
-    ActionKey, AttemptKey, Incarnation, JobId, LeaderId, Name, Revision, RunId, Token, TriggerName,
-    WorkerId,
+    ActionKey, AttemptKey, Incarnation, JobId, LeaderId, Name, NodeId, Revision, RunId, Token,
+    TriggerName, WorkerId,
 };
+use crate::model::access::{AccessToken, TokenHash};
 use crate::model::action::Missed;
 use crate::model::cluster::ClusterSettings;
 use crate::model::job::JobSpec;
@@ -162,6 +163,33 @@ pub enum Command {
         name: Name,
         /// Who waits.
         owner: String,
+    },
+
+    /// Makes a token known, in place of one of the same name.
+    PutToken {
+        /// Its name, shown where it is used.
+        name: Name,
+        /// Hash, purpose and end; `created` is set by the machine.
+        token: AccessToken,
+    },
+    /// Makes a token worthless.
+    DropToken {
+        /// Which.
+        name: Name,
+    },
+    /// Lets a node in: gives it a number, the same again for the same store.
+    AdmitNode {
+        /// Of a token that lets nodes in.
+        token_hash: TokenHash,
+        /// Random id of the node's store.
+        store: u128,
+        /// The lost node whose place it takes.
+        replaces: Option<NodeId>,
+    },
+    /// Says that a node was taken out for good.
+    RetireNode {
+        /// Which.
+        node: NodeId,
     },
 }
 

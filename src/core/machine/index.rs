@@ -6,13 +6,15 @@
 use std::cmp::Reverse;
 
 use imbl::{OrdMap, OrdSet};
+use serde::{Deserialize, Serialize};
 
 use super::state::State;
-use crate::ids::{ActionKey, JobId, Name, Revision, RunId, WorkerId};
+use crate::ids::{ActionKey, JobId, Name, NodeId, Revision, RunId, WorkerId};
+use crate::model::access::TokenHash;
 use crate::model::action::{Action, ActionState};
 use crate::model::job::Job;
 use crate::model::lock::Lock;
-use crate::model::run::{Run, RunState};
+use crate::model::run::{Run, RunResult, RunState};
 use crate::time::{Span, UtcMillis};
 
 /// What happens at an instant.
@@ -67,7 +69,7 @@ impl QueueKey {
 }
 
 /// Something that is over and may be dropped one day.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) enum Ended {
     /// A finished run, with its action if it has one.
     Run(RunId),
@@ -94,11 +96,14 @@ pub(super) struct Index {
     pub(super) pins: OrdMap<(JobId, Revision), u32>,
     pub(super) live_runs: usize,
     pub(super) ended: OrdSet<(UtcMillis, Ended)>,
-    pub(super) ended_by_job: OrdSet<(JobId, UtcMillis, Ended)>,
+    /// Failures, marked by `true`, come after everything else of the job.
+    pub(super) ended_by_job: OrdSet<(JobId, bool, UtcMillis, Ended)>,
     pub(super) ended_count: OrdMap<JobId, u32>,
     pub(super) worker_names: OrdMap<Name, WorkerId>,
     pub(super) request_ids: OrdMap<String, u64>,
     pub(super) missed_count: OrdMap<JobId, u32>,
+    pub(super) token_hashes: OrdMap<TokenHash, Name>,
+    pub(super) stores: OrdMap<u128, NodeId>,
 }
 
 /// Counts up or down; a count of zero has no entry.
@@ -135,20 +140,20 @@ impl Index {
         &mut self,
         job: JobId,
         ended: Ended,
-        old: Option<UtcMillis>,
-        new: Option<UtcMillis>,
+        old: Option<(UtcMillis, bool)>,
+        new: Option<(UtcMillis, bool)>,
     ) {
         if old == new {
             return;
         }
-        if let Some(at) = old {
+        if let Some((at, failed)) = old {
             self.ended.remove(&(at, ended));
-            self.ended_by_job.remove(&(job, at, ended));
+            self.ended_by_job.remove(&(job, failed, at, ended));
             count(&mut self.ended_count, &job, false);
         }
-        if let Some(at) = new {
+        if let Some((at, failed)) = new {
             self.ended.insert((at, ended));
-            self.ended_by_job.insert((job, at, ended));
+            self.ended_by_job.insert((job, failed, at, ended));
             count(&mut self.ended_count, &job, true);
         }
     }
@@ -203,7 +208,7 @@ impl Index {
             }
             (true, true) | (false, false) => {}
         }
-        let ended = |a: Option<&Action>| a.filter(|a| a.run.is_none()).and_then(|a| a.finished);
+        let ended = |a: Option<&Action>| Some((a.filter(|a| a.run.is_none())?.finished?, false));
         self.set_ended(key.job, Ended::Action(key), ended(old), ended(new));
         let timer = |a: Option<&Action>| match a?.state {
             ActionState::Planned => Some((a?.due, Timer::ActionDue(key))),
@@ -247,7 +252,7 @@ impl Index {
             self.job_runs.remove(&(job, id));
         }
         let ended = |r: Option<&Run>| match r?.state {
-            RunState::Finished { at, .. } => Some(at),
+            RunState::Finished { at, result } => Some((at, result == RunResult::Failed)),
             _ => None,
         };
         self.set_ended(job, Ended::Run(id), ended(old), ended(new));
@@ -341,6 +346,12 @@ impl State {
         }
         for (seq, request) in self.requests.iter() {
             index.request_ids.insert(request.id.clone(), *seq);
+        }
+        for (name, token) in self.tokens.iter() {
+            index.token_hashes.insert(token.hash, name.clone());
+        }
+        for (id, node) in self.nodes.iter().filter(|(_, node)| node.store != 0) {
+            index.stores.insert(node.store, *id);
         }
         for ((job, _), _) in self.missed.iter() {
             count(&mut index.missed_count, job, true);

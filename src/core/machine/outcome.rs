@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{ActionKey, AttemptKey, JobId, LeaderId, Name, Revision, RunId, Token, WorkerId};
+use crate::ids::{
+    ActionKey, AttemptKey, JobId, LeaderId, Name, NodeId, Revision, RunId, Token, WorkerId,
+};
 use crate::time::UtcMillis;
 
 /// What one command did, and what changed on the way.
@@ -66,6 +68,11 @@ pub enum Outcome {
     },
     /// Refused; the state is as it was.
     Rejected(Reject),
+    /// A node was let in.
+    Node {
+        /// Its number.
+        node: NodeId,
+    },
 }
 
 /// Why a command was refused.
@@ -177,6 +184,18 @@ pub enum Reject {
     /// The request id is older than what is remembered.
     #[error("request id {0:?} is older than what is remembered")]
     RequestExpired(String),
+    /// No such token.
+    #[error("token {0} does not exist")]
+    NoSuchToken(Name),
+    /// The token given lets no node in.
+    #[error("the token does not let nodes in, or has expired")]
+    NotAdmitted,
+    /// No such node.
+    #[error("node {0} does not exist")]
+    NoSuchNode(NodeId),
+    /// The node was taken out for good.
+    #[error("node {0} was removed and cannot come back under its number")]
+    NodeRetired(NodeId),
 }
 
 /// Something changed.

@@ -8,10 +8,13 @@ use std::ops::Bound;
 use serde::{Deserialize, Serialize};
 
 use super::command::PlanSource;
-use super::index::{Index, QueueKey};
+use super::index::{Ended, Index, QueueKey};
 use super::outcome::Outcome;
 use super::table::{Table, record_hash};
-use crate::ids::{ActionKey, Incarnation, JobId, LeaderId, Name, Revision, RunId, Token, WorkerId};
+use crate::ids::{
+    ActionKey, Incarnation, JobId, LeaderId, Name, NodeId, Revision, RunId, Token, WorkerId,
+};
+use crate::model::access::{AccessToken, NodeRecord, TokenHash};
 use crate::model::action::{Action, Missed};
 use crate::model::cluster::ClusterSettings;
 use crate::model::job::{Job, JobSpec};
@@ -33,10 +36,18 @@ pub struct Limits {
     pub ended: usize,
     /// The same of one job.
     pub ended_per_job: usize,
+    /// How long what is over is kept at most.
+    pub ended_age: Span,
+    /// How long a failure is kept at least, unless the cluster is full.
+    pub failure_age: Span,
     /// Workers.
     pub workers: usize,
     /// Locks.
     pub locks: usize,
+    /// Access tokens.
+    pub tokens: usize,
+    /// Nodes ever let in.
+    pub nodes: usize,
     /// Remembered request ids.
     pub requests: usize,
     /// How long they are remembered.
@@ -57,8 +68,12 @@ impl Default for Limits {
             live_runs: 500_000,
             ended: 500_000,
             ended_per_job: 200,
+            ended_age: Span::secs(30 * 86_400),
+            failure_age: Span::secs(7 * 86_400),
             workers: 10_000,
             locks: 100_000,
+            tokens: 1_000,
+            nodes: 10_000,
             requests: 200_000,
             request_age: Span::secs(86_400),
             missed_per_job: 1_000,
@@ -83,6 +98,9 @@ pub(super) struct Meta {
     pub(super) leader: LeaderId,
     pub(super) lease_floor: UtcMillis,
     pub(super) request_floor: UtcMillis,
+    pub(super) last_node: NodeId,
+    /// Where retention goes on looking.
+    pub(super) swept: Option<(UtcMillis, Ended)>,
 }
 
 /// A write that may be sent again.
@@ -123,6 +141,8 @@ pub struct State {
     pub(super) locks: Table<Name, Lock>,
     pub(super) requests: Table<u64, Remembered>,
     pub(super) missed: Table<(JobId, u64), Missed>,
+    pub(super) tokens: Table<Name, AccessToken>,
+    pub(super) nodes: Table<NodeId, NodeRecord>,
     pub(super) index: Index,
 }
 
@@ -139,7 +159,7 @@ pub(super) const META_TAG: u8 = 0;
 macro_rules! each_table {
     ($call:ident) => {
         $call!(
-            jobs specs cursors floors actions runs workers watches locks requests missed
+            jobs specs cursors floors actions runs workers watches locks requests missed tokens nodes
         )
     };
 }
@@ -163,6 +183,8 @@ impl State {
             locks: Table::new(9),
             requests: Table::new(10),
             missed: Table::new(11),
+            tokens: Table::new(12),
+            nodes: Table::new(13),
             index: Index::default(),
         }
     }
@@ -422,6 +444,30 @@ impl State {
     /// Locks by name, after one.
     pub fn locks_after(&self, after: Option<Name>) -> impl Iterator<Item = &Lock> {
         self.locks.range(above(after)).map(|(_, lock)| lock)
+    }
+
+    /// A token that is worth something now, with its name.
+    #[must_use]
+    pub fn token_by_hash(&self, hash: &TokenHash) -> Option<(&Name, &AccessToken)> {
+        let name = self.index.token_hashes.get(hash)?;
+        let token = self.tokens.get(name)?;
+        token.expires.is_none_or(|at| self.meta.now < at).then_some((name, token))
+    }
+
+    /// Tokens by name, expired ones too.
+    pub fn tokens(&self) -> impl Iterator<Item = (&Name, &AccessToken)> {
+        self.tokens.iter()
+    }
+
+    /// A node that was let in or taken out.
+    #[must_use]
+    pub fn node_record(&self, node: NodeId) -> Option<&NodeRecord> {
+        self.nodes.get(&node)
+    }
+
+    /// Nodes that were let in or taken out, by number.
+    pub fn nodes(&self) -> impl Iterator<Item = (NodeId, &NodeRecord)> {
+        self.nodes.iter().map(|(id, record)| (*id, record))
     }
 
     /// Ranges of a job's instants that were not run, oldest first.

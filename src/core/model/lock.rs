@@ -23,7 +23,7 @@ pub struct Lock {
 
 impl Lock {
     /// The most waiters of one lock.
-    pub const MAX_WAITERS: usize = 10_000;
+    pub const MAX_WAITERS: usize = 1_000;
 }
 
 /// One granted lease.

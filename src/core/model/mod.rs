@@ -4,6 +4,7 @@
 //! Every type here is stored, so fields and variants are only ever appended,
 //! and `tests/golden` decodes the bytes of every release.
 
+pub mod access;
 pub mod action;
 pub mod cluster;
 pub mod job;

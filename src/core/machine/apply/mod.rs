@@ -5,6 +5,7 @@
 //! command itself. Nothing here can fail: what cannot be done is a rejection
 //! and leaves everything but time as it was.
 
+mod access;
 mod job;
 mod lock;
 mod plan;
@@ -13,7 +14,7 @@ mod run;
 mod tick;
 mod worker;
 
-use super::command::{Command, Entry, Request};
+use super::command::{Actor, Command, Entry, Envelope, Request};
 use super::outcome::{Applied, Event, Outcome, Reject};
 use super::state::{Remembered, State};
 
@@ -28,12 +29,26 @@ impl State {
         }
         self.meta.now = self.meta.now.max(entry.now);
         self.release_due(&mut events);
-        let outcome =
-            self.execute(&entry.command.command, &mut events).unwrap_or_else(Outcome::Rejected);
+        let outcome = self
+            .permit(entry.command)
+            .and_then(|()| self.execute(&entry.command.command, &mut events));
+        let outcome = outcome.unwrap_or_else(Outcome::Rejected);
         if let Some(request) = request {
             self.remember(request, &outcome);
         }
         Applied { outcome, events }
+    }
+
+    /// A leader that was followed by another decides nothing any more, whichever
+    /// way its command came here.
+    fn permit(&self, envelope: &Envelope) -> Result<(), Reject> {
+        match (&envelope.actor, &envelope.command) {
+            (_, Command::LeaderStarted(_)) => Ok(()),
+            (Actor::Leader(leader), _) if *leader != self.meta.leader => {
+                Err(Reject::StaleLeader(*leader))
+            }
+            (Actor::Leader(_) | Actor::Worker(_) | Actor::User(_), _) => Ok(()),
+        }
     }
 
     fn execute(&mut self, command: &Command, ev: &mut Vec<Event>) -> Result<Outcome, Reject> {
@@ -62,6 +77,12 @@ impl State {
             Command::RenewLock { name, token } => self.renew_lock(name, *token),
             Command::ReleaseLock { name, token } => self.release_lock(name, *token, ev),
             Command::LeaveLock { name, owner } => self.leave_lock(name, owner, ev),
+            Command::PutToken { name, token } => self.put_token(name, token),
+            Command::DropToken { name } => self.drop_token(name),
+            Command::AdmitNode { token_hash, store, replaces } => {
+                self.admit_node(token_hash, *store, *replaces)
+            }
+            Command::RetireNode { node } => self.retire_node(*node),
         }
     }
 

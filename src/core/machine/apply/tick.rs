@@ -1,10 +1,12 @@
 //! Time: what is due is released, what is too old is dropped.
 
+use std::ops::Bound;
+
 use super::super::index::{Ended, Timer};
 use super::super::outcome::{Event, Outcome, Reject};
 use super::super::state::{HIGHEST, LOWEST, State, all_of};
 use super::invalid;
-use crate::ids::{ActionKey, JobId, LeaderId};
+use crate::ids::{ActionKey, JobId, LeaderId, RunId};
 use crate::model::action::{ActionState, SkipReason};
 use crate::model::cluster::ClusterSettings;
 use crate::model::run::EndKind;
@@ -13,6 +15,8 @@ use crate::time::{Span, UtcMillis};
 /// Old records looked at each time one is added: more than one, so that a bound
 /// that was passed is reached again, and few, so that no command takes long.
 const RETENTION_STEPS: usize = 64;
+/// The same while no bound is passed, to find what is too old.
+const SWEEP_STEPS: usize = 4;
 
 impl State {
     pub(super) fn init_cluster(&mut self, settings: &ClusterSettings) -> Result<Outcome, Reject> {
@@ -82,27 +86,37 @@ impl State {
     }
 
     /// Drops what is over beyond the bounds: of the cluster, then of a job.
+    ///
+    /// The cluster's bound comes first, even before a young failure; it goes
+    /// round, so that records which must stay cannot hold it up.
     pub(super) fn retain(&mut self, job: JobId) {
-        if self.index.ended.len() > self.limits.ended {
-            let oldest: Vec<Ended> =
-                self.index.ended.iter().take(RETENTION_STEPS).map(|(_, ended)| *ended).collect();
-            for ended in oldest {
-                if self.index.ended.len() <= self.limits.ended {
-                    break;
-                }
-                self.drop_ended(ended);
+        let is_over = self.index.ended.len() > self.limits.ended;
+        let steps = if is_over { RETENTION_STEPS } else { SWEEP_STEPS };
+        let aged = self.meta.now.minus(self.limits.ended_age);
+        let from = self.meta.swept.map_or(Bound::Unbounded, Bound::Excluded);
+        let next = self.index.ended.range((from, Bound::Unbounded)).take(steps);
+        let next: Vec<(UtcMillis, Ended)> = next.copied().collect();
+        self.meta.swept = next.last().copied().filter(|_| next.len() == steps);
+        for (at, ended) in next {
+            if self.index.ended.len() <= self.limits.ended && at >= aged {
+                // All that follow are younger.
+                self.meta.swept = None;
+                break;
             }
+            self.drop_ended(ended);
         }
-        let held = |s: &Self| s.index.ended_count.get(&job).copied().unwrap_or(0) as usize;
-        if held(self) > self.limits.ended_per_job {
-            let first = Ended::Run(crate::ids::RunId(0));
-            let last = Ended::Action(HIGHEST);
-            let range = (job, UtcMillis(i64::MIN), first)..=(job, UtcMillis::MAX, last);
-            let oldest: Vec<Ended> = (self.index.ended_by_job.range(range))
-                .take(RETENTION_STEPS)
-                .map(|(_, _, ended)| *ended)
-                .collect();
-            for ended in oldest {
+        let young = self.meta.now.minus(self.limits.failure_age);
+        for failed in [false, true] {
+            let held = |s: &Self| s.index.ended_count.get(&job).copied().unwrap_or(0) as usize;
+            if held(self) <= self.limits.ended_per_job {
+                return;
+            }
+            let first = Ended::Run(RunId(0));
+            let last = if failed { young } else { UtcMillis::MAX };
+            let range = (job, failed, UtcMillis(i64::MIN), first)
+                ..=(job, failed, last, Ended::Action(HIGHEST));
+            let oldest = self.index.ended_by_job.range(range).take(RETENTION_STEPS);
+            for ended in oldest.map(|(.., ended)| *ended).collect::<Vec<_>>() {
                 if held(self) <= self.limits.ended_per_job {
                     break;
                 }

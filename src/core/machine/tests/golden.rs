@@ -38,6 +38,10 @@ fn word(command: &Command) -> &'static str {
         Command::RenewLock { .. } => "renew_lock",
         Command::ReleaseLock { .. } => "release_lock",
         Command::LeaveLock { .. } => "leave_lock",
+        Command::PutToken { .. } => "put_token",
+        Command::DropToken { .. } => "drop_token",
+        Command::AdmitNode { .. } => "admit_node",
+        Command::RetireNode { .. } => "retire_node",
     }
 }
 
@@ -100,6 +104,10 @@ fn commands() -> Vec<Command> {
         Command::RenewLock { name: lock.clone(), token },
         Command::ReleaseLock { name: lock.clone(), token },
         Command::LeaveLock { name: lock, owner },
+        Command::PutToken { name: name("ci"), token: token_of(7, Some(9000)) },
+        Command::DropToken { name: name("ci") },
+        Command::AdmitNode { token_hash: [7; 32], store: 6, replaces: Some(NodeId(2)) },
+        Command::RetireNode { node: NodeId(2) },
     ]
 }
 

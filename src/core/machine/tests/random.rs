@@ -34,6 +34,10 @@ enum Step {
     Leader(u64),
     Pass(i64),
     Request(u8, u64),
+    Token { name: u8, hash: u8, expires: Option<i64> },
+    DropToken(u8),
+    Admit { hash: u8, store: u8, replaces: Option<u64> },
+    Retire(u64),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -62,6 +66,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0..5_u64).prop_map(Step::Leader),
         4 => prop_oneof![0..3_000_i64, 0..3_000_i64, 0..3_000_i64, 0..40_000_i64, Just(3 * 86_400_000_i64)].prop_map(Step::Pass),
         1 => (0..3_u8, job()).prop_map(|(id, job)| Step::Request(id, job)),
+        1 => (0..3_u8, 0..3_u8, prop::option::of(0..9_000_i64))
+            .prop_map(|(name, hash, expires)| Step::Token { name, hash, expires }),
+        1 => (0..3_u8).prop_map(Step::DropToken),
+        1 => (0..3_u8, 0..4_u8, prop::option::of(0..5_u64))
+            .prop_map(|(hash, store, replaces)| Step::Admit { hash, store, replaces }),
+        1 => (0..5_u64).prop_map(Step::Retire),
     ];
     prop::collection::vec(step, 1..120)
 }
@@ -170,6 +180,17 @@ fn command_of(m: &Machine, step: &Step) -> Command {
             Command::LeaveLock { name: lock_name(*lock), owner: format!("o{owner}") }
         }
         Step::Leader(term) => Command::LeaderStarted(leader(*term)),
+        Step::Token { name: n, hash, expires } => {
+            let token = token_of(*hash, expires.map(|after| m.now + after));
+            Command::PutToken { name: name(&format!("t{n}")), token }
+        }
+        Step::DropToken(n) => Command::DropToken { name: name(&format!("t{n}")) },
+        Step::Admit { hash, store, replaces } => Command::AdmitNode {
+            token_hash: [*hash; 32],
+            store: u128::from(*store),
+            replaces: replaces.map(NodeId),
+        },
+        Step::Retire(node) => Command::RetireNode { node: NodeId(*node) },
         Step::Pass(_) => Command::Tick,
     }
 }

@@ -296,7 +296,8 @@ fn a_request_is_answered_once() {
 
 #[test]
 fn retention_keeps_the_newest_and_the_floor() {
-    let mut m = Machine::with(Limits { ended_per_job: 3, ..Limits::default() });
+    let limits = Limits { ended_per_job: 3, failure_age: Span::ZERO, ..Limits::default() };
+    let mut m = Machine::with(limits);
     let job = m.job(triggered("a"));
     let worker = m.worker("w", 1);
     let first = m.now + 1000;
@@ -345,4 +346,99 @@ fn a_snapshot_gives_the_same_state() {
     let mut damaged = all;
     damaged[0][5] ^= 1;
     assert!(restore(&damaged).is_err());
+}
+
+#[test]
+fn a_followed_leader_decides_nothing_any_more() {
+    let mut m = Machine::new();
+    let job = m.job(triggered("j"));
+    m.ok(Command::LeaderStarted(leader(4)));
+    let command = Envelope {
+        actor: Actor::Leader(leader(1)),
+        request: None,
+        command: Command::TriggerJob { job },
+    };
+    let entry = Entry { index: 99, now: UtcMillis(m.now), command: &command };
+    let outcome = m.state.apply(entry).outcome;
+    assert_eq!(outcome, Outcome::Rejected(Reject::StaleLeader(leader(1))));
+    assert_eq!(m.state.run_count(), 0);
+}
+
+#[test]
+fn nodes_are_let_in_once_and_numbers_never_come_again() {
+    let mut m = Machine::new();
+    let admit = |store, replaces| Command::AdmitNode { token_hash: [7; 32], store, replaces };
+    assert_eq!(m.refused(admit(20, None)), Reject::NotAdmitted);
+    m.ok(Command::PutToken { name: name("join"), token: token_of(7, Some(m.now + 5_000)) });
+    let second = Outcome::Node { node: NodeId(2) };
+    assert_eq!(m.ok(admit(20, None)), second);
+    assert_eq!(m.ok(admit(20, None)), second, "the same store asks again");
+    m.ok(Command::RetireNode { node: NodeId(2) });
+    assert_eq!(m.refused(admit(20, None)), Reject::NodeRetired(NodeId(2)));
+    assert_eq!(m.refused(admit(21, Some(NodeId(2)))), Reject::NodeRetired(NodeId(2)));
+    assert_eq!(m.ok(admit(21, Some(NodeId(1)))), Outcome::Node { node: NodeId(3) });
+    assert_eq!(m.refused(admit(22, Some(NodeId(9)))), Reject::NoSuchNode(NodeId(9)));
+    m.after(5_000);
+    assert_eq!(m.refused(admit(22, None)), Reject::NotAdmitted, "expired");
+    assert!(m.state.token_by_hash(&[7; 32]).is_none());
+}
+
+#[test]
+fn a_hash_names_one_token() {
+    let mut m = Machine::new();
+    m.ok(Command::PutToken { name: name("a"), token: token_of(7, None) });
+    m.refused(Command::PutToken { name: name("b"), token: token_of(7, None) });
+    m.ok(Command::PutToken { name: name("a"), token: token_of(8, None) });
+    m.ok(Command::PutToken { name: name("b"), token: token_of(7, None) });
+    assert_eq!(m.state.token_by_hash(&[7; 32]).map(|(n, _)| n.clone()), Some(name("b")));
+    m.ok(Command::DropToken { name: name("b") });
+    assert_eq!(m.refused(Command::DropToken { name: name("b") }), Reject::NoSuchToken(name("b")));
+}
+
+/// Ends one manual run of the job each `gap`, as said.
+fn runs_ended(m: &mut Machine, job: JobId, ends: &[i32], gap: i64) -> Vec<RunId> {
+    let worker = m.worker("w", 1);
+    let mut runs = Vec::new();
+    for code in ends {
+        let Outcome::Run { run } = m.ok(Command::TriggerJob { job }) else { panic!("no run") };
+        let attempt = m.dispatch(run, worker);
+        m.complete(attempt, exit(*code));
+        m.after(gap);
+        runs.push(run);
+    }
+    runs
+}
+
+#[test]
+fn retention_keeps_young_failures_and_drops_what_is_old() {
+    let mut m = Machine::with(Limits { ended_per_job: 3, ..Limits::default() });
+    let job = m.job(spec("j"));
+    let runs = runs_ended(&mut m, job, &[1, 1, 1, 1, 0, 0, 0], 1_000);
+    let kept: Vec<RunId> = m.state.runs_after(None).map(|r| r.id).collect();
+    assert_eq!(kept, runs[..4], "failures younger than a week outlive successes");
+    m.after(8 * 86_400_000);
+    runs_ended(&mut m, job, &[0], 1_000);
+    assert_eq!(m.state.run_count(), 3, "older ones are counted like the rest");
+    let other = m.job(spec("k"));
+    m.after(31 * 86_400_000);
+    runs_ended(&mut m, other, &[0, 0], 1_000);
+    assert!(m.state.runs_of_job(job, None).next().is_none(), "nothing is kept over 30 days");
+}
+
+#[test]
+fn records_that_stay_do_not_hold_the_clusters_bound_up() {
+    let mut m = Machine::with(Limits { ended: 100, ..Limits::default() });
+    let worker = m.worker("w", 1);
+    // The newest success of each of many jobs must stay, and they are the oldest.
+    for n in 0..90 {
+        let job = m.job(triggered(&format!("j{n}")));
+        m.plan(job, &[(m.now + 1_000, vec![])]);
+        m.after(1_000);
+        let run = m.queue()[0];
+        let attempt = m.dispatch(run, worker);
+        m.complete(attempt, exit(0));
+    }
+    let busy = m.job(spec("busy"));
+    runs_ended(&mut m, busy, &[0; 60], 1_000);
+    assert!(m.state.run_count() <= 101, "{} runs", m.state.run_count());
 }

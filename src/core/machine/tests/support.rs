@@ -5,6 +5,7 @@ use super::super::invariants;
 use super::super::outcome::{Outcome, Reject};
 use super::super::state::{Limits, State};
 use crate::ids::*;
+use crate::model::access::{AccessToken, TokenPurpose};
 use crate::model::cluster::ClusterSettings;
 use crate::model::job::*;
 use crate::model::run::EndKind;
@@ -35,7 +36,8 @@ impl Machine {
 
     pub(crate) fn send_as(&mut self, command: Command, request: Option<Request>) -> Outcome {
         self.index += 1;
-        let command = Envelope { actor: Actor::Leader(leader(1)), request, command };
+        let actor = Actor::Leader(self.state.leader());
+        let command = Envelope { actor, request, command };
         let entry = Entry { index: self.index, now: UtcMillis(self.now), command: &command };
         let applied = self.state.apply(entry);
         if let Err(problem) = invariants::check(&self.state) {
@@ -202,5 +204,15 @@ pub(crate) fn acquire(lock: &str, owner: &str, slots: u32, wait: u64) -> Command
         ttl: Span::secs(5),
         slots,
         wait: Span::secs(wait),
+    }
+}
+
+/// A token that lets nodes in; its hash is one byte repeated.
+pub(crate) fn token_of(byte: u8, expires: Option<i64>) -> AccessToken {
+    AccessToken {
+        purpose: TokenPurpose::Join,
+        hash: [byte; 32],
+        expires: expires.map(UtcMillis),
+        created: UtcMillis(0),
     }
 }
