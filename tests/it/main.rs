@@ -3,5 +3,9 @@
 
 mod agent;
 mod cli;
+mod cluster;
+mod durability;
+mod failover;
 mod tidy;
 mod worker;
+mod worker_loss;
