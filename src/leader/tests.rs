@@ -1,0 +1,1 @@
+//! The services against one state in one process.
