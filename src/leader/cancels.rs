@@ -3,7 +3,6 @@
 //! The request is state; this only carries it. A worker that cannot be told now
 //! is told when it attaches again, which is the session's part.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ const GATHER: Duration = Duration::from_millis(20);
 /// Carries requests until this node no longer leads.
 pub(super) async fn run<R: Replica, O: Orders>(
     term: Term<R>,
-    orders: Arc<O>,
+    orders: O,
     mut news: Receiver,
 ) -> Result<(), Error> {
     let mut changed = Changed::All;

@@ -7,7 +7,6 @@
 //! Which run goes where is decided in [`super::picks`].
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -37,7 +36,7 @@ const RETRY: Duration = Duration::from_millis(50);
 /// Dispatches until this node no longer leads, which is the one way it ends.
 pub(super) async fn run<R: Replica, O: Orders>(
     term: Term<R>,
-    orders: Arc<O>,
+    orders: O,
     mut news: Receiver,
 ) -> Result<(), Error> {
     let mut workers = orders.changed();
@@ -59,7 +58,7 @@ pub(super) async fn run<R: Replica, O: Orders>(
             });
             let is_last = picks.len() < GROUP;
             if !picks.is_empty() {
-                groups.push(send(&term, &*orders, picks));
+                groups.push(send(&term, &orders, picks));
             }
             if is_last {
                 break;

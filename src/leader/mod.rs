@@ -111,7 +111,7 @@ impl<R> Clone for Term<R> {
 /// Leads whenever this node is the leader, until `stop`.
 pub async fn run<R: Replica, O: Orders>(
     replica: Arc<R>,
-    orders: Arc<O>,
+    orders: O,
     events: EventHub,
     counters: Arc<Counters>,
     stop: CancellationToken,
@@ -161,7 +161,7 @@ pub async fn run<R: Replica, O: Orders>(
 /// Begins a term and runs its services; returns when one of them has ended.
 async fn lead<R: Replica, O: Orders>(
     term: &Term<R>,
-    orders: &Arc<O>,
+    orders: &O,
     events: &EventHub,
     set: &mut JoinSet<Result<(), Error>>,
 ) -> Error {
@@ -174,9 +174,9 @@ async fn lead<R: Replica, O: Orders>(
     set.spawn(ticker::run(term.clone(), events.subscribe(Wants::ANY)));
     set.spawn(planner::run(term.clone(), events.subscribe(Wants::JOBS)));
     let work = events.subscribe(Wants::WORK);
-    set.spawn(dispatcher::run(term.clone(), Arc::clone(orders), work));
+    set.spawn(dispatcher::run(term.clone(), orders.clone(), work));
     let runs = events.subscribe(Wants::RUNS);
-    set.spawn(cancels::run(term.clone(), Arc::clone(orders), runs));
+    set.spawn(cancels::run(term.clone(), orders.clone(), runs));
     orders.lead(term.leader);
     match set.join_next().await {
         Some(Ok(Err(error))) => error,

@@ -3,6 +3,7 @@
 //! one process, with any clock and any failure, in tests and simulations.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use horai_core::ids::{LeaderId, RunId, WorkerId};
@@ -12,6 +13,8 @@ use horai_core::machine::state::State;
 use horai_core::time::UtcMillis;
 use horai_raft::node::{Error, Leadership};
 use tokio::sync::watch;
+
+use crate::session::Sessions;
 
 /// The replicated state, and the way to change it.
 pub trait Replica: Send + Sync + 'static {
@@ -34,8 +37,8 @@ pub trait Replica: Send + Sync + 'static {
     ) -> impl Future<Output = Vec<Result<Outcome, Error>>> + Send;
 }
 
-/// The leader's side of the workers' streams.
-pub trait Orders: Send + Sync + 'static {
+/// The leader's side of the workers' streams; a clone is the same.
+pub trait Orders: Clone + Send + Sync + 'static {
     /// This node leads: workers are told, and attach.
     fn lead(&self, leader: LeaderId);
 
@@ -90,7 +93,32 @@ impl Replica for horai_raft::node::RaftNode<State> {
         envelopes: Vec<Envelope>,
         limit: Duration,
     ) -> Vec<Result<Outcome, Error>> {
-        let all = envelopes.iter().map(|envelope| self.propose(envelope, limit));
-        futures_util::future::join_all(all).await
+        Self::propose_all(self, envelopes, limit).await
+    }
+}
+
+impl Orders for Arc<Sessions> {
+    fn lead(&self, leader: LeaderId) {
+        Sessions::lead(self, leader);
+    }
+
+    fn stop_leading(&self, leader: LeaderId) {
+        Sessions::stop_leading(self, leader);
+    }
+
+    fn connected(&self) -> Vec<WorkerId> {
+        Sessions::connected(self)
+    }
+
+    fn changed(&self) -> watch::Receiver<u64> {
+        Sessions::changed(self)
+    }
+
+    fn start(&self, worker: WorkerId, runs: Vec<RunId>) {
+        Sessions::start(self, worker, runs);
+    }
+
+    fn cancel(&self, run: RunId) {
+        Sessions::cancel(self, run);
     }
 }
