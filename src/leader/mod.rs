@@ -145,8 +145,7 @@ pub async fn run<R: Replica, O: Orders>(
             continue;
         };
         counters.restarts.fetch_add(1, Relaxed);
-        let cause = &error as &dyn std::error::Error;
-        tracing::error!(%leader, error = cause, "leader services ended; they begin anew");
+        report(leader, &error);
         if began.elapsed() > WELL {
             pause = FIRST_PAUSE;
         }
@@ -156,6 +155,11 @@ pub async fn run<R: Replica, O: Orders>(
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+}
+
+fn report(leader: LeaderId, error: &Error) {
+    let error = error as &dyn std::error::Error;
+    tracing::error!(%leader, error, "leader services ended; they begin anew");
 }
 
 /// Begins a term and runs its services; returns when one of them has ended.

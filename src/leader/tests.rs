@@ -1,1 +1,0 @@
-//! The services against one state in one process.
