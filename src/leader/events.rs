@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use horai_core::ids::{JobId, RunId};
 use horai_core::machine::outcome::Event;
+use horai_raft::{Heard, Observer};
 use tokio::sync::Notify;
 
 /// Ids that a mailbox holds of one kind; with more it says "anything".
@@ -161,9 +162,12 @@ impl EventHub {
 
     /// What the state machine calls after each entry; it never blocks.
     #[must_use]
-    pub fn observer(&self) -> Arc<dyn Fn(u64, &[Event]) + Send + Sync> {
+    pub fn observer(&self) -> Observer {
         let hub = self.clone();
-        Arc::new(move |_, events| hub.publish(events))
+        Arc::new(move |heard| match heard {
+            Heard::Events(_, events) => hub.publish(events),
+            Heard::Replaced => hub.publish_all(),
+        })
     }
 
     /// Tells everybody.
@@ -241,11 +245,11 @@ mod tests {
         let mut work = hub.subscribe(Wants::WORK);
         let mut any = hub.subscribe(Wants::ANY);
         let tell = hub.observer();
-        tell(1, &[Event::Job(JobId(3)), Event::Job(JobId(3)), Event::Lock]);
+        tell(Heard::Events(1, &[Event::Job(JobId(3)), Event::Job(JobId(3)), Event::Lock]));
         assert_eq!(jobs.take().jobs, Changed::Some(vec![JobId(3)]));
         assert!(jobs.take().is_empty() && runs.take().is_empty() && work.take().is_empty());
         assert!(any.take().any);
-        tell(2, &[Event::Ready(RunId(1)), Event::Run(RunId(2))]);
+        tell(Heard::Events(2, &[Event::Ready(RunId(1)), Event::Run(RunId(2))]));
         assert_eq!(runs.take().runs, Changed::Some(vec![RunId(1), RunId(2)]));
         assert!(work.take().work && jobs.take().is_empty());
     }
@@ -259,7 +263,7 @@ mod tests {
         assert!(matches!(runs.take().runs, Changed::Some(ids) if ids.len() == MAILBOX));
         hub.publish(&many);
         assert_eq!(runs.take().runs, Changed::All);
-        hub.publish_all();
+        hub.observer()(Heard::Replaced);
         let news = runs.take();
         assert_eq!((news.runs, news.jobs), (Changed::All, Changed::default()));
     }

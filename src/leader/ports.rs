@@ -11,7 +11,7 @@ use horai_core::machine::command::{Actor, Command, Envelope};
 use horai_core::machine::outcome::Outcome;
 use horai_core::machine::state::State;
 use horai_core::time::UtcMillis;
-use horai_raft::node::{Error, Leadership};
+use horai_raft::{Error, Leadership, RaftNode};
 use tokio::sync::watch;
 
 use crate::session::Sessions;
@@ -75,7 +75,7 @@ pub(super) async fn propose<R: Replica>(
     done.pop().unwrap_or(Err(Error::OutcomeUnknown))
 }
 
-impl Replica for horai_raft::node::RaftNode<State> {
+impl Replica for RaftNode<State> {
     fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
         Self::read(self, look)
     }
