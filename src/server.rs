@@ -20,6 +20,8 @@ use tonic::transport::server::TcpIncoming;
 
 use crate::config::NodeConfig;
 use crate::founding;
+use crate::leader::events::EventHub;
+use crate::leader::{self, Counters};
 use crate::session::{Node, Sessions};
 
 /// A worker that does not answer this long after it was silent this long is gone:
@@ -91,17 +93,25 @@ pub async fn run(
     let stores = horai_raft::open::open(&founding::store_dir(config))?;
     let identity = stores.identity.get();
     let me = ports.member(config, identity.store.as_u128());
+    let events = EventHub::new();
     let options = Options {
         heartbeat: Duration::from_millis(config.raft.heartbeat_ms),
         election_min: Duration::from_millis(config.raft.election_min_ms),
         election_max: Duration::from_millis(config.raft.election_max_ms),
-        observer: None,
+        observer: Some(events.observer()),
     };
     let node = RaftNode::open(stores, State::default(), ports.raft, &options).await?;
     let node: Arc<Node> = Arc::new(node);
     let sessions = Sessions::new(Arc::clone(&node));
     let ends = Ends::default();
     let mut grpc = serve_workers(&sessions, ports.grpc, ends.streams.clone())?;
+    let leads = tokio::spawn(leader::run(
+        Arc::clone(&node),
+        Arc::clone(&sessions),
+        events,
+        Arc::new(Counters::default()),
+        ends.leading.clone(),
+    ));
     let found = founding::complete(config, &node, me.clone());
     let began = tokio::select! {
         done = found => done.map_err(Error::from),
@@ -124,6 +134,10 @@ pub async fn run(
     };
     let deadline = Instant::now() + GRACE;
     hand_over(&node, deadline.min(Instant::now() + HAND_OVER)).await;
+    ends.leading.cancel();
+    if tokio::time::timeout_at(deadline, leads).await.is_err() {
+        tracing::warn!("leader services did not stop in time");
+    }
     sessions.close();
     ends.streams.cancel();
     if ran.is_ok() && tokio::time::timeout_at(deadline, grpc).await.is_err() {
@@ -146,6 +160,7 @@ pub async fn run(
 /// What ends which part.
 #[derive(Default)]
 struct Ends {
+    leading: CancellationToken,
     streams: CancellationToken,
 }
 

@@ -12,9 +12,11 @@ use tokio_util::sync::CancellationToken;
 use super::failure::{Failure, chain};
 use crate::config::{self, NodeConfig, WorkerConfig};
 use crate::error::exit;
+use crate::server;
 use crate::shutdown::Stop;
+use crate::telemetry;
+use crate::worker;
 use crate::worker::agent;
-use crate::{server, telemetry, worker};
 
 /// Runs a node until it is told to stop.
 pub(super) fn node(file: &Path, out: &mut impl Write) -> Result<(), Failure> {

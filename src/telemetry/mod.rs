@@ -61,12 +61,12 @@ mod tests {
     fn libraries_are_quiet_unless_they_are_asked_for() {
         let info = filter("info");
         assert!(info.would_enable("horai::session", &Level::INFO));
-        assert!(!info.would_enable("openraft::core", &Level::INFO));
-        assert!(info.would_enable("openraft::core", &Level::WARN));
-        assert!(!filter("error").would_enable("openraft::core", &Level::WARN));
+        assert!(!info.would_enable("openraft", &Level::INFO));
+        assert!(info.would_enable("openraft", &Level::WARN));
+        assert!(!filter("error").would_enable("openraft", &Level::WARN));
         assert!(!filter("off").would_enable("horai", &Level::ERROR));
         let named = filter("info,openraft=debug,horai::session=trace");
-        assert!(named.would_enable("openraft::core", &Level::DEBUG));
+        assert!(named.would_enable("openraft", &Level::DEBUG));
         assert!(named.would_enable("horai::session::beats", &Level::TRACE));
         assert!(!named.would_enable("horai::worker", &Level::DEBUG));
     }
