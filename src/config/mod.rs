@@ -223,9 +223,17 @@ impl Check for NodeConfig {
 
 impl Check for LogSection {
     fn check(&self) -> Result<(), Problem> {
-        let parsed = self.level.parse::<tracing_subscriber::filter::Targets>();
-        let remedy = "write off, error, warn, info, debug or trace";
-        parsed.map(|_| ()).map_err(|_| Problem::new("log.level", &self.level, remedy))
+        // Without a level a part's name would mean "all of it", and so would a typing error.
+        let is_level = |part: &str| {
+            let level = part.rsplit('=').next().unwrap_or_default().trim();
+            ["off", "error", "warn", "info", "debug", "trace"].contains(&level)
+        };
+        let parses = self.level.parse::<tracing_subscriber::filter::Targets>().is_ok();
+        if parses && self.level.split(',').all(is_level) {
+            return Ok(());
+        }
+        let remedy = "write off, error, warn, info, debug or trace, for parts part=level";
+        Err(Problem::new("log.level", &self.level, remedy))
     }
 }
 
