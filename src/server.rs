@@ -13,10 +13,8 @@ use horai_core::ids::NodeId;
 use horai_core::machine::state::State;
 use horai_raft::node::{Options, RaftNode};
 use horai_raft::types::Member;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::TcpIncoming;
 
 use crate::config::NodeConfig;
 use crate::founding;
@@ -24,12 +22,6 @@ use crate::leader::events::EventHub;
 use crate::leader::{self, Counters};
 use crate::session::{Node, Sessions};
 
-/// A worker that does not answer this long after it was silent this long is gone:
-/// together a second.
-const STREAM_SILENT: Duration = Duration::from_millis(300);
-const STREAM_ANSWER: Duration = Duration::from_millis(700);
-/// Bytes that may be under way on a worker's connection.
-const STREAM_WINDOW: u32 = 1 << 20;
 /// All of stopping together,
 const GRACE: Duration = Duration::from_secs(10);
 /// of which the leader may use so much to hand over.
@@ -104,7 +96,8 @@ pub async fn run(
     let node: Arc<Node> = Arc::new(node);
     let sessions = Sessions::new(Arc::clone(&node));
     let ends = Ends::default();
-    let mut grpc = serve_workers(&sessions, ports.grpc, ends.streams.clone())?;
+    let grpc = listener("grpc", ports.grpc)?;
+    let mut grpc = tokio::spawn(Arc::clone(&sessions).serve(grpc, ends.streams.clone()));
     let leads = tokio::spawn(leader::run(
         Arc::clone(&node),
         Arc::clone(&sessions),
@@ -205,23 +198,9 @@ impl Ports {
     }
 }
 
-type Served = JoinHandle<Result<(), tonic::transport::Error>>;
-
-fn serve_workers(
-    sessions: &Arc<Sessions>,
-    listener: TcpListener,
-    end: CancellationToken,
-) -> Result<Served, Error> {
-    let listener = tokio::net::TcpListener::from_std(listener)
-        .map_err(|source| Error::Port { service: "grpc", source: source.into() })?;
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let server = tonic::transport::Server::builder()
-        .http2_keepalive_interval(Some(STREAM_SILENT))
-        .http2_keepalive_timeout(Some(STREAM_ANSWER))
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(STREAM_WINDOW)
-        .add_service(sessions.service());
-    Ok(tokio::spawn(server.serve_with_incoming_shutdown(incoming, end.cancelled_owned())))
+fn listener(service: &'static str, bound: TcpListener) -> Result<tokio::net::TcpListener, Error> {
+    let listener = tokio::net::TcpListener::from_std(bound);
+    listener.map_err(|source| Error::Port { service, source: source.into() })
 }
 
 fn port_failed<E: std::error::Error + Send + Sync + 'static>(
