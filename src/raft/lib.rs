@@ -8,6 +8,7 @@
 //! implementations, [`log_store`], [`identity`] and [`open`], then snapshots and
 //! the state machine's adapter.
 
+mod batcher;
 pub mod cluster_clock;
 pub mod core_machine;
 pub mod disk;
@@ -16,6 +17,7 @@ mod flusher;
 pub mod identity;
 mod inner;
 pub mod log_store;
+pub mod membership;
 pub mod network;
 pub mod node;
 pub mod open;
@@ -24,6 +26,12 @@ pub mod sled_disk;
 pub mod snapshot_store;
 pub mod state_machine;
 pub mod types;
+
+pub use membership::Closed;
+pub use membership::admission::{Admitted, AskError, ask};
+pub use node::{Error, Leadership, Options, RaftNode, Status};
+pub use state_machine::{Heard, Machine, Observer};
+pub use types::Member;
 
 #[cfg(test)]
 mod checks;

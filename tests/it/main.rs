@@ -6,6 +6,8 @@ mod cli;
 mod cluster;
 mod durability;
 mod failover;
+mod server;
+mod session;
 mod tidy;
 mod worker;
 mod worker_loss;

@@ -1,0 +1,7 @@
+//! Real nodes in one process, on real disks and sockets.
+
+mod basics;
+mod leaders;
+mod membership;
+mod proposals;
+mod support;
