@@ -3,5 +3,6 @@
 
 mod agent;
 mod cli;
+mod session;
 mod tidy;
 mod worker;
