@@ -5,6 +5,7 @@
 //! nodes over HTTP and never touches their files.
 
 mod check;
+pub mod client;
 mod failure;
 mod serve;
 
