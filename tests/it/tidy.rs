@@ -18,7 +18,7 @@ const CORE_MAY_DEPEND_ON: [&str; 8] =
 const MAY_IMPORT: [(&str, &[&str]); 5] = [
     ("api", &["error", "session"]),
     // `node` and `worker` are commands too, and hand over to what runs them.
-    ("cli", &["api", "config", "error", "founding", "server", "shutdown", "telemetry", "worker"]),
+    ("cli", &["api", "config", "error", "server", "shutdown", "telemetry", "worker"]),
     ("leader", &["session"]),
     // Of the worker only the translation of wire messages; tests run a whole one.
     ("session", &["error", "worker"]),
