@@ -10,7 +10,7 @@ use horai_core::timing::check::check_spec;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::failure::Failure;
+use super::failure::{Failure, chain};
 use crate::api::job_definition::JobDefinition;
 use crate::config::{self, Check};
 use crate::error::exit;
@@ -25,14 +25,20 @@ struct JobFile {
     jobs: Vec<JobDefinition>,
 }
 
-/// Checks job files as one set: a job may depend on one of another file.
-pub(super) fn jobs(files: &[PathBuf], out: &mut impl Write) -> Result<(), Failure> {
-    let mut jobs: Vec<(String, JobDefinition)> = Vec::new();
+/// The jobs of files, each with the place where it stands.
+pub(super) fn read_all(files: &[PathBuf]) -> Result<Vec<(String, JobDefinition)>, Failure> {
+    let mut jobs = Vec::new();
     for file in files {
         for (i, job) in read(file)?.jobs.into_iter().enumerate() {
             jobs.push((format!("{}: jobs[{i}] ({})", file.display(), job.name), job));
         }
     }
+    Ok(jobs)
+}
+
+/// Checks job files as one set: a job may depend on one of another file.
+pub(super) fn jobs(files: &[PathBuf], out: &mut impl Write) -> Result<(), Failure> {
+    let jobs = read_all(files)?;
     let mut numbers: BTreeMap<String, JobId> = BTreeMap::new();
     for (n, (place, job)) in (1..).zip(&jobs) {
         if numbers.insert(job.name.clone(), JobId(n)).is_some() {
@@ -68,14 +74,6 @@ pub(super) fn jobs(files: &[PathBuf], out: &mut impl Write) -> Result<(), Failur
     }
     writeln!(out, "{} jobs are well formed", jobs.len())?;
     Ok(())
-}
-
-/// An error and all that caused it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |e| e.source())
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
 }
 
 /// Jobs that are in a circle or behind one: what is left after all jobs whose
