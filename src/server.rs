@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use horai_core::ids::NodeId;
 use horai_core::machine::state::State;
+use horai_raft::membership::Closed;
 use horai_raft::node::{Options, RaftNode};
 use horai_raft::types::Member;
 use tokio::time::Instant;
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::NodeConfig;
 use crate::founding;
+use crate::joining;
 use crate::leader::events::EventHub;
 use crate::leader::{self, Counters};
 use crate::session::{Node, Sessions};
@@ -49,6 +51,15 @@ pub enum Error {
     /// The first start cannot be completed.
     #[error("the cluster cannot be founded")]
     Founding(#[from] founding::Error),
+    /// What was noted when the node joined.
+    #[error("the node cannot enter its cluster")]
+    Joining(#[from] joining::Error),
+    /// The cluster will never take it.
+    #[error("the cluster does not take this node")]
+    NotTaken(#[source] horai_raft::node::Error),
+    /// It stopped by itself.
+    #[error("the node cannot go on")]
+    Closed(#[source] Closed),
     /// A port that was served is not any more.
     #[error("the {service} port failed")]
     Port {
@@ -105,25 +116,27 @@ pub async fn run(
         Arc::new(Counters::default()),
         ends.leading.clone(),
     ));
-    let found = founding::complete(config, &node, me.clone());
-    let began = tokio::select! {
-        done = found => done.map_err(Error::from),
-        () = stop.cancelled() => Ok(()),
+    let mut closed = node.closed();
+    let goes_on = async {
+        founding::complete(config, &node, me.clone()).await?;
+        ready(&Ready {
+            node: NodeId(identity.node),
+            http: me.http_addr.clone(),
+            grpc: me.grpc_addr.clone(),
+            raft: me.raft_addr.clone(),
+        });
+        enter(config, &node, me.clone()).await?;
+        std::future::pending().await
     };
-    let ran = match began {
-        Ok(()) => {
-            ready(&Ready {
-                node: NodeId(identity.node),
-                http: me.http_addr,
-                grpc: me.grpc_addr,
-                raft: me.raft_addr,
-            });
-            tokio::select! {
-                () = stop.cancelled() => Ok(()),
-                failed = &mut grpc => Err(port_failed("grpc", failed)),
-            }
+    let mut grpc_ended = false;
+    let ran = tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        failed = goes_on => failed,
+        reason = closed.wait_for(Option::is_some) => Err(closed_error(reason.ok().as_deref())),
+        failed = &mut grpc => {
+            grpc_ended = true;
+            Err(port_failed("grpc", failed))
         }
-        failed => failed,
     };
     let deadline = Instant::now() + GRACE;
     hand_over(&node, deadline.min(Instant::now() + HAND_OVER)).await;
@@ -133,18 +146,12 @@ pub async fn run(
     }
     sessions.close();
     ends.streams.cancel();
-    if ran.is_ok() && tokio::time::timeout_at(deadline, grpc).await.is_err() {
+    if !grpc_ended && tokio::time::timeout_at(deadline, grpc).await.is_err() {
         tracing::warn!("worker port did not stop in time");
     }
     drop(sessions);
-    match Arc::try_unwrap(node) {
-        Ok(node) => {
-            if tokio::time::timeout_at(deadline, node.shutdown()).await.is_err() {
-                tracing::warn!("raft did not stop in time");
-            }
-        }
-        // Whoever still holds it loses it with the process.
-        Err(_) => tracing::debug!("the node is still in use at its end"),
+    if tokio::time::timeout_at(deadline, stop_raft(node)).await.is_err() {
+        tracing::warn!("raft did not stop in time");
     }
     tracing::info!("node stopped");
     ran
@@ -195,6 +202,32 @@ impl Ports {
             grpc_addr: shown(&node.advertise_grpc, &self.grpc, node.grpc),
             store_uuid,
         }
+    }
+}
+
+/// Announces the node until it votes, and a new address whenever it starts.
+async fn enter(config: &NodeConfig, node: &Node, me: Member) -> Result<(), Error> {
+    let seeds = joining::seeds(config)?;
+    node.enter(&seeds, me).await.map_err(Error::NotTaken)?;
+    tracing::info!("node votes");
+    Ok(joining::entered(config)?)
+}
+
+fn closed_error(reason: Option<&Option<Closed>>) -> Error {
+    match reason {
+        Some(Some(closed)) => Error::Closed(closed.clone()),
+        Some(None) | None => Error::Raft(horai_raft::node::Error::Stopped),
+    }
+}
+
+/// Waits for the tasks that still look at it: their streams have ended.
+async fn stop_raft(mut node: Arc<Node>) {
+    loop {
+        node = match Arc::try_unwrap(node) {
+            Ok(node) => return node.shutdown().await,
+            Err(shared) => shared,
+        };
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

@@ -4,8 +4,10 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
+use horai_core::ids::NodeId;
 use horai_core::time::{Span, UtcMillis};
+use horai_raft::membership::admission::AskError;
 use serde::Serialize;
 
 use super::failure::{Failure, chain};
@@ -15,6 +17,7 @@ use crate::api::dto::{ClusterDto, MemberDto, Time, TokenDto};
 use crate::config::{self, NodeConfig};
 use crate::error::exit;
 use crate::founding;
+use crate::joining;
 
 /// Taking a node out waits for a quorum, and for another leader if it led.
 const REMOVE: Duration = Duration::from_secs(60);
@@ -32,6 +35,18 @@ pub(super) enum ClusterCommand {
         default_zone: String,
         #[command(flatten)]
         output: Output,
+    },
+    /// Enter a running cluster with this node; then start it with horai node
+    Join {
+        #[command(flatten)]
+        entry: Entry,
+    },
+    /// Enter in the place of a node whose disk is lost; then start it with horai node
+    Replace {
+        /// The lost node's number; it never comes back
+        node: u64,
+        #[command(flatten)]
+        entry: Entry,
     },
     /// Show members, leader, time and counts as one node knows them
     Status {
@@ -70,11 +85,31 @@ pub(super) enum ClusterCommand {
     },
 }
 
+/// How a node enters.
+#[derive(Debug, Args)]
+pub(super) struct Entry {
+    /// The node's configuration file
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Raft address of a node of the cluster; several may be given
+    #[arg(long, value_name = "HOST:PORT", required = true)]
+    to: Vec<String>,
+    /// A join token: horai cluster token makes one
+    #[arg(long)]
+    token: String,
+    #[command(flatten)]
+    output: Output,
+}
+
 /// Does what was asked.
 pub(super) fn run(verb: ClusterCommand, out: &mut impl Write) -> Result<(), Failure> {
     match verb {
         ClusterCommand::Init { config, default_zone, output } => {
             print(out, output.output, &init(&config, &default_zone)?)
+        }
+        ClusterCommand::Join { entry } => print(out, entry.output.output, &enter(&entry, None)?),
+        ClusterCommand::Replace { node, entry } => {
+            print(out, entry.output.output, &enter(&entry, Some(NodeId(node)))?)
         }
         ClusterCommand::Status { remote } => {
             let client = remote.client()?;
@@ -128,6 +163,36 @@ fn init(file: &std::path::Path, default_zone: &str) -> Result<FoundedView, Failu
     })
 }
 
+/// Who the node is now.
+#[derive(Debug, Serialize)]
+struct JoinedView {
+    cluster: String,
+    node: u64,
+}
+
+fn enter(entry: &Entry, replaces: Option<NodeId>) -> Result<JoinedView, Failure> {
+    let config: NodeConfig = config::load(&entry.config, std::env::vars())?;
+    let joined = wait(async {
+        let joined = joining::join(&config, &entry.to, entry.token.trim(), replaces).await;
+        joined.map_err(|error| {
+            let (hint, exit) = match &error {
+                joining::Error::Exists { .. } | joining::Error::Founding(_) => {
+                    ("a node enters a cluster once, with an empty data_dir", exit::CONFLICT)
+                }
+                joining::Error::Ask(AskError::Refused(_)) => {
+                    ("make a new token on the cluster: horai cluster token", exit::DENIED)
+                }
+                joining::Error::Ask(_) => {
+                    ("check --to: it is the Raft address of a node that runs", exit::UNAVAILABLE)
+                }
+                _ => ("put it right and ask again: what was begun is gone on with", exit::FAILED),
+            };
+            Failure::new(chain(&error), hint, exit)
+        })
+    })?;
+    Ok(JoinedView { cluster: joined.cluster.to_string(), node: joined.node.0 })
+}
+
 /// Only the leader's clock can be vouched for: it is asked itself.
 fn confirm_time(time: Option<Time>, remote: &Remote) -> Result<(), Failure> {
     let client = remote.client()?;
@@ -157,6 +222,17 @@ impl Show for FoundedView {
 
     fn ids(&self) -> Vec<String> {
         vec![self.join_token.clone()]
+    }
+}
+
+impl Show for JoinedView {
+    fn view(&self) -> View {
+        let facts = vec![("cluster", self.cluster.clone()), ("node", self.node.to_string())];
+        View { facts, ..View::default() }
+    }
+
+    fn ids(&self) -> Vec<String> {
+        vec![self.node.to_string()]
     }
 }
 

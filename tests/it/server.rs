@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use horai::config::{self, NodeConfig};
 use horai::founding::{self, Founded};
+use horai::joining;
+use horai_core::ids::NodeId;
 use horai_proto::worker::to_worker::Body as Hear;
 use horai_proto::worker::worker_link_client::WorkerLinkClient;
 use tokio::time::timeout;
@@ -20,16 +22,22 @@ struct Home {
     founded: Founded,
 }
 
+/// Writes a node's file, with ports that the system chooses.
+fn configure(folder: &Path, name: &str) -> NodeConfig {
+    let home = folder.display();
+    let text = format!(
+        "[node]\ndata_dir = \"{home}/{name}\"\ntoken_file = \"{home}/token\"\n\
+         http = \"127.0.0.1:0\"\ngrpc = \"127.0.0.1:0\"\nraft = \"127.0.0.1:0\"\n"
+    );
+    let file = folder.join(format!("{name}.toml"));
+    std::fs::write(&file, text).unwrap();
+    config::load(&file, []).unwrap()
+}
+
 impl Home {
     fn found() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let home = folder.path().display();
-        let text = format!(
-            "[node]\ndata_dir = \"{home}/node\"\ntoken_file = \"{home}/token\"\n\
-             http = \"127.0.0.1:0\"\ngrpc = \"127.0.0.1:0\"\nraft = \"127.0.0.1:0\"\n"
-        );
-        std::fs::write(folder.path().join("node.toml"), text).unwrap();
-        let config: NodeConfig = config::load(&folder.path().join("node.toml"), []).unwrap();
+        let config = configure(folder.path(), "node");
         let founded = founding::found(&config, "UTC").unwrap();
         Self { folder, founded }
     }
@@ -95,6 +103,76 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Returns when one of these nodes leads.
+async fn leader(addresses: &[String], token: &str) {
+    let led = timeout(PATIENCE, async {
+        for address in addresses.iter().cycle() {
+            let said = timeout(Duration::from_millis(200), greeting(address, token)).await;
+            if matches!(said, Ok(Hear::Lead(_))) {
+                return;
+            }
+        }
+    });
+    led.await.expect("one of them leads");
+}
+
+async fn until(is_so: impl Fn() -> bool) {
+    let waited = timeout(PATIENCE, async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    waited.await.expect("what is waited for comes");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_join_take_over_and_replace_one_that_is_lost() {
+    let home = Home::found();
+    let admin = home.founded.token.text().to_owned();
+    let one = home.node();
+    let seeds = [one.address("raft")];
+    let mut others = Vec::new();
+    for (name, number) in [("two", 2), ("three", 3)] {
+        let config = configure(home.folder.path(), name);
+        let token = home.founded.join_token.text();
+        let refused = joining::join(&config, &seeds, "nobody's token", None).await.unwrap_err();
+        assert!(matches!(refused, joining::Error::Ask(_)), "{refused}");
+        let joined = joining::join(&config, &seeds, token, None).await.unwrap();
+        assert_eq!((joined.node, joined.cluster), (NodeId(number), home.founded.cluster));
+        let again = joining::join(&config, &seeds, token, None).await.unwrap();
+        assert_eq!(again, joined, "asking again changes nothing");
+        let node = Process::start("node", &home.path(&format!("{name}.toml")));
+        // The note goes when it votes.
+        let note = home.path(name).join("joining.json");
+        until(|| !note.exists()).await;
+        let exists = joining::join(&config, &seeds, token, None).await.unwrap_err();
+        assert!(matches!(exists, joining::Error::Exists { .. }), "{exists}");
+        others.push(node);
+    }
+    // A leader that stops hands over; one that is killed is followed.
+    one.stop();
+    let addresses: Vec<String> = others.iter().map(|node| node.address("grpc")).collect();
+    leader(&addresses, &admin).await;
+
+    // The first is lost for good: its folder gets a new node, and is kept aside.
+    let config = configure(home.folder.path(), "node");
+    let seeds: Vec<String> = others.iter().map(|node| node.address("raft")).collect();
+    let wrong = joining::join(&config, &seeds, &admin, Some(NodeId(3))).await.unwrap_err();
+    assert!(matches!(wrong, joining::Error::Exists { node: 1, .. }), "{wrong}");
+    let joined = joining::join(&config, &seeds, &admin, Some(NodeId(1))).await.unwrap();
+    assert_eq!(joined.node, NodeId(4));
+    assert!(home.path("node.old-1").join("raft").exists());
+    let four = home.node();
+    assert!(four.ready.starts_with("node 4 ready"), "{:?}", four.ready);
+    let note = home.path("node/joining.json");
+    until(|| !note.exists()).await;
+
+    // Three vote again: any one may be killed.
+    let three = others.pop().unwrap();
+    drop(three);
+    leader(&[addresses[0].clone(), four.address("grpc")], &admin).await;
 }
 
 /// What a node says first to a worker with this token.
