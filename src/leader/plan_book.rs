@@ -235,6 +235,7 @@ impl PlanBook {
             }
         }
         let mut refused = 0;
+        let jobs: Vec<JobId> = round.again.keys().copied().collect();
         for (job, again) in round.again {
             let Some(seen) = Seen::of(state, job) else {
                 self.forget(job);
@@ -243,19 +244,22 @@ impl PlanBook {
             let Some(line) = self.lines.get_mut(&job) else { continue };
             let is_as_expected = expected.get(&job) == Some(&seen);
             line.seen = seen;
-            if is_as_expected {
+            let next = if is_as_expected {
                 if !line.told {
                     line.failures = 0;
                 }
-                self.look_at(job, again);
-                self.look_at_dependants(state, job, now);
+                again
             } else {
                 refused += 1;
                 line.failures = line.failures.saturating_add(1);
-                let retry = now.plus(pause(line.failures - 1));
-                self.look_at(job, Some(retry));
-                self.look_at_dependants(state, job, now);
-            }
+                Some(now.plus(pause(line.failures - 1)))
+            };
+            self.look_at(job, next);
+        }
+        // Last, because a dependant may have been in the same round, planned to
+        // where its upstream stood before.
+        for job in jobs {
+            self.look_at_dependants(state, job, now);
         }
         refused
     }
