@@ -67,6 +67,8 @@ pub(super) struct Round {
     pub(super) batches: Vec<PlanBatch>,
     /// When to look again at the jobs of `batches`, if all is accepted.
     again: BTreeMap<JobId, Option<UtcMillis>>,
+    /// The cluster holds all the actions it may: nothing was planned.
+    pub(super) is_full: bool,
     /// Jobs that cannot be planned, and why; each is named once.
     pub(super) troubles: Vec<(JobId, String)>,
 }
@@ -157,6 +159,7 @@ impl PlanBook {
     pub(super) fn plan(&mut self, state: &State, now: UtcMillis) -> Round {
         let mut round = Round::default();
         if self.full_until.is_some_and(|until| until > now) {
+            round.is_full = true;
             return round;
         }
         self.full_until = None;
@@ -167,6 +170,7 @@ impl PlanBook {
             Room { actions: PlanBatch::MAX_ACTIONS.min(budget.saturating_sub(live)), bytes: BYTES };
         if room.actions == 0 {
             self.full_until = Some(now.plus(FULL_PAUSE));
+            round.is_full = true;
             return round;
         }
         for _ in 0..LOOKS {
