@@ -39,6 +39,12 @@ macro_rules! error_codes {
             /// Every row, in the order of the table.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
+            /// The row whose stable word this is.
+            #[must_use]
+            pub fn named(code: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|row| row.code() == code)
+            }
+
             /// The stable word in `code` of a problem body.
             #[must_use]
             pub fn code(self) -> &'static str {
@@ -103,6 +109,8 @@ error_codes! {
     Unauthenticated "unauthenticated" 401 Unauthenticated DENIED false "A valid token is needed";
     /// The token may not do this.
     Denied "denied" 403 PermissionDenied DENIED false "The token may not do this";
+    /// The address exists, the method does not.
+    MethodNotAllowed "method_not_allowed" 405 Unimplemented USAGE false "This address does not know the method";
     /// The thing named does not exist.
     NotFound "not_found" 404 NotFound NOT_FOUND false "It does not exist";
     /// Compare-and-set failed.

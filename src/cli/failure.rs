@@ -3,8 +3,11 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use horai_raft::membership::Closed;
+
 use crate::config::ConfigError;
 use crate::error::{FieldError, exit};
+use crate::server;
 
 /// A failure as a person reads it.
 #[derive(Debug)]
@@ -28,12 +31,49 @@ impl Failure {
         )
     }
 
+    /// A node that does not run.
+    pub(super) fn of_server(error: &server::Error) -> Self {
+        use horai_raft::open::Error as Open;
+        let (hint, exit) = match error {
+            server::Error::Bind { .. } => ("is another node running here?", exit::BAD_CONFIG),
+            server::Error::Store(Open::NotCreated(_)) => (
+                "`horai cluster init` founds a cluster, `horai cluster join` enters one",
+                exit::FAILED,
+            ),
+            server::Error::Store(_) => ("the other nodes go on meanwhile", exit::FAILED),
+            server::Error::Closed(Closed::Removed) => {
+                ("with an empty data_dir, `horai cluster join` makes it a new node", exit::FAILED)
+            }
+            server::Error::Closed(_) => {
+                ("check disk and log; if the store is lost, `horai cluster replace`", exit::FAILED)
+            }
+            server::Error::NotTaken(_) => {
+                ("`horai cluster join` or `replace` with an empty data_dir", exit::FAILED)
+            }
+            server::Error::Raft(_)
+            | server::Error::Founding(_)
+            | server::Error::Joining(_)
+            | server::Error::Port { .. } => {
+                ("the log above may say more; start the node again", exit::FAILED)
+            }
+        };
+        Self::new(chain(error), hint, exit)
+    }
+
     /// Prints message and hint; the answer is the process's exit code.
     pub(super) fn report(&self, err: &mut impl Write) -> ExitCode {
         let printed = writeln!(err, "error: {}\nhint: {}", self.message, self.hint);
         // A broken standard error leaves the exit code as the only word.
         ExitCode::from(if printed.is_ok() { self.exit } else { exit::FAILED })
     }
+}
+
+/// An error and all that caused it, in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |e| e.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }
 
 impl From<io::Error> for Failure {

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,16 +17,17 @@ use horai_core::machine::command::{self, Envelope};
 use horai_core::machine::outcome::Outcome;
 use horai_core::time::UtcMillis;
 use openraft::async_runtime::WatchReceiver;
-use openraft::{ChangeMembers, Config, Raft, SnapshotPolicy};
+use openraft::{Config, Raft, SnapshotPolicy};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
 
 use crate::batcher;
-use crate::inner::{Inner, write_error};
+use crate::growth::{Growth, SnapshotOptions};
+use crate::inner::Inner;
 use crate::network::channels::Channels;
 use crate::network::client::Links;
 use crate::network::server::{Desk, Server};
@@ -37,6 +38,9 @@ use crate::types::{MAX_COMMAND, Member};
 
 /// Between two tries of a read while nobody is known to lead.
 const RETRY: Duration = Duration::from_millis(10);
+
+/// Threads that do not end in this time are left behind.
+const SHUTDOWN: Duration = Duration::from_secs(10);
 
 /// Why a node did not do as asked.
 #[derive(Debug, thiserror::Error)]
@@ -81,17 +85,20 @@ pub struct Options {
     pub election_min: Duration,
     /// Longest wait before an election; also the leader's lease.
     pub election_max: Duration,
+    /// When snapshots are taken and how much log is kept.
+    pub snapshots: SnapshotOptions,
     /// Hears what is applied on this node.
     pub observer: Option<Observer>,
 }
 
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { heartbeat, election_min, election_max, observer } = self;
+        let Self { heartbeat, election_min, election_max, snapshots, observer } = self;
         f.debug_struct("Options")
             .field("heartbeat", heartbeat)
             .field("election_min", election_min)
             .field("election_max", election_max)
+            .field("snapshots", snapshots)
             .field("observer", &observer.is_some())
             .finish()
     }
@@ -103,6 +110,7 @@ impl Default for Options {
             heartbeat: Duration::from_millis(50),
             election_min: Duration::from_millis(200),
             election_max: Duration::from_millis(400),
+            snapshots: SnapshotOptions::default(),
             observer: None,
         }
     }
@@ -120,8 +128,9 @@ impl Options {
             enable_pre_vote: Some(true),
             // The committed index is saved lazily: a restarted leader must be elected.
             enable_leader_restore: Some(false),
-            snapshot_policy: SnapshotPolicy::LogsSinceLast(50_000),
-            max_in_snapshot_log_to_keep: 10_000,
+            // Counted in commands and bytes instead, and purged from there.
+            snapshot_policy: SnapshotPolicy::Never,
+            max_in_snapshot_log_to_keep: u64::MAX,
             install_snapshot_timeout: 60_000,
             backoff: "50ms 50ms 50ms".to_owned(),
             ..Config::default()
@@ -153,6 +162,10 @@ pub struct Status {
     pub last_log: u64,
     /// Applied up to here.
     pub applied: u64,
+    /// The last snapshot covers the log up to here.
+    pub snapshot: u64,
+    /// The log up to here is gone.
+    pub purged: u64,
     /// Members, and whether each votes.
     pub members: BTreeMap<NodeId, (Member, bool)>,
 }
@@ -160,7 +173,7 @@ pub struct Status {
 /// A running node.
 pub struct RaftNode<M: Machine> {
     pub(crate) inner: Arc<Inner<M>>,
-    runtime: Option<Runtime>,
+    runtime: std::sync::Mutex<Option<Runtime>>,
 }
 
 impl<M: Machine> RaftNode<M> {
@@ -181,10 +194,12 @@ impl<M: Machine> RaftNode<M> {
             .enable_all()
             .build()?;
         listener.set_nonblocking(true)?;
-        let started =
-            runtime.spawn(start(stores, machine, listener, config, options.observer.clone()));
+        let started = runtime.spawn(start(stores, machine, listener, config, options.clone()));
         match started.await {
-            Ok(Ok(inner)) => Ok(Self { inner, runtime: Some(runtime) }),
+            Ok(Ok(inner)) => {
+                let runtime = std::sync::Mutex::new(Some(runtime));
+                Ok(Self { inner, runtime })
+            }
             failed => {
                 runtime.shutdown_background();
                 match failed {
@@ -298,77 +313,52 @@ impl<M: Machine> RaftNode<M> {
         done.map_err(|e| Error::Refused(e.to_string()))
     }
 
-    /// Takes a node in without a vote, and waits until it has caught up.
-    ///
-    /// # Errors
-    /// If this node does not lead or the change is refused.
-    pub async fn add_learner(&self, node: NodeId, member: Member) -> Result<(), Error> {
-        let done = self.inner.raft.add_learner(node.0, member, true).await;
-        done.map(|_| ()).map_err(|e| write_error(&e))
-    }
-
-    /// Gives a learner a vote.
-    ///
-    /// # Errors
-    /// If this node does not lead or the change is refused.
-    pub async fn promote(&self, node: NodeId) -> Result<(), Error> {
-        self.change(ChangeMembers::AddVoterIds([node.0].into())).await
-    }
-
-    /// Takes a node out, vote and membership.
-    ///
-    /// # Errors
-    /// If this node does not lead or the change is refused.
-    pub async fn remove(&self, node: NodeId) -> Result<(), Error> {
-        self.change(ChangeMembers::RemoveVoters([node.0].into())).await?;
-        self.inner.channels.retain(|known| known != node.0);
-        Ok(())
-    }
-
-    async fn change(&self, change: ChangeMembers<u64, Member>) -> Result<(), Error> {
-        let done = self.inner.raft.change_membership(change, false).await;
-        done.map(|_| ()).map_err(|e| write_error(&e))
-    }
-
-    /// Hands leadership to another voter.
-    ///
-    /// # Errors
-    /// [`Error::Stopped`] if this node's Raft has.
-    pub async fn transfer(&self, node: NodeId) -> Result<(), Error> {
-        let done = self.inner.raft.trigger().transfer_leader(node.0).await;
-        done.map_err(|_| Error::Stopped)
-    }
-
     /// What this node knows of the cluster.
     #[must_use]
     pub fn status(&self) -> Status {
+        let members = self.inner.members();
+        let members = members.into_iter().map(|(id, member)| (NodeId(id), member)).collect();
         let metrics = self.inner.raft.metrics();
         let metrics = metrics.borrow_watched();
-        let membership = &metrics.membership_config;
-        let voters: Vec<u64> = membership.voter_ids().collect();
-        let members = membership
-            .nodes()
-            .map(|(id, member)| (NodeId(*id), (member.clone(), voters.contains(id))))
-            .collect();
         Status {
             node: NodeId(self.inner.shared.local.node),
             leadership: *self.inner.leadership.borrow(),
             term: metrics.current_term,
             last_log: metrics.last_log_index.unwrap_or(0),
             applied: metrics.last_applied.map_or(0, |id| id.index),
+            snapshot: metrics.snapshot.map_or(0, |id| id.index),
+            purged: metrics.purged.map_or(0, |id| id.index),
             members,
         }
     }
 
-    /// Stops Raft, its port and its threads.
-    pub async fn shutdown(mut self) {
+    /// Stops Raft, its port and its threads. When it returns, the store can be
+    /// opened again; what is asked of this node from then on is refused.
+    pub async fn shutdown(&self) {
         self.inner.stop.cancel();
         if let Err(error) = self.inner.raft.shutdown().await {
             tracing::warn!(%error, "raft core did not stop cleanly");
         }
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+        // A snapshot being written would hold the store for as long as it takes.
+        if let Some(snapshots) = self.inner.snapshots.upgrade() {
+            snapshots.close();
         }
+        let Some(runtime) = self.take_runtime() else { return };
+        // Threads are waited for, and a runtime must not wait on another's thread.
+        let (ended, end) = oneshot::channel();
+        let wait = move || {
+            runtime.shutdown_timeout(SHUTDOWN);
+            // Nobody listens if the caller gave up.
+            let _ = ended.send(());
+        };
+        match std::thread::Builder::new().name("raft-end".to_owned()).spawn(wait) {
+            Ok(_) => drop(end.await),
+            Err(error) => tracing::warn!(%error, "no thread to wait for the raft threads"),
+        }
+    }
+
+    fn take_runtime(&self) -> Option<Runtime> {
+        self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -376,7 +366,7 @@ impl<M: Machine> Drop for RaftNode<M> {
     fn drop(&mut self) {
         self.inner.stop.cancel();
         // A runtime must not be dropped on another runtime's thread.
-        if let Some(runtime) = self.runtime.take() {
+        if let Some(runtime) = self.take_runtime() {
             runtime.shutdown_background();
         }
     }
@@ -387,7 +377,7 @@ async fn start<M: Machine>(
     machine: M,
     listener: std::net::TcpListener,
     config: Arc<Config>,
-    observer: Option<Observer>,
+    options: Options,
 ) -> Result<Arc<Inner<M>>, Error> {
     let identity = stores.identity.get();
     let local = Local {
@@ -397,15 +387,31 @@ async fn start<M: Machine>(
     };
     let shared = Arc::new(Shared::new(local));
     let channels = Arc::new(Channels::default());
-    let machine = StateMachine::new(machine, Arc::clone(&stores.snapshots), observer);
+    let machine = StateMachine::new(machine, Arc::clone(&stores.snapshots), options.observer);
     let state = machine.handle();
+    let keep_bytes = options.snapshots.keep_bytes;
+    state.growth(|growth| *growth = Growth::for_keeping(keep_bytes));
     let links = Links::new(Arc::clone(&shared), Arc::clone(&channels));
     let raft = Raft::new(local.node, config, links, stores.log, machine).await;
     let raft = raft.map_err(|_| Error::Stopped)?;
     let (intake, queue) = batcher::queue();
     let (led, leadership) = watch::channel(Leadership::default());
     let stop = CancellationToken::new();
-    let inner = Arc::new(Inner { raft, state, shared, channels, intake, leadership, stop });
+    let inner = Arc::new(Inner {
+        raft,
+        state,
+        shared,
+        channels,
+        intake,
+        led,
+        leadership,
+        closed: watch::Sender::new(None),
+        identity: stores.identity,
+        snapshots: Arc::downgrade(&stores.snapshots),
+        changing: Mutex::new(()),
+        lease: options.election_max,
+        stop,
+    });
     let service = Server::service(
         Arc::clone(&inner.shared),
         inner.raft.clone(),
@@ -422,10 +428,13 @@ async fn start<M: Machine>(
             tracing::error!(error = &error as &dyn std::error::Error, "raft port failed");
         }
     });
+    // Outside the loop below: it is what cancels the others.
+    tokio::spawn(Inner::guard(Arc::clone(&inner)));
     for work in [
         Inner::batch(Arc::clone(&inner), queue).boxed(),
-        Inner::follow(Arc::clone(&inner), led).boxed(),
+        Inner::follow(Arc::clone(&inner)).boxed(),
         Inner::keep_time(Arc::clone(&inner)).boxed(),
+        Inner::keep_log_short(Arc::clone(&inner), options.snapshots).boxed(),
     ] {
         let stop = inner.stop.clone();
         tokio::spawn(async move { stop.run_until_cancelled(work).await });

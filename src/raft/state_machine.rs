@@ -6,10 +6,10 @@
 //! [`Machine`], so that this package does not know what the state looks like.
 
 use std::io;
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use futures_util::{Stream, StreamExt};
+use horai_core::ids::NodeId;
 use horai_core::machine::command::{self, Envelope};
 use horai_core::machine::outcome::{Applied, Event};
 use horai_core::time::UtcMillis;
@@ -17,11 +17,20 @@ use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot};
 use openraft::{OptionalSend, RaftSnapshotBuilder};
 use tokio::sync::watch;
 
+use crate::growth::Growth;
 use crate::snapshot_store::{Records, SnapshotHandle, SnapshotStore, SnapshotWriter};
 use crate::types::{EntryPayload, LogId, SnapshotMeta, StoredMembership, TypeConfig};
 
-/// Snapshots that nobody waits for come at most this often.
-const SNAPSHOT_EVERY: Duration = Duration::from_secs(15);
+/// What the machine knows of a node that was let in or taken out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Admission {
+    /// Random id of its store; 0 for the founder.
+    pub store: u128,
+    /// The lost node whose place it takes.
+    pub replaces: Option<NodeId>,
+    /// It was taken out for good.
+    pub retired: bool,
+}
 
 /// What is replicated: the core's state, or a small one in tests.
 pub trait Machine: Sized + Send + Sync + 'static {
@@ -33,6 +42,11 @@ pub trait Machine: Sized + Send + Sync + 'static {
 
     /// Replicated time: that of the newest command applied.
     fn now(&self) -> UtcMillis;
+
+    /// What is known of a node's admission; a machine without membership knows nothing.
+    fn admission(&self, _node: NodeId) -> Option<Admission> {
+        None
+    }
 
     /// The state as it is now, not following later changes.
     fn view(&self) -> Self::View;
@@ -74,6 +88,7 @@ struct Shared<M> {
     state: RwLock<State<M>>,
     applied: watch::Sender<Option<LogId>>,
     observer: Option<Observer>,
+    growth: Mutex<Growth>,
 }
 
 /// Read access to the replicated state. Cheap to clone.
@@ -92,6 +107,12 @@ impl<M: Machine> StateHandle<M> {
         look(&self.0.state.read().unwrap_or_else(PoisonError::into_inner).machine)
     }
 
+    /// Works on the count of what was applied.
+    pub(crate) fn growth<T>(&self, work: impl FnOnce(&mut Growth) -> T) -> T {
+        // Counters: another holder's panic left nothing half-done that matters.
+        work(&mut self.0.growth.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// The last applied log id, and a way to wait for the next.
     #[must_use]
     pub fn applied(&self) -> watch::Receiver<Option<LogId>> {
@@ -103,7 +124,6 @@ impl<M: Machine> StateHandle<M> {
 pub struct StateMachine<M> {
     shared: Arc<Shared<M>>,
     snapshots: Arc<SnapshotStore>,
-    snapshot_taken: Option<Instant>,
 }
 
 impl<M: Machine> StateMachine<M> {
@@ -111,9 +131,13 @@ impl<M: Machine> StateMachine<M> {
     /// snapshot and applies the log from there.
     pub fn new(machine: M, snapshots: Arc<SnapshotStore>, observer: Option<Observer>) -> Self {
         let state = State { machine, last: None, membership: StoredMembership::default() };
-        let shared =
-            Shared { state: RwLock::new(state), applied: watch::Sender::new(None), observer };
-        Self { shared: Arc::new(shared), snapshots, snapshot_taken: None }
+        let shared = Shared {
+            state: RwLock::new(state),
+            applied: watch::Sender::new(None),
+            observer,
+            growth: Mutex::default(),
+        };
+        Self { shared: Arc::new(shared), snapshots }
     }
 
     /// Read access for everybody else.
@@ -152,7 +176,9 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for StateMachine<M> {
             let (entry, responder) = item?;
             let id = entry.log_id;
             let mut commands = Vec::new();
+            let mut bytes = 0;
             if let EntryPayload::Normal(batch) = &entry.payload {
+                bytes = batch.body().len();
                 for bytes in batch.commands() {
                     // Skipping a command would let nodes differ: stop instead.
                     let command = command::decode(bytes).map_err(|e| {
@@ -175,6 +201,7 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for StateMachine<M> {
                 }
                 state.last = Some(id);
             }
+            self.handle().growth(|growth| growth.note(id.index, commands.len(), bytes));
             self.shared.applied.send_replace(Some(id));
             if let Some(observer) = &self.shared.observer
                 && !events.is_empty()
@@ -186,14 +213,6 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for StateMachine<M> {
             }
         }
         Ok(())
-    }
-
-    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<SnapshotBuilder<M>> {
-        if !force && self.snapshot_taken.is_some_and(|at| at.elapsed() < SNAPSHOT_EVERY) {
-            return None;
-        }
-        self.snapshot_taken = Some(Instant::now());
-        Some(self.builder())
     }
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder<M> {
@@ -219,6 +238,8 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for StateMachine<M> {
             *state =
                 State { machine, last: meta.last_log_id, membership: meta.last_membership.clone() };
         }
+        let index = meta.last_log_id.map(|id| id.index);
+        self.handle().growth(|growth| growth.restart(index));
         self.shared.applied.send_replace(meta.last_log_id);
         if let Some(observer) = &self.shared.observer {
             observer(Heard::Replaced);

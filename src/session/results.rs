@@ -15,12 +15,11 @@ use horai_core::machine::outcome::{Outcome, Reject};
 use horai_core::machine::state::State;
 use horai_proto::worker as pb;
 use horai_proto::worker::to_worker::Body as Say;
-use horai_raft::node::Error;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::registry::StreamId;
-use super::{FRAME, Node, Sessions};
+use super::{FRAME, Sessions};
 use crate::worker::wire;
 
 /// Groups being committed at once.
@@ -82,7 +81,7 @@ async fn commit(sessions: &Sessions, group: Vec<Finished>) {
         sessions.node.read(|state| group.into_iter().partition(|f| is_known(state, f)));
     loop {
         let envelopes: Vec<Envelope> = open.iter().map(envelope).collect();
-        let outcomes = propose_all(&sessions.node, envelopes).await;
+        let outcomes = sessions.node.propose_all(envelopes, LIMIT).await;
         let mut failed = Vec::new();
         for (finished, outcome) in open.into_iter().zip(outcomes) {
             match outcome {
@@ -105,11 +104,6 @@ async fn commit(sessions: &Sessions, group: Vec<Finished>) {
         open = failed;
         tokio::time::sleep(PAUSE).await;
     }
-}
-
-async fn propose_all(node: &Node, envelopes: Vec<Envelope>) -> Vec<Result<Outcome, Error>> {
-    let proposed = envelopes.iter().map(|envelope| node.propose(envelope, LIMIT));
-    futures_util::future::join_all(proposed).await
 }
 
 /// True if the state holds the end of this attempt already.

@@ -3,5 +3,7 @@
 
 mod agent;
 mod cli;
+mod server;
+mod session;
 mod tidy;
 mod worker;

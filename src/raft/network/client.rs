@@ -7,6 +7,7 @@
 
 use std::future::{Future, ready};
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,24 +92,34 @@ pub struct Link {
     shared: Arc<Shared>,
     channels: Arc<Channels>,
     target: u64,
+    /// When the link was made; a member that moved since is looked up.
     address: String,
     purpose: Purpose,
-    bulk: Option<Client>,
+    bulk: Option<(String, Client)>,
 }
 
 type Rpc<T> = Result<T, RPCError<TypeConfig>>;
 
 impl Link {
+    fn address(&self) -> String {
+        self.channels.address(self.target).unwrap_or_else(|| self.address.clone())
+    }
+
     fn quick(&self) -> Rpc<Client> {
-        self.channels.quick(self.target, &self.address).map_err(|e| Unreachable::new(&e).into())
+        let address = self.address();
+        self.channels.quick(self.target, &address).map_err(|e| Unreachable::new(&e).into())
     }
 
     fn bulk(&mut self) -> Rpc<Client> {
-        if let Some(client) = &self.bulk {
+        let address = self.address();
+        if let Some((known, client)) = &self.bulk
+            && *known == address
+        {
             return Ok(client.clone());
         }
-        let client = own(&self.address).map_err(|e| Unreachable::new(&e))?;
-        Ok(self.bulk.insert(client).clone())
+        let client = own(&address).map_err(|e| Unreachable::new(&e))?;
+        self.bulk = Some((address, client.clone()));
+        Ok(client)
     }
 
     /// One request, one reply, within `limit`.
@@ -128,7 +139,12 @@ impl Link {
         let header = Some(self.shared.header(self.target));
         let mut message = tonic::Request::new(pb::Message { header, body });
         message.set_timeout(limit);
-        let reply = within(limit, send(client, message)).await?;
+        let sent = async {
+            send(client, message).await.inspect_err(|status| {
+                self.shared.heed(status);
+            })
+        };
+        let reply = within(limit, sent).await?;
         Ok(decode(&reply.into_inner().body).map_err(|e| NetworkError::new(&e))?)
     }
 }
@@ -179,6 +195,11 @@ impl RaftNetworkV2<TypeConfig> for Link {
             return stream_append_sequential(self, input, option);
         }
         Box::pin(async move {
+            // openraft's pause after a failure is in front of the first request: without
+            // waiting for that, a node that is down would be called thousands of times
+            // a second.
+            let mut input = input.peekable();
+            Pin::new(&mut input).peek().await;
             let mut client = self.bulk()?;
             let (shared, target) = (Arc::clone(&self.shared), self.target);
             let messages = input

@@ -2,5 +2,7 @@
 
 mod basics;
 mod leaders;
+mod membership;
 mod proposals;
+mod snapshots;
 mod support;

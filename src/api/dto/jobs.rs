@@ -1,0 +1,254 @@
+//! Jobs and their actions.
+
+use horai_core::ids::{ActionKey, JobId};
+use horai_core::machine::state::State;
+use horai_core::model::action::{
+    Action, ActionState, Missed, MissedReason, SkipReason, Upstream, WaitReason,
+};
+use horai_core::model::job::Job;
+use serde::{Deserialize, Serialize};
+
+use super::text::{ActionRef, RunRef, Time};
+use crate::api::job_definition::JobDefinition;
+
+/// A part of a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page<T> {
+    /// The entries.
+    pub items: Vec<T>,
+    /// Where the next page begins: give it back as it is; none after the last.
+    pub next: Option<String>,
+}
+
+/// Several jobs, applied as one set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobSet {
+    /// In any order: upstream jobs are applied first.
+    pub jobs: Vec<JobDefinition>,
+}
+
+/// What applying a set did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppliedJobs {
+    /// In the order of the request.
+    pub jobs: Vec<AppliedJob>,
+}
+
+/// What applying one definition did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppliedJob {
+    /// Which job.
+    pub name: String,
+    /// Its number, never given twice.
+    pub number: u64,
+    /// Its revision now.
+    pub revision: u64,
+    /// False if the definition was the same already.
+    pub changed: bool,
+}
+
+/// A job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobDto {
+    /// Its name.
+    pub name: String,
+    /// Its number, never given twice.
+    pub number: u64,
+    /// Counts the definitions that differed, from 1; also the `ETag`.
+    pub revision: u64,
+    /// True while it starts nothing new.
+    pub paused: bool,
+    /// When it was first applied.
+    pub created: Time,
+    /// When this revision was applied.
+    pub updated: Time,
+    /// What the user wrote; values left out have their defaults.
+    pub definition: JobDefinition,
+}
+
+impl JobDto {
+    /// A job as it stands.
+    #[must_use]
+    pub fn of(state: &State, job: &Job) -> Self {
+        Self {
+            name: job.spec.name.to_string(),
+            number: job.id.0,
+            revision: job.revision.0,
+            paused: job.paused,
+            created: Time(job.created),
+            updated: Time(job.updated),
+            definition: JobDefinition::of_spec(&job.spec, |id| job_name(state, id)),
+        }
+    }
+}
+
+/// The name of a job, or `#` and its number if it is deleted.
+pub(crate) fn job_name(state: &State, job: JobId) -> String {
+    state.job(job).map_or_else(|| format!("#{job}"), |job| job.spec.name.to_string())
+}
+
+impl ActionRef {
+    /// An action with its job's name.
+    #[must_use]
+    pub fn of(state: &State, key: ActionKey) -> Self {
+        Self { job: job_name(state, key.job), nominal: key.nominal }
+    }
+}
+
+/// An action.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActionDto {
+    /// `JOB@TIME`.
+    pub id: ActionRef,
+    /// Whose.
+    pub job: String,
+    /// Definition it was planned from.
+    pub revision: u64,
+    /// The instant it stands for.
+    pub nominal: Time,
+    /// When it may start.
+    pub due: Time,
+    /// `planned waiting ready running success failed cancelled skipped`.
+    pub state: String,
+    /// Why it was skipped.
+    pub reason: Option<String>,
+    /// Triggers whose instant this is.
+    pub triggers: Vec<String>,
+    /// What it waits for.
+    pub upstream: Vec<UpstreamDto>,
+    /// Its run of kind schedule or dependency.
+    pub run: Option<RunRef>,
+    /// Planned late: goes behind what is due now.
+    pub catch_up: bool,
+    /// When it reached a final state.
+    pub finished: Option<Time>,
+}
+
+/// What an action waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpstreamDto {
+    /// The action.
+    pub action: ActionRef,
+    /// When it succeeded.
+    pub met: Option<Time>,
+    /// The run that did.
+    pub by: Option<RunRef>,
+}
+
+impl UpstreamDto {
+    fn of(state: &State, upstream: &Upstream) -> Self {
+        Self {
+            action: ActionRef::of(state, upstream.action),
+            met: upstream.met.map(|(at, _)| Time(at)),
+            by: upstream.met.map(|(_, run)| RunRef(run)),
+        }
+    }
+}
+
+impl ActionDto {
+    /// An action as it stands.
+    #[must_use]
+    pub fn of(state: &State, key: ActionKey, action: &Action) -> Self {
+        let reason = match action.state {
+            ActionState::Skipped(SkipReason::Upstream) => Some("upstream"),
+            ActionState::Skipped(SkipReason::Expired) => Some("expired"),
+            ActionState::Skipped(SkipReason::Deleted) => Some("deleted"),
+            _ => None,
+        };
+        Self {
+            id: ActionRef::of(state, key),
+            job: job_name(state, key.job),
+            revision: action.revision.0,
+            nominal: Time(key.nominal),
+            due: Time(action.due),
+            state: action.state.word().to_owned(),
+            reason: reason.map(str::to_owned),
+            triggers: action.triggers.iter().map(ToString::to_string).collect(),
+            upstream: action.upstream.iter().map(|up| UpstreamDto::of(state, up)).collect(),
+            run: action.run.map(RunRef),
+            catch_up: action.catch_up,
+            finished: action.finished.map(Time),
+        }
+    }
+}
+
+/// Instants of one trigger that were not run, kept as one range.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissedDto {
+    /// Whose.
+    pub job: String,
+    /// Which trigger's.
+    pub trigger: String,
+    /// First instant not run.
+    pub from: Time,
+    /// Last instant not run.
+    pub to: Time,
+    /// How many; none where nobody counted them, as in a pause.
+    pub count: Option<u64>,
+    /// `misfire` or `paused`.
+    pub reason: String,
+    /// When that was decided.
+    pub at: Time,
+}
+
+impl MissedDto {
+    /// A range as it is kept.
+    #[must_use]
+    pub fn of(state: &State, missed: &Missed) -> Self {
+        let reason = match missed.reason {
+            MissedReason::Misfire => "misfire",
+            MissedReason::Paused => "paused",
+        };
+        Self {
+            job: job_name(state, missed.job),
+            trigger: missed.trigger.to_string(),
+            from: Time(missed.from),
+            to: Time(missed.to),
+            count: Some(missed.count).filter(|count| *count > 0),
+            reason: reason.to_owned(),
+            at: Time(missed.at),
+        }
+    }
+}
+
+/// Why something has not run yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainDto {
+    /// The run or action asked about.
+    pub id: String,
+    /// Where it stands.
+    pub state: String,
+    /// One word of a closed list; none if it does not wait.
+    pub reason: Option<String>,
+    /// The same for people.
+    pub detail: String,
+    /// What it waits for, if that is the reason.
+    pub waits_for: Vec<ActionRef>,
+}
+
+impl ExplainDto {
+    /// What a reason means, in a sentence.
+    #[must_use]
+    pub fn sentence(reason: WaitReason) -> &'static str {
+        match reason {
+            WaitReason::NotDue => "its time has not come",
+            WaitReason::Upstream => "an upstream action has not finished",
+            WaitReason::UpstreamFailed => "an upstream action failed or was cancelled",
+            WaitReason::UpstreamPaused => "an upstream job is paused",
+            WaitReason::Paused => "its job is paused",
+            WaitReason::Frozen => "the whole cluster is frozen",
+            WaitReason::Overlap => "another run of its job is live",
+            WaitReason::Pool => "its pool has no free slot",
+            WaitReason::Backoff => "it waits before a retry",
+            WaitReason::CatchUp => "it was planned late, and what is due now goes first",
+            WaitReason::Queue => "others of its worker group go first",
+            WaitReason::NoWorker => "no worker of its group is connected",
+            WaitReason::Cordoned => "all workers of its group are cordoned",
+            WaitReason::Resource => "no worker of its group has a free slot",
+            WaitReason::Load => "all workers of its group are above their load limits",
+            WaitReason::Dispatching => "a worker is being told",
+            WaitReason::FixedDelay => "the earlier run of its trigger has not ended",
+        }
+    }
+}

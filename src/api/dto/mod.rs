@@ -1,0 +1,27 @@
+//! What goes over the wire, in both directions: shared by the HTTP API, the
+//! command line and programs that measure a cluster.
+//!
+//! Answers are read leniently, so that an older client understands a newer
+//! node; requests refuse fields they do not know, so that a typing error is
+//! not taken for a default. Nothing here decides anything.
+
+mod cluster;
+mod jobs;
+mod locks;
+mod problem;
+mod runs;
+mod text;
+mod workers;
+
+pub use cluster::{
+    ClusterDto, CountsDto, LeaderDto, MemberDto, NewTokenDto, NodeRequest, TimeRequest, TokenDto,
+    TransferRequest,
+};
+pub use jobs::{
+    ActionDto, AppliedJob, AppliedJobs, ExplainDto, JobDto, JobSet, MissedDto, Page, UpstreamDto,
+};
+pub use locks::{AcquireRequest, HolderDto, LeaseDto, LockDto, LockTokenRequest, WaiterDto};
+pub use problem::{FieldProblem, Problem};
+pub use runs::{AttemptDto, EndDto, RunDto, StartedRun};
+pub use text::{ActionRef, AttemptRef, RunRef, SpanText, TextError, Time};
+pub use workers::{LoadDto, WorkerDto};

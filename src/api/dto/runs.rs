@@ -1,0 +1,163 @@
+//! Runs and their attempts.
+
+use horai_core::ids::WorkerId;
+use horai_core::machine::state::State;
+use horai_core::model::run::{Attempt, AttemptEnd, EndKind, Run, RunState};
+use serde::{Deserialize, Serialize};
+
+use super::jobs::job_name;
+use super::text::{ActionRef, AttemptRef, RunRef, Time};
+
+/// A run was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartedRun {
+    /// Which.
+    pub run: RunRef,
+}
+
+/// A run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunDto {
+    /// `r-17`.
+    pub id: RunRef,
+    /// What asked for it: `schedule dependency manual`.
+    pub kind: String,
+    /// What is executed.
+    pub job: String,
+    /// Definition pinned at creation.
+    pub revision: u64,
+    /// The action it executes; none for a manual run.
+    pub action: Option<ActionRef>,
+    /// The instant it stands for.
+    pub nominal: Time,
+    /// `queued backoff running success failed cancelled deleted`.
+    pub state: String,
+    /// When it was committed.
+    pub created: Time,
+    /// When it may be dispatched.
+    pub ready_at: Time,
+    /// When it was over.
+    pub finished: Option<Time>,
+    /// Retries used up.
+    pub retries: u32,
+    /// Workers lost on the way.
+    pub losses: u32,
+    /// Someone asked to end it.
+    pub cancel_requested: bool,
+    /// Its tries, oldest first.
+    pub attempts: Vec<AttemptDto>,
+}
+
+impl RunDto {
+    /// A run as it stands.
+    #[must_use]
+    pub fn of(state: &State, run: &Run) -> Self {
+        let (word, finished) = match run.state {
+            RunState::Queued => ("queued", None),
+            RunState::Backoff { .. } => ("backoff", None),
+            RunState::Running => ("running", None),
+            RunState::Finished { result, at } => (result.word(), Some(Time(at))),
+        };
+        Self {
+            id: RunRef(run.id),
+            kind: run.kind.word().to_owned(),
+            job: job_name(state, run.job),
+            revision: run.revision.0,
+            action: run.action.map(|key| ActionRef::of(state, key)),
+            nominal: Time(run.nominal),
+            state: word.to_owned(),
+            created: Time(run.created),
+            ready_at: Time(run.ready_at),
+            finished,
+            retries: run.retries,
+            losses: run.losses,
+            cancel_requested: run.cancel_requested,
+            attempts: run.attempts.iter().map(|a| AttemptDto::of(state, a)).collect(),
+        }
+    }
+
+    /// True if it is over.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.finished.is_some()
+    }
+}
+
+/// One try on one worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptDto {
+    /// `r-17.2`.
+    pub id: AttemptRef,
+    /// Counts the tries from 1.
+    pub number: u32,
+    /// Its fencing token.
+    pub token: u64,
+    /// Where it runs.
+    pub worker: String,
+    /// Why there is this try: `first retry worker_lost`.
+    pub cause: String,
+    /// When the dispatch was committed.
+    pub dispatched: Time,
+    /// When the worker started it, by the worker's estimate.
+    pub started: Option<Time>,
+    /// When the worker saw it end, by the worker's estimate.
+    pub ended: Option<Time>,
+    /// How it ended; none while it may be alive.
+    pub end: Option<EndDto>,
+    /// Bytes of output that the worker holds; none while it may be alive.
+    pub output_bytes: Option<u64>,
+}
+
+impl AttemptDto {
+    fn of(state: &State, attempt: &Attempt) -> Self {
+        let end = attempt.end.as_ref();
+        Self {
+            id: AttemptRef(attempt.key),
+            number: attempt.key.number,
+            token: attempt.token.0,
+            worker: worker_name(state, attempt.worker),
+            cause: attempt.cause.word().to_owned(),
+            dispatched: Time(attempt.dispatched),
+            started: end.and_then(|end| end.started).map(Time),
+            ended: end.and_then(|end| end.ended).map(Time),
+            end: end.map(EndDto::of),
+            output_bytes: end.map(|end| end.output_bytes),
+        }
+    }
+}
+
+/// The name of a worker, or `#` and its number if it is not known any more.
+pub(crate) fn worker_name(state: &State, worker: WorkerId) -> String {
+    let known = state.worker(worker);
+    known.map_or_else(|| format!("#{worker}"), |known| known.profile.name.to_string())
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndDto {
+    /// `exited signaled timed_out cancelled lease_expired not_started gone worker_lost`.
+    pub how: String,
+    /// The exit code, if it exited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<i32>,
+    /// The signal that ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// Why it could not be started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// When that was committed.
+    pub at: Time,
+}
+
+impl EndDto {
+    fn of(end: &AttemptEnd) -> Self {
+        let (code, signal, message) = match &end.how {
+            EndKind::Exited { code } => (Some(*code), None, None),
+            EndKind::Signaled { signal } => (None, Some(*signal), None),
+            EndKind::NotStarted { message } => (None, None, Some(message.clone())),
+            _ => (None, None, None),
+        };
+        Self { how: end.how.word().to_owned(), code, signal, message, at: Time(end.at) }
+    }
+}

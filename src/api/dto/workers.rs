@@ -1,0 +1,82 @@
+//! Workers and their load.
+
+use std::collections::BTreeMap;
+
+use horai_core::machine::state::State;
+use horai_core::model::worker::Worker;
+use serde::{Deserialize, Serialize};
+
+use super::text::Time;
+
+/// A worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerDto {
+    /// Its name.
+    pub name: String,
+    /// Its number, given when the name first attached.
+    pub number: u64,
+    /// Another one means that its journal was lost.
+    pub incarnation: String,
+    /// Groups it serves.
+    pub groups: Vec<String>,
+    /// Free facts about it.
+    pub labels: BTreeMap<String, String>,
+    /// Attempts it runs at once.
+    pub slots: u32,
+    /// Slots that live attempts take.
+    pub used: u32,
+    /// Where it runs.
+    pub host: String,
+    /// Version of its program.
+    pub version: String,
+    /// True if its stream to the node that answers stands.
+    pub connected: bool,
+    /// When it was last heard.
+    pub last_heartbeat: Time,
+    /// When it first attached.
+    pub registered: Time,
+    /// What it last told the node that answers; not kept anywhere.
+    pub load: Option<LoadDto>,
+}
+
+impl WorkerDto {
+    /// A worker as it stands.
+    #[must_use]
+    pub fn of(state: &State, worker: &Worker, connected: bool, load: Option<LoadDto>) -> Self {
+        let profile = &worker.profile;
+        Self {
+            name: profile.name.to_string(),
+            number: worker.id.0,
+            incarnation: profile.incarnation.to_string(),
+            groups: profile.groups.iter().map(ToString::to_string).collect(),
+            labels: profile.labels.clone(),
+            slots: profile.slots,
+            used: state.used_slots(worker.id),
+            host: profile.host.clone(),
+            version: profile.version.clone(),
+            connected,
+            last_heartbeat: Time(worker.last_heartbeat),
+            registered: Time(worker.registered),
+            load,
+        }
+    }
+}
+
+/// How busy a worker's machine is. Ratios are per mille.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LoadDto {
+    /// Bytes.
+    pub memory_total: u64,
+    /// Bytes.
+    pub memory_available: u64,
+    /// Load of the last minute over the number of cores.
+    pub load_per_core_permille: u32,
+    /// Use of all cores.
+    pub cpu_permille: u32,
+    /// Bytes.
+    pub disk_total: u64,
+    /// Bytes.
+    pub disk_available: u64,
+    /// Slots that the worker itself counts as free.
+    pub slots_free: u32,
+}

@@ -1,0 +1,115 @@
+//! A job's definition as a person would write it: the way back from
+//! [`JobSpec`] to [`JobDefinition`]. Values that are defaults are left out, so
+//! that what is printed stays short; read again, it means the same.
+
+use horai_core::ids::JobId;
+use horai_core::model::job::{
+    Backoff, Executor, JobSpec, MisfirePolicy, OnWorkerLost, RetryPolicy, TriggerKind, TriggerSpec,
+};
+
+use super::job_definition::{JobDefinition, RetryDefinition, TriggerDefinition};
+
+impl JobDefinition {
+    /// Writes a definition down; `job_name` names an upstream job.
+    #[must_use]
+    pub fn of_spec(spec: &JobSpec, job_name: impl Fn(JobId) -> String) -> Self {
+        let (shell, interpreter, exec, noop) = match &spec.executor {
+            Executor::Shell { interpreter, script } => {
+                let is_default = interpreter.as_slice() == ["/bin/sh"];
+                let interpreter = (!is_default).then(|| interpreter.clone());
+                (Some(script.clone()), interpreter, None, false)
+            }
+            Executor::Exec { argv } => (None, None, Some(argv.clone()), false),
+            Executor::Noop => (None, None, None, true),
+        };
+        let (on_worker_lost, keep_for) = match spec.on_worker_lost {
+            OnWorkerLost::Rerun => (None, None),
+            OnWorkerLost::Fail => (Some("fail"), None),
+            OnWorkerLost::Keep { keep_for } => (Some("keep"), Some(keep_for)),
+        };
+        Self {
+            name: spec.name.to_string(),
+            description: spec.description.clone(),
+            zone: spec.zone.clone(),
+            triggers: spec.triggers.iter().map(trigger).collect(),
+            depends_on: spec.depends_on.iter().map(|edge| job_name(edge.job)).collect(),
+            shell,
+            interpreter,
+            exec,
+            noop,
+            env: spec.env.clone(),
+            worker_group: (spec.worker_group.as_str() != JobSpec::DEFAULT_GROUP)
+                .then(|| spec.worker_group.to_string()),
+            priority: (spec.priority != JobSpec::DEFAULT_PRIORITY).then_some(spec.priority),
+            retries: (spec.retries != RetryPolicy::default()).then(|| retries(spec.retries)),
+            timeout: spec.timeout.map(|span| span.to_string()),
+            grace: (spec.grace != JobSpec::DEFAULT_GRACE).then(|| spec.grace.to_string()),
+            lease: (spec.lease != JobSpec::DEFAULT_LEASE).then(|| spec.lease.to_string()),
+            on_worker_lost: on_worker_lost.map(str::to_owned),
+            keep_for: keep_for.map(|span| span.to_string()),
+        }
+    }
+}
+
+fn trigger(spec: &TriggerSpec) -> TriggerDefinition {
+    let TriggerKind::Cron { expression } = &spec.kind;
+    let name = spec.name.to_string();
+    TriggerDefinition {
+        name: (name != format!("cron {expression}")).then_some(name),
+        cron: expression.clone(),
+        zone: spec.zone.clone(),
+        misfire: match spec.misfire {
+            MisfirePolicy::FireAll => None,
+            MisfirePolicy::FireNow => Some("fire_now".to_owned()),
+            MisfirePolicy::Skip => Some("skip".to_owned()),
+        },
+        enabled: spec.enabled,
+    }
+}
+
+fn retries(policy: RetryPolicy) -> RetryDefinition {
+    let (backoff, backoff_cap) = match policy.backoff {
+        Backoff::Fixed { delay } => (delay, None),
+        Backoff::Exponential { initial, cap } => (initial, Some(cap)),
+    };
+    RetryDefinition {
+        count: policy.count,
+        backoff: Some(backoff.to_string()),
+        backoff_cap: backoff_cap.map(|span| span.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_means_what_was_read() {
+        let texts = [
+            "name: a\nnoop: true",
+            "name: a\nshell: x\ninterpreter: [bash, -e]\ndepends_on: [b]\nenv: {K: v}\npriority: 1",
+            "name: a\nexec: [ls]\nworker_group: g\nretries: {count: 2}\ntimeout: 5m\ngrace: 1s",
+            "name: a\nnoop: true\nretries: {count: 1, backoff: 1s, backoff_cap: 8s}\nlease: 5s",
+            "name: a\nnoop: true\non_worker_lost: keep\nkeep_for: 2h\nzone: Asia/Tokyo",
+            "name: a\nnoop: true\non_worker_lost: fail\ndescription: d\ntriggers:\n  \
+             - {cron: '0 0 3 * * ?'}\n  - {name: n, cron: x, misfire: skip, enabled: false, zone: UTC}",
+        ];
+        for text in texts {
+            let read: JobDefinition = serde_saphyr::from_str(text).unwrap();
+            let spec = read.to_spec(|_| Some(JobId(7))).unwrap();
+            let written = JobDefinition::of_spec(&spec, |_| "b".to_owned());
+            assert_eq!(written.to_spec(|_| Some(JobId(7))).unwrap(), spec, "{text}");
+            let yaml = serde_saphyr::to_string(&written).unwrap();
+            assert_eq!(serde_saphyr::from_str::<JobDefinition>(&yaml).unwrap(), written, "{yaml}");
+        }
+    }
+
+    #[test]
+    fn defaults_are_left_out() {
+        let text = "name: a\nshell: x\nlease: 1m\npriority: 5\ninterpreter: [/bin/sh]";
+        let read: JobDefinition = serde_saphyr::from_str(text).unwrap();
+        let spec = read.to_spec(|_| None).unwrap();
+        let written = serde_json::to_value(JobDefinition::of_spec(&spec, |_| String::new()));
+        assert_eq!(written.unwrap(), serde_json::json!({"name": "a", "shell": "x"}));
+    }
+}

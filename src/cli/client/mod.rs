@@ -1,0 +1,417 @@
+//! A client of the HTTP API: any node of a cluster will do.
+//!
+//! It tries the next node when one cannot be reached, and asks again while the
+//! cluster is without a leader. Every write carries a request id of its own,
+//! so that asking again, at whatever node, does nothing twice. All of it ends
+//! at one time limit. It prints nothing and keeps no state but which node
+//! answered last.
+
+mod transport;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use horai_core::time::{Span, UtcMillis};
+use reqwest::{Method, Response, Url};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::api::dto::{
+    AcquireRequest, ActionDto, ActionRef, AppliedJob, AppliedJobs, AttemptRef, ClusterDto,
+    ExplainDto, JobDto, JobSet, LeaseDto, LockDto, LockTokenRequest, MissedDto, NewTokenDto,
+    NodeRequest, Page, Problem, RunDto, RunRef, SpanText, StartedRun, Time, TimeRequest, TokenDto,
+    TransferRequest, WorkerDto,
+};
+use crate::api::job_definition::JobDefinition;
+use crate::error::{ErrorCode, FieldError};
+use transport::{Answer, Call, PAUSE, chain, read};
+
+/// How long one request may take, all tries together.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+/// To reach a node on a network that works.
+const CONNECT: Duration = Duration::from_secs(2);
+/// The cluster said no, or did not answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{problem}")]
+pub struct ApiError {
+    /// What went wrong, in the API's own form.
+    pub problem: Box<Problem>,
+}
+
+impl ApiError {
+    /// An error that this side of the wire found.
+    pub fn new(code: ErrorCode, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { problem: Box::new(Problem::new(code, detail, remedy)) }
+    }
+
+    /// The row of the table.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        self.problem.code()
+    }
+}
+
+impl From<FieldError> for ApiError {
+    fn from(error: FieldError) -> Self {
+        Self { problem: Box::new(error.into()) }
+    }
+}
+
+/// Speaks to a cluster. Cheap to clone; clones share their connections.
+#[derive(Debug, Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+    timeout: Duration,
+    stale: bool,
+}
+
+#[derive(Debug)]
+struct Shared {
+    http: reqwest::Client,
+    urls: Vec<Url>,
+    token: String,
+    /// The node that answered last.
+    preferred: AtomicUsize,
+}
+
+/// Which part of a list of runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RunsQuery<'a> {
+    /// Of this job alone.
+    pub job: Option<&'a str>,
+    /// At most so many.
+    pub limit: Option<u32>,
+    /// Older than this, newest first.
+    pub before: Option<RunRef>,
+    /// Newer than this, oldest first.
+    pub after: Option<RunRef>,
+}
+
+/// Which part of an attempt's output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LogsQuery {
+    /// Which try; the last if none is given.
+    pub attempt: Option<u32>,
+    /// From which byte.
+    pub offset: u64,
+    /// Stay until the attempt has ended.
+    pub follow: bool,
+}
+
+impl Client {
+    /// A client of the nodes at `urls`, such as `http://127.0.0.1:7600`.
+    ///
+    /// # Errors
+    /// If there is no address, or one cannot be read.
+    pub fn new(urls: Vec<String>, token: impl Into<String>) -> Result<Self, ApiError> {
+        let urls = urls.iter().map(|url| read_url(url)).collect::<Result<Vec<_>, _>>()?;
+        if urls.is_empty() {
+            return Err(FieldError::invalid(
+                "url",
+                "",
+                "there is no node to ask",
+                "give --url or set HORAI_URL, such as http://127.0.0.1:7600",
+            )
+            .into());
+        }
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .connect_timeout(CONNECT)
+            .tcp_nodelay(true)
+            .user_agent(concat!("horai/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|e| ApiError::new(ErrorCode::Internal, chain(&e), "report this"))?;
+        let (token, preferred) = (token.into(), AtomicUsize::new(0));
+        let shared = Arc::new(Shared { http, urls, token, preferred });
+        Ok(Self { shared, timeout: DEFAULT_TIMEOUT, stale: false })
+    }
+
+    /// The same with another time limit for each request.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// The same with reads that ask no quorum: they may be behind.
+    #[must_use]
+    pub fn stale(mut self) -> Self {
+        self.stale = true;
+        self
+    }
+
+    /// True if the process at the first address serves.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub async fn livez(&self) -> Result<(), ApiError> {
+        self.send(&Call::get(&["livez"])).await.map(drop)
+    }
+
+    /// True if a node can serve linearizable reads.
+    ///
+    /// # Errors
+    /// If none can.
+    pub async fn readyz(&self) -> Result<(), ApiError> {
+        self.send(&Call::get(&["readyz"])).await.map(drop)
+    }
+
+    /// A node's view of the cluster.
+    ///
+    /// # Errors
+    /// [`ApiError`], as with all that follow.
+    pub async fn cluster(&self) -> Result<ClusterDto, ApiError> {
+        self.get(&["cluster"]).await
+    }
+
+    /// Hands leadership to a node.
+    pub async fn transfer(&self, to: u64) -> Result<(), ApiError> {
+        self.post(&["cluster", "transfer"], &TransferRequest { to }).await
+    }
+
+    /// Takes a node out of the cluster, for ever.
+    pub async fn remove_node(&self, node: u64) -> Result<(), ApiError> {
+        self.post(&["cluster", "remove"], &NodeRequest { node }).await
+    }
+
+    /// A new token with which a node may join.
+    pub async fn join_token(&self, expires_in: Option<Span>) -> Result<TokenDto, ApiError> {
+        let expires_in = expires_in.map(SpanText);
+        let body = NewTokenDto { purpose: "join".to_owned(), expires_in };
+        let call = Call::write(Method::POST, &["cluster", "tokens"]).body(&body)?;
+        read(self.send(&call).await?)
+    }
+
+    /// Vouches for the time after a full stop.
+    pub async fn confirm_time(&self, time: UtcMillis) -> Result<(), ApiError> {
+        self.post(&["cluster", "time"], &TimeRequest { time: Time(time) }).await
+    }
+
+    /// Jobs by name, a page.
+    pub async fn jobs(
+        &self,
+        limit: Option<u32>,
+        after: Option<&str>,
+    ) -> Result<Page<JobDto>, ApiError> {
+        let call = Call::get(&["jobs"]).with("limit", limit).with("after", after);
+        self.read(call).await
+    }
+
+    /// Creates or changes jobs as one set, upstream jobs first.
+    pub async fn apply(&self, jobs: &[JobDefinition]) -> Result<AppliedJobs, ApiError> {
+        let body = JobSet { jobs: jobs.to_vec() };
+        let call = Call::write(Method::POST, &["jobs"]).body(&body)?;
+        read(self.send(&call).await?)
+    }
+
+    /// A job.
+    pub async fn job(&self, name: &str) -> Result<JobDto, ApiError> {
+        self.get(&["jobs", name]).await
+    }
+
+    /// Creates or changes a job that has the revision `expected`; 0 = that does not exist.
+    pub async fn put_job(
+        &self,
+        job: &JobDefinition,
+        expected: Option<u64>,
+    ) -> Result<AppliedJob, ApiError> {
+        let path = ["jobs", job.name.as_str()];
+        let call = Call { expected, ..Call::write(Method::PUT, &path).body(job)? };
+        read(self.send(&call).await?)
+    }
+
+    /// Removes a job that has the revision `expected`.
+    pub async fn delete_job(&self, name: &str, expected: Option<u64>) -> Result<(), ApiError> {
+        let path = ["jobs", name];
+        let call = Call { expected, ..Call::write(Method::DELETE, &path) };
+        self.send(&call).await.map(drop)
+    }
+
+    /// Runs a job now, outside its plan.
+    pub async fn trigger_job(&self, name: &str) -> Result<RunRef, ApiError> {
+        let call = Call::write(Method::POST, &["jobs", name, "trigger"]);
+        read::<StartedRun>(self.send(&call).await?).map(|started| started.run)
+    }
+
+    /// Starts nothing new of a job.
+    pub async fn pause_job(&self, name: &str) -> Result<(), ApiError> {
+        self.send(&Call::write(Method::POST, &["jobs", name, "pause"])).await.map(drop)
+    }
+
+    /// Ends a pause.
+    pub async fn resume_job(&self, name: &str) -> Result<(), ApiError> {
+        self.send(&Call::write(Method::POST, &["jobs", name, "resume"])).await.map(drop)
+    }
+
+    /// A job's actions between two instants, ascending, a page.
+    pub async fn actions(
+        &self,
+        job: &str,
+        from: Option<UtcMillis>,
+        to: Option<UtcMillis>,
+        limit: Option<u32>,
+    ) -> Result<Page<ActionDto>, ApiError> {
+        let path = ["jobs", job, "actions"];
+        let call = Call::get(&path).with("from", from.map(Time)).with("to", to.map(Time));
+        self.read(call.with("limit", limit)).await
+    }
+
+    /// Instants of a job that were not run.
+    pub async fn missed(&self, job: &str) -> Result<Page<MissedDto>, ApiError> {
+        self.get(&["jobs", job, "missed"]).await
+    }
+
+    /// Runs, a page.
+    pub async fn runs(&self, query: RunsQuery<'_>) -> Result<Page<RunDto>, ApiError> {
+        let call = Call::get(&["runs"]).with("job", query.job).with("limit", query.limit);
+        self.read(call.with("before", query.before).with("after", query.after)).await
+    }
+
+    /// A run.
+    pub async fn run(&self, run: RunRef) -> Result<RunDto, ApiError> {
+        self.get(&["runs", &run.to_string()]).await
+    }
+
+    /// Asks for a run's end.
+    pub async fn cancel_run(&self, run: RunRef) -> Result<(), ApiError> {
+        let run = run.to_string();
+        self.send(&Call::write(Method::POST, &["runs", &run, "cancel"])).await.map(drop)
+    }
+
+    /// Why a run does not run.
+    pub async fn explain_run(&self, run: RunRef) -> Result<ExplainDto, ApiError> {
+        self.get(&["runs", &run.to_string(), "explain"]).await
+    }
+
+    /// Why an action does not run.
+    pub async fn explain_action(&self, action: &ActionRef) -> Result<ExplainDto, ApiError> {
+        self.get(&["actions", &action.to_string(), "explain"]).await
+    }
+
+    /// An attempt's output. The first part has been asked for when this answers.
+    pub async fn logs(&self, run: RunRef, query: LogsQuery) -> Result<LogStream, ApiError> {
+        let mut logs = LogStream { client: self.clone(), run, query, part: None };
+        logs.open().await?;
+        Ok(logs)
+    }
+
+    /// Workers, in the order in which they first attached, a page.
+    pub async fn workers(&self, after: Option<&str>) -> Result<Page<WorkerDto>, ApiError> {
+        self.read(Call::get(&["workers"]).with("after", after)).await
+    }
+
+    /// A worker.
+    pub async fn worker(&self, name: &str) -> Result<WorkerDto, ApiError> {
+        self.get(&["workers", name]).await
+    }
+
+    /// Locks by name, a page.
+    pub async fn locks(&self, after: Option<&str>) -> Result<Page<LockDto>, ApiError> {
+        self.read(Call::get(&["locks"]).with("after", after)).await
+    }
+
+    /// Takes a lock, or a place in its queue.
+    pub async fn acquire(&self, lock: &str, ask: &AcquireRequest) -> Result<LeaseDto, ApiError> {
+        let call = Call::write(Method::POST, &["locks", lock, "acquire"]).body(ask)?;
+        read(self.send(&call).await?)
+    }
+
+    /// Starts a lease anew.
+    pub async fn renew(&self, lock: &str, token: u64) -> Result<LeaseDto, ApiError> {
+        let call = Call::write(Method::POST, &["locks", lock, "renew"])
+            .body(&LockTokenRequest { token })?;
+        read(self.send(&call).await?)
+    }
+
+    /// Gives a lock back.
+    pub async fn release(&self, lock: &str, token: u64) -> Result<(), ApiError> {
+        self.post(&["locks", lock, "release"], &LockTokenRequest { token }).await
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, ApiError> {
+        self.read(Call::get(path)).await
+    }
+
+    async fn read<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<T, ApiError> {
+        read(self.send(&call).await?)
+    }
+
+    async fn post(&self, path: &[&str], body: &impl Serialize) -> Result<(), ApiError> {
+        self.send(&Call::write(Method::POST, path).body(body)?).await.map(drop)
+    }
+}
+
+/// An attempt's output as it comes. After a broken connection it goes on at
+/// another node where it stopped.
+#[derive(Debug)]
+pub struct LogStream {
+    client: Client,
+    run: RunRef,
+    query: LogsQuery,
+    part: Option<Response>,
+}
+
+impl LogStream {
+    /// The next bytes; none when all were told.
+    ///
+    /// # Errors
+    /// If the output cannot be had for as long as the client's time limit.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
+        let deadline = Instant::now() + self.client.timeout;
+        loop {
+            let Some(part) = &mut self.part else {
+                self.open().await?;
+                continue;
+            };
+            match part.chunk().await {
+                Ok(Some(bytes)) => {
+                    self.query.offset += bytes.len() as u64;
+                    return Ok(Some(bytes));
+                }
+                Ok(None) => return Ok(None),
+                Err(_) if Instant::now() < deadline => {
+                    self.part = None;
+                    tokio::time::sleep(PAUSE.0).await;
+                }
+                Err(error) => {
+                    let remedy = "ask again; the output is with the worker that ran it";
+                    return Err(ApiError::new(ErrorCode::Unavailable, chain(&error), remedy));
+                }
+            }
+        }
+    }
+
+    /// The byte that comes next.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.query.offset
+    }
+
+    async fn open(&mut self) -> Result<(), ApiError> {
+        let (run, query) = (self.run.to_string(), self.query);
+        let path = ["runs", run.as_str(), "logs"];
+        let call = Call { streams: true, ..Call::get(&path) }
+            .with("attempt", query.attempt)
+            .with("offset", Some(query.offset))
+            .with("follow", query.follow.then_some(true));
+        let Answer::Stream(part) = self.client.send(&call).await? else { return Ok(()) };
+        // What follows after a break must be the same attempt's.
+        let attempt = part.headers().get("horai-attempt").and_then(|id| id.to_str().ok());
+        let attempt = attempt.and_then(|id| id.parse::<AttemptRef>().ok());
+        self.query.attempt = attempt.map(|id| id.0.number).or(self.query.attempt);
+        self.part = Some(part);
+        Ok(())
+    }
+}
+
+fn read_url(text: &str) -> Result<Url, ApiError> {
+    let wrong =
+        |problem: String| FieldError::invalid("url", text, problem, "write it as http://HOST:PORT");
+    let url = Url::parse(text).map_err(|e| wrong(format!("this is not an address: {e}")))?;
+    if url.scheme() != "http" || !url.has_host() {
+        return Err(wrong("only http addresses are spoken to".to_owned()).into());
+    }
+    Ok(url)
+}
