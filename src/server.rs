@@ -4,11 +4,13 @@
 //! opened, so that a wrong address costs nothing; Raft runs on threads of its own,
 //! so that no request delays a heartbeat.
 
+use std::future::IntoFuture;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::serve::ListenerExt;
 use horai_core::ids::NodeId;
 use horai_core::machine::state::State;
 use horai_raft::membership::Closed;
@@ -17,6 +19,7 @@ use horai_raft::types::Member;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::{self, ApiState};
 use crate::config::NodeConfig;
 use crate::founding;
 use crate::joining;
@@ -102,6 +105,7 @@ pub async fn run(
         election_min: Duration::from_millis(config.raft.election_min_ms),
         election_max: Duration::from_millis(config.raft.election_max_ms),
         observer: Some(events.observer()),
+        ..Options::default()
     };
     let node = RaftNode::open(stores, State::default(), ports.raft, &options).await?;
     let node: Arc<Node> = Arc::new(node);
@@ -109,6 +113,13 @@ pub async fn run(
     let ends = Ends::default();
     let grpc = listener("grpc", ports.grpc)?;
     let mut grpc = tokio::spawn(Arc::clone(&sessions).serve(grpc, ends.streams.clone()));
+    let http = listener("http", ports.http)?.tap_io(|connection| {
+        // Without it answers are only later.
+        let _ = connection.set_nodelay(true);
+    });
+    let router = api::router(ApiState { node: Arc::clone(&node), sessions: Arc::clone(&sessions) });
+    let http = axum::serve(http, router).with_graceful_shutdown(ends.api.clone().cancelled_owned());
+    let mut http = tokio::spawn(http.into_future());
     let leads = tokio::spawn(leader::run(
         Arc::clone(&node),
         Arc::clone(&sessions),
@@ -128,17 +139,22 @@ pub async fn run(
         enter(config, &node, me.clone()).await?;
         std::future::pending().await
     };
-    let mut grpc_ended = false;
+    let (mut http_ended, mut grpc_ended) = (false, false);
     let ran = tokio::select! {
         () = stop.cancelled() => Ok(()),
         failed = goes_on => failed,
         reason = closed.wait_for(Option::is_some) => Err(closed_error(reason.ok().as_deref())),
+        failed = &mut http => {
+            http_ended = true;
+            Err(port_failed("http", failed))
+        }
         failed = &mut grpc => {
             grpc_ended = true;
             Err(port_failed("grpc", failed))
         }
     };
     let deadline = Instant::now() + GRACE;
+    ends.api.cancel();
     hand_over(&node, deadline.min(Instant::now() + HAND_OVER)).await;
     ends.leading.cancel();
     if tokio::time::timeout_at(deadline, leads).await.is_err() {
@@ -148,6 +164,10 @@ pub async fn run(
     ends.streams.cancel();
     if !grpc_ended && tokio::time::timeout_at(deadline, grpc).await.is_err() {
         tracing::warn!("worker port did not stop in time");
+    }
+    if !http_ended && tokio::time::timeout_at(deadline, &mut http).await.is_err() {
+        tracing::warn!("requests did not end in time");
+        http.abort();
     }
     drop(sessions);
     if tokio::time::timeout_at(deadline, stop_raft(node)).await.is_err() {
@@ -160,6 +180,7 @@ pub async fn run(
 /// What ends which part.
 #[derive(Default)]
 struct Ends {
+    api: CancellationToken,
     leading: CancellationToken,
     streams: CancellationToken,
 }

@@ -175,6 +175,63 @@ async fn nodes_join_take_over_and_replace_one_that_is_lost() {
     leader(&[addresses[0].clone(), four.address("grpc")], &admin).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_applied_over_http_fires_and_runs_on_a_worker() {
+    let home = Home::found();
+    let token = home.founded.token.text();
+    let node = home.node();
+    let text = format!(
+        "[worker]\nname = \"w1\"\ndata_dir = \"{0}/worker\"\nnodes = [\"{1}\"]\n\
+         token_file = \"{0}/token\"\nheartbeat_ms = 200\n",
+        home.folder.path().display(),
+        node.address("grpc"),
+    );
+    std::fs::write(home.path("worker.toml"), text).unwrap();
+    let worker = Process::start("worker", &home.path("worker.toml"));
+    let base = format!("http://{}/api/v1", node.address("http"));
+    let client = reqwest::Client::new();
+    let jobs = serde_json::json!({"jobs": [
+        {"name": "tick", "triggers": [{"cron": "* * * * * ?"}], "shell": "echo $HORAI_ACTION_ID"},
+    ]});
+    let post = client.post(format!("{base}/jobs")).bearer_auth(token).json(&jobs);
+    let answer = post.send().await.unwrap();
+    assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+    let nobody = client.get(format!("{base}/runs")).bearer_auth("nobody").send().await.unwrap();
+    assert_eq!(nobody.status().as_u16(), 401);
+    let done = timeout(PATIENCE, async {
+        loop {
+            let get = client.get(format!("{base}/runs?job=tick")).bearer_auth(token);
+            let body: serde_json::Value = get.send().await.unwrap().json().await.unwrap();
+            let text = body.to_string();
+            if let Some(run) = find(&body, |v| v["state"] == "success" && v["id"].is_string()) {
+                return run;
+            }
+            assert!(!text.contains("\"failed\""), "{text}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    let run = done.await.expect("a run succeeds");
+    let id = run["id"].as_str().unwrap();
+    let logs = client.get(format!("{base}/runs/{id}/logs")).bearer_auth(token);
+    let output = logs.send().await.unwrap().text().await.unwrap();
+    assert!(output.starts_with("tick@2"), "{output}");
+    worker.stop();
+    node.stop();
+}
+
+/// The first object inside that is what is looked for.
+fn find(
+    value: &serde_json::Value,
+    is_it: impl Fn(&serde_json::Value) -> bool + Copy,
+) -> Option<serde_json::Value> {
+    match value {
+        serde_json::Value::Object(_) if is_it(value) => Some(value.clone()),
+        serde_json::Value::Object(map) => map.values().find_map(|v| find(v, is_it)),
+        serde_json::Value::Array(all) => all.iter().find_map(|v| find(v, is_it)),
+        _ => None,
+    }
+}
+
 /// What a node says first to a worker with this token.
 async fn greeting(address: &str, token: &str) -> Hear {
     let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap();
