@@ -17,8 +17,22 @@ const CORE_MAY_DEPEND_ON: [&str; 8] =
 /// must be entered on purpose.
 const MAY_IMPORT: [(&str, &[&str]); 5] = [
     ("api", &["error", "session"]),
-    // `node` and `worker` are commands too, and hand over to what runs them.
-    ("cli", &["api", "config", "error", "server", "shutdown", "telemetry", "worker"]),
+    // `node` and `worker` are commands too, and hand over to what runs them; to
+    // found a cluster or to join one is done on this machine's disk.
+    (
+        "cli",
+        &[
+            "api",
+            "config",
+            "error",
+            "founding",
+            "joining",
+            "server",
+            "shutdown",
+            "telemetry",
+            "worker",
+        ],
+    ),
     ("leader", &["session"]),
     // Of the worker only the translation of wire messages; tests run a whole one.
     ("session", &["error", "worker"]),
