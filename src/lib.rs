@@ -2,10 +2,14 @@
 //!
 //! `src/README.md` is the map of this crate. Suggested reading order: the
 //! words of [`api`], the codes of [`error`], what [`config`] holds, then the
-//! [`worker`], and [`cli`], which a person meets first.
+//! [`worker`], and [`cli`], which a person meets first; [`launch`] starts whole
+//! clusters for [`demo`] and [`bench`].
 
 pub mod api;
 pub mod error;
 pub mod config;
 pub mod worker;
 pub mod cli;
+pub mod launch;
+pub mod demo;
+pub mod bench;

@@ -55,3 +55,23 @@ impl From<ConfigError> for Failure {
         Self::new(format!("{error}{cause}"), hint, exit::BAD_CONFIG)
     }
 }
+
+impl From<crate::demo::Error> for Failure {
+    fn from(error: crate::demo::Error) -> Self {
+        Self::new(with_causes(&error), error.hint(), error.exit())
+    }
+}
+
+impl From<crate::bench::Error> for Failure {
+    fn from(error: crate::bench::Error) -> Self {
+        Self::new(with_causes(&error), error.hint(), error.exit())
+    }
+}
+
+/// An error and all that caused it, in one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |e| e.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}
