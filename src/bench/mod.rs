@@ -110,6 +110,9 @@ pub enum Error {
     /// Nobody knows the time.
     #[error("no node knows the cluster's time")]
     NoTime,
+    /// Ctrl-C.
+    #[error("stopped before the end")]
+    Stopped,
     /// Something could not be cleared up.
     #[error("something of the cluster in {} is left", folder.display())]
     Left {
@@ -134,6 +137,7 @@ impl Error {
             Self::NoLeader | Self::NoTime => {
                 "the machine may be too busy: measure on a quiet one".to_owned()
             }
+            Self::Stopped => "measure less with --only, --fires-for or --kills".to_owned(),
             Self::Left { .. } => "look at its processes and remove the folder".to_owned(),
             Self::System(_) => "check free space, permissions and limits".to_owned(),
         }
@@ -169,7 +173,13 @@ pub fn run(
         None => builder.tempdir()?,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let report = runtime.block_on(measure(options, folder.path(), log))?;
+    let report = runtime.block_on(async {
+        tokio::select! {
+            report = measure(options, folder.path(), log) => report,
+            // Half a measurement is none; dropping it clears up.
+            stopped = tokio::signal::ctrl_c() => Err(stopped.map_or_else(Error::from, |()| Error::Stopped)),
+        }
+    })?;
     match options.output {
         Output::Table => report.table(out)?,
         Output::Json => {

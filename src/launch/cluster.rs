@@ -266,7 +266,7 @@ impl LocalCluster {
         });
         let attempts_gone = attempts.await.unwrap_or(false);
         self.end(|role| matches!(role, Role::Node(_))).await;
-        let guard = self.guard;
+        let mut guard = self.guard;
         let remove = self.remove;
         let rest = tokio::task::spawn_blocking(move || {
             let done = guard.call() || sweep(&folder, Which::All, GRACE);

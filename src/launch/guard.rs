@@ -52,8 +52,8 @@ impl Guard {
     }
 
     /// Calls the guard and waits for it. False if it did not finish its work.
-    pub(super) fn call(mut self) -> bool {
-        let Some(mut child) = self.0.take() else { return false };
+    pub(super) fn call(&mut self) -> bool {
+        let Some(mut child) = self.0.take() else { return true };
         drop(child.stdin.take());
         let until = Instant::now() + JOIN;
         while Instant::now() < until {
@@ -64,5 +64,12 @@ impl Guard {
             }
         }
         false
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // On the way out of a failure: nothing of the cluster may outlive it.
+        let _ = self.call();
     }
 }

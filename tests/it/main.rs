@@ -3,5 +3,6 @@
 
 mod agent;
 mod cli;
+mod demo;
 mod tidy;
 mod worker;
