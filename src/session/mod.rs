@@ -1,0 +1,186 @@
+//! The nodes' end of the workers' streams.
+//!
+//! Every worker keeps a stream to every node. On the node that leads, the stream
+//! carries orders, results and acknowledged heartbeats; on the others only the
+//! worker's load and the logs that somebody asks for. It decides nothing: what is
+//! to run, and what counts as done, is the replicated state's to say, and nothing
+//! is told to a worker before it is committed.
+//!
+//! Reading order: `registry` (who is there), `stream` (one stream's life), `hello`
+//! (attachment), then `start`, `beats`, `results` and `logs`.
+
+mod access;
+mod beats;
+mod hello;
+mod logs;
+mod registry;
+mod results;
+mod start;
+mod stream;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use horai_core::ids::{LeaderId, RunId, WorkerId};
+use horai_core::machine::state::State;
+use horai_core::time::UtcMillis;
+use horai_proto::worker as pb;
+use horai_proto::worker::to_worker::Body as Say;
+use horai_proto::worker::worker_link_server::WorkerLinkServer;
+use horai_raft::node::RaftNode;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+pub use logs::{LogError, LogPart, LogRequest};
+pub use registry::WorkerLoad;
+pub use stream::Link;
+
+use registry::{Leading, Registry};
+
+/// The replicated node that everything here reads and proposes to.
+pub type Node = RaftNode<State>;
+
+/// Items in one frame.
+const FRAME: usize = 256;
+/// The largest message taken from a worker, in bytes.
+const MAX_FRAME: usize = 1 << 20;
+/// Starts go into one frame up to so many bytes; a single one may be larger.
+const START_BYTES: usize = 256 << 10;
+/// The most heartbeats and results that wait to be proposed.
+const WAITING: usize = 16_384;
+
+/// The streams of this node's workers.
+pub struct Sessions {
+    node: Arc<Node>,
+    registry: Mutex<Registry>,
+    runtime: Handle,
+}
+
+impl Sessions {
+    /// Without a stream. Work of its own runs on the current runtime.
+    ///
+    /// # Panics
+    /// Outside a runtime.
+    #[must_use]
+    pub fn new(node: Arc<Node>) -> Arc<Self> {
+        let registry = Mutex::new(Registry::default());
+        Arc::new(Self { node, registry, runtime: Handle::current() })
+    }
+
+    /// What the worker port serves.
+    #[must_use]
+    pub fn service(self: &Arc<Self>) -> WorkerLinkServer<Link> {
+        WorkerLinkServer::new(Link::new(Arc::clone(self))).max_decoding_message_size(MAX_FRAME)
+    }
+
+    /// This node leads, and its state holds all that was committed before: asks
+    /// every worker to attach. Again for the same leader changes nothing.
+    pub fn lead(self: &Arc<Self>, leader: LeaderId) {
+        let (beats, heard) = mpsc::channel(WAITING);
+        let (results, ended) = mpsc::channel(WAITING);
+        let stop = CancellationToken::new();
+        let leading = Leading { id: leader, beats, results, stop: stop.clone() };
+        let frame = self.lead_frame(leader);
+        if !self.registry().lead(leading, &frame) {
+            return;
+        }
+        for work in [
+            self.runtime.spawn(beats::run(Arc::clone(self), leader, heard, stop.clone())),
+            self.runtime.spawn(results::run(Arc::clone(self), ended, stop)),
+        ] {
+            // They end with the leadership.
+            drop(work);
+        }
+    }
+
+    /// From now on this node gives no orders, and takes no results or heartbeats.
+    pub fn stop_leading(&self, leader: LeaderId) {
+        self.registry().stop_leading(leader);
+    }
+
+    /// Workers that are attached under the current leadership and whose stream
+    /// stands, ascending.
+    #[must_use]
+    pub fn connected(&self) -> Vec<WorkerId> {
+        self.registry().attached()
+    }
+
+    /// Changes its number when [`Self::connected`] changes.
+    #[must_use]
+    pub fn changed(&self) -> watch::Receiver<u64> {
+        self.registry().changed()
+    }
+
+    /// Tells a worker to start the live attempts of these runs, as committed. What
+    /// cannot be told is not lost: it is told when the worker attaches.
+    pub fn start(&self, worker: WorkerId, runs: Vec<RunId>) {
+        let Some((stream, incarnation, leader)) = self.registry().order_to(worker) else { return };
+        for runs in runs.chunks(start::AT_ONCE) {
+            let starts: Vec<pb::Start> = self.node.read(|state| {
+                let build = |run| start::build(state, run, worker, incarnation, leader);
+                runs.iter().filter_map(|run| build(*run)).collect()
+            });
+            for starts in start::frames(starts) {
+                if !self.registry().send(stream, Say::Starts(pb::Starts { starts })) {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Tells the worker of a run's live attempt to end it.
+    pub fn cancel(&self, run: RunId) {
+        let found = self.node.read(|state| start::cancel(state, run));
+        let Some((worker, cancel)) = found else { return };
+        let registry = &mut *self.registry();
+        if let Some((stream, ..)) = registry.order_to(worker) {
+            registry.send(stream, Say::Cancels(pb::Cancels { cancels: vec![cancel] }));
+        }
+    }
+
+    /// True while a stream of the worker stands here, on whatever node.
+    #[must_use]
+    pub fn is_connected(&self, worker: WorkerId) -> bool {
+        let name = self.node.read(|state| state.worker(worker).map(|w| w.profile.name.clone()));
+        name.is_some_and(|name| self.registry().by_name(&name).is_some())
+    }
+
+    /// What the worker's last heartbeat on this node said; none without a stream.
+    #[must_use]
+    pub fn load(&self, worker: WorkerId) -> Option<WorkerLoad> {
+        let name = self.node.read(|state| state.worker(worker).map(|w| w.profile.name.clone()))?;
+        self.registry().load(&name)
+    }
+
+    /// Reads an attempt's output from its worker, over this node's own stream.
+    ///
+    /// # Errors
+    /// [`LogError`] if the worker is not there or does not hold it.
+    pub async fn read_log(
+        self: &Arc<Self>,
+        worker: WorkerId,
+        request: LogRequest,
+    ) -> Result<mpsc::Receiver<LogPart>, LogError> {
+        logs::read(Arc::clone(self), worker, request).await
+    }
+
+    /// Ends all streams and takes no more.
+    pub fn close(&self) {
+        self.registry().close();
+    }
+
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        // Its methods leave it whole at every step.
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The best this node knows: its clock, or the time of what it applied last.
+    fn time(&self) -> UtcMillis {
+        self.node.cluster_now().unwrap_or_else(|| self.node.read(State::now))
+    }
+
+    fn lead_frame(&self, leader: LeaderId) -> Say {
+        let cluster_time_ms = self.time().0;
+        Say::Lead(pb::Lead { term: leader.term, node: leader.node.0, cluster_time_ms })
+    }
+}

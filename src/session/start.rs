@@ -1,0 +1,107 @@
+//! Orders, built from the committed state and nothing else.
+
+use std::collections::HashMap;
+
+use horai_core::ids::{Incarnation, LeaderId, RunId, WorkerId};
+use horai_core::machine::state::State;
+use horai_core::model::job::{JobSpec, OnWorkerLost};
+use horai_core::model::run::Run;
+use horai_core::time::UtcMillis;
+use horai_core::timing::zone::Zone;
+use horai_proto::worker as pb;
+use prost::Message;
+
+use super::{FRAME, START_BYTES};
+use crate::worker::wire;
+
+/// Orders built under one reading of the state: applying waits meanwhile.
+pub(super) const AT_ONCE: usize = 64;
+
+/// The order for a run's live attempt, if it is this worker's and incarnation's.
+pub(super) fn build(
+    state: &State,
+    id: RunId,
+    worker: WorkerId,
+    incarnation: Incarnation,
+    leader: LeaderId,
+) -> Option<pb::Start> {
+    let run = state.run(id)?;
+    let attempt =
+        run.live_attempt().filter(|a| a.worker == worker && a.incarnation == incarnation)?;
+    let spec = state.spec(run.job, run.revision)?;
+    let (keep, keep_for_ms) = match spec.on_worker_lost {
+        OnWorkerLost::Keep { keep_for } => (true, keep_for.0),
+        OnWorkerLost::Rerun | OnWorkerLost::Fail => (false, 0),
+    };
+    let zone = zone(state, spec);
+    Some(pb::Start {
+        attempt: Some(wire::attempt_id(attempt.key, attempt.token)),
+        fence: Some(wire::fence(leader)),
+        executor: Some(wire::executor(&spec.executor)),
+        env: environment(spec),
+        timeout_ms: spec.timeout.map_or(0, |span| span.0),
+        grace_ms: spec.grace.0,
+        lease_ms: spec.lease.0,
+        keep,
+        keep_for_ms,
+        job: spec.name.to_string(),
+        action_id: action_id(spec, run),
+        nominal_time: zone.rfc3339(run.nominal),
+        due_time: zone.rfc3339(due(state, run)),
+        cause: attempt.cause.word().to_owned(),
+    })
+}
+
+/// What the job declares, and what a worker does not know: that a run has one
+/// shard and no parameter of it.
+fn environment(spec: &JobSpec) -> HashMap<String, String> {
+    let ours = [("HORAI_SHARD_TOTAL", "1"), ("HORAI_SHARD_PARAM", "")];
+    let ours = ours.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    spec.env.clone().into_iter().chain(ours).collect()
+}
+
+/// The job's zone, or the cluster's. Both were checked when they were written.
+fn zone(state: &State, spec: &JobSpec) -> Zone {
+    let name = spec.zone.as_deref();
+    let name = name.or_else(|| state.settings().map(|s| s.default_zone.as_str()));
+    name.and_then(|name| Zone::parse(name).ok()).unwrap_or(Zone::UTC)
+}
+
+/// `JOB@20261121T030000Z`; empty for a run without an action.
+fn action_id(spec: &JobSpec, run: &Run) -> String {
+    let id = |nominal: UtcMillis| format!("{}@{}", spec.name, nominal.compact());
+    run.action.map(|key| id(key.nominal)).unwrap_or_default()
+}
+
+fn due(state: &State, run: &Run) -> UtcMillis {
+    run.action.and_then(|key| state.action(key)).map_or(run.nominal, |action| action.due)
+}
+
+/// The order to end a run's live attempt, and to whom it goes.
+pub(super) fn cancel(state: &State, id: RunId) -> Option<(WorkerId, pb::Cancel)> {
+    let run = state.run(id)?;
+    let attempt = run.live_attempt()?;
+    let grace_ms = state.spec(run.job, run.revision).map_or(0, |spec| spec.grace.0);
+    let id = wire::attempt_id(attempt.key, attempt.token);
+    Some((attempt.worker, pb::Cancel { attempt: Some(id), grace_ms }))
+}
+
+/// Splits orders into frames by number and size.
+pub(super) fn frames(starts: Vec<pb::Start>) -> Vec<Vec<pb::Start>> {
+    let mut frames: Vec<Vec<pb::Start>> = Vec::new();
+    let mut bytes = 0;
+    for start in starts {
+        let len = start.encoded_len();
+        match frames.last_mut() {
+            Some(last) if last.len() < FRAME && bytes + len <= START_BYTES => {
+                bytes += len;
+                last.push(start);
+            }
+            Some(_) | None => {
+                bytes = len;
+                frames.push(vec![start]);
+            }
+        }
+    }
+    frames
+}
