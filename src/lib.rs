@@ -2,15 +2,21 @@
 //!
 //! `src/README.md` is the map of this crate. Suggested reading order: the
 //! words of [`api`], the codes of [`error`], what [`config`] holds, the
-//! [`worker`] and the nodes' end of its streams, [`session`], then [`cli`],
-//! which a person meets first; [`launch`] starts whole clusters for [`demo`]
-//! and [`bench`].
+//! [`worker`] and the nodes' end of its streams, [`session`], what a node does
+//! while it leads, [`leader`], then [`server`], which builds a node of all of it,
+//! and [`cli`], which a person meets first; [`launch`] starts whole clusters for
+//! [`demo`] and [`bench`].
 
 pub mod api;
 pub mod error;
 pub mod config;
 pub mod worker;
 pub mod session;
+pub mod leader;
+pub mod telemetry;
+pub mod shutdown;
+pub mod founding;
+pub mod server;
 pub mod cli;
 pub mod launch;
 pub mod demo;

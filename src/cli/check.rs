@@ -10,7 +10,7 @@ use horai_core::timing::check::check_spec;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::failure::Failure;
+use super::failure::{Failure, chain};
 use crate::api::job_definition::JobDefinition;
 use crate::config::{self, Check};
 use crate::error::exit;
@@ -68,14 +68,6 @@ pub(super) fn jobs(files: &[PathBuf], out: &mut impl Write) -> Result<(), Failur
     }
     writeln!(out, "{} jobs are well formed", jobs.len())?;
     Ok(())
-}
-
-/// An error and all that caused it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |e| e.source())
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
 }
 
 /// Jobs that are in a circle or behind one: what is left after all jobs whose

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use crate::config::ConfigError;
 use crate::error::{FieldError, exit};
+use crate::server;
 
 /// A failure as a person reads it.
 #[derive(Debug)]
@@ -28,12 +29,37 @@ impl Failure {
         )
     }
 
+    /// A node that does not run.
+    pub(super) fn of_server(error: &server::Error) -> Self {
+        use horai_raft::open::Error as Open;
+        let (hint, exit) = match error {
+            server::Error::Bind { .. } => ("is another node running here?", exit::BAD_CONFIG),
+            server::Error::Store(Open::NotCreated(_)) => (
+                "`horai cluster init` founds a cluster, `horai cluster join` enters one",
+                exit::FAILED,
+            ),
+            server::Error::Store(_) => ("the other nodes go on meanwhile", exit::FAILED),
+            server::Error::Raft(_) | server::Error::Founding(_) | server::Error::Port { .. } => {
+                ("the log above may say more; start the node again", exit::FAILED)
+            }
+        };
+        Self::new(chain(error), hint, exit)
+    }
+
     /// Prints message and hint; the answer is the process's exit code.
     pub(super) fn report(&self, err: &mut impl Write) -> ExitCode {
         let printed = writeln!(err, "error: {}\nhint: {}", self.message, self.hint);
         // A broken standard error leaves the exit code as the only word.
         ExitCode::from(if printed.is_ok() { self.exit } else { exit::FAILED })
     }
+}
+
+/// An error and all that caused it, in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |e| e.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }
 
 impl From<io::Error> for Failure {
@@ -58,20 +84,12 @@ impl From<ConfigError> for Failure {
 
 impl From<crate::demo::Error> for Failure {
     fn from(error: crate::demo::Error) -> Self {
-        Self::new(with_causes(&error), error.hint(), error.exit())
+        Self::new(chain(&error), error.hint(), error.exit())
     }
 }
 
 impl From<crate::bench::Error> for Failure {
     fn from(error: crate::bench::Error) -> Self {
-        Self::new(with_causes(&error), error.hint(), error.exit())
+        Self::new(chain(&error), error.hint(), error.exit())
     }
-}
-
-/// An error and all that caused it, in one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |e| e.source())
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
 }

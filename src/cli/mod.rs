@@ -7,6 +7,7 @@
 mod check;
 pub mod client;
 mod failure;
+mod serve;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
@@ -33,6 +34,18 @@ enum Command {
     /// Configuration files
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Run a scheduler node
+    Node {
+        /// Its configuration file
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Run a worker
+    Worker {
+        /// Its configuration file
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
     /// Versions of the program and of the time zone data in it
     Version,
     /// Start a whole cluster here and see it work
@@ -113,6 +126,8 @@ fn run(command: Command, out: &mut impl Write) -> Result<ExitCode, Failure> {
         Command::Config(ConfigCommand::Check { kind: ConfigKind::Worker, file }) => {
             check::config::<crate::config::WorkerConfig>(&file, out)?;
         }
+        Command::Node { config } => serve::node(&config, out)?,
+        Command::Worker { config } => serve::worker(&config, out)?,
         Command::Version => {
             writeln!(out, "horai {}", env!("CARGO_PKG_VERSION"))?;
             writeln!(out, "tzdb {}", horai_core::timing::zone::tzdb_version())?;

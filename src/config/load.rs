@@ -242,4 +242,40 @@ mod tests {
         let same_port = node(&format!("{NODE}grpc = \"127.0.0.1:7600\"\n"), &[]).unwrap_err();
         assert!(same_port.to_string().contains("node.grpc"), "{same_port}");
     }
+
+    #[test]
+    fn an_address_that_others_cannot_reach_is_refused() {
+        let everywhere = format!("{NODE}grpc = \"0.0.0.0:7601\"\n");
+        let refused = node(&everywhere, &[]).unwrap_err().to_string();
+        assert!(refused.contains("node.grpc") && refused.contains("advertise_grpc"), "{refused}");
+        let told = format!("{everywhere}advertise_grpc = \"node-1:7601\"\n");
+        assert_eq!(node(&told, &[]).unwrap().node.advertise_grpc.unwrap(), "node-1:7601");
+        for bad in ["node-1", "node-1:0", ":7601"] {
+            let refused = node(&format!("{everywhere}advertise_grpc = \"{bad}\"\n"), &[]);
+            let refused = refused.unwrap_err().to_string();
+            assert!(refused.contains("host:port") && refused.contains(bad), "{refused}");
+        }
+    }
+
+    #[test]
+    fn levels_of_the_log_are_checked() {
+        let level = |level| node(NODE, &[("HORAI_CFG__LOG__LEVEL", level)]);
+        assert_eq!(level("debug").unwrap().log.level, "debug");
+        assert!(level("warn,horai::session=trace").is_ok());
+        let refused = level("loud").unwrap_err().to_string();
+        assert!(refused.contains("log.level") && refused.contains("debug"), "{refused}");
+        assert!(node(NODE, &[("HORAI_CFG__LOG__FORMAT", "xml")]).is_err());
+    }
+
+    #[test]
+    fn heartbeats_of_a_worker_have_bounds() {
+        let worker = "[worker]\nname = \"w\"\ndata_dir = \"d\"\nnodes = [\"n:1\"]\n\
+                      token_file = \"t\"\nheartbeat_ms = ";
+        let beat = |ms: u64| load::<WorkerConfig>(file(&format!("{worker}{ms}\n")).path(), []);
+        assert_eq!(beat(100).unwrap().worker.heartbeat_ms, 100);
+        for bad in [99, 10_001] {
+            let refused = beat(bad).unwrap_err().to_string();
+            assert!(refused.contains(":6:") && refused.contains("100 to 10000"), "{refused}");
+        }
+    }
 }

@@ -6,6 +6,7 @@
 //! is replicated and set by commands.
 
 mod load;
+mod token;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use horai_core::ids::Name;
 use serde::Deserialize;
 
 pub use load::{ConfigError, load};
+pub use token::{Token, TokenError, make_token, read_token, token_hash};
 
 use load::Problem;
 
@@ -27,6 +29,9 @@ pub struct NodeConfig {
     /// Timing of elections.
     #[serde(default)]
     pub raft: RaftSection,
+    /// What it logs.
+    #[serde(default)]
+    pub log: LogSection,
 }
 
 /// Where a node keeps data and listens.
@@ -44,6 +49,12 @@ pub struct NodeSection {
     /// Other nodes talk here; default 127.0.0.1:7602.
     #[serde(default = "default_raft")]
     pub raft: SocketAddr,
+    /// `host:port` at which others reach `http`; needed if that is 0.0.0.0 or [::].
+    pub advertise_http: Option<String>,
+    /// The same for `grpc`.
+    pub advertise_grpc: Option<String>,
+    /// The same for `raft`.
+    pub advertise_raft: Option<String>,
     /// File that holds the bearer token, readable by its owner alone.
     pub token_file: PathBuf,
 }
@@ -66,12 +77,42 @@ impl Default for RaftSection {
     }
 }
 
+/// What a process logs, on standard error.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogSection {
+    /// `off`, `error`, `warn`, `info`, `debug` or `trace`, for parts of the program
+    /// also as in `info,horai::session=debug`; default `info`.
+    pub level: String,
+    /// Default `text`.
+    pub format: LogFormat,
+}
+
+impl Default for LogSection {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Text }
+    }
+}
+
+/// How a line of the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
 /// One worker's file: `config/worker.toml` shows every setting.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WorkerConfig {
     /// Who it is, what it serves, whom it attaches to.
     pub worker: WorkerSection,
+    /// What it logs.
+    #[serde(default)]
+    pub log: LogSection,
 }
 
 /// Who a worker is, what it serves, whom it attaches to.
@@ -95,6 +136,9 @@ pub struct WorkerSection {
     pub slots: u32,
     /// File that holds the bearer token.
     pub token_file: PathBuf,
+    /// Milliseconds between heartbeats, 100 to 10,000; default 2,000.
+    #[serde(default = "default_heartbeat_ms")]
+    pub heartbeat_ms: u64,
 }
 
 fn default_http() -> SocketAddr {
@@ -115,6 +159,10 @@ fn default_groups() -> Vec<Name> {
 
 fn default_slots() -> u32 {
     16
+}
+
+fn default_heartbeat_ms() -> u64 {
+    2_000
 }
 
 /// Rules that one field alone cannot state.
@@ -148,7 +196,44 @@ impl Check for NodeConfig {
                 return Err(Problem::new(field, here, "give each service a port of its own"));
             }
         }
-        Ok(())
+        let NodeSection { advertise_http, advertise_grpc, advertise_raft, .. } = &self.node;
+        for (service, listen, advertised) in [
+            ("http", http, advertise_http),
+            ("grpc", grpc, advertise_grpc),
+            ("raft", raft, advertise_raft),
+        ] {
+            match advertised {
+                None if listen.ip().is_unspecified() => {
+                    let remedy = format!(
+                        "others cannot reach it there: set advertise_{service} to this \
+                         machine's host:port, or listen on one of its addresses"
+                    );
+                    return Err(Problem::new(&format!("node.{service}"), listen, remedy));
+                }
+                Some(text) if !is_host_and_port(text) || text.ends_with(":0") => {
+                    let field = format!("node.advertise_{service}");
+                    return Err(Problem::new(&field, text, "write it as host:port"));
+                }
+                None | Some(_) => {}
+            }
+        }
+        self.log.check()
+    }
+}
+
+impl Check for LogSection {
+    fn check(&self) -> Result<(), Problem> {
+        // Without a level a part's name would mean "all of it", and so would a typing error.
+        let is_level = |part: &str| {
+            let level = part.rsplit('=').next().unwrap_or_default().trim();
+            ["off", "error", "warn", "info", "debug", "trace"].contains(&level)
+        };
+        let parses = self.level.parse::<tracing_subscriber::filter::Targets>().is_ok();
+        if parses && self.level.split(',').all(is_level) {
+            return Ok(());
+        }
+        let remedy = "write off, error, warn, info, debug or trace, for parts part=level";
+        Err(Problem::new("log.level", &self.level, remedy))
     }
 }
 
@@ -171,7 +256,11 @@ impl Check for WorkerConfig {
         if !(1..=10_000).contains(&worker.slots) {
             return Err(Problem::new("worker.slots", worker.slots, "write 1 to 10000"));
         }
-        Ok(())
+        if !(100..=10_000).contains(&worker.heartbeat_ms) {
+            let remedy = "write 100 to 10000";
+            return Err(Problem::new("worker.heartbeat_ms", worker.heartbeat_ms, remedy));
+        }
+        self.log.check()
     }
 }
 

@@ -20,6 +20,7 @@ use super::sweep::{Which, sweep};
 use super::{Error, Role};
 use crate::api::dto::ClusterDto;
 use crate::cli::client::Client;
+use crate::config;
 
 /// How long the whole may take to be ready.
 const READY: Duration = Duration::from_secs(60);
@@ -99,8 +100,8 @@ impl LocalCluster {
         for n in 1..=options.workers {
             steps.folder.write_worker(n, &ports, options.slots)?;
         }
-        let token = uuid::Uuid::new_v4().simple().to_string();
-        steps.folder.write_token(&token)?;
+        // The one that is there is taken by the first node.
+        let token = config::make_token(&steps.folder.token())?.text().to_owned();
         steps.init()?;
         let urls = ports.iter().map(|p| format!("http://{}", p.http)).collect();
         let client = Client::new(urls, token.as_str())?;

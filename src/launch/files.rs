@@ -8,9 +8,8 @@
 //!        worker-1.toml ...
 //! ```
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::ports::Ports;
@@ -67,17 +66,6 @@ impl Folder {
             Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
         };
         read().unwrap_or_else(|e| format!("its log cannot be read: {e}"))
-    }
-
-    /// Writes the secret, readable by the owner alone.
-    pub(super) fn write_token(&self, token: &str) -> Result<(), Error> {
-        let path = self.token();
-        let write = || {
-            let mut options = OpenOptions::new();
-            options.write(true).create_new(true).mode(0o600);
-            options.open(&path)?.write_all(format!("{token}\n").as_bytes())
-        };
-        write().map_err(file_error(&path))
     }
 
     /// Writes a node's configuration.
@@ -152,7 +140,6 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let folder = Folder::create(&home.path().join("new")).unwrap();
         let ports = assign(7600, 3).unwrap();
-        folder.write_token("secret").unwrap();
         folder.write_node(2, &ports[1]).unwrap();
         folder.write_worker(1, &ports, 64).unwrap();
         let none = || std::iter::empty::<(String, String)>();

@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 
 use crate::cli::client::ApiError;
+use crate::config::TokenError;
 
 pub use cluster::{Ended, LocalCluster, Member, Options};
 
@@ -78,6 +79,9 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// The secret cannot be kept.
+    #[error("the cluster's token cannot be made")]
+    Token(#[from] TokenError),
     /// A process cannot be started.
     #[error("{what} cannot be started")]
     Spawn {
@@ -133,7 +137,9 @@ impl Error {
             Self::NotEmpty { .. } => {
                 "name an empty or new folder with --data-dir, or leave it out".to_owned()
             }
-            Self::File { .. } => "check the path, its permissions and the free space".to_owned(),
+            Self::File { .. } | Self::Token(_) => {
+                "check the path, its permissions and the free space".to_owned()
+            }
             Self::Spawn { .. } => "was the program replaced or removed while it ran?".to_owned(),
             Self::Step { .. } | Self::Ended { .. } | Self::NotReady { .. } => {
                 "keep the logs of all processes with --data-dir, and read them there".to_owned()

@@ -86,6 +86,18 @@ fn lock(data_dir: &Path) -> Result<File, Error> {
 /// # Errors
 /// [`Error`]: nothing that a worker can do without.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
+    run_with(config, stop, || ()).await
+}
+
+/// The same; `ready` is called once it serves its nodes.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_with(
+    config: Config,
+    stop: CancellationToken,
+    ready: impl FnOnce(),
+) -> Result<(), Error> {
     let (node_events, mut from_nodes) = mpsc::channel(1024);
     let (notices, mut from_attempts) = mpsc::channel(1024);
     let mut agent = Agent::open(config, notices)?;
@@ -100,6 +112,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
     }
     let mut tick = tokio::time::interval(agent.config.heartbeat);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    ready();
     loop {
         tokio::select! {
             () = stop.cancelled() => return Ok(()),

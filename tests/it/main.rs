@@ -4,6 +4,7 @@
 mod agent;
 mod cli;
 mod demo;
+mod server;
 mod session;
 mod tidy;
 mod worker;

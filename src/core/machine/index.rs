@@ -56,6 +56,11 @@ impl QueueKey {
         }
     }
 
+    /// Behind every run of this group, class and priority.
+    pub(super) fn last_of_lane(&self) -> Self {
+        Self { ready_at: UtcMillis::MAX, run: RunId(u64::MAX), ..self.clone() }
+    }
+
     /// Behind every run of the group.
     pub(super) fn last_of(group: Name) -> Self {
         Self {

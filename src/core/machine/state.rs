@@ -380,6 +380,31 @@ impl State {
         self.index.queue.range(from..).take_while(move |key| key.group == group).map(|key| key.run)
     }
 
+    /// The same queue as lanes that only time orders: those of what is due now
+    /// before those of what is late, and the highest priority first.
+    #[must_use]
+    pub fn queue_lanes(
+        &self,
+        group: &Name,
+    ) -> Vec<QueueLane<impl Iterator<Item = (RunId, UtcMillis)>>> {
+        let mut lanes = Vec::new();
+        let mut from = Bound::Included(QueueKey::first_of(group.clone()));
+        while let Some(first) = self.index.queue.range((from, Bound::Unbounded)).next() {
+            if first.group != *group {
+                break;
+            }
+            let last = first.last_of_lane();
+            let runs = self.index.queue.range(first.clone()..=last.clone());
+            lanes.push(QueueLane {
+                catch_up: first.catch_up,
+                priority: first.priority.0,
+                runs: runs.map(|key| (key.run, key.ready_at)),
+            });
+            from = Bound::Excluded(last);
+        }
+        lanes
+    }
+
     /// Worker groups for which runs wait.
     #[must_use]
     pub fn queued_groups(&self) -> Vec<Name> {
@@ -480,6 +505,17 @@ impl State {
     pub fn lease_margin(&self) -> Span {
         self.meta.settings.as_ref().map_or(DEFAULT_MARGIN, |s| s.lease_margin)
     }
+}
+
+/// Waiting runs of one worker group that only time orders.
+#[derive(Debug, Clone)]
+pub struct QueueLane<I> {
+    /// Behind what is due now.
+    pub catch_up: bool,
+    /// 9 goes first.
+    pub priority: u8,
+    /// Runs and when they might have been dispatched, the longest-waiting first.
+    pub runs: I,
 }
 
 /// The margin of a cluster that has no settings yet.

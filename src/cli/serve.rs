@@ -1,0 +1,94 @@
+//! Processes that stay: `horai node` and `horai worker`.
+//!
+//! One line on standard output says that it is ready; all else is the log, on
+//! standard error.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::failure::{Failure, chain};
+use crate::config::{self, NodeConfig, WorkerConfig};
+use crate::error::exit;
+use crate::server;
+use crate::shutdown::Stop;
+use crate::telemetry;
+use crate::worker;
+use crate::worker::agent;
+
+/// Runs a node until it is told to stop.
+pub(super) fn node(file: &Path, out: &mut impl Write) -> Result<(), Failure> {
+    let config: NodeConfig = config::load(file, std::env::vars())?;
+    telemetry::start(&config.log);
+    run(async |stop| {
+        let ready = |ready: &server::Ready| {
+            let server::Ready { node, http, grpc, raft } = ready;
+            // Whoever started it and does not listen needs no line.
+            let _ = writeln!(out, "node {node} ready http={http} grpc={grpc} raft={raft}");
+            let _ = out.flush();
+        };
+        server::run(&config, stop, ready).await.map_err(|error| Failure::of_server(&error))
+    })
+}
+
+/// Runs a worker until it is told to stop; its jobs go on.
+pub(super) fn worker(file: &Path, out: &mut impl Write) -> Result<(), Failure> {
+    let config: WorkerConfig = config::load(file, std::env::vars())?;
+    telemetry::start(&config.log);
+    let config = config.worker;
+    let token = config::read_token(&config.token_file).map_err(|error| {
+        let hint = "copy the token file of the cluster's first node there, with mode 600";
+        Failure::new(chain(&error), hint, exit::BAD_CONFIG)
+    })?;
+    let config = worker::Config {
+        name: config.name,
+        data_dir: config.data_dir,
+        nodes: config.nodes.iter().map(|node| format!("http://{node}")).collect(),
+        groups: config.groups,
+        labels: config.labels,
+        slots: config.slots,
+        token: token.text().to_owned(),
+        shim_program: None,
+        heartbeat: Duration::from_millis(config.heartbeat_ms),
+    };
+    run(async |stop| {
+        let name = config.name.clone();
+        let ready = || {
+            // Whoever started it and does not listen needs no line.
+            let _ = writeln!(out, "worker {name} ready");
+            let _ = out.flush();
+        };
+        agent::run_with(config, stop, ready).await.map_err(|error| {
+            let hint = match error {
+                agent::Error::InUse { .. } => "each worker needs a data_dir of its own",
+                agent::Error::Journal(_) | agent::Error::Fence(_) | agent::Error::Io { .. } => {
+                    "its attempts go on under their shims; start it again once this is put right"
+                }
+            };
+            Failure::new(chain(&error), hint, exit::FAILED)
+        })
+    })
+}
+
+/// Runs on a runtime of its own; a second signal ends it as it is.
+fn run(work: impl AsyncFnOnce(CancellationToken) -> Result<(), Failure>) -> Result<(), Failure> {
+    let io = |error: std::io::Error| {
+        Failure::new(format!("the process cannot run: {error}"), "free resources", exit::FAILED)
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(io)?;
+    let done = runtime.block_on(async {
+        let stop = Stop::on_signals().map_err(io)?;
+        tokio::select! {
+            done = work(stop.kindly) => done,
+            () = stop.at_once.cancelled() => {
+                let hint = "what was not finished is taken up at the next start";
+                Err(Failure::new("stopped at once by a second signal", hint, exit::FAILED))
+            }
+        }
+    });
+    // What is still there has had its time.
+    runtime.shutdown_background();
+    done
+}

@@ -1,0 +1,232 @@
+//! Which waiting run goes to which worker next.
+//!
+//! Pure: the state is read, a bounded number of choices comes out, and what is
+//! under way is remembered until it is answered. Worker groups are served in
+//! turns, so that one whose workers are busy or missing holds up no other. In
+//! a group the head of the queue goes first, and each tenth choice is the
+//! longest-waiting run of all priorities, so that none starves. Late runs
+//! ("catch up") come last and at a bounded rate.
+
+use std::collections::BTreeMap;
+use std::iter::Peekable;
+
+use horai_core::ids::{Incarnation, LeaderId, Name, RunId, WorkerId};
+use horai_core::machine::command::{Command, Envelope};
+use horai_core::machine::state::State;
+use horai_core::placement::choose;
+use horai_core::time::{Span, UtcMillis};
+
+use super::in_flight::InFlight;
+use super::ports::own;
+
+/// Each so many-th choice of a group is its longest-waiting run.
+const OLDEST_EVERY: u32 = 10;
+/// Groups whose last worker is remembered.
+const GROUPS: usize = 4_096;
+
+/// A dispatch to be proposed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Pick {
+    pub(super) run: RunId,
+    /// The attempt's number if it is accepted.
+    pub(super) number: u32,
+    pub(super) worker: WorkerId,
+    pub(super) incarnation: Incarnation,
+}
+
+impl Pick {
+    pub(super) fn envelope(&self, leader: LeaderId) -> Envelope {
+        let Self { run, number, worker, incarnation } = *self;
+        own(leader, Command::Dispatch { run, number, worker, incarnation })
+    }
+
+    /// True if the state holds this very attempt, alive.
+    pub(super) fn is_committed(&self, state: &State) -> bool {
+        let live = state.run(self.run).and_then(|run| run.live_attempt());
+        live.is_some_and(|a| {
+            a.key.number == self.number
+                && a.worker == self.worker
+                && a.incarnation == self.incarnation
+        })
+    }
+}
+
+/// Starts of late runs: so many a second, cluster-wide.
+#[derive(Debug)]
+struct Pace {
+    /// Thousandths of a start that may be used.
+    credit: u64,
+    at: UtcMillis,
+}
+
+impl Pace {
+    const PER_SECOND: u64 = 200;
+    const START: u64 = 1_000;
+    /// What may be saved up: a quarter of a second.
+    const MOST: u64 = Self::PER_SECOND * 250;
+
+    fn advance(&mut self, now: UtcMillis) {
+        // What is earned in a millisecond is per second divided by thousand,
+        // and a start costs a thousand thousandths.
+        let earned = now.since(self.at).0.saturating_mul(Self::PER_SECOND);
+        self.credit = self.credit.saturating_add(earned).min(Self::MOST);
+        self.at = self.at.max(now);
+    }
+
+    fn has_one(&self) -> bool {
+        self.credit >= Self::START
+    }
+
+    fn take(&mut self) {
+        self.credit = self.credit.saturating_sub(Self::START);
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Picker {
+    in_flight: InFlight,
+    pace: Pace,
+    /// The worker a group's last run went to.
+    last: BTreeMap<Name, WorkerId>,
+    /// The group served last; the next round begins behind it.
+    served: Option<Name>,
+    turns: u32,
+    /// A late run waits for the pace alone.
+    waits_for_pace: bool,
+}
+
+/// A group's runs of one priority, longest-waiting first, without those under way.
+type Lane<'a> = Peekable<Box<dyn Iterator<Item = (RunId, UtcMillis)> + 'a>>;
+
+impl Picker {
+    pub(super) fn new(now: UtcMillis) -> Self {
+        Self {
+            in_flight: InFlight::default(),
+            pace: Pace { credit: 0, at: now },
+            last: BTreeMap::new(),
+            served: None,
+            turns: 0,
+            waits_for_pace: false,
+        }
+    }
+
+    /// How many more may be under way.
+    pub(super) fn room(&self) -> usize {
+        self.in_flight.room()
+    }
+
+    /// How long to wait if nothing happens: until a late run may start.
+    pub(super) fn wait(&self) -> Option<Span> {
+        // A few at a time: a wake-up costs more than a start.
+        self.waits_for_pace.then_some(Span(20))
+    }
+
+    /// Chooses up to `most` dispatches, which are under way from now on.
+    pub(super) fn pick(
+        &mut self,
+        state: &State,
+        connected: &[WorkerId],
+        now: UtcMillis,
+        most: usize,
+    ) -> Vec<Pick> {
+        let mut picks = Vec::new();
+        self.pace.advance(now);
+        self.waits_for_pace = false;
+        if connected.is_empty() {
+            return picks;
+        }
+        let mut groups = state.queued_groups();
+        if let Some(served) = &self.served {
+            let first = groups.partition_point(|group| group <= served);
+            groups.rotate_left(first);
+        }
+        let most = most.min(self.room());
+        for group in groups {
+            if picks.len() >= most {
+                break;
+            }
+            let before = picks.len();
+            self.pick_from(state, &group, connected, most, &mut picks);
+            if picks.len() > before {
+                self.served = Some(group);
+            }
+        }
+        if self.last.len() > GROUPS {
+            self.last.clear();
+        }
+        picks
+    }
+
+    fn pick_from(
+        &mut self,
+        state: &State,
+        group: &Name,
+        connected: &[WorkerId],
+        most: usize,
+        picks: &mut Vec<Pick>,
+    ) {
+        let mut last = self.last.get(group).copied();
+        let mut lanes: Vec<(bool, Lane<'_>)> = Vec::new();
+        for lane in state.queue_lanes(group) {
+            let runs: Box<dyn Iterator<Item = (RunId, UtcMillis)>> = Box::new(lane.runs);
+            lanes.push((lane.catch_up, runs.peekable()));
+        }
+        while picks.len() < most {
+            let Some((lane, run)) = self.candidate(&mut lanes) else { break };
+            let reserved = |worker| self.in_flight.reserved(worker);
+            // No worker of the group has a slot: the next run would find none either.
+            let Some(worker) = choose(state, run, connected, last, &reserved) else { break };
+            let Some(pick) = pick_of(state, run, worker) else { break };
+            if !self.in_flight.begin(run, worker) {
+                break;
+            }
+            if let Some((catch_up, runs)) = lanes.get_mut(lane) {
+                runs.next();
+                if *catch_up {
+                    self.pace.take();
+                }
+            }
+            self.turns = self.turns.wrapping_add(1);
+            last = Some(worker);
+            picks.push(pick);
+        }
+        if let Some(last) = last {
+            self.last.insert(group.clone(), last);
+        }
+    }
+
+    /// The next run of a group and the place of its lane.
+    fn candidate(&mut self, lanes: &mut [(bool, Lane<'_>)]) -> Option<(usize, RunId)> {
+        let is_oldest_turn = self.turns % OLDEST_EVERY == OLDEST_EVERY - 1;
+        let mut best: Option<(usize, RunId, UtcMillis)> = None;
+        for (place, (catch_up, runs)) in lanes.iter_mut().enumerate() {
+            while runs.next_if(|(run, _)| self.in_flight.contains(*run)).is_some() {}
+            let Some((run, ready_at)) = runs.peek().copied() else { continue };
+            if *catch_up && !self.pace.has_one() {
+                self.waits_for_pace = true;
+                continue;
+            }
+            if !is_oldest_turn {
+                return Some((place, run));
+            }
+            if best.is_none_or(|(_, _, oldest)| ready_at < oldest) {
+                best = Some((place, run, ready_at));
+            }
+        }
+        best.map(|(place, run, _)| (place, run))
+    }
+
+    /// These were answered, one way or the other.
+    pub(super) fn settle(&mut self, picks: &[Pick]) {
+        for pick in picks {
+            self.in_flight.end(pick.run);
+        }
+    }
+}
+
+fn pick_of(state: &State, run: RunId, worker: WorkerId) -> Option<Pick> {
+    let number = state.run(run)?.attempts.last().map_or(1, |a| a.key.number.saturating_add(1));
+    let incarnation = state.worker(worker)?.profile.incarnation;
+    Some(Pick { run, number, worker, incarnation })
+}

@@ -1,0 +1,282 @@
+//! Which job must be planned when, and what is proposed for it.
+//!
+//! Pure: state and time come in, batches come out, and after they were
+//! answered the state is looked at again. The book keeps one line a job, in
+//! the order of the next look; a fire moves one line and scans nothing. It is
+//! volatile: a new leader writes it anew from jobs and cursors. What it cannot
+//! plan it puts off with growing pauses, so that one bad job stops no other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use horai_core::ids::{JobId, Revision};
+use horai_core::machine::command::PlanBatch;
+use horai_core::machine::state::State;
+use horai_core::time::{Span, UtcMillis};
+use horai_core::timing::plan::Limits;
+
+use super::events::Changed;
+use super::plan_job::{Room, plan_job, sources};
+
+/// Jobs looked at in one round: a bound on how long one takes.
+const LOOKS: usize = 512;
+/// Actions of one command, in bytes, by estimate: an entry is one value of the store.
+const BYTES: usize = 44 << 10;
+/// With less room than this a command is closed rather than a job's window cut.
+const LEAST_ROOM: usize = 64;
+/// Between tries while the cluster holds all the actions it may.
+const FULL_PAUSE: Span = Span::secs(1);
+/// Before the second try of a job whose plan was refused or cannot be made.
+const FIRST_PAUSE: Span = Span(100);
+/// The pause doubles up to this.
+const LONGEST_PAUSE: Span = Span::secs(300);
+
+/// What a job's plan rests on: if this has not changed, nothing has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Seen {
+    revision: Revision,
+    paused: bool,
+    cursors: Vec<UtcMillis>,
+}
+
+impl Seen {
+    fn of(state: &State, job: JobId) -> Option<Self> {
+        let found = state.job(job)?;
+        let cursors = sources(&found.spec).filter_map(|source| state.cursor(job, &source));
+        let cursors = cursors.collect();
+        Some(Self { revision: found.revision, paused: found.paused, cursors })
+    }
+}
+
+/// One job's line.
+#[derive(Debug)]
+struct Line {
+    seen: Seen,
+    /// When to look again; none while its batches are under way, or never.
+    at: Option<UtcMillis>,
+    /// Looks in a row that led to nothing.
+    failures: u32,
+    /// Its trouble was reported.
+    told: bool,
+}
+
+/// A command's worth of work.
+#[derive(Debug, Default)]
+pub(super) struct Round {
+    /// To be proposed as one command; empty if there is nothing to propose.
+    pub(super) batches: Vec<PlanBatch>,
+    /// When to look again at the jobs of `batches`, if all is accepted.
+    again: BTreeMap<JobId, Option<UtcMillis>>,
+    /// Jobs that cannot be planned, and why; each is named once.
+    pub(super) troubles: Vec<(JobId, String)>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct PlanBook {
+    lines: BTreeMap<JobId, Line>,
+    queue: BTreeSet<(UtcMillis, JobId)>,
+    /// The cluster is full until then.
+    full_until: Option<UtcMillis>,
+}
+
+impl PlanBook {
+    /// Compares every job with its line: at the start, and when events may be missing.
+    pub(super) fn scan(&mut self, state: &State, now: UtcMillis) {
+        let gone: Vec<JobId> =
+            self.lines.keys().filter(|job| state.job(**job).is_none()).copied().collect();
+        for job in gone {
+            self.forget(job);
+        }
+        for job in state.jobs_after(None) {
+            self.note(state, job.id, now);
+        }
+    }
+
+    /// Takes note of jobs that changed.
+    pub(super) fn changed(&mut self, state: &State, jobs: &Changed<JobId>, now: UtcMillis) {
+        match jobs {
+            Changed::All => self.scan(state, now),
+            Changed::Some(jobs) => {
+                for job in jobs {
+                    self.note(state, *job, now);
+                }
+            }
+        }
+    }
+
+    fn note(&mut self, state: &State, job: JobId, now: UtcMillis) {
+        let Some(seen) = Seen::of(state, job) else { return self.forget(job) };
+        match self.lines.get_mut(&job) {
+            Some(line) if line.seen == seen => return,
+            Some(line) => {
+                (line.failures, line.told) = (0, false);
+                line.seen = seen;
+            }
+            None => {
+                self.lines.insert(job, Line { seen, at: None, failures: 0, told: false });
+            }
+        }
+        self.look_at(job, Some(now));
+        self.look_at_dependants(state, job, now);
+    }
+
+    fn look_at_dependants(&mut self, state: &State, job: JobId, now: UtcMillis) {
+        for down in state.dependants_of(job) {
+            // One that is not written down yet is about to be; one whose
+            // trouble is its own waits on.
+            if self.lines.get(&down).is_some_and(|line| line.failures == 0) {
+                self.look_at(down, Some(now));
+            }
+        }
+    }
+
+    fn look_at(&mut self, job: JobId, at: Option<UtcMillis>) {
+        let Some(line) = self.lines.get_mut(&job) else { return };
+        if let Some(old) = line.at.take() {
+            self.queue.remove(&(old, job));
+        }
+        line.at = at;
+        if let Some(at) = at {
+            self.queue.insert((at, job));
+        }
+    }
+
+    fn forget(&mut self, job: JobId) {
+        self.look_at(job, None);
+        self.lines.remove(&job);
+    }
+
+    /// When there will be something to look at.
+    pub(super) fn next(&self) -> Option<UtcMillis> {
+        let (at, _) = self.queue.first()?;
+        Some(self.full_until.map_or(*at, |full| full.max(*at)))
+    }
+
+    /// One round: the jobs whose time has come, until a command is full.
+    pub(super) fn plan(&mut self, state: &State, now: UtcMillis) -> Round {
+        let mut round = Round::default();
+        if self.full_until.is_some_and(|until| until > now) {
+            return round;
+        }
+        self.full_until = None;
+        let budget = state.limits().live_actions;
+        let live = state.live_actions();
+        let limits = window(state, live, budget);
+        let mut room =
+            Room { actions: PlanBatch::MAX_ACTIONS.min(budget.saturating_sub(live)), bytes: BYTES };
+        if room.actions == 0 {
+            self.full_until = Some(now.plus(FULL_PAUSE));
+            return round;
+        }
+        for _ in 0..LOOKS {
+            let Some((at, job)) = self.queue.first().copied() else { break };
+            let is_closing = room.actions < LEAST_ROOM || room.bytes < LEAST_ROOM * Room::ACTION;
+            if at > now || (is_closing && !round.batches.is_empty()) {
+                break;
+            }
+            self.look(state, job, now, limits, &mut room, &mut round);
+        }
+        round
+    }
+
+    fn look(
+        &mut self,
+        state: &State,
+        job: JobId,
+        now: UtcMillis,
+        limits: Limits,
+        room: &mut Room,
+        round: &mut Round,
+    ) {
+        self.look_at(job, None);
+        let Some(seen) = Seen::of(state, job) else { return self.forget(job) };
+        let before = *room;
+        // A fault in the computation of one job's instants is that job's trouble.
+        let plan = catch_unwind(AssertUnwindSafe(|| plan_job(state, job, now, limits, room)));
+        let Some(line) = self.lines.get_mut(&job) else { return };
+        line.seen = seen;
+        let (plan, trouble) = match plan {
+            Ok((plan, trouble)) => (plan, trouble),
+            Err(_) => {
+                *room = before;
+                (Default::default(), Some("its instants cannot be computed".to_owned()))
+            }
+        };
+        let mut again = plan.again;
+        if let Some(trouble) = trouble {
+            if !std::mem::replace(&mut line.told, true) {
+                round.troubles.push((job, trouble));
+            }
+            line.failures = line.failures.saturating_add(1);
+            let retry = now.plus(pause(line.failures));
+            again = Some(again.map_or(retry, |again| again.min(retry)));
+        } else if line.told {
+            (line.failures, line.told) = (0, false);
+        }
+        if plan.batches.is_empty() {
+            return self.look_at(job, again);
+        }
+        round.batches.extend(plan.batches);
+        round.again.insert(job, again);
+    }
+
+    /// The round was answered, somehow: looks at what became of it. Returns how
+    /// many jobs' batches were not accepted as they were.
+    pub(super) fn settle(&mut self, state: &State, round: Round, now: UtcMillis) -> u64 {
+        let mut expected: BTreeMap<JobId, Seen> = BTreeMap::new();
+        for batch in &round.batches {
+            let Some(line) = self.lines.get(&batch.job) else { continue };
+            let Some(found) = state.job(batch.job) else { continue };
+            let seen = expected.entry(batch.job).or_insert_with(|| line.seen.clone());
+            let place = sources(&found.spec).position(|source| source == batch.source);
+            if let Some(cursor) = place.and_then(|place| seen.cursors.get_mut(place)) {
+                *cursor = batch.through;
+            }
+        }
+        let mut refused = 0;
+        for (job, again) in round.again {
+            let Some(seen) = Seen::of(state, job) else {
+                self.forget(job);
+                continue;
+            };
+            let Some(line) = self.lines.get_mut(&job) else { continue };
+            let is_as_expected = expected.get(&job) == Some(&seen);
+            line.seen = seen;
+            if is_as_expected {
+                if !line.told {
+                    line.failures = 0;
+                }
+                self.look_at(job, again);
+                self.look_at_dependants(state, job, now);
+            } else {
+                refused += 1;
+                line.failures = line.failures.saturating_add(1);
+                let retry = now.plus(pause(line.failures - 1));
+                self.look_at(job, Some(retry));
+                self.look_at_dependants(state, job, now);
+            }
+        }
+        refused
+    }
+}
+
+/// The usual window, or a short one while the cluster is nearly full, so that
+/// near instants of all jobs come before far ones of some.
+fn window(state: &State, live: usize, budget: usize) -> Limits {
+    let misfire_after = state.settings().map_or(Span::secs(60), |s| s.misfire_after);
+    let usual = Limits::new(misfire_after);
+    if live >= budget / 5 * 4 {
+        Limits { ahead: Span::secs(30), max_ahead: 4, ..usual }
+    } else {
+        usual
+    }
+}
+
+/// Nothing, then doubling.
+fn pause(failures: u32) -> Span {
+    match failures {
+        0 => Span::ZERO,
+        n => FIRST_PAUSE.times(1 << (n - 1).min(20)).min(LONGEST_PAUSE),
+    }
+}

@@ -1,0 +1,243 @@
+//! The batches of one job, from its cursors, its rules and its upstream jobs.
+//!
+//! Pure, and blind to all jobs but this one and its direct upstreams. No
+//! instant is planned beyond what the upstream jobs are planned to, so that an
+//! upstream action can never appear behind a dependant's cursor.
+
+use horai_core::ids::{ActionKey, JobId};
+use horai_core::machine::command::{PlanBatch, PlanSource};
+use horai_core::machine::state::State;
+use horai_core::model::job::{Job, JobSpec, TriggerSpec};
+use horai_core::time::UtcMillis;
+use horai_core::timing::plan::{
+    Limits, Plan, TriggerSource, UpstreamAction, UpstreamActions, derive, plan_trigger,
+};
+use horai_core::timing::schedule::{Schedule, ScheduleError};
+
+/// Upstream actions looked at in one go; a longer list is worked off in several.
+const UPSTREAM_ACTIONS: usize = 2_000;
+
+/// What still fits into the command.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    /// Actions.
+    pub(super) actions: usize,
+    /// Encoded bytes, by estimate.
+    pub(super) bytes: usize,
+}
+
+impl Room {
+    /// Of an action without upstreams, encoded.
+    pub(super) const ACTION: usize = 16;
+    /// Of each upstream of an action.
+    const UPSTREAM: usize = 12;
+    /// Of a batch without its trigger's name: numbers and a missed range.
+    const BATCH: usize = 80;
+
+    /// The most actions with so many upstreams that fit; at least one, so that
+    /// whatever the definition, planning gets on.
+    fn most(self, upstreams: usize) -> usize {
+        let each = Self::ACTION + Self::UPSTREAM * upstreams;
+        self.actions.min((self.bytes / each).max(1))
+    }
+
+    fn take(&mut self, batch: &PlanBatch) {
+        let upstreams: usize = batch.actions.iter().map(|action| action.upstream.len()).sum();
+        let name = match &batch.source {
+            PlanSource::Trigger(name) => name.0.len(),
+            PlanSource::Dependencies => 0,
+        };
+        let actions = batch.actions.len();
+        let bytes = Self::BATCH + 2 * name + actions * Self::ACTION + upstreams * Self::UPSTREAM;
+        self.actions = self.actions.saturating_sub(actions);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
+/// What is proposed for one job.
+#[derive(Debug, Default)]
+pub(super) struct JobPlan {
+    /// One for each source that has something.
+    pub(super) batches: Vec<PlanBatch>,
+    /// When to look again once they are applied; none: when something changes.
+    pub(super) again: Option<UtcMillis>,
+}
+
+impl JobPlan {
+    fn look_again(&mut self, at: Option<UtcMillis>) {
+        self.again = match (self.again, at) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+    }
+}
+
+/// Where a definition takes its instants from, in the order of the definition.
+pub(super) fn sources(spec: &JobSpec) -> impl Iterator<Item = PlanSource> {
+    let is_derived = spec.triggers.is_empty() && !spec.depends_on.is_empty();
+    let enabled = spec.triggers.iter().filter(|trigger| trigger.enabled);
+    is_derived
+        .then_some(PlanSource::Dependencies)
+        .into_iter()
+        .chain(enabled.map(|trigger| PlanSource::Trigger(trigger.name.clone())))
+}
+
+/// Plans a job; also says what is wrong with it. What is right is planned all the same.
+pub(super) fn plan_job(
+    state: &State,
+    job: JobId,
+    now: UtcMillis,
+    limits: Limits,
+    room: &mut Room,
+) -> (JobPlan, Option<String>) {
+    let mut plan = JobPlan::default();
+    let Some(job) = state.job(job).filter(|job| !job.paused) else { return (plan, None) };
+    if job.spec.triggers.is_empty() {
+        if let Some(batch) = derived(state, job, *room) {
+            room.take(&batch);
+            plan.batches.push(batch);
+            plan.look_again(Some(now));
+        }
+        return (plan, None);
+    }
+    let mut trouble = None;
+    for trigger in job.spec.triggers.iter().filter(|trigger| trigger.enabled) {
+        if room.most(job.spec.depends_on.len()) == 0 {
+            plan.look_again(Some(now));
+            break;
+        }
+        match triggered(state, job, trigger, now, limits, *room) {
+            Ok(Plan { batch, again }) => {
+                if let Some(batch) = batch {
+                    room.take(&batch);
+                    plan.batches.push(batch);
+                }
+                plan.look_again(again);
+            }
+            Err(error) => trouble = Some(format!("trigger {:?}: {error}", trigger.name.0)),
+        }
+    }
+    (plan, trouble)
+}
+
+fn triggered(
+    state: &State,
+    job: &Job,
+    trigger: &TriggerSpec,
+    now: UtcMillis,
+    limits: Limits,
+    room: Room,
+) -> Result<Plan, ScheduleError> {
+    let nothing = Plan { batch: None, again: None };
+    let source = PlanSource::Trigger(trigger.name.clone());
+    let cursor = state.cursor(job.id, &source);
+    let Some((from, settings)) = cursor.zip(state.settings()) else { return Ok(nothing) };
+    if from == UtcMillis::MAX {
+        return Ok(nothing);
+    }
+    let schedule = Schedule::of(trigger, job.spec.zone.as_deref(), &settings.default_zone)?;
+    let of = TriggerSource {
+        job: job.id,
+        revision: job.revision,
+        trigger: &trigger.name,
+        schedule: &schedule,
+        misfire: trigger.misfire,
+    };
+    let limits = Limits { max_actions: room.most(job.spec.depends_on.len()), ..limits };
+    let mut plan = plan_trigger(of, from, now, limits);
+    if plan.batch.is_none() && plan.again.is_none() {
+        // No instant is left. The cursor says so, because others wait until
+        // all cursors have passed: retention, and jobs that depend on this one.
+        plan.batch = Some(PlanBatch {
+            job: job.id,
+            revision: job.revision,
+            source,
+            from,
+            through: UtcMillis::MAX,
+            actions: Vec::new(),
+            missed: None,
+        });
+        return Ok(plan);
+    }
+    if plan.again.is_none() {
+        // The last instant is in this batch; then the cursor goes to the end.
+        plan.again = Some(now);
+    }
+    if !job.spec.depends_on.is_empty() {
+        wait_for_upstreams(state, job, &mut plan);
+    }
+    Ok(plan)
+}
+
+/// An instant of a job with triggers and dependencies waits for those upstream
+/// actions that stand for the same instant.
+fn wait_for_upstreams(state: &State, job: &Job, plan: &mut Plan) {
+    let Some(batch) = &mut plan.batch else { return };
+    let reach = job.spec.depends_on.iter().map(|edge| planned_through(state, edge.job)).min();
+    let reach = reach.unwrap_or(UtcMillis::MAX);
+    if batch.through > reach {
+        // The rest comes when the slowest upstream job has been planned on:
+        // that is an event of its own.
+        plan.again = None;
+        batch.actions.retain(|action| action.nominal <= reach);
+        let missed_to = batch.missed.as_ref().map_or(batch.from, |missed| missed.to);
+        if missed_to > reach || (batch.actions.is_empty() && missed_to == batch.from) {
+            plan.batch = None;
+            return;
+        }
+        batch.through = batch.actions.last().map_or(missed_to, |action| action.nominal);
+    }
+    for action in &mut batch.actions {
+        let keys = job.spec.depends_on.iter();
+        let keys = keys.map(|edge| ActionKey { job: edge.job, nominal: action.nominal });
+        action.upstream = keys.filter(|key| state.action(*key).is_some()).collect();
+    }
+}
+
+/// How far all of a job's cursors have come. A job without any gives no
+/// instants, so nothing of it need be waited for.
+fn planned_through(state: &State, job: JobId) -> UtcMillis {
+    let Some(found) = state.job(job) else { return UtcMillis(i64::MIN) };
+    let cursors = sources(&found.spec)
+        .map(|source| state.cursor(job, &source).unwrap_or(UtcMillis(i64::MIN)));
+    cursors.min().unwrap_or(UtcMillis::MAX)
+}
+
+fn derived(state: &State, job: &Job, room: Room) -> Option<PlanBatch> {
+    let edges = &job.spec.depends_on;
+    let first = edges.first()?;
+    let from = state.cursor(job.id, &PlanSource::Dependencies)?;
+    let through: Vec<UtcMillis> =
+        edges.iter().map(|edge| planned_through(state, edge.job)).collect();
+    let reach = through.iter().copied().min()?;
+    if reach <= from {
+        return None;
+    }
+    let upstream_action = |key: ActionKey| {
+        let action = state.action(key)?;
+        let (nominal, due, catch_up) = (key.nominal, action.due, action.catch_up);
+        Some(UpstreamAction { nominal, due, catch_up })
+    };
+    // Only instants of the first upstream job matter; the others are asked for those.
+    let base: Vec<UpstreamAction> = state
+        .actions_of(first.job, UtcMillis(from.0.saturating_add(1)), reach)
+        .take(UPSTREAM_ACTIONS)
+        .filter_map(|(key, _)| upstream_action(key))
+        .collect();
+    let actions: Vec<Vec<UpstreamAction>> = edges
+        .iter()
+        .map(|edge| {
+            let keys = base.iter().map(|a| ActionKey { job: edge.job, nominal: a.nominal });
+            keys.filter_map(upstream_action).collect()
+        })
+        .collect();
+    let upstream: Vec<UpstreamActions<'_>> = edges
+        .iter()
+        .zip(through)
+        .zip(&actions)
+        .map(|((edge, through), actions)| UpstreamActions { job: edge.job, through, actions })
+        .collect();
+    let most = room.most(edges.len());
+    let batch = derive(job.id, job.revision, &upstream, from, most)?;
+    Some(batch)
+}

@@ -1,0 +1,6 @@
+//! The services against one state in one process: no Raft, any clock.
+
+mod planning;
+mod random;
+mod services;
+mod support;

@@ -1,0 +1,161 @@
+//! All services together, with the clock running.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use horai_core::ids::*;
+use horai_core::machine::command::*;
+use horai_core::machine::outcome::Outcome;
+use horai_core::model::run::RunState;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::support::*;
+use crate::leader::{Counters, run};
+
+struct World {
+    fake: Arc<Fake>,
+    told: Told,
+    counters: Arc<Counters>,
+    stop: CancellationToken,
+    services: JoinHandle<()>,
+}
+
+impl World {
+    fn new() -> Self {
+        let (fake, told) = (Fake::new(true), Told::new());
+        let counters = Arc::new(Counters::default());
+        let stop = CancellationToken::new();
+        let services = tokio::spawn(run(
+            Arc::clone(&fake),
+            told.clone(),
+            fake.hub.clone(),
+            Arc::clone(&counters),
+            stop.clone(),
+        ));
+        Self { fake, told, counters, stop, services }
+    }
+
+    async fn end(self) {
+        self.stop.cancel();
+        self.services.await.unwrap();
+    }
+
+    fn trigger(&self, job: JobId) -> RunId {
+        match self.fake.user(Command::TriggerJob { job }) {
+            Outcome::Run { run } => run,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn due_actions_are_released_in_time_and_reach_a_worker_once() {
+    let world = World::new();
+    let worker = world.fake.worker("w", &["default"], 100);
+    world.told.connect(worker);
+    world.fake.set_leader(Some(leader(2)));
+    let job = world.fake.job(spec("each-second", &["* * * * * ?"], &[]));
+    until("three fires", || world.told.starts().len() >= 3).await;
+    let view = world.fake.view();
+    let mut late = Vec::new();
+    for run in view.runs_of_job(job, None) {
+        let attempt = run.attempts.first().unwrap();
+        late.push(attempt.dispatched.since(run.nominal).0);
+    }
+    late.sort_unstable();
+    // The machine may be busy: the best of them shows that nothing is polled.
+    assert!(late[0] <= 20, "milliseconds late: {late:?}");
+    let starts = world.told.starts();
+    let mut runs: Vec<RunId> = starts.iter().map(|(_, run)| *run).collect();
+    runs.dedup();
+    assert_eq!(runs.len(), starts.len(), "each run is told once");
+    assert_eq!(world.counters.duplicates.load(Relaxed), 0);
+    assert_eq!(world.told.leads(), [(true, leader(2))]);
+    // Another node leads: nothing more happens here.
+    world.fake.set_leader(None);
+    until("the end of the term", || world.told.leads().contains(&(false, leader(2)))).await;
+    let told = world.told.starts().len();
+    world.fake.user(Command::TriggerJob { job });
+    world.fake.set_leader(Some(leader(3)));
+    until("the new term's dispatch", || world.told.starts().len() > told).await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unknown_outcome_is_looked_up() {
+    let world = World::new();
+    let worker = world.fake.worker("w", &["default"], 100);
+    let job = world.fake.job(spec("by-hand", &[], &[]));
+    world.fake.set_leader(Some(leader(2)));
+    until("leading", || !world.told.leads().is_empty()).await;
+    world.fake.lose_answers.store(1, Relaxed);
+    let run = world.trigger(job);
+    world.told.connect(worker);
+    until("the start", || !world.told.starts().is_empty()).await;
+    assert_eq!(world.told.starts(), [(worker, run)]);
+    // Refused for certain: tried again.
+    world.fake.fail.store(1, Relaxed);
+    let second = world.trigger(job);
+    until("the second start", || world.told.starts().len() == 2).await;
+    assert_eq!(world.told.starts()[1], (worker, second));
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_ends_the_set_and_it_begins_anew() {
+    let world = World::new();
+    let worker = world.fake.worker("w", &["default"], 100);
+    world.told.connect(worker);
+    world.fake.set_leader(Some(leader(2)));
+    until("leading", || !world.told.leads().is_empty()).await;
+    world.fake.panic.store(1, Relaxed);
+    let job = world.fake.job(spec("by-hand", &[], &[]));
+    until("a restart", || world.counters.restarts.load(Relaxed) > 0).await;
+    let run = world.trigger(job);
+    until("the start", || world.told.starts().contains(&(worker, run))).await;
+    let again = [(true, leader(2)), (false, leader(2)), (true, leader(2))];
+    assert_eq!(world.told.leads(), again);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_to_end_a_run_are_passed_on() {
+    let world = World::new();
+    let worker = world.fake.worker("w", &["default"], 100);
+    world.told.connect(worker);
+    world.fake.set_leader(Some(leader(2)));
+    let job = world.fake.job(spec("by-hand", &[], &[]));
+    let run = world.trigger(job);
+    until("the start", || !world.told.starts().is_empty()).await;
+    world.fake.user(Command::CancelRun { run });
+    until("the cancel", || world.told.cancels().contains(&run)).await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thousands_due_at_once_are_all_dispatched() {
+    let world = World::new();
+    let workers = ["w1", "w2"].map(|text| world.fake.worker(text, &["default"], 3_000));
+    for worker in workers {
+        world.told.connect(worker);
+    }
+    world.fake.set_leader(Some(leader(2)));
+    let at = world.fake.now().plus(horai_core::time::Span::secs(3));
+    let second = (at.0 / 1000) % 60;
+    for n in 0..5_000 {
+        world.fake.job(spec(&format!("j{n}"), &[&format!("{second} * * * * ?")], &[]));
+    }
+    until("all of them", || world.told.starts().len() >= 5_000).await;
+    assert_eq!(world.told.starts().len(), 5_000);
+    let view = world.fake.view();
+    assert!(view.runs_after(None).all(|run| run.state == RunState::Running));
+    for worker in workers {
+        let slots = view.used_slots(worker);
+        assert!((2_000..=3_000).contains(&slots), "worker {worker} has {slots}");
+    }
+    let proposals = world.fake.proposals.lock().unwrap().clone();
+    assert_eq!(proposals["dispatch"], 5_000, "none is proposed twice");
+    assert!(proposals["plan"] < 500, "{proposals:?}");
+    world.end().await;
+}
