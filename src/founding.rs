@@ -27,7 +27,7 @@ use crate::worker::files;
 /// Below the data folder: log and snapshots.
 const STORE: &str = "raft";
 /// Written last when a store is made: without it there is none.
-const IDENTITY: &str = "identity";
+pub(crate) const IDENTITY: &str = "identity";
 /// The note of what is still to be committed.
 const NOTE: &str = "founding.json";
 /// The number of the node that founds a cluster.

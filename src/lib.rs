@@ -16,6 +16,7 @@ pub mod leader;
 pub mod telemetry;
 pub mod shutdown;
 pub mod founding;
+pub mod joining;
 pub mod server;
 pub mod cli;
 pub mod launch;

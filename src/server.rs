@@ -4,32 +4,29 @@
 //! opened, so that a wrong address costs nothing; Raft runs on threads of its own,
 //! so that no request delays a heartbeat.
 
+use std::future::IntoFuture;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::serve::ListenerExt;
 use horai_core::ids::NodeId;
 use horai_core::machine::state::State;
+use horai_raft::membership::Closed;
 use horai_raft::node::{Options, RaftNode};
 use horai_raft::types::Member;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::TcpIncoming;
 
+use crate::api::{self, ApiState};
 use crate::config::NodeConfig;
 use crate::founding;
+use crate::joining;
 use crate::leader::events::EventHub;
 use crate::leader::{self, Counters};
 use crate::session::{Node, Sessions};
 
-/// A worker that does not answer this long after it was silent this long is gone:
-/// together a second.
-const STREAM_SILENT: Duration = Duration::from_millis(300);
-const STREAM_ANSWER: Duration = Duration::from_millis(700);
-/// Bytes that may be under way on a worker's connection.
-const STREAM_WINDOW: u32 = 1 << 20;
 /// All of stopping together,
 const GRACE: Duration = Duration::from_secs(10);
 /// of which the leader may use so much to hand over.
@@ -57,6 +54,15 @@ pub enum Error {
     /// The first start cannot be completed.
     #[error("the cluster cannot be founded")]
     Founding(#[from] founding::Error),
+    /// What was noted when the node joined.
+    #[error("the node cannot enter its cluster")]
+    Joining(#[from] joining::Error),
+    /// The cluster will never take it.
+    #[error("the cluster does not take this node")]
+    NotTaken(#[source] horai_raft::node::Error),
+    /// It stopped by itself.
+    #[error("the node cannot go on")]
+    Closed(#[source] Closed),
     /// A port that was served is not any more.
     #[error("the {service} port failed")]
     Port {
@@ -104,7 +110,15 @@ pub async fn run(
     let node: Arc<Node> = Arc::new(node);
     let sessions = Sessions::new(Arc::clone(&node));
     let ends = Ends::default();
-    let mut grpc = serve_workers(&sessions, ports.grpc, ends.streams.clone())?;
+    let grpc = listener("grpc", ports.grpc)?;
+    let mut grpc = tokio::spawn(Arc::clone(&sessions).serve(grpc, ends.streams.clone()));
+    let http = listener("http", ports.http)?.tap_io(|connection| {
+        // Without it answers are only later.
+        let _ = connection.set_nodelay(true);
+    });
+    let router = api::router(ApiState { node: Arc::clone(&node), sessions: Arc::clone(&sessions) });
+    let http = axum::serve(http, router).with_graceful_shutdown(ends.api.clone().cancelled_owned());
+    let mut http = tokio::spawn(http.into_future());
     let leads = tokio::spawn(leader::run(
         Arc::clone(&node),
         Arc::clone(&sessions),
@@ -112,27 +126,34 @@ pub async fn run(
         Arc::new(Counters::default()),
         ends.leading.clone(),
     ));
-    let found = founding::complete(config, &node, me.clone());
-    let began = tokio::select! {
-        done = found => done.map_err(Error::from),
-        () = stop.cancelled() => Ok(()),
+    let mut closed = node.closed();
+    let goes_on = async {
+        founding::complete(config, &node, me.clone()).await?;
+        ready(&Ready {
+            node: NodeId(identity.node),
+            http: me.http_addr.clone(),
+            grpc: me.grpc_addr.clone(),
+            raft: me.raft_addr.clone(),
+        });
+        enter(config, &node, me.clone()).await?;
+        std::future::pending().await
     };
-    let ran = match began {
-        Ok(()) => {
-            ready(&Ready {
-                node: NodeId(identity.node),
-                http: me.http_addr,
-                grpc: me.grpc_addr,
-                raft: me.raft_addr,
-            });
-            tokio::select! {
-                () = stop.cancelled() => Ok(()),
-                failed = &mut grpc => Err(port_failed("grpc", failed)),
-            }
+    let (mut http_ended, mut grpc_ended) = (false, false);
+    let ran = tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        failed = goes_on => failed,
+        reason = closed.wait_for(Option::is_some) => Err(closed_error(reason.ok().as_deref())),
+        failed = &mut http => {
+            http_ended = true;
+            Err(port_failed("http", failed))
         }
-        failed => failed,
+        failed = &mut grpc => {
+            grpc_ended = true;
+            Err(port_failed("grpc", failed))
+        }
     };
     let deadline = Instant::now() + GRACE;
+    ends.api.cancel();
     hand_over(&node, deadline.min(Instant::now() + HAND_OVER)).await;
     ends.leading.cancel();
     if tokio::time::timeout_at(deadline, leads).await.is_err() {
@@ -140,18 +161,16 @@ pub async fn run(
     }
     sessions.close();
     ends.streams.cancel();
-    if ran.is_ok() && tokio::time::timeout_at(deadline, grpc).await.is_err() {
+    if !grpc_ended && tokio::time::timeout_at(deadline, grpc).await.is_err() {
         tracing::warn!("worker port did not stop in time");
     }
+    if !http_ended && tokio::time::timeout_at(deadline, &mut http).await.is_err() {
+        tracing::warn!("requests did not end in time");
+        http.abort();
+    }
     drop(sessions);
-    match Arc::try_unwrap(node) {
-        Ok(node) => {
-            if tokio::time::timeout_at(deadline, node.shutdown()).await.is_err() {
-                tracing::warn!("raft did not stop in time");
-            }
-        }
-        // Whoever still holds it loses it with the process.
-        Err(_) => tracing::debug!("the node is still in use at its end"),
+    if tokio::time::timeout_at(deadline, stop_raft(node)).await.is_err() {
+        tracing::warn!("raft did not stop in time");
     }
     tracing::info!("node stopped");
     ran
@@ -160,6 +179,7 @@ pub async fn run(
 /// What ends which part.
 #[derive(Default)]
 struct Ends {
+    api: CancellationToken,
     leading: CancellationToken,
     streams: CancellationToken,
 }
@@ -205,23 +225,35 @@ impl Ports {
     }
 }
 
-type Served = JoinHandle<Result<(), tonic::transport::Error>>;
+/// Announces the node until it votes, and a new address whenever it starts.
+async fn enter(config: &NodeConfig, node: &Node, me: Member) -> Result<(), Error> {
+    let seeds = joining::seeds(config)?;
+    node.enter(&seeds, me).await.map_err(Error::NotTaken)?;
+    tracing::info!("node votes");
+    Ok(joining::entered(config)?)
+}
 
-fn serve_workers(
-    sessions: &Arc<Sessions>,
-    listener: TcpListener,
-    end: CancellationToken,
-) -> Result<Served, Error> {
-    let listener = tokio::net::TcpListener::from_std(listener)
-        .map_err(|source| Error::Port { service: "grpc", source: source.into() })?;
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let server = tonic::transport::Server::builder()
-        .http2_keepalive_interval(Some(STREAM_SILENT))
-        .http2_keepalive_timeout(Some(STREAM_ANSWER))
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(STREAM_WINDOW)
-        .add_service(sessions.service());
-    Ok(tokio::spawn(server.serve_with_incoming_shutdown(incoming, end.cancelled_owned())))
+fn closed_error(reason: Option<&Option<Closed>>) -> Error {
+    match reason {
+        Some(Some(closed)) => Error::Closed(closed.clone()),
+        Some(None) | None => Error::Raft(horai_raft::node::Error::Stopped),
+    }
+}
+
+/// Waits for the tasks that still look at it: their streams have ended.
+async fn stop_raft(mut node: Arc<Node>) {
+    loop {
+        node = match Arc::try_unwrap(node) {
+            Ok(node) => return node.shutdown().await,
+            Err(shared) => shared,
+        };
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn listener(service: &'static str, bound: TcpListener) -> Result<tokio::net::TcpListener, Error> {
+    let listener = tokio::net::TcpListener::from_std(bound);
+    listener.map_err(|source| Error::Port { service, source: source.into() })
 }
 
 fn port_failed<E: std::error::Error + Send + Sync + 'static>(

@@ -1,7 +1,134 @@
-//! What clients send and get. Shared by the HTTP API and the command line, so
-//! that both speak of a job with the same words and refuse it with the same
-//! errors.
+//! The HTTP API, and what clients send and get.
+//!
+//! Every node serves all of it: writes go to the leader by themselves, reads
+//! wait for what was committed before them unless `?consistency=stale` asks
+//! otherwise. Its types are shared with the command line, so that both speak
+//! of a job with the same words and refuse it with the same errors. It decides
+//! nothing that the replicated machine decides, and touches no storage.
+//!
+//! Reading order: `dto`, then `gate` (what every request passes), `write` (what
+//! every write does), `problem`, then one file a resource.
 
+mod actions;
+mod apply;
+mod cluster;
 pub mod dto;
+mod gate;
+mod health;
 pub mod job_definition;
 mod job_export;
+mod jobs;
+mod locks;
+mod logs;
+mod params;
+mod problem;
+mod runs;
+mod workers;
+mod write;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{get, post};
+use horai_core::machine::state::State;
+use tokio::sync::Semaphore;
+
+use crate::session::{Node, Sessions};
+use params::Params;
+use problem::Fault;
+
+/// Requests served at once.
+const AT_ONCE: usize = 1_024;
+/// How long one request may take, output that is handed on excepted.
+const REQUEST_LIMIT: Duration = Duration::from_secs(30);
+/// How long a read waits for what was committed before it.
+const READ_LIMIT: Duration = Duration::from_secs(5);
+/// How long a write waits for its commit.
+const WRITE_LIMIT: Duration = Duration::from_secs(10);
+/// The largest body.
+const MAX_BODY: usize = 4 << 20;
+/// The largest body that holds one job.
+const MAX_JOB_BODY: usize = 1 << 20;
+
+/// What the API needs of its node.
+#[derive(Clone)]
+pub struct ApiState {
+    /// The replicated node.
+    pub node: Arc<Node>,
+    /// The workers' streams to it.
+    pub sessions: Arc<Sessions>,
+}
+
+/// What handlers share. Cheap to clone.
+#[derive(Clone)]
+struct Api {
+    node: Arc<Node>,
+    sessions: Arc<Sessions>,
+    slots: Arc<Semaphore>,
+}
+
+impl Api {
+    /// Waits until this node knows what was committed before, unless the
+    /// request does not ask for that.
+    async fn fresh(&self, params: &Params) -> Result<(), Fault> {
+        if params.is_stale()? {
+            return Ok(());
+        }
+        Ok(self.node.linearize(READ_LIMIT).await?)
+    }
+
+    fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        self.node.read(look)
+    }
+}
+
+/// Everything under `/api/v1`, and the two health checks at the root too.
+pub fn router(state: ApiState) -> Router {
+    let ApiState { node, sessions } = state;
+    let api = Api { node, sessions, slots: Arc::new(Semaphore::new(AT_ONCE)) };
+    let guarded = Router::new()
+        .route("/cluster", get(cluster::show))
+        .route("/cluster/transfer", post(cluster::transfer))
+        .route("/cluster/remove", post(cluster::remove))
+        .route("/cluster/tokens", post(cluster::new_token))
+        .route("/cluster/time", post(cluster::confirm_time))
+        .route("/jobs", get(jobs::list).post(jobs::apply))
+        .route("/jobs/{name}", get(jobs::show).put(jobs::put).delete(jobs::delete))
+        .route("/jobs/{name}/trigger", post(jobs::trigger))
+        .route("/jobs/{name}/pause", post(jobs::pause))
+        .route("/jobs/{name}/resume", post(jobs::resume))
+        .route("/jobs/{name}/actions", get(actions::list))
+        .route("/jobs/{name}/missed", get(actions::missed))
+        .route("/actions/{id}/explain", get(actions::explain))
+        .route("/runs", get(runs::list))
+        .route("/runs/{id}", get(runs::show))
+        .route("/runs/{id}/cancel", post(runs::cancel))
+        .route("/runs/{id}/explain", get(runs::explain))
+        .route("/runs/{id}/logs", get(logs::read))
+        .route("/workers", get(workers::list))
+        .route("/workers/{name}", get(workers::show))
+        .route("/locks", get(locks::list))
+        .route("/locks/{name}/acquire", post(locks::acquire))
+        .route("/locks/{name}/renew", post(locks::renew))
+        .route("/locks/{name}/release", post(locks::release))
+        .route("/readyz", get(health::ready));
+    let everything = Router::new()
+        .nest("/api/v1", guarded)
+        .route("/readyz", get(health::ready))
+        .method_not_allowed_fallback(problem::wrong_method)
+        .fallback(problem::no_such_address)
+        .layer(from_fn_with_state(api.clone(), gate::authenticate))
+        .with_state(api.clone());
+    Router::new()
+        .route("/livez", get(health::live))
+        .route("/api/v1/livez", get(health::live))
+        .method_not_allowed_fallback(problem::wrong_method)
+        .fallback_service(everything)
+        .layer(from_fn_with_state(api, gate::bound))
+        .layer(from_fn(gate::name_and_catch))
+}
+
+#[cfg(test)]
+mod tests;

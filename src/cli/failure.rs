@@ -3,6 +3,8 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use horai_raft::membership::Closed;
+
 use crate::config::ConfigError;
 use crate::error::{FieldError, exit};
 use crate::server;
@@ -39,7 +41,19 @@ impl Failure {
                 exit::FAILED,
             ),
             server::Error::Store(_) => ("the other nodes go on meanwhile", exit::FAILED),
-            server::Error::Raft(_) | server::Error::Founding(_) | server::Error::Port { .. } => {
+            server::Error::Closed(Closed::Removed) => {
+                ("with an empty data_dir, `horai cluster join` makes it a new node", exit::FAILED)
+            }
+            server::Error::Closed(_) => {
+                ("check disk and log; if the store is lost, `horai cluster replace`", exit::FAILED)
+            }
+            server::Error::NotTaken(_) => {
+                ("`horai cluster join` or `replace` with an empty data_dir", exit::FAILED)
+            }
+            server::Error::Raft(_)
+            | server::Error::Founding(_)
+            | server::Error::Joining(_)
+            | server::Error::Port { .. } => {
                 ("the log above may say more; start the node again", exit::FAILED)
             }
         };

@@ -5,6 +5,7 @@
 
 use std::io;
 
+use horai_core::ids::NodeId;
 use horai_core::machine::command::{Entry, Envelope};
 use horai_core::machine::outcome::Applied;
 use horai_core::machine::snapshot::{self, Restore};
@@ -12,7 +13,7 @@ use horai_core::machine::state::State;
 use horai_core::time::UtcMillis;
 
 use crate::snapshot_store::Records;
-use crate::state_machine::Machine;
+use crate::state_machine::{Admission, Machine};
 
 impl Machine for State {
     type View = Self;
@@ -23,6 +24,14 @@ impl Machine for State {
 
     fn now(&self) -> UtcMillis {
         Self::now(self)
+    }
+
+    fn admission(&self, node: NodeId) -> Option<Admission> {
+        self.node_record(node).map(|record| Admission {
+            store: record.store,
+            replaces: record.replaces,
+            retired: record.retired.is_some(),
+        })
     }
 
     fn view(&self) -> Self {

@@ -52,23 +52,27 @@ pub struct Identity {
     pub synced: Option<u64>,
     /// Set for ever when the disk failed: what it said.
     pub suspect: Option<String>,
+    /// Set for ever when the node was taken out of the cluster.
+    #[serde(default)]
+    pub retired: bool,
 }
 
 impl Identity {
-    /// That of a store just made.
+    /// That of a store just made, with its random id.
     #[must_use]
-    pub fn new(cluster: Uuid, node: u64) -> Self {
+    pub fn new(cluster: Uuid, node: u64, store: Uuid) -> Self {
         Self {
             format: FORMAT,
             cluster,
             node,
-            store: Uuid::new_v4(),
+            store,
             stage: Stage::Created,
             vote: None,
             snapshot: None,
             purged: None,
             synced: None,
             suspect: None,
+            retired: false,
         }
     }
 }
@@ -205,7 +209,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let os = OsFile::new(dir.path(), "identity");
         assert!(IdentityFile::load(Box::new(os.clone())).unwrap().is_none());
-        let made = Identity::new(Uuid::from_u128(7), 3);
+        let made = Identity::new(Uuid::from_u128(7), 3, Uuid::from_u128(70));
         let file = IdentityFile::create(Box::new(os.clone()), made).unwrap();
         file.update(|i| i.vote = Some(Vote::new(4, 3))).unwrap();
         let again = IdentityFile::load(Box::new(os.clone())).unwrap().unwrap();

@@ -16,19 +16,21 @@ use horai_proto::raft as pb;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
 use openraft::{Raft, ReadPolicy};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::batcher::{BATCH_COMMANDS, Intake, all_or_refusal};
 use crate::cluster_clock::Reading;
+use crate::identity::IdentityFile;
+use crate::membership::{Closed, Step};
 use crate::network::channels::Channels;
 use crate::network::server::{Committed, Desk, Refusal};
 use crate::network::{Shared, encode, wall_time};
-use crate::state_machine::{Machine, StateHandle, StateMachine};
-use crate::types::TypeConfig;
-
 use crate::node::{Error, Leadership};
+use crate::snapshot_store::SnapshotStore;
+use crate::state_machine::{Machine, StateHandle, StateMachine};
+use crate::types::{Member, TypeConfig};
 
 /// How often the leader compares wall clocks.
 const CLOCK_ROUND: Duration = Duration::from_secs(1);
@@ -41,7 +43,15 @@ pub(crate) struct Inner<M: Machine> {
     pub(crate) shared: Arc<Shared>,
     pub(crate) channels: Arc<Channels>,
     pub(crate) intake: Intake,
+    pub(crate) led: watch::Sender<Leadership>,
     pub(crate) leadership: watch::Receiver<Leadership>,
+    pub(crate) closed: watch::Sender<Option<Closed>>,
+    pub(crate) identity: Arc<IdentityFile>,
+    pub(crate) snapshots: Arc<SnapshotStore>,
+    /// Held over a change of members: one at a time.
+    pub(crate) changing: Mutex<()>,
+    /// For so long a leader that was heard is believed to live.
+    pub(crate) lease: Duration,
     pub(crate) stop: CancellationToken,
 }
 
@@ -113,28 +123,36 @@ impl<M: Machine> Inner<M> {
     /// here. Before, openraft refuses writes for want of a quorum that heard of
     /// it, and entries of earlier leaders may wait to be applied: cluster time
     /// must not begin below their stamps.
-    pub(crate) async fn follow(self: Arc<Self>, led: watch::Sender<Leadership>) {
+    pub(crate) async fn follow(self: Arc<Self>) {
         let mut metrics = self.raft.metrics();
         let me = self.shared.local.node;
+        let mut members = None;
         loop {
-            let (leader, term, applied) = {
+            let (leader, term, applied, newest) = {
                 let now = metrics.borrow_watched();
-                (now.current_leader, now.current_term, now.last_applied)
+                let newest = *now.membership_config.log_id();
+                (now.current_leader, now.current_term, now.last_applied, newest)
             };
+            if members != Some(newest) {
+                members = Some(newest);
+                let known = self.members().into_iter();
+                self.channels
+                    .moved(known.map(|(id, (member, _))| (id, member.raft_addr)).collect());
+            }
             let ready =
                 applied.is_some_and(|id| id.leader_id.term == term && id.leader_id.node_id == me);
             let own = (leader == Some(me) && ready).then_some(LeaderId { term, node: NodeId(me) });
             let now = Leadership { leader: leader.map(NodeId), own };
-            let before = *led.borrow();
+            let before = *self.led.borrow();
             if now != before {
                 if let Some(own) = own.filter(|_| before.own != own) {
                     let floor = self.state.read(Machine::now);
                     self.shared.clock(|clock, boot| clock.lead(own, floor, boot));
                 }
-                led.send_replace(now);
+                self.led.send_replace(now);
             }
             if metrics.changed().await.is_err() {
-                led.send_replace(Leadership::default());
+                self.led.send_replace(Leadership::default());
                 return;
             }
         }
@@ -220,9 +238,49 @@ impl<M: Machine> Desk for Inner<M> {
         .boxed()
     }
 
-    fn join(&self, _request: pb::JoinRequest) -> BoxFuture<'_, pb::JoinReply> {
-        let text = "nodes are added at the leader: run `horai cluster join` there".to_owned();
-        let result = Some(pb::join_reply::Result::Refused(text));
-        std::future::ready(pb::JoinReply { result }).boxed()
+    fn join(&self, request: pb::JoinRequest, limit: Duration) -> BoxFuture<'_, pb::JoinReply> {
+        self.admit(request, limit).boxed()
+    }
+
+    fn enter(&self, request: pb::EnterRequest, limit: Duration) -> BoxFuture<'_, pb::ChangeReply> {
+        async move {
+            let Some(header) = request.header else {
+                return self.step_reply(Step::Refused("no header".to_owned()));
+            };
+            let store = <[u8; 16]>::try_from(header.from_store.as_ref()).map(u128::from_be_bytes);
+            let member = Member {
+                raft_addr: request.raft_address,
+                http_addr: request.api_address,
+                grpc_addr: request.grpc_address,
+                store_uuid: store.unwrap_or(0),
+            };
+            let deadline = Instant::now() + limit;
+            let step = self.enter_here(header.from_node, member, deadline).await;
+            self.step_reply(step)
+        }
+        .boxed()
+    }
+
+    fn change(
+        &self,
+        request: pb::ChangeRequest,
+        limit: Duration,
+    ) -> BoxFuture<'_, pb::ChangeReply> {
+        use pb::change_request::Change;
+        async move {
+            let deadline = Instant::now() + limit;
+            let step = match request.change {
+                Some(Change::Remove(node)) => self.remove_here(node, deadline).await,
+                Some(Change::Transfer(to)) => self.transfer_here(to, deadline).await,
+                None => Step::Refused("the request names no change".to_owned()),
+            };
+            self.step_reply(step)
+        }
+        .boxed()
+    }
+
+    fn is_retired(&self, node: u64) -> bool {
+        let admission = self.state.read(|machine| machine.admission(NodeId(node)));
+        admission.is_some_and(|admission| admission.retired)
     }
 }

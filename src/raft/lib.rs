@@ -17,6 +17,7 @@ mod flusher;
 pub mod identity;
 mod inner;
 pub mod log_store;
+pub mod membership;
 pub mod network;
 pub mod node;
 pub mod open;
@@ -26,6 +27,8 @@ pub mod snapshot_store;
 pub mod state_machine;
 pub mod types;
 
+pub use membership::Closed;
+pub use membership::admission::{Admitted, AskError, ask};
 pub use node::{Error, Leadership, Options, RaftNode, Status};
 pub use state_machine::{Heard, Machine, Observer};
 pub use types::Member;

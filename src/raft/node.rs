@@ -17,16 +17,16 @@ use horai_core::machine::command::{self, Envelope};
 use horai_core::machine::outcome::Outcome;
 use horai_core::time::UtcMillis;
 use openraft::async_runtime::WatchReceiver;
-use openraft::{ChangeMembers, Config, Raft, SnapshotPolicy};
+use openraft::{Config, Raft, SnapshotPolicy};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
 
 use crate::batcher;
-use crate::inner::{Inner, write_error};
+use crate::inner::Inner;
 use crate::network::channels::Channels;
 use crate::network::client::Links;
 use crate::network::server::{Desk, Server};
@@ -181,8 +181,7 @@ impl<M: Machine> RaftNode<M> {
             .enable_all()
             .build()?;
         listener.set_nonblocking(true)?;
-        let started =
-            runtime.spawn(start(stores, machine, listener, config, options.observer.clone()));
+        let started = runtime.spawn(start(stores, machine, listener, config, options.clone()));
         match started.await {
             Ok(Ok(inner)) => Ok(Self { inner, runtime: Some(runtime) }),
             failed => {
@@ -298,58 +297,13 @@ impl<M: Machine> RaftNode<M> {
         done.map_err(|e| Error::Refused(e.to_string()))
     }
 
-    /// Takes a node in without a vote, and waits until it has caught up.
-    ///
-    /// # Errors
-    /// If this node does not lead or the change is refused.
-    pub async fn add_learner(&self, node: NodeId, member: Member) -> Result<(), Error> {
-        let done = self.inner.raft.add_learner(node.0, member, true).await;
-        done.map(|_| ()).map_err(|e| write_error(&e))
-    }
-
-    /// Gives a learner a vote.
-    ///
-    /// # Errors
-    /// If this node does not lead or the change is refused.
-    pub async fn promote(&self, node: NodeId) -> Result<(), Error> {
-        self.change(ChangeMembers::AddVoterIds([node.0].into())).await
-    }
-
-    /// Takes a node out, vote and membership.
-    ///
-    /// # Errors
-    /// If this node does not lead or the change is refused.
-    pub async fn remove(&self, node: NodeId) -> Result<(), Error> {
-        self.change(ChangeMembers::RemoveVoters([node.0].into())).await?;
-        self.inner.channels.retain(|known| known != node.0);
-        Ok(())
-    }
-
-    async fn change(&self, change: ChangeMembers<u64, Member>) -> Result<(), Error> {
-        let done = self.inner.raft.change_membership(change, false).await;
-        done.map(|_| ()).map_err(|e| write_error(&e))
-    }
-
-    /// Hands leadership to another voter.
-    ///
-    /// # Errors
-    /// [`Error::Stopped`] if this node's Raft has.
-    pub async fn transfer(&self, node: NodeId) -> Result<(), Error> {
-        let done = self.inner.raft.trigger().transfer_leader(node.0).await;
-        done.map_err(|_| Error::Stopped)
-    }
-
     /// What this node knows of the cluster.
     #[must_use]
     pub fn status(&self) -> Status {
+        let members = self.inner.members();
+        let members = members.into_iter().map(|(id, member)| (NodeId(id), member)).collect();
         let metrics = self.inner.raft.metrics();
         let metrics = metrics.borrow_watched();
-        let membership = &metrics.membership_config;
-        let voters: Vec<u64> = membership.voter_ids().collect();
-        let members = membership
-            .nodes()
-            .map(|(id, member)| (NodeId(*id), (member.clone(), voters.contains(id))))
-            .collect();
         Status {
             node: NodeId(self.inner.shared.local.node),
             leadership: *self.inner.leadership.borrow(),
@@ -387,7 +341,7 @@ async fn start<M: Machine>(
     machine: M,
     listener: std::net::TcpListener,
     config: Arc<Config>,
-    observer: Option<Observer>,
+    options: Options,
 ) -> Result<Arc<Inner<M>>, Error> {
     let identity = stores.identity.get();
     let local = Local {
@@ -397,7 +351,7 @@ async fn start<M: Machine>(
     };
     let shared = Arc::new(Shared::new(local));
     let channels = Arc::new(Channels::default());
-    let machine = StateMachine::new(machine, Arc::clone(&stores.snapshots), observer);
+    let machine = StateMachine::new(machine, Arc::clone(&stores.snapshots), options.observer);
     let state = machine.handle();
     let links = Links::new(Arc::clone(&shared), Arc::clone(&channels));
     let raft = Raft::new(local.node, config, links, stores.log, machine).await;
@@ -405,7 +359,21 @@ async fn start<M: Machine>(
     let (intake, queue) = batcher::queue();
     let (led, leadership) = watch::channel(Leadership::default());
     let stop = CancellationToken::new();
-    let inner = Arc::new(Inner { raft, state, shared, channels, intake, leadership, stop });
+    let inner = Arc::new(Inner {
+        raft,
+        state,
+        shared,
+        channels,
+        intake,
+        led,
+        leadership,
+        closed: watch::Sender::new(None),
+        identity: stores.identity,
+        snapshots: Arc::clone(&stores.snapshots),
+        changing: Mutex::new(()),
+        lease: options.election_max,
+        stop,
+    });
     let service = Server::service(
         Arc::clone(&inner.shared),
         inner.raft.clone(),
@@ -422,9 +390,11 @@ async fn start<M: Machine>(
             tracing::error!(error = &error as &dyn std::error::Error, "raft port failed");
         }
     });
+    // Outside the loop below: it is what cancels the others.
+    tokio::spawn(Inner::guard(Arc::clone(&inner)));
     for work in [
         Inner::batch(Arc::clone(&inner), queue).boxed(),
-        Inner::follow(Arc::clone(&inner), led).boxed(),
+        Inner::follow(Arc::clone(&inner)).boxed(),
         Inner::keep_time(Arc::clone(&inner)).boxed(),
     ] {
         let stop = inner.stop.clone();

@@ -31,7 +31,7 @@ const SNAPSHOT_CACHE: u64 = 8 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There is nothing to open.
-    #[error("{dir} holds no store: run `horai cluster init` or `horai join` first", dir = .0.display())]
+    #[error("{dir} holds no store: run `horai cluster init` or `horai cluster join` first", dir = .0.display())]
     NotCreated(PathBuf),
     /// There is something where a store was to be made.
     #[error("{dir} holds a store already: start the node, or choose an empty directory", dir = .0.display())]
@@ -86,6 +86,12 @@ pub enum Error {
         /// What the disk said.
         why: String,
     },
+    /// It was taken out of its cluster.
+    #[error(
+        "node {0} was removed from the cluster and cannot come back under its number: take an empty \
+         directory and run `horai cluster join`, or `horai cluster replace` for a lost node"
+    )]
+    Retired(u64),
     /// Another process has it open.
     #[error("another process uses the store in {dir}: stop it first", dir = .0.display())]
     InUse(PathBuf),
@@ -135,18 +141,27 @@ struct Header {
     store: Uuid,
 }
 
-/// Makes the stores of a new node.
+/// Makes the stores of a new node, with a random id.
 ///
 /// # Errors
 /// [`Error::Exists`] if anything is there already.
 pub fn create(dir: &Path, cluster: Uuid, node: u64) -> Result<Stores, Error> {
+    create_as(dir, cluster, node, Uuid::new_v4())
+}
+
+/// [`create`] with the store id under which the node was admitted.
+///
+/// # Errors
+/// As [`create`].
+pub fn create_as(dir: &Path, cluster: Uuid, node: u64, store: Uuid) -> Result<Stores, Error> {
     let exists = dir.exists() && std::fs::read_dir(dir).map_err(Error::Io)?.next().is_some();
     if exists {
         return Err(Error::Exists(dir.to_owned()));
     }
     std::fs::create_dir_all(dir).map_err(Error::Io)?;
     let (log, snapshots) = open_sled(dir)?;
-    create_on(log, snapshots, Box::new(OsFile::new(dir, IDENTITY)), cluster, node)
+    let identity = Identity::new(cluster, node, store);
+    create_on(log, snapshots, Box::new(OsFile::new(dir, IDENTITY)), identity)
 }
 
 /// Opens and checks the stores of a node.
@@ -210,10 +225,8 @@ pub fn create_on(
     log: Arc<dyn Disk>,
     snapshots: Arc<dyn Disk>,
     file: Box<dyn SmallFile>,
-    cluster: Uuid,
-    node: u64,
+    identity: Identity,
 ) -> Result<Stores, Error> {
-    let identity = Identity::new(cluster, node);
     let header = Header { format: FORMAT, store: identity.store };
     for disk in [&log, &snapshots] {
         disk.put(Space::Meta, HEADER, &entry::seal_value(HEADER, &header)?)?;
@@ -237,6 +250,9 @@ pub fn open_on(
     let known = file.get();
     if let Some(why) = known.suspect {
         return Err(Error::Suspect { why });
+    }
+    if known.retired {
+        return Err(Error::Retired(known.node));
     }
     check_header("log", &*log, &known)?;
     check_header("snapshots", &*snapshots, &known)?;

@@ -107,6 +107,12 @@ impl SnapshotStore {
         write(&*self.disk).inspect_err(|error| self.failure.set(error, &self.identity))
     }
 
+    /// What ended the life of this node's stores, if anything did.
+    #[must_use]
+    pub fn failed(&self) -> Option<String> {
+        self.failure.check().err().map(|error| error.to_string())
+    }
+
     /// The snapshot that counts.
     #[must_use]
     pub fn current(self: &Arc<Self>) -> Option<(SnapshotMeta, SnapshotHandle)> {

@@ -10,6 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use futures_util::{Stream, StreamExt};
+use horai_core::ids::NodeId;
 use horai_core::machine::command::{self, Envelope};
 use horai_core::machine::outcome::{Applied, Event};
 use horai_core::time::UtcMillis;
@@ -23,6 +24,17 @@ use crate::types::{EntryPayload, LogId, SnapshotMeta, StoredMembership, TypeConf
 /// Snapshots that nobody waits for come at most this often.
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(15);
 
+/// What the machine knows of a node that was let in or taken out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Admission {
+    /// Random id of its store; 0 for the founder.
+    pub store: u128,
+    /// The lost node whose place it takes.
+    pub replaces: Option<NodeId>,
+    /// It was taken out for good.
+    pub retired: bool,
+}
+
 /// What is replicated: the core's state, or a small one in tests.
 pub trait Machine: Sized + Send + Sync + 'static {
     /// A copy as of one index: cheap to take, because parts are shared.
@@ -33,6 +45,11 @@ pub trait Machine: Sized + Send + Sync + 'static {
 
     /// Replicated time: that of the newest command applied.
     fn now(&self) -> UtcMillis;
+
+    /// What is known of a node's admission; a machine without membership knows nothing.
+    fn admission(&self, _node: NodeId) -> Option<Admission> {
+        None
+    }
 
     /// The state as it is now, not following later changes.
     fn view(&self) -> Self::View;

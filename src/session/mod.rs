@@ -19,6 +19,7 @@ mod start;
 mod stream;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use horai_core::ids::{LeaderId, RunId, WorkerId};
 use horai_core::machine::state::State;
@@ -27,9 +28,11 @@ use horai_proto::worker as pb;
 use horai_proto::worker::to_worker::Body as Say;
 use horai_proto::worker::worker_link_server::WorkerLinkServer;
 use horai_raft::node::RaftNode;
+use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tonic::transport::server::TcpIncoming;
 
 pub use logs::{LogError, LogPart, LogRequest};
 pub use registry::WorkerLoad;
@@ -46,6 +49,12 @@ const FRAME: usize = 256;
 const MAX_FRAME: usize = 1 << 20;
 /// Starts go into one frame up to so many bytes; a single one may be larger.
 const START_BYTES: usize = 256 << 10;
+/// A connection that was silent this long is asked for a sign of life,
+const SILENT: Duration = Duration::from_millis(300);
+/// and is broken without an answer in this time: together a second.
+const ANSWER: Duration = Duration::from_millis(700);
+/// Bytes that may be under way on one connection.
+const WINDOW: u32 = 1 << 20;
 /// The most heartbeats and results that wait to be proposed.
 const WAITING: usize = 16_384;
 
@@ -71,6 +80,27 @@ impl Sessions {
     #[must_use]
     pub fn service(self: &Arc<Self>) -> WorkerLinkServer<Link> {
         WorkerLinkServer::new(Link::new(Arc::clone(self))).max_decoding_message_size(MAX_FRAME)
+    }
+
+    /// Serves the worker port until `end`, and then what the open streams still
+    /// hold: [`Self::close`] ends them.
+    ///
+    /// # Errors
+    /// If the port fails.
+    pub async fn serve(
+        self: Arc<Self>,
+        port: TcpListener,
+        end: CancellationToken,
+    ) -> Result<(), tonic::transport::Error> {
+        let incoming = TcpIncoming::from(port).with_nodelay(Some(true));
+        tonic::transport::Server::builder()
+            .http2_keepalive_interval(Some(SILENT))
+            .http2_keepalive_timeout(Some(ANSWER))
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
+            .add_service(self.service())
+            .serve_with_incoming_shutdown(incoming, end.cancelled_owned())
+            .await
     }
 
     /// This node leads, and its state holds all that was committed before: asks

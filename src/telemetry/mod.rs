@@ -15,8 +15,15 @@ use tracing_subscriber::{Layer, fmt};
 
 use crate::config::{LogFormat, LogSection};
 
-/// Libraries whose ordinary course is of no interest to an operator.
-const QUIET: [&str; 5] = ["openraft", "sled", "h2", "hyper", "tower"];
+/// Libraries whose ordinary course is of no interest to an operator. openraft warns
+/// of each message that does not reach a node that is down, again and again.
+const QUIET: [(&str, LevelFilter); 5] = [
+    ("openraft", LevelFilter::ERROR),
+    ("sled", LevelFilter::WARN),
+    ("h2", LevelFilter::WARN),
+    ("hyper", LevelFilter::WARN),
+    ("tower", LevelFilter::WARN),
+];
 
 /// Starts the log on standard error, and makes every panic end the process. A
 /// second call changes nothing.
@@ -44,11 +51,11 @@ fn filter(level: &str) -> Targets {
     // It was checked with the rest of the configuration.
     let asked = level.parse().unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO));
     let named: Vec<String> = asked.iter().map(|(target, _)| target.to_owned()).collect();
-    let limit = asked.default_level().unwrap_or(LevelFilter::INFO).min(LevelFilter::WARN);
+    let most = asked.default_level().unwrap_or(LevelFilter::INFO);
     QUIET
         .into_iter()
-        .filter(|quiet| !named.iter().any(|name| name.starts_with(quiet)))
-        .fold(asked, |targets, quiet| targets.with_target(quiet, limit))
+        .filter(|(quiet, _)| !named.iter().any(|name| name.starts_with(quiet)))
+        .fold(asked, |targets, (quiet, limit)| targets.with_target(quiet, limit.min(most)))
 }
 
 #[cfg(test)]
@@ -61,9 +68,10 @@ mod tests {
     fn libraries_are_quiet_unless_they_are_asked_for() {
         let info = filter("info");
         assert!(info.would_enable("horai::session", &Level::INFO));
-        assert!(!info.would_enable("openraft", &Level::INFO));
-        assert!(info.would_enable("openraft", &Level::WARN));
-        assert!(!filter("error").would_enable("openraft", &Level::WARN));
+        assert!(!info.would_enable("openraft", &Level::WARN));
+        assert!(info.would_enable("openraft", &Level::ERROR));
+        assert!(info.would_enable("sled", &Level::WARN));
+        assert!(!filter("error").would_enable("sled", &Level::WARN));
         assert!(!filter("off").would_enable("horai", &Level::ERROR));
         let named = filter("info,openraft=debug,horai::session=trace");
         assert!(named.would_enable("openraft", &Level::DEBUG));

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use horai::config::{self, NodeConfig};
 use horai::founding::{self, Founded};
+use horai::joining;
+use horai_core::ids::NodeId;
 use horai_proto::worker::to_worker::Body as Hear;
 use horai_proto::worker::worker_link_client::WorkerLinkClient;
 use tokio::time::timeout;
@@ -20,16 +22,22 @@ struct Home {
     founded: Founded,
 }
 
+/// Writes a node's file, with ports that the system chooses.
+fn configure(folder: &Path, name: &str) -> NodeConfig {
+    let home = folder.display();
+    let text = format!(
+        "[node]\ndata_dir = \"{home}/{name}\"\ntoken_file = \"{home}/token\"\n\
+         http = \"127.0.0.1:0\"\ngrpc = \"127.0.0.1:0\"\nraft = \"127.0.0.1:0\"\n"
+    );
+    let file = folder.join(format!("{name}.toml"));
+    std::fs::write(&file, text).unwrap();
+    config::load(&file, []).unwrap()
+}
+
 impl Home {
     fn found() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let home = folder.path().display();
-        let text = format!(
-            "[node]\ndata_dir = \"{home}/node\"\ntoken_file = \"{home}/token\"\n\
-             http = \"127.0.0.1:0\"\ngrpc = \"127.0.0.1:0\"\nraft = \"127.0.0.1:0\"\n"
-        );
-        std::fs::write(folder.path().join("node.toml"), text).unwrap();
-        let config: NodeConfig = config::load(&folder.path().join("node.toml"), []).unwrap();
+        let config = configure(folder.path(), "node");
         let founded = founding::found(&config, "UTC").unwrap();
         Self { folder, founded }
     }
@@ -94,6 +102,133 @@ impl Drop for Process {
         // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Returns when one of these nodes leads.
+async fn leader(addresses: &[String], token: &str) {
+    let led = timeout(PATIENCE, async {
+        for address in addresses.iter().cycle() {
+            let said = timeout(Duration::from_millis(200), greeting(address, token)).await;
+            if matches!(said, Ok(Hear::Lead(_))) {
+                return;
+            }
+        }
+    });
+    led.await.expect("one of them leads");
+}
+
+async fn until(is_so: impl Fn() -> bool) {
+    let waited = timeout(PATIENCE, async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    waited.await.expect("what is waited for comes");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_join_take_over_and_replace_one_that_is_lost() {
+    let home = Home::found();
+    let admin = home.founded.token.text().to_owned();
+    let one = home.node();
+    let seeds = [one.address("raft")];
+    let mut others = Vec::new();
+    for (name, number) in [("two", 2), ("three", 3)] {
+        let config = configure(home.folder.path(), name);
+        let token = home.founded.join_token.text();
+        let refused = joining::join(&config, &seeds, "nobody's token", None).await.unwrap_err();
+        assert!(matches!(refused, joining::Error::Ask(_)), "{refused}");
+        let joined = joining::join(&config, &seeds, token, None).await.unwrap();
+        assert_eq!((joined.node, joined.cluster), (NodeId(number), home.founded.cluster));
+        let again = joining::join(&config, &seeds, token, None).await.unwrap();
+        assert_eq!(again, joined, "asking again changes nothing");
+        let node = Process::start("node", &home.path(&format!("{name}.toml")));
+        // The note goes when it votes.
+        let note = home.path(name).join("joining.json");
+        until(|| !note.exists()).await;
+        let exists = joining::join(&config, &seeds, token, None).await.unwrap_err();
+        assert!(matches!(exists, joining::Error::Exists { .. }), "{exists}");
+        others.push(node);
+    }
+    // A leader that stops hands over; one that is killed is followed.
+    one.stop();
+    let addresses: Vec<String> = others.iter().map(|node| node.address("grpc")).collect();
+    leader(&addresses, &admin).await;
+
+    // The first is lost for good: its folder gets a new node, and is kept aside.
+    let config = configure(home.folder.path(), "node");
+    let seeds: Vec<String> = others.iter().map(|node| node.address("raft")).collect();
+    let wrong = joining::join(&config, &seeds, &admin, Some(NodeId(3))).await.unwrap_err();
+    assert!(matches!(wrong, joining::Error::Exists { node: 1, .. }), "{wrong}");
+    let joined = joining::join(&config, &seeds, &admin, Some(NodeId(1))).await.unwrap();
+    assert_eq!(joined.node, NodeId(4));
+    assert!(home.path("node.old-1").join("raft").exists());
+    let four = home.node();
+    assert!(four.ready.starts_with("node 4 ready"), "{:?}", four.ready);
+    let note = home.path("node/joining.json");
+    until(|| !note.exists()).await;
+
+    // Three vote again: any one may be killed.
+    let three = others.pop().unwrap();
+    drop(three);
+    leader(&[addresses[0].clone(), four.address("grpc")], &admin).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_applied_over_http_fires_and_runs_on_a_worker() {
+    let home = Home::found();
+    let token = home.founded.token.text();
+    let node = home.node();
+    let text = format!(
+        "[worker]\nname = \"w1\"\ndata_dir = \"{0}/worker\"\nnodes = [\"{1}\"]\n\
+         token_file = \"{0}/token\"\nheartbeat_ms = 200\n",
+        home.folder.path().display(),
+        node.address("grpc"),
+    );
+    std::fs::write(home.path("worker.toml"), text).unwrap();
+    let worker = Process::start("worker", &home.path("worker.toml"));
+    let base = format!("http://{}/api/v1", node.address("http"));
+    let client = reqwest::Client::new();
+    let jobs = serde_json::json!({"jobs": [
+        {"name": "tick", "triggers": [{"cron": "* * * * * ?"}], "shell": "echo $HORAI_ACTION_ID"},
+    ]});
+    let post = client.post(format!("{base}/jobs")).bearer_auth(token).json(&jobs);
+    let answer = post.send().await.unwrap();
+    assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+    let nobody = client.get(format!("{base}/runs")).bearer_auth("nobody").send().await.unwrap();
+    assert_eq!(nobody.status().as_u16(), 401);
+    let done = timeout(PATIENCE, async {
+        loop {
+            let get = client.get(format!("{base}/runs?job=tick")).bearer_auth(token);
+            let body: serde_json::Value = get.send().await.unwrap().json().await.unwrap();
+            let text = body.to_string();
+            if let Some(run) = find(&body, |v| v["state"] == "success" && v["id"].is_string()) {
+                return run;
+            }
+            assert!(!text.contains("\"failed\""), "{text}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    let run = done.await.expect("a run succeeds");
+    let id = run["id"].as_str().unwrap();
+    let logs = client.get(format!("{base}/runs/{id}/logs")).bearer_auth(token);
+    let output = logs.send().await.unwrap().text().await.unwrap();
+    assert!(output.starts_with("tick@2"), "{output}");
+    worker.stop();
+    node.stop();
+}
+
+/// The first object inside that is what is looked for.
+fn find(
+    value: &serde_json::Value,
+    is_it: impl Fn(&serde_json::Value) -> bool + Copy,
+) -> Option<serde_json::Value> {
+    match value {
+        serde_json::Value::Object(_) if is_it(value) => Some(value.clone()),
+        serde_json::Value::Object(map) => map.values().find_map(|v| find(v, is_it)),
+        serde_json::Value::Array(all) => all.iter().find_map(|v| find(v, is_it)),
+        _ => None,
     }
 }
 

@@ -26,10 +26,11 @@ use horai_raft::types::Member;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 const PATIENCE: Duration = Duration::from_secs(30);
+const TOKEN: &str = "a-token-for-tests-alone";
 
 /// One node that leads, with its worker port.
 struct Cluster {
@@ -73,11 +74,10 @@ impl Cluster {
         let sessions = Sessions::new(Arc::clone(&node));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        let server = tonic::transport::Server::builder().add_service(sessions.service());
-        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        tokio::spawn(Arc::clone(&sessions).serve(listener, CancellationToken::new()));
         let cluster = Self { node, sessions, leader, address, home };
         cluster.ask(Command::InitCluster(ClusterSettings::new(7))).await;
-        cluster.put_token("admin", TokenPurpose::Admin).await;
+        cluster.put_token(TOKEN, TokenPurpose::Admin).await;
         cluster.put_token("join", TokenPurpose::Join).await;
         cluster.ask(Command::LeaderStarted(leader)).await;
         cluster
@@ -106,7 +106,7 @@ impl Cluster {
             groups: vec![Name::new("default").unwrap()],
             labels: BTreeMap::new(),
             slots: 8,
-            token: "admin".into(),
+            token: TOKEN.into(),
             shim_program: Some(env!("CARGO_BIN_EXE_horai").into()),
             heartbeat: Duration::from_millis(50),
         };
@@ -288,6 +288,44 @@ async fn a_cancel_reaches_the_job() {
     assert_eq!(cluster.result(run).await, RunResult::Cancelled);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_stands_still_is_out_soon_and_back_when_it_goes_on() {
+    let cluster = Cluster::start().await;
+    cluster.sessions.lead(cluster.leader);
+    let config = cluster.home.path().join("worker.toml");
+    let text = format!(
+        "[worker]\nname = \"w1\"\ndata_dir = \"{0}/w1\"\nnodes = [\"{1}\"]\n\
+         token_file = \"{0}/token\"\n[log]\nlevel = \"error\"\n",
+        cluster.home.path().display(),
+        cluster.address.trim_start_matches("http://")
+    );
+    std::fs::write(&config, text).unwrap();
+    std::fs::write(cluster.home.path().join("token"), TOKEN).unwrap();
+    let mut worker = std::process::Command::new(env!("CARGO_BIN_EXE_horai"))
+        .args(["worker", "--config"])
+        .arg(&config)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let signal = |signal: &str| {
+        let pid = worker.id().to_string();
+        let sent = std::process::Command::new("kill").args([signal, &pid]).status();
+        assert!(sent.unwrap().success());
+    };
+    let all = cluster.connected(1).await;
+    signal("-STOP");
+    let begun = std::time::Instant::now();
+    cluster.connected(0).await;
+    let took = begun.elapsed();
+    signal("-CONT");
+    assert_eq!(cluster.connected(1).await, all);
+    worker.kill().unwrap();
+    worker.wait().unwrap();
+    cluster.connected(0).await;
+    // A second, and room for a machine that is busy with other tests.
+    assert!(took < Duration::from_secs(3), "{took:?}");
+}
+
 /// A worker that the test plays.
 struct Played {
     to: mpsc::Sender<pb::FromWorker>,
@@ -359,19 +397,19 @@ async fn streams_are_refused_with_a_reason() {
         let mut stranger = Played::open(&cluster, "w1", 1, token).await;
         assert_eq!(stranger.refused().await.code, code);
     }
-    let mut worker = Played::open(&cluster, "w1", 1, "admin").await;
+    let mut worker = Played::open(&cluster, "w1", 1, TOKEN).await;
     assert!(matches!(worker.hear().await, Some(Hear::Lead(_))));
-    let mut other = Played::open(&cluster, "w1", 2, "admin").await;
+    let mut other = Played::open(&cluster, "w1", 2, TOKEN).await;
     let refused = other.refused().await;
     assert!(refused.code == "conflict" && refused.message.contains("w1"), "{refused:?}");
     worker.say(Say::Hello(pb::Hello { protocol: 9, ..hello("w1", 1) })).await;
     let refused = worker.refused().await;
     assert!(refused.message.contains("protocol 9"), "{refused:?}");
-    let mut many = Played::open(&cluster, "w1", 1, "admin").await;
+    let mut many = Played::open(&cluster, "w1", 1, TOKEN).await;
     many.say(Say::Hello(hello("w1", 1))).await;
     cluster.connected(1).await;
     // A token that is dropped ends what it opened.
-    cluster.ask(Command::DropToken { name: Name::new("admin").unwrap() }).await;
+    cluster.ask(Command::DropToken { name: Name::new(TOKEN).unwrap() }).await;
     many.say(Say::Heartbeat(pb::Heartbeat::default())).await;
     loop {
         match many.hear().await {
@@ -386,7 +424,7 @@ async fn streams_are_refused_with_a_reason() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn results_are_forgotten_once_they_mean_nothing_more() {
     let cluster = Cluster::start().await;
-    let mut worker = Played::open(&cluster, "w1", 1, "admin").await;
+    let mut worker = Played::open(&cluster, "w1", 1, TOKEN).await;
     cluster.sessions.lead(cluster.leader);
     assert!(matches!(worker.hear().await, Some(Hear::Lead(_))));
     let live = vec![pb::AttemptId { run: 77, shard: 0, number: 1, token: 3 }];
@@ -430,7 +468,7 @@ async fn results_are_forgotten_once_they_mean_nothing_more() {
     // The end of the node ends the stream.
     cluster.sessions.close();
     assert_eq!(worker.hear().await, None);
-    let late = Played::open(&cluster, "w2", 2, "admin").await.refused().await;
+    let late = Played::open(&cluster, "w2", 2, TOKEN).await.refused().await;
     assert_eq!(late.code, "unavailable");
     assert!(Path::new(&cluster.home.path().join("raft")).exists());
 }

@@ -19,10 +19,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::dto::{
-    AcquireRequest, ActionDto, ActionRef, AppliedJob, AppliedJobs, ClusterDto, ExplainDto, JobDto,
-    JobSet, LeaseDto, LockDto, LockTokenRequest, MissedDto, NewTokenDto, NodeRequest, Page,
-    Problem, RunDto, RunRef, SpanText, StartedRun, Time, TimeRequest, TokenDto, TransferRequest,
-    WorkerDto,
+    AcquireRequest, ActionDto, ActionRef, AppliedJob, AppliedJobs, AttemptRef, ClusterDto,
+    ExplainDto, JobDto, JobSet, LeaseDto, LockDto, LockTokenRequest, MissedDto, NewTokenDto,
+    NodeRequest, Page, Problem, RunDto, RunRef, SpanText, StartedRun, Time, TimeRequest, TokenDto,
+    TransferRequest, WorkerDto,
 };
 use crate::api::job_definition::JobDefinition;
 use crate::error::{ErrorCode, FieldError};
@@ -396,10 +396,12 @@ impl LogStream {
             .with("attempt", query.attempt)
             .with("offset", Some(query.offset))
             .with("follow", query.follow.then_some(true));
-        self.part = match self.client.send(&call).await? {
-            Answer::Stream(part) => Some(part),
-            Answer::Whole(_) => None,
-        };
+        let Answer::Stream(part) = self.client.send(&call).await? else { return Ok(()) };
+        // What follows after a break must be the same attempt's.
+        let attempt = part.headers().get("horai-attempt").and_then(|id| id.to_str().ok());
+        let attempt = attempt.and_then(|id| id.parse::<AttemptRef>().ok());
+        self.query.attempt = attempt.map(|id| id.0.number).or(self.query.attempt);
+        self.part = Some(part);
         Ok(())
     }
 }

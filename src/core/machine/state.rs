@@ -373,6 +373,27 @@ impl State {
         self.index.job_runs.range((first, end)).rev().filter_map(|(_, id)| self.runs.get(id))
     }
 
+    /// A job's runs after one, oldest first.
+    pub fn runs_of_job_after(
+        &self,
+        job: JobId,
+        after: Option<RunId>,
+    ) -> impl Iterator<Item = &Run> {
+        let first = match after {
+            Some(run) => Bound::Excluded((job, run)),
+            None => Bound::Included((job, RunId(0))),
+        };
+        let end = Bound::Included((job, RunId(u64::MAX)));
+        self.index.job_runs.range((first, end)).filter_map(|(_, id)| self.runs.get(id))
+    }
+
+    /// What a write with that request id came to, and the hash of its body.
+    #[must_use]
+    pub fn remembered(&self, request: &str) -> Option<(u128, &Outcome)> {
+        let found = self.requests.get(self.index.request_ids.get(request)?)?;
+        Some((found.body_hash, &found.outcome))
+    }
+
     /// Runs of a worker group that may be dispatched, first to go first.
     pub fn queue(&self, group: &Name) -> impl Iterator<Item = RunId> {
         let from = QueueKey::first_of(group.clone());

@@ -93,17 +93,7 @@ impl Fake {
     }
 
     pub(super) fn worker(&self, text: &str, groups: &[&str], slots: u32) -> WorkerId {
-        let profile = WorkerProfile {
-            name: name(text),
-            incarnation: Incarnation(5),
-            boot_id: 6,
-            groups: groups.iter().map(|group| name(group)).collect(),
-            labels: BTreeMap::new(),
-            slots,
-            host: String::new(),
-            version: String::new(),
-        };
-        match self.user(Command::AttachWorker(profile)) {
+        match self.user(Command::AttachWorker(profile(text, groups, slots))) {
             Outcome::Worker { worker } => worker,
             other => panic!("{other:?}"),
         }
@@ -250,6 +240,19 @@ impl Orders for Told {
 
 pub(super) fn name(text: &str) -> Name {
     Name::new(text).unwrap()
+}
+
+pub(super) fn profile(text: &str, groups: &[&str], slots: u32) -> WorkerProfile {
+    WorkerProfile {
+        name: name(text),
+        incarnation: Incarnation(5),
+        boot_id: 6,
+        groups: groups.iter().map(|group| name(group)).collect(),
+        labels: BTreeMap::new(),
+        slots,
+        host: String::new(),
+        version: String::new(),
+    }
 }
 
 pub(super) fn cron(text: &str) -> TriggerSpec {

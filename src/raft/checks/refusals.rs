@@ -168,8 +168,7 @@ async fn after_an_io_error_the_store_stays_suspect() {
         Arc::new(sim.log.clone()),
         Arc::new(sim.snapshots.clone()),
         Box::new(file.clone()),
-        Uuid::from_u128(1),
-        1,
+        crate::identity::Identity::new(Uuid::from_u128(1), 1, Uuid::from_u128(11)),
     )
     .unwrap();
     sim.log.fail_at(sim.log.calls() + 2, FailMode::Before, io::ErrorKind::Other);

@@ -9,6 +9,8 @@ use horai_core::time::UtcMillis;
 use openraft::storage::RaftLogStorageExt;
 use uuid::Uuid;
 
+use crate::identity::Identity;
+
 use crate::open::{Error, Stores, create_on, open_on};
 use crate::sim_disk::SimDisk;
 use crate::snapshot_store::Records;
@@ -61,8 +63,7 @@ impl Sim {
             Arc::new(self.log.clone()),
             Arc::new(self.snapshots.clone()),
             Box::new(self.log.clone()),
-            Uuid::from_u128(1),
-            1,
+            Identity::new(Uuid::from_u128(1), 1, Uuid::new_v4()),
         )
     }
 

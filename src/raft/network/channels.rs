@@ -30,13 +30,26 @@ pub struct Error {
     source: tonic::transport::Error,
 }
 
-/// The shared connection to each peer.
+/// Where each peer is, and the shared connection to it.
 #[derive(Debug, Default)]
 pub struct Channels {
     quick: Mutex<BTreeMap<u64, (String, Client)>>,
+    addresses: Mutex<BTreeMap<u64, String>>,
 }
 
 impl Channels {
+    /// Notes where members are now. openraft keeps the clients that it has when
+    /// a member moves: they must look here.
+    pub(crate) fn moved(&self, addresses: BTreeMap<u64, String>) {
+        *self.addresses.lock().unwrap_or_else(PoisonError::into_inner) = addresses;
+    }
+
+    /// Where a member is now, if it is one.
+    pub(crate) fn address(&self, node: u64) -> Option<String> {
+        let addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        addresses.get(&node).cloned()
+    }
+
     /// The shared connection for votes, heartbeats and small calls. A peer that
     /// moved gets a new one.
     ///

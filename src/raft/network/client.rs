@@ -91,24 +91,34 @@ pub struct Link {
     shared: Arc<Shared>,
     channels: Arc<Channels>,
     target: u64,
+    /// When the link was made; a member that moved since is looked up.
     address: String,
     purpose: Purpose,
-    bulk: Option<Client>,
+    bulk: Option<(String, Client)>,
 }
 
 type Rpc<T> = Result<T, RPCError<TypeConfig>>;
 
 impl Link {
+    fn address(&self) -> String {
+        self.channels.address(self.target).unwrap_or_else(|| self.address.clone())
+    }
+
     fn quick(&self) -> Rpc<Client> {
-        self.channels.quick(self.target, &self.address).map_err(|e| Unreachable::new(&e).into())
+        let address = self.address();
+        self.channels.quick(self.target, &address).map_err(|e| Unreachable::new(&e).into())
     }
 
     fn bulk(&mut self) -> Rpc<Client> {
-        if let Some(client) = &self.bulk {
+        let address = self.address();
+        if let Some((known, client)) = &self.bulk
+            && *known == address
+        {
             return Ok(client.clone());
         }
-        let client = own(&self.address).map_err(|e| Unreachable::new(&e))?;
-        Ok(self.bulk.insert(client).clone())
+        let client = own(&address).map_err(|e| Unreachable::new(&e))?;
+        self.bulk = Some((address, client.clone()));
+        Ok(client)
     }
 
     /// One request, one reply, within `limit`.
@@ -128,7 +138,12 @@ impl Link {
         let header = Some(self.shared.header(self.target));
         let mut message = tonic::Request::new(pb::Message { header, body });
         message.set_timeout(limit);
-        let reply = within(limit, send(client, message)).await?;
+        let sent = async {
+            send(client, message).await.inspect_err(|status| {
+                self.shared.heed(status);
+            })
+        };
+        let reply = within(limit, sent).await?;
         Ok(decode(&reply.into_inner().body).map_err(|e| NetworkError::new(&e))?)
     }
 }

@@ -13,6 +13,7 @@ use horai_core::time::UtcMillis;
 use horai_proto::raft as pb;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 
 use crate::cluster_clock::{BootTime, ClusterClock, ClusterNanos};
 
@@ -22,6 +23,9 @@ pub mod server;
 
 /// Version of every payload's encoding.
 const VERSION: u8 = 1;
+
+/// Marks a refusal for ever: the sender was taken out of the cluster.
+pub(crate) const RETIRED: &str = "horai-retired";
 
 /// The largest message either side takes: an entry of 4 MiB with its frame, and room.
 pub(crate) const MAX_MESSAGE: usize = 64 << 20;
@@ -57,6 +61,11 @@ pub enum Error {
         /// This node.
         me: u64,
     },
+    /// A node that was taken out speaks.
+    #[error(
+        "node {0} was removed from the cluster and cannot come back under its number: join it anew"
+    )]
+    Retired(u64),
     /// A known id whose store was lost or swapped.
     #[error(
         "node {node} speaks with store {theirs:032x}, the cluster knows {known:032x}: its disk was \
@@ -119,13 +128,35 @@ pub struct Shared {
     /// Who this node is.
     pub local: Local,
     clock: Mutex<ClusterClock>,
+    retired: watch::Sender<bool>,
 }
 
 impl Shared {
     /// With a clock that knows nothing yet.
     #[must_use]
     pub fn new(local: Local) -> Self {
-        Self { local, clock: Mutex::new(ClusterClock::new()) }
+        let retired = watch::Sender::new(false);
+        Self { local, clock: Mutex::new(ClusterClock::new()), retired }
+    }
+
+    /// Becomes true when the cluster says that it took this node out.
+    #[must_use]
+    pub fn retired(&self) -> watch::Receiver<bool> {
+        self.retired.subscribe()
+    }
+
+    /// The cluster took this node out.
+    pub fn retire(&self) {
+        self.retired.send_replace(true);
+    }
+
+    /// Looks whether a refusal says that the cluster took this node out.
+    pub fn heed(&self, status: &tonic::Status) -> bool {
+        let gone = status.metadata().contains_key(RETIRED);
+        if gone {
+            self.retire();
+        }
+        gone
     }
 
     /// Works on the clock. The boot clock is read under the lock, so that

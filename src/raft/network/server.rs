@@ -10,9 +10,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, ready};
 use futures_util::stream::BoxStream;
-use futures_util::{FutureExt, StreamExt};
 use horai_proto::raft as pb;
 use horai_proto::raft::raft_link_server::{RaftLink, RaftLinkServer};
 use openraft::Raft;
@@ -22,10 +22,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::client::SNAPSHOT_CHUNK;
-use super::{Error, MAX_MESSAGE, Shared, decode, encode, wall_time};
+use super::{Error, MAX_MESSAGE, RETIRED, Shared, decode, encode, wall_time};
 use crate::snapshot_store::{SnapshotHandle, SnapshotStore};
 use crate::state_machine::{Machine, StateMachine};
 use crate::types::{SnapshotMeta, TypeConfig, Vote};
@@ -72,8 +73,18 @@ pub trait Desk: Send + Sync + 'static {
     /// The index a linearizable read must wait for, if this node leads.
     fn read_index(&self, limit: Duration) -> BoxFuture<'_, Result<u64, Refusal>>;
 
-    /// Takes a new node in, if this node leads.
-    fn join(&self, request: pb::JoinRequest) -> BoxFuture<'_, pb::JoinReply>;
+    /// Gives a new node its number, if this node leads.
+    fn join(&self, request: pb::JoinRequest, limit: Duration) -> BoxFuture<'_, pb::JoinReply>;
+
+    /// Makes an admitted node a voter, if this node leads. Its header was checked.
+    fn enter(&self, request: pb::EnterRequest, limit: Duration) -> BoxFuture<'_, pb::ChangeReply>;
+
+    /// Removes a node or transfers leadership, if this node leads.
+    fn change(&self, request: pb::ChangeRequest, limit: Duration)
+    -> BoxFuture<'_, pb::ChangeReply>;
+
+    /// Whether a node was taken out for good, as far as this node knows.
+    fn is_retired(&self, node: u64) -> bool;
 }
 
 /// The service on the Raft port.
@@ -110,12 +121,18 @@ impl<M: Machine> Server<M> {
     }
 
     fn check<'h>(&self, header: Option<&'h pb::Header>) -> Result<&'h pb::Header, Status> {
-        let known = |node| {
+        let known = |node: u64| {
             let metrics = self.raft.metrics();
             let metrics = metrics.borrow_watched();
             metrics.membership_config.get_node(&node).map(|member| member.store_uuid)
         };
-        self.shared.check(header, known).map_err(|error| status(&error))
+        let header = self.shared.check(header, known).map_err(|error| status(&error))?;
+        let from = header.from_node;
+        // Members are asked for first: this is on every message's way.
+        if known(from).is_none() && self.desk.is_retired(from) {
+            return Err(status(&Error::Retired(from)));
+        }
+        Ok(header)
     }
 
     /// Checked and unpacked, with who sent it.
@@ -196,6 +213,11 @@ async fn blocking<T: Send + 'static>(
 
 fn status(error: &Error) -> Status {
     match error {
+        Error::Retired(_) => {
+            let mut status = Status::permission_denied(error.to_string());
+            status.metadata_mut().insert(RETIRED, MetadataValue::from_static("1"));
+            status
+        }
         Error::Store { .. } => Status::permission_denied(error.to_string()),
         Error::Cluster { .. } | Error::Target { .. } | Error::Newer(_) => {
             Status::failed_precondition(error.to_string())
@@ -355,7 +377,50 @@ impl<M: Machine> RaftLink for Server<M> {
         request: Request<pb::JoinRequest>,
     ) -> Result<Response<pb::JoinReply>, Status> {
         // A joining node has no id yet; its token is the desk's to check.
-        self.desk.join(request.into_inner()).map(|reply| Ok(Response::new(reply))).await
+        let request = request.into_inner();
+        let limit = patience(request.deadline_ms);
+        Ok(Response::new(self.desk.join(request, limit).await))
+    }
+
+    async fn enter(
+        &self,
+        request: Request<pb::EnterRequest>,
+    ) -> Result<Response<pb::ChangeReply>, Status> {
+        let mut request = request.into_inner();
+        // A seed's address is known, its number is not.
+        if let Some(header) = request.header.as_mut().filter(|header| header.to_node == 0) {
+            header.to_node = self.shared.local.node;
+        }
+        if let Err(refused) = self.check(request.header.as_ref()) {
+            if refused.metadata().contains_key(RETIRED) {
+                return Err(refused);
+            }
+            // An answer, not a broken call: asking again would change nothing.
+            let text = refused.message().to_owned();
+            let result = Some(pb::change_reply::Result::Refused(text));
+            return Ok(Response::new(pb::ChangeReply { result }));
+        }
+        let limit = patience(request.deadline_ms);
+        Ok(Response::new(self.desk.enter(request, limit).await))
+    }
+
+    async fn change(
+        &self,
+        request: Request<pb::ChangeRequest>,
+    ) -> Result<Response<pb::ChangeReply>, Status> {
+        let request = request.into_inner();
+        self.check(request.header.as_ref())?;
+        let limit = patience(request.deadline_ms);
+        Ok(Response::new(self.desk.change(request, limit).await))
+    }
+
+    async fn retire(
+        &self,
+        request: Request<pb::RetireNotice>,
+    ) -> Result<Response<pb::RetireReply>, Status> {
+        self.check(request.get_ref().header.as_ref())?;
+        self.shared.retire();
+        Ok(Response::new(pb::RetireReply {}))
     }
 
     async fn status(

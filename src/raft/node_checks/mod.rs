@@ -2,5 +2,6 @@
 
 mod basics;
 mod leaders;
+mod membership;
 mod proposals;
 mod support;

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use horai_core::ids::NodeId;
 use horai_core::machine::command::{Actor, Command, Envelope};
 use horai_core::machine::outcome::Applied;
 use horai_core::time::UtcMillis;
@@ -111,7 +110,8 @@ pub(super) async fn node_with<M: Machine + Default>(
     (RaftNode::open(stores, M::default(), listener, options).await.unwrap(), member)
 }
 
-/// Nodes 1, 2 and 3, all voters; node 1 leads.
+/// Nodes 1, 2 and 3, all voters; node 1 leads. Made directly, because a small
+/// machine lets nobody in.
 pub(super) async fn three<M: Machine + Default>(dir: &Path) -> [RaftNode<M>; 3] {
     let (one, first) = node::<M>(dir, 1).await;
     let (two, second) = node::<M>(dir, 2).await;
@@ -119,8 +119,9 @@ pub(super) async fn three<M: Machine + Default>(dir: &Path) -> [RaftNode<M>; 3] 
     one.init(first).await.unwrap();
     leads(&one).await;
     for (id, member) in [(2, second), (3, third)] {
-        one.add_learner(NodeId(id), member).await.unwrap();
-        one.promote(NodeId(id)).await.unwrap();
+        one.inner.raft.add_learner(id, member, true).await.unwrap();
+        let voter = openraft::ChangeMembers::AddVoterIds([id].into());
+        one.inner.raft.change_membership(voter, false).await.unwrap();
     }
     [one, two, three]
 }

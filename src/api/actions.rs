@@ -1,0 +1,97 @@
+//! A job's actions: planned, waiting and past; what was missed; why one waits.
+
+use std::collections::BTreeSet;
+
+use axum::Json;
+use axum::extract::State;
+use horai_core::ids::{ActionKey, JobId, Name, WorkerId};
+use horai_core::machine::state::State as CoreState;
+use horai_core::placement::explain::{Subject, explain as reason_of};
+use horai_core::time::UtcMillis;
+
+use super::Api;
+use super::dto::{ActionDto, ActionRef, ExplainDto, MissedDto, Page, Time};
+use super::jobs::find;
+use super::params::{Params, Segment, page};
+use super::problem::Fault;
+
+pub(super) async fn list(
+    State(api): State<Api>,
+    name: Segment,
+    params: Params,
+) -> Result<Json<Page<ActionDto>>, Fault> {
+    let (name, params) = (name.name()?, params.only(&["from", "to", "limit"])?);
+    let limit = params.limit()?;
+    let from = params.parse::<Time>("from")?.map_or(UtcMillis(i64::MIN), |Time(at)| at);
+    let to = params.parse::<Time>("to")?.map_or(UtcMillis::MAX, |Time(at)| at);
+    api.fresh(&params).await?;
+    let page = api.read(|state| {
+        let job = find(state, &name)?;
+        let actions = state.actions_of(job.id, from, to).filter(|(key, _)| key.nominal <= to);
+        // A page begins where the one before ended, one millisecond later.
+        let next = |(key, _): &(ActionKey, _)| {
+            Time(UtcMillis(key.nominal.0.saturating_add(1))).to_string()
+        };
+        Ok::<_, Fault>(page(actions, limit, next, |(key, action)| {
+            ActionDto::of(state, key, action)
+        }))
+    })?;
+    Ok(Json(page))
+}
+
+pub(super) async fn missed(
+    State(api): State<Api>,
+    name: Segment,
+    params: Params,
+) -> Result<Json<Page<MissedDto>>, Fault> {
+    let (name, params) = (name.name()?, params.only(&[])?);
+    api.fresh(&params).await?;
+    let items = api.read(|state| {
+        // The machine keeps a bounded number of a job.
+        let job = find(state, &name)?;
+        Ok::<_, Fault>(state.missed_of(job.id).map(|m| MissedDto::of(state, m)).collect())
+    })?;
+    Ok(Json(Page { items, next: None }))
+}
+
+pub(super) async fn explain(
+    State(api): State<Api>,
+    id: Segment,
+    params: Params,
+) -> Result<Json<ExplainDto>, Fault> {
+    let (id, params) = (id.parse::<ActionRef>("id")?, params.only(&[])?);
+    api.fresh(&params).await?;
+    let connected = api.connected();
+    api.read(|state| {
+        let wanted = || Fault::not_found("action", &id);
+        let job = number(state, &id.job).ok_or_else(wanted)?;
+        let key = ActionKey { job, nominal: id.nominal };
+        let action = state.action(key).ok_or_else(wanted)?;
+        let reason = reason_of(state, Subject::Action(key), &|id| connected.contains(&id));
+        let waits_for = action.upstream.iter().filter(|up| up.met.is_none());
+        Ok(Json(ExplainDto {
+            id: ActionRef::of(state, key).to_string(),
+            state: action.state.word().to_owned(),
+            reason: reason.map(|reason| reason.word().to_owned()),
+            detail: reason.map_or("it does not wait", ExplainDto::sentence).to_owned(),
+            waits_for: waits_for.map(|up| ActionRef::of(state, up.action)).collect(),
+        }))
+    })
+}
+
+/// The number of a job by its name, or by `#` and the number.
+fn number(state: &CoreState, text: &str) -> Option<JobId> {
+    match text.strip_prefix('#') {
+        Some(number) => number.parse().ok().map(JobId),
+        None => state.job_by_name(&Name::new(text).ok()?).map(|job| job.id),
+    }
+}
+
+impl Api {
+    /// Workers whose streams to this node stand.
+    pub(super) fn connected(&self) -> BTreeSet<WorkerId> {
+        let known: Vec<WorkerId> =
+            self.read(|state| state.workers_after(None).map(|worker| worker.id).collect());
+        known.into_iter().filter(|id| self.sessions.is_connected(*id)).collect()
+    }
+}

@@ -1,0 +1,114 @@
+//! What every request passes before its handler: a name, a net for panics, a
+//! bound on number and time, and the token.
+
+use std::panic::AssertUnwindSafe;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+use horai_core::model::access::{TokenHash, TokenPurpose};
+use sha2::{Digest, Sha256};
+
+use super::problem::Fault;
+use super::{Api, REQUEST_LIMIT};
+use crate::error::ErrorCode;
+
+/// Names a request, in answers and in the log.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The name of the token that a request brought.
+#[derive(Debug, Clone)]
+pub(super) struct Caller(pub(super) String);
+
+/// Gives the request its id, and turns a panic into an answer.
+pub(super) async fn name_and_catch(request: Request, next: Next) -> Response {
+    let id = uuid::Uuid::now_v7().to_string();
+    let what = format!("{} {}", request.method(), request.uri().path());
+    let mut answer = match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+        Ok(answer) => answer,
+        Err(_) => {
+            let detail = "the node failed on this request";
+            let remedy = "report it, with the node's log under the request's id";
+            Fault::new(ErrorCode::Internal, detail, remedy).into_response()
+        }
+    };
+    if answer.status().is_server_error() {
+        let status = answer.status().as_u16();
+        tracing::warn!(request = %id, what, status, "a request was not served");
+    }
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        answer.headers_mut().insert(REQUEST_ID, id);
+    }
+    answer
+}
+
+/// Bounds how many requests are served at once, and how long each may take.
+pub(super) async fn bound(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let Ok(_slot) = api.slots.try_acquire() else {
+        let detail = "the node serves as many requests as it can";
+        let remedy = "ask again in a moment, or another node";
+        return Fault::new(ErrorCode::LimitReached, detail, remedy).into_response();
+    };
+    let is_read = request.method() == Method::GET;
+    match tokio::time::timeout(REQUEST_LIMIT, next.run(request)).await {
+        Ok(answer) => answer,
+        Err(_) if is_read => {
+            let detail = format!("no answer within {REQUEST_LIMIT:?}");
+            Fault::new(ErrorCode::Unavailable, detail, "ask again, or another node").into_response()
+        }
+        Err(_) => {
+            let detail = format!("no outcome within {REQUEST_LIMIT:?}");
+            let remedy = "ask again with the same Idempotency-Key, or look first";
+            Fault::new(ErrorCode::OutcomeUnknown, detail, remedy).into_response()
+        }
+    }
+}
+
+/// Lets a request with a valid token through, and says whose it is.
+pub(super) async fn authenticate(
+    State(api): State<Api>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let bearer = request.headers().get(header::AUTHORIZATION);
+    let token = bearer.and_then(|value| value.to_str().ok()).and_then(|value| {
+        let (scheme, token) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    });
+    let Some(token) = token else {
+        let detail = "the request brings no bearer token";
+        let remedy = "send the header Authorization: Bearer TOKEN";
+        return Fault::new(ErrorCode::Unauthenticated, detail, remedy).into_response();
+    };
+    match caller(&api, &Sha256::digest(token.as_bytes()).into()) {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(fault) => fault.into_response(),
+    }
+}
+
+fn caller(api: &Api, hash: &TokenHash) -> Result<Caller, Fault> {
+    api.read(|state| {
+        if state.settings().is_none() {
+            let detail = "this node does not hold the cluster's state yet";
+            let remedy = "ask again, or another node";
+            return Err(Fault::new(ErrorCode::Unavailable, detail, remedy));
+        }
+        match state.token_by_hash(hash).map(|(name, token)| (name, token.purpose)) {
+            Some((name, TokenPurpose::Admin)) => Ok(Caller(format!("token:{name}"))),
+            Some((name, TokenPurpose::Join)) => {
+                let detail = format!("token {name} lets nodes join, nothing else");
+                Err(Fault::new(ErrorCode::Denied, detail, "use the cluster's admin token"))
+            }
+            None => {
+                let detail = "the cluster does not know this token, or it has expired";
+                let remedy = "use the admin token of this cluster: --token, HORAI_TOKEN";
+                Err(Fault::new(ErrorCode::Unauthenticated, detail, remedy))
+            }
+        }
+    })
+}

@@ -1,0 +1,154 @@
+//! Jobs: list, apply, read, delete, run now, pause.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use horai_core::ids::{Name, Revision};
+use horai_core::machine::command::Command;
+use horai_core::machine::outcome::Outcome;
+use horai_core::machine::state::State as CoreState;
+use horai_core::model::job::Job;
+
+use super::Api;
+use super::apply::Definitions;
+use super::dto::{AppliedJobs, JobDto, Page, RunRef, StartedRun};
+use super::params::{Params, Segment, page};
+use super::problem::Fault;
+use super::write::{Expected, Write, odd};
+use crate::error::{ErrorCode, FieldError};
+
+pub(super) async fn list(
+    State(api): State<Api>,
+    params: Params,
+) -> Result<Json<Page<JobDto>>, Fault> {
+    let params = params.only(&["limit", "after"])?;
+    let (limit, after) = (params.limit()?, params.parse::<Name>("after")?);
+    api.fresh(&params).await?;
+    let page = api.read(|state| {
+        let jobs = state.jobs_by_name_after(after);
+        page(jobs, limit, |job| job.spec.name.to_string(), |job| JobDto::of(state, job))
+    });
+    Ok(Json(page))
+}
+
+pub(super) async fn apply(
+    State(api): State<Api>,
+    write: Write,
+) -> Result<Json<AppliedJobs>, Fault> {
+    if write.expected().is_some() {
+        let remedy = "send one job with PUT /api/v1/jobs/NAME";
+        let problem = "a revision can be asked for of one job alone";
+        return Err(FieldError::invalid("If-Match", "", problem, remedy).into());
+    }
+    let definitions = Definitions::read(&write)?;
+    Ok(Json(api.apply(&write, &definitions, None).await?))
+}
+
+pub(super) async fn show(
+    State(api): State<Api>,
+    name: Segment,
+    params: Params,
+) -> Result<Response, Fault> {
+    let (name, params) = (name.name()?, params.only(&[])?);
+    api.fresh(&params).await?;
+    let job = api.read(|state| find(state, &name).map(|job| JobDto::of(state, job)))?;
+    let tag = etag(job.revision);
+    Ok(([(header::ETAG, tag)], Json(job)).into_response())
+}
+
+pub(super) async fn put(
+    State(api): State<Api>,
+    name: Segment,
+    write: Write,
+) -> Result<Response, Fault> {
+    let name = name.name()?;
+    let definitions = Definitions::of_job(&write, &name)?;
+    if write.expected() == Some(Expected::Something) {
+        api.node.linearize(super::READ_LIMIT).await?;
+        api.read(|state| existing(state, &name).map(drop))?;
+    }
+    let applied = api.apply(&write, &definitions, revision(&write)).await?;
+    let applied = applied.jobs.into_iter().next();
+    let applied = applied.ok_or_else(|| odd(&Outcome::Done))?;
+    let made = applied.changed && applied.revision == 1;
+    let status = if made { StatusCode::CREATED } else { StatusCode::OK };
+    let tag = etag(applied.revision);
+    Ok((status, [(header::ETAG, tag)], Json(applied)).into_response())
+}
+
+pub(super) async fn delete(
+    State(api): State<Api>,
+    name: Segment,
+    write: Write,
+) -> Result<StatusCode, Fault> {
+    write.empty()?;
+    let (name, expected) = (name.name()?, revision(&write));
+    api.write(&write, |state| Ok(Command::DeleteJob { job: find(state, &name)?.id, expected }))
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn trigger(
+    State(api): State<Api>,
+    name: Segment,
+    write: Write,
+) -> Result<(StatusCode, Json<StartedRun>), Fault> {
+    write.empty()?;
+    let name = name.name()?;
+    let make = |state: &CoreState| Ok(Command::TriggerJob { job: find(state, &name)?.id });
+    match api.write(&write, make).await? {
+        Outcome::Run { run } => Ok((StatusCode::CREATED, Json(StartedRun { run: RunRef(run) }))),
+        other => Err(odd(&other)),
+    }
+}
+
+pub(super) async fn pause(
+    State(api): State<Api>,
+    name: Segment,
+    write: Write,
+) -> Result<StatusCode, Fault> {
+    write.empty()?;
+    let name = name.name()?;
+    api.write(&write, |state| Ok(Command::PauseJob { job: find(state, &name)?.id })).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn resume(
+    State(api): State<Api>,
+    name: Segment,
+    write: Write,
+) -> Result<StatusCode, Fault> {
+    write.empty()?;
+    let name = name.name()?;
+    api.write(&write, |state| Ok(Command::ResumeJob { job: find(state, &name)?.id })).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The job of that name.
+pub(super) fn find<'a>(state: &'a CoreState, name: &Name) -> Result<&'a Job, Fault> {
+    state.job_by_name(name).ok_or_else(|| Fault::not_found("job", name))
+}
+
+/// The same for a client that said that it exists.
+fn existing<'a>(state: &'a CoreState, name: &Name) -> Result<&'a Job, Fault> {
+    state.job_by_name(name).ok_or_else(|| {
+        let problem = format!("job {name} does not exist");
+        let remedy = "leave If-Match out to create it";
+        FieldError::invalid("If-Match", "*", problem, remedy)
+            .with_code(ErrorCode::WrongRevision)
+            .into()
+    })
+}
+
+/// The revision that a job must have.
+fn revision(write: &Write) -> Option<Revision> {
+    match write.expected() {
+        Some(Expected::Revision(revision)) => Some(revision),
+        Some(Expected::Something) | None => None,
+    }
+}
+
+fn etag(revision: u64) -> HeaderValue {
+    HeaderValue::try_from(format!("\"{revision}\"")).expect("digits and quotes are visible ASCII")
+}

@@ -1,0 +1,261 @@
+//! Errors as answers: every refusal of whatever layer becomes a problem body
+//! (RFC 9457) with a code of the one table. It words; it decides nothing.
+
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use horai_core::machine::outcome::Reject;
+use horai_core::timing::check::SpecError;
+use horai_core::timing::schedule::ScheduleError;
+use horai_raft::node::Error as NodeError;
+
+use super::dto::{FieldProblem, Problem};
+use crate::error::{ErrorCode, FieldError};
+
+/// A request that was not done, or whose outcome is not known.
+#[derive(Debug)]
+pub(super) struct Fault(Box<Problem>);
+
+impl Fault {
+    pub(super) fn new(
+        code: ErrorCode,
+        detail: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self(Box::new(Problem::new(code, detail, remedy)))
+    }
+
+    /// There is no such thing.
+    pub(super) fn not_found(what: &str, name: impl std::fmt::Display) -> Self {
+        let name: String = name.to_string().chars().take(200).collect();
+        let remedy = format!("list what there is, and correct the name of the {what}");
+        Self::new(ErrorCode::NotFound, format!("{what} {name:?} does not exist"), remedy)
+    }
+
+    /// The same, told of a part of the request, such as `jobs[2].`.
+    pub(super) fn within(mut self, place: &str) -> Self {
+        for error in &mut self.0.errors {
+            error.field.insert_str(0, place);
+        }
+        self.0.detail.insert_str(0, place);
+        self
+    }
+
+    /// The same with what stands in the fields at fault, where nothing is shown yet.
+    pub(super) fn filled(mut self, value: impl Fn(&str) -> String) -> Self {
+        for error in &mut self.0.errors {
+            let given = value(&error.field);
+            if !given.is_empty() {
+                error.value = given;
+            }
+        }
+        self
+    }
+
+    /// The same with more to say.
+    pub(super) fn and(mut self, more: &str) -> Self {
+        self.0.detail.push_str("; ");
+        self.0.detail.push_str(more);
+        self
+    }
+}
+
+impl IntoResponse for Fault {
+    fn into_response(self) -> Response {
+        let problem = self.0;
+        let status = StatusCode::from_u16(problem.status);
+        let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        // Text and numbers: JSON takes them all.
+        let body = serde_json::to_vec(&*problem).unwrap_or_default();
+        let mut answer = (status, body).into_response();
+        let headers = answer.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        let code = problem.code();
+        if code == ErrorCode::Unauthenticated {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if code.retryable() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        answer
+    }
+}
+
+impl From<FieldError> for Fault {
+    fn from(error: FieldError) -> Self {
+        Self(Box::new(error.into()))
+    }
+}
+
+impl From<NodeError> for Fault {
+    fn from(error: NodeError) -> Self {
+        let (code, remedy) = match &error {
+            NodeError::NoLeader(_) => (
+                ErrorCode::Unavailable,
+                "ask again; if it stays, see whether a majority of the nodes runs",
+            ),
+            NodeError::NoTime => (
+                ErrorCode::Unavailable,
+                "ask again, or confirm the time: horai cluster confirm-time",
+            ),
+            NodeError::OutcomeUnknown => (
+                ErrorCode::OutcomeUnknown,
+                "ask again with the same Idempotency-Key, or look first",
+            ),
+            NodeError::Stopped => (ErrorCode::Unavailable, "ask another node"),
+            NodeError::TooLarge(_) => (ErrorCode::TooLarge, "split the request"),
+            NodeError::Refused(_) => {
+                (ErrorCode::Conflict, "see the state of the cluster: horai cluster status")
+            }
+            _ => (ErrorCode::Internal, "see the node's log under the request's id"),
+        };
+        Self::new(code, error.to_string(), remedy)
+    }
+}
+
+impl From<Reject> for Fault {
+    fn from(reject: Reject) -> Self {
+        let detail = reject.to_string();
+        let field = |code: ErrorCode, field: &str, value: String, remedy: String| -> Self {
+            FieldError::invalid(field, value, detail.clone(), remedy).with_code(code).into()
+        };
+        match &reject {
+            Reject::WrongRevision { expected, actual } => {
+                let remedy = match (expected.0, actual.0) {
+                    (0, _) => "it exists: leave If-None-Match out to change it".to_owned(),
+                    (_, 0) => "it does not exist: leave If-Match out to create it".to_owned(),
+                    _ => format!(
+                        "read revision {actual}, decide again, and send If-Match: \"{actual}\""
+                    ),
+                };
+                field(ErrorCode::WrongRevision, "revision", expected.to_string(), remedy)
+            }
+            Reject::TooLarge { what, actual, limit } => {
+                let remedy = format!("at most {limit}");
+                field(ErrorCode::TooLarge, what, actual.to_string(), remedy)
+            }
+            Reject::NoSuchUpstream(job) => {
+                let remedy = "apply the upstream job first, or correct the name".to_owned();
+                field(ErrorCode::MissingUpstream, "depends_on", format!("#{job}"), remedy)
+            }
+            Reject::Cycle { path } => {
+                let path: Vec<&str> = path.iter().map(|name| name.as_str()).collect();
+                let remedy = "take one of these dependencies away".to_owned();
+                field(ErrorCode::DependencyCycle, "depends_on", path.join(" → "), remedy)
+            }
+            Reject::Invalid { field, problem } => {
+                // The machine's words hold what would be right.
+                let (value, remedy) = problem.split_once("; ").unwrap_or(("", problem));
+                FieldError::invalid(field.clone(), value, problem.clone(), remedy).into()
+            }
+            _ => Self::new(code_of(&reject), detail, remedy_of(&reject)),
+        }
+    }
+}
+
+fn code_of(reject: &Reject) -> ErrorCode {
+    match reject {
+        Reject::NoSuchJob(_)
+        | Reject::NoSuchRun(_)
+        | Reject::NoSuchWorker(_)
+        | Reject::NoSuchLock(_)
+        | Reject::NoSuchToken(_)
+        | Reject::NoSuchNode(_) => ErrorCode::NotFound,
+        Reject::Full { .. } => ErrorCode::LimitReached,
+        Reject::LockTaken(_) => ErrorCode::LockTaken,
+        Reject::RequestReused(_) => ErrorCode::RequestReused,
+        Reject::RequestExpired(_) => ErrorCode::RequestExpired,
+        Reject::NotAdmitted => ErrorCode::Denied,
+        Reject::StaleLeader(_) => ErrorCode::Unavailable,
+        _ => ErrorCode::Conflict,
+    }
+}
+
+fn remedy_of(reject: &Reject) -> &'static str {
+    match reject {
+        Reject::NoSuchLock(_) | Reject::NotHolder { .. } => {
+            "the lease has ended: acquire the lock again, and use the new token"
+        }
+        Reject::HasDependants { .. } => "delete those jobs first, or take their dependency away",
+        Reject::RunOver(_) => "nothing is left to do: look at the run's state",
+        Reject::Full { .. } => "wait until some are over, or delete what is not needed",
+        Reject::LockTaken(_) => "try again later, or give a wait to stay in the queue",
+        Reject::SlotsDiffer { .. } => {
+            "ask with the slots it has; they are fixed while anyone holds it"
+        }
+        Reject::RequestReused(_) => "use a new Idempotency-Key for another request",
+        Reject::RequestExpired(_) => "look whether it was done, then use a new Idempotency-Key",
+        Reject::NotAdmitted => "make a join token: horai cluster token",
+        Reject::NodeRetired(_) => "let it join as a new node, with an empty folder",
+        Reject::StaleLeader(_) => "ask again",
+        _ => "look at what there is, and correct the request",
+    }
+}
+
+/// A definition's timing, at its place in the request.
+pub(super) fn of_timing(error: &SpecError, value: &str) -> Fault {
+    let (code, remedy) = match &error.source {
+        ScheduleError::Cron(_) => (
+            ErrorCode::BadCron,
+            "write second minute hour day month weekday [year], such as 0 30 5 * * ?",
+        ),
+        ScheduleError::Zone(_) => {
+            (ErrorCode::UnknownZone, "write an IANA name, such as Europe/Berlin or UTC")
+        }
+    };
+    let problem =
+        std::iter::successors(Some(&error.source as &dyn std::error::Error), |e| e.source())
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(": ");
+    FieldError::invalid(error.path.clone(), value, problem, remedy).with_code(code).into()
+}
+
+/// A body of JSON that does not fit; `value` is what stands at the path.
+pub(super) fn of_json(error: &serde_json::Error, path: &str, value: String) -> Fault {
+    let text = error.to_string();
+    let field = if path == "." { "" } else { path };
+    if !error.is_data() {
+        let remedy = "send one JSON value, such as {\"name\": \"load\", \"noop\": true}";
+        return Fault::new(ErrorCode::Malformed, format!("the body is not JSON: {text}"), remedy);
+    }
+    if let Some(rest) = text.strip_prefix("unknown field ") {
+        let remedy = rest.split_once("expected ").map_or_else(
+            || "leave it out".to_owned(),
+            |(_, known)| {
+                let known = known.rsplit_once(" at line").map_or(known, |(known, _)| known);
+                format!("leave it out, or use {known}")
+            },
+        );
+        let problem = "there is no such field";
+        return FieldError::invalid(field, value, problem, remedy)
+            .with_code(ErrorCode::UnknownField)
+            .into();
+    }
+    let problem = text.rsplit_once(" at line").map_or(text.as_str(), |(problem, _)| problem);
+    let code = if field.is_empty() { ErrorCode::Malformed } else { ErrorCode::InvalidValue };
+    let mut fault = Problem::new(code, problem, "correct the value");
+    fault.errors.push(FieldProblem {
+        field: field.to_owned(),
+        value,
+        problem: problem.to_owned(),
+        remedy: "give a value of the form that the field has".to_owned(),
+    });
+    if !field.is_empty() {
+        fault.detail = format!("{field}: {problem}");
+    }
+    Fault(Box::new(fault))
+}
+
+/// Answers an address that does not exist.
+pub(super) async fn no_such_address(method: Method, uri: Uri) -> Fault {
+    let path: String = uri.path().chars().take(200).collect();
+    let detail = format!("there is nothing at {method} {path}");
+    Fault::new(ErrorCode::NotFound, detail, "all addresses begin with /api/v1")
+}
+
+/// Answers a method that an address does not have.
+pub(super) async fn wrong_method(method: Method, uri: Uri) -> Fault {
+    let path: String = uri.path().chars().take(200).collect();
+    let detail = format!("{path} does not take {method}");
+    Fault::new(ErrorCode::MethodNotAllowed, detail, "see the header Allow for what it takes")
+}

@@ -1,0 +1,158 @@
+//! One node, its API, and requests without sockets.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{HeaderMap, Request, StatusCode};
+use horai_core::ids::Name;
+use horai_core::machine::command::{Actor, Command, Envelope};
+use horai_core::machine::outcome::Outcome;
+use horai_core::machine::state::State;
+use horai_core::model::access::{AccessToken, TokenPurpose};
+use horai_core::model::cluster::ClusterSettings;
+use horai_core::time::UtcMillis;
+use horai_raft::node::{Options, RaftNode};
+use horai_raft::types::Member;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use tower::ServiceExt;
+
+use crate::api::{ApiState, router};
+use crate::session::{Node, Sessions};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(super) struct Cluster {
+    pub(super) node: Arc<Node>,
+    pub(super) router: Router,
+    _home: tempfile::TempDir,
+}
+
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Value,
+}
+
+impl Answer {
+    /// The problem's code; empty if it is none.
+    pub(super) fn code(&self) -> &str {
+        self.body["code"].as_str().unwrap_or_default()
+    }
+
+    /// Field, value, remedy of the first error.
+    pub(super) fn field(&self) -> [&str; 3] {
+        let error = &self.body["errors"][0];
+        ["field", "value", "remedy"].map(|key| error[key].as_str().unwrap_or_default())
+    }
+}
+
+impl Cluster {
+    /// A node that leads and has a cluster's settings and tokens.
+    pub(super) async fn start() -> Self {
+        let cluster = Self::blank().await;
+        cluster.propose(Command::InitCluster(ClusterSettings::new(7))).await;
+        for (name, purpose) in [("admin", TokenPurpose::Admin), ("join", TokenPurpose::Join)] {
+            let hash = Sha256::digest(name.as_bytes()).into();
+            let token = AccessToken { purpose, hash, expires: None, created: UtcMillis(0) };
+            let name = Name::new(name).unwrap();
+            cluster.propose(Command::PutToken { name, token }).await;
+        }
+        cluster
+    }
+
+    /// A node that leads and holds nothing.
+    pub(super) async fn blank() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let id = uuid::Uuid::new_v4();
+        let stores = horai_raft::open::create(&home.path().join("raft"), id, 1).unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap();
+        let member = Member {
+            raft_addr: port.local_addr().unwrap().to_string(),
+            store_uuid: stores.identity.get().store.as_u128(),
+            ..Member::default()
+        };
+        let node = RaftNode::open(stores, State::default(), port, &Options::default()).await;
+        let node: Arc<Node> = Arc::new(node.unwrap());
+        node.init(member).await.unwrap();
+        let mut leads = node.leadership();
+        let led = tokio::time::timeout(PATIENCE, leads.wait_for(|now| now.own.is_some())).await;
+        led.unwrap().unwrap();
+        tokio::time::timeout(PATIENCE, async {
+            while node.cluster_now().is_none() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
+        .unwrap();
+        let sessions = Sessions::new(Arc::clone(&node));
+        let router = router(ApiState { node: Arc::clone(&node), sessions });
+        Self { node, router, _home: home }
+    }
+
+    pub(super) async fn propose(&self, command: Command) -> Outcome {
+        let actor = Actor::User("test".to_owned());
+        let envelope = Envelope { actor, request: None, command };
+        let outcome = self.node.propose(&envelope, PATIENCE).await.unwrap();
+        assert!(!matches!(outcome, Outcome::Rejected(_)), "{outcome:?}");
+        outcome
+    }
+
+    /// A request with the admin's token.
+    pub(super) async fn ask(&self, method: &str, path: &str, body: &str) -> Answer {
+        self.with(method, path, body, &[]).await
+    }
+
+    pub(super) async fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path, "").await
+    }
+
+    /// The same with further headers.
+    pub(super) async fn with(
+        &self,
+        method: &str,
+        path: &str,
+        body: &str,
+        headers: &[(&str, &str)],
+    ) -> Answer {
+        let headers = [&[("authorization", "Bearer admin")], headers].concat();
+        self.raw(method, &format!("/api/v1/{path}"), body, &headers).await
+    }
+
+    pub(super) async fn raw(
+        &self,
+        method: &str,
+        path: &str,
+        body: &str,
+        headers: &[(&str, &str)],
+    ) -> Answer {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Body::from(body.to_owned())).unwrap();
+        let answer = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = answer.into_parts();
+        let body = to_bytes(body, usize::MAX).await.unwrap();
+        let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        let answer = Answer { status: parts.status, headers: parts.headers, body };
+        if answer.status.is_client_error() || answer.status.is_server_error() {
+            let kind = answer.headers.get("content-type").unwrap();
+            assert_eq!(kind, "application/problem+json", "{method} {path}");
+            assert_eq!(answer.body["status"], answer.status.as_u16(), "{method} {path}");
+            for field in ["code", "title", "detail", "remedy"] {
+                assert_ne!(answer.body[field].as_str().unwrap_or_default(), "", "{method} {path}");
+            }
+        }
+        assert!(answer.headers.contains_key("x-request-id"), "{method} {path}");
+        answer
+    }
+
+    /// How many jobs there are: nothing may be half applied.
+    pub(super) fn jobs(&self) -> usize {
+        self.node.read(State::job_count)
+    }
+}

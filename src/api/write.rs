@@ -1,0 +1,257 @@
+//! What every write does: its body is read with errors that name the field,
+//! its request id makes sending it twice the same as once, and its command goes
+//! through the log. Nothing is written that is not a command.
+
+use axum::body::to_bytes;
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderMap, Method, header};
+use bytes::Bytes;
+use horai_core::ids::Revision;
+use horai_core::machine::command::{Actor, Command, Envelope, Request as RequestId};
+use horai_core::machine::outcome::Outcome;
+use horai_core::machine::state::State;
+use horai_core::time::UtcMillis;
+use serde::de::DeserializeOwned;
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
+
+use super::gate::Caller;
+use super::params::Params;
+use super::problem::{Fault, of_json};
+use super::{Api, MAX_BODY, READ_LIMIT, WRITE_LIMIT};
+use crate::error::{ErrorCode, FieldError};
+
+/// Carries the client's request id.
+const KEY: &str = "idempotency-key";
+
+/// A write, as it came.
+pub(super) struct Write {
+    body: Bytes,
+    actor: Actor,
+    request: Option<RequestId>,
+    expected: Option<Expected>,
+}
+
+/// What the client thinks is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Expected {
+    /// Whatever it is, it must exist.
+    Something,
+    /// This revision; 0 = it must not exist.
+    Revision(Revision),
+}
+
+impl<S: Send + Sync> FromRequest<S> for Write {
+    type Rejection = Fault;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Fault> {
+        use axum::extract::FromRequestParts;
+        let (mut parts, body) = request.into_parts();
+        let Params { .. } = Params::from_request_parts(&mut parts, state).await?.only(&[])?;
+        let body = to_bytes(body, MAX_BODY).await.map_err(|e| {
+            let is_long = std::error::Error::source(&e)
+                .is_some_and(|cause| cause.to_string().contains("length limit"));
+            if is_long {
+                too_large(MAX_BODY)
+            } else {
+                let detail = format!("the body did not arrive: {e}");
+                Fault::new(ErrorCode::Malformed, detail, "send it again")
+            }
+        })?;
+        let Caller(name) = parts.extensions.get::<Caller>().cloned().ok_or_else(|| {
+            let remedy = "report it: an address is not guarded";
+            Fault::new(ErrorCode::Internal, "the request was not authenticated", remedy)
+        })?;
+        let request = request_id(&parts.headers, &parts.method, parts.uri.path(), &body)?;
+        let expected = expected(&parts.headers)?;
+        Ok(Self { body, actor: Actor::User(name), request, expected })
+    }
+}
+
+pub(super) fn too_large(limit: usize) -> Fault {
+    let remedy = format!("send at most {limit} bytes");
+    FieldError::invalid("body", "", format!("the body has more than {limit} bytes"), remedy)
+        .with_code(ErrorCode::TooLarge)
+        .into()
+}
+
+impl Write {
+    pub(super) fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// Refuses a body beyond `limit`, which is below the limit of all.
+    pub(super) fn at_most(&self, limit: usize) -> Result<(), Fault> {
+        if self.body.len() > limit { Err(too_large(limit)) } else { Ok(()) }
+    }
+
+    /// The body as JSON of that form.
+    pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, Fault> {
+        json(&self.body)
+    }
+
+    /// Refuses a body where none is needed, so that nobody believes it was read.
+    pub(super) fn empty(&self) -> Result<(), Fault> {
+        match self.body.as_ref() {
+            b"" | b"{}" | b"null" => Ok(()),
+            _ => {
+                let detail = "this request takes no body";
+                Err(Fault::new(ErrorCode::Malformed, detail, "leave the body out"))
+            }
+        }
+    }
+
+    /// What the client thinks is there.
+    pub(super) fn expected(&self) -> Option<Expected> {
+        self.expected
+    }
+
+    /// The command with who sends it and its request id.
+    pub(super) fn envelope(&self, command: Command) -> Envelope {
+        Envelope { actor: self.actor.clone(), request: self.request.clone(), command }
+    }
+
+    /// The same for one of many commands of this request.
+    pub(super) fn part(&self, part: usize, command: Command) -> Envelope {
+        let request = self.request.as_ref().map(|whole| RequestId {
+            id: format!("{:032x}.{part}", xxh3_128(whole.id.as_bytes())),
+            ..whole.clone()
+        });
+        Envelope { actor: self.actor.clone(), request, command }
+    }
+
+    /// The outcome, if this request was served before.
+    fn served(&self, state: &State) -> Option<Result<Outcome, Fault>> {
+        let request = self.request.as_ref()?;
+        let (hash, outcome) = state.remembered(&request.id)?;
+        Some(if hash == request.body_hash {
+            Ok(outcome.clone())
+        } else {
+            let id = request.id.clone();
+            Err(horai_core::machine::outcome::Reject::RequestReused(id).into())
+        })
+    }
+}
+
+impl Api {
+    /// Commits what `make` makes of the newest state, unless this request was
+    /// served before: then the outcome is told again.
+    pub(super) async fn write(
+        &self,
+        write: &Write,
+        make: impl FnOnce(&State) -> Result<Command, Fault>,
+    ) -> Result<Outcome, Fault> {
+        // Names are looked up here, and one may have been given at another node.
+        self.node.linearize(READ_LIMIT).await?;
+        let command = self.read(|state| match write.served(state) {
+            Some(outcome) => outcome.map(Err),
+            None => make(state).map(Ok),
+        })?;
+        match command {
+            Ok(command) => self.commit(&write.envelope(command)).await,
+            Err(outcome) => accepted(outcome),
+        }
+    }
+
+    /// Commits a command.
+    pub(super) async fn commit(&self, envelope: &Envelope) -> Result<Outcome, Fault> {
+        accepted(self.node.propose(envelope, WRITE_LIMIT).await?)
+    }
+}
+
+/// An outcome that is no refusal.
+pub(super) fn accepted(outcome: Outcome) -> Result<Outcome, Fault> {
+    match outcome {
+        Outcome::Rejected(reject) => Err(reject.into()),
+        done => Ok(done),
+    }
+}
+
+/// Another kind of outcome than the command has: a fault of ours.
+pub(super) fn odd(outcome: &Outcome) -> Fault {
+    let detail = format!("the outcome {outcome:?} does not belong to this request");
+    Fault::new(ErrorCode::Internal, detail, "report it, with the request's id")
+}
+
+/// Reads JSON; an error names the field and shows what stands there.
+pub(super) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Fault> {
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut reader).map_err(|e| {
+        let path = e.path().to_string();
+        let given = serde_json::from_slice(body).ok().map(|whole| at(&whole, &path));
+        of_json(e.inner(), &path, given.unwrap_or_default())
+    })?;
+    reader.end().map_err(|e| of_json(&e, ".", String::new()))?;
+    Ok(value)
+}
+
+/// The text of what stands at a path such as `jobs[2].name`.
+pub(super) fn at(whole: &serde_json::Value, path: &str) -> String {
+    let mut value = whole;
+    for part in path.split(['.', '[']).map(|part| part.trim_end_matches(']')) {
+        let inner = match part.parse::<usize>() {
+            Ok(i) if value.is_array() => value.get(i),
+            _ => value.get(part),
+        };
+        match inner {
+            Some(inner) => value = inner,
+            None if part.is_empty() => {}
+            None => return String::new(),
+        }
+    }
+    match value {
+        serde_json::Value::String(text) => text.chars().take(200).collect(),
+        other => other.to_string().chars().take(200).collect(),
+    }
+}
+
+fn request_id(
+    headers: &HeaderMap,
+    method: &Method,
+    path: &str,
+    body: &[u8],
+) -> Result<Option<RequestId>, Fault> {
+    let Some(value) = headers.get(KEY) else { return Ok(None) };
+    let id = value.to_str().ok().filter(|id| (1..=RequestId::MAX_LEN).contains(&id.len()));
+    let id = id.ok_or_else(|| {
+        let shown = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let problem = "this cannot be a request id";
+        let remedy = format!("use 1 to {} visible ASCII characters", RequestId::MAX_LEN);
+        Fault::from(FieldError::invalid("Idempotency-Key", shown, problem, remedy))
+    })?;
+    let mut hash = Xxh3::new();
+    for part in [method.as_str().as_bytes(), b" ", path.as_bytes(), b"\n", body] {
+        hash.update(part);
+    }
+    let (id, issued) = (id.to_owned(), issued(id));
+    Ok(Some(RequestId { id, body_hash: hash.digest128(), issued }))
+}
+
+/// When a time-ordered id was made.
+fn issued(id: &str) -> Option<UtcMillis> {
+    let id = uuid::Uuid::parse_str(id).ok().filter(|id| id.get_version_num() == 7)?;
+    let (seconds, nanos) = id.get_timestamp()?.to_unix();
+    let millis = seconds.checked_mul(1000)?.checked_add(u64::from(nanos / 1_000_000))?;
+    i64::try_from(millis).ok().map(UtcMillis)
+}
+
+fn expected(headers: &HeaderMap) -> Result<Option<Expected>, Fault> {
+    let wrong = |name: &str, value: &header::HeaderValue, remedy: &str| {
+        let shown = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        Fault::from(FieldError::invalid(name, shown, "this is no revision", remedy))
+    };
+    if let Some(value) = headers.get(header::IF_NONE_MATCH) {
+        if value != "*" || headers.contains_key(header::IF_MATCH) {
+            let remedy = "write * for a job that must not exist; else use If-Match";
+            return Err(wrong("If-None-Match", value, remedy));
+        }
+        return Ok(Some(Expected::Revision(Revision(0))));
+    }
+    let Some(value) = headers.get(header::IF_MATCH) else { return Ok(None) };
+    if value == "*" {
+        return Ok(Some(Expected::Something));
+    }
+    let text = value.to_str().unwrap_or_default().trim().trim_matches('"');
+    let revision = text.parse().ok().filter(|revision| *revision > 0);
+    let revision = revision.map(|revision| Expected::Revision(Revision(revision)));
+    revision.map(Some).ok_or_else(|| wrong("If-Match", value, "write the ETag, such as \"3\""))
+}

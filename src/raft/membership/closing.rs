@@ -1,0 +1,69 @@
+//! A node that must not go on stops itself, and says why.
+//!
+//! Two reasons: it was taken out of the cluster, or its storage failed. Both
+//! are final for this process; the first for the store, too.
+
+use std::sync::Arc;
+
+use openraft::async_runtime::WatchReceiver;
+
+use crate::inner::Inner;
+use crate::node::Leadership;
+use crate::state_machine::Machine;
+
+/// Why a node stopped by itself.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Closed {
+    /// It was taken out of the cluster and cannot come back under its number.
+    #[error("this node was removed from the cluster")]
+    Removed,
+    /// Its disk failed or is full; the text says what it said.
+    #[error("the storage of this node failed: {0}")]
+    StorageFailed(String),
+    /// Raft ended for another reason.
+    #[error("raft stopped on this node: {0}")]
+    RaftStopped(String),
+}
+
+impl<M: Machine> Inner<M> {
+    /// Waits for a reason to stop, and stops.
+    pub(crate) async fn guard(self: Arc<Self>) {
+        let mut metrics = self.raft.metrics();
+        let mut retired = self.shared.retired();
+        let closed = loop {
+            let failed = metrics.borrow_watched().running_state.clone().err();
+            if let Some(fatal) = failed {
+                let storage = self.snapshots.failed();
+                break match storage {
+                    Some(text) => Closed::StorageFailed(text),
+                    None => Closed::RaftStopped(fatal.to_string()),
+                };
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                changed = metrics.changed() => if changed.is_err() {
+                    // The core is gone; the last value says why.
+                    break Closed::RaftStopped("its core has ended".to_owned());
+                },
+                told = retired.wait_for(|told| *told) => if told.is_ok() {
+                    break Closed::Removed;
+                },
+            }
+        };
+        if closed == Closed::Removed {
+            let identity = Arc::clone(&self.identity);
+            let marked = tokio::task::spawn_blocking(move || identity.update(|i| i.retired = true));
+            if let Ok(Err(error)) = marked.await {
+                // It is refused again by whomever it talks to.
+                tracing::warn!(%error, "cannot write down that this node was removed");
+            }
+        }
+        tracing::error!("{closed}");
+        let raft = self.raft.clone();
+        self.led.send_replace(Leadership::default());
+        self.closed.send_replace(Some(closed));
+        self.stop.cancel();
+        // Not awaited by this task alone: the stop above ends it.
+        tokio::spawn(async move { raft.shutdown().await });
+    }
+}
