@@ -77,27 +77,15 @@ pub(super) async fn transfer(State(api): State<Api>, write: Write) -> Result<Sta
     Ok(StatusCode::ACCEPTED)
 }
 
-/// Out of the membership first: a node that is only retired could still vote.
 pub(super) async fn remove(State(api): State<Api>, write: Write) -> Result<StatusCode, Fault> {
     let NodeRequest { node } = write.json()?;
     let node = NodeId(node);
     let status = api.node.status();
-    let is_member = status.members.contains_key(&node);
-    let is_retired =
-        api.read(|state| state.node_record(node).is_some_and(|record| record.retired.is_some()));
-    if !is_member && !is_retired && api.read(|state| state.node_record(node).is_none()) {
+    let is_known = api.read(|state| state.node_record(node).is_some());
+    if !is_known && !status.members.contains_key(&node) {
         return Err(Fault::not_found("node", node));
     }
-    let voters = status.members.values().filter(|(_, votes)| *votes).count();
-    if is_member && voters <= 1 && status.members.get(&node).is_some_and(|(_, votes)| *votes) {
-        let detail = format!("node {node} is the only voter: without it there is no cluster");
-        let remedy = "let another node join first";
-        return Err(Fault::new(ErrorCode::Conflict, detail, remedy));
-    }
-    if is_member {
-        api.node.remove(node).await?;
-    }
-    api.commit(&write.envelope(Command::RetireNode { node })).await?;
+    api.node.remove(node).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

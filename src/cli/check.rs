@@ -25,14 +25,20 @@ struct JobFile {
     jobs: Vec<JobDefinition>,
 }
 
-/// Checks job files as one set: a job may depend on one of another file.
-pub(super) fn jobs(files: &[PathBuf], out: &mut impl Write) -> Result<(), Failure> {
-    let mut jobs: Vec<(String, JobDefinition)> = Vec::new();
+/// The jobs of files, each with the place where it stands.
+pub(super) fn read_all(files: &[PathBuf]) -> Result<Vec<(String, JobDefinition)>, Failure> {
+    let mut jobs = Vec::new();
     for file in files {
         for (i, job) in read(file)?.jobs.into_iter().enumerate() {
             jobs.push((format!("{}: jobs[{i}] ({})", file.display(), job.name), job));
         }
     }
+    Ok(jobs)
+}
+
+/// Checks job files as one set: a job may depend on one of another file.
+pub(super) fn jobs(files: &[PathBuf], out: &mut impl Write) -> Result<(), Failure> {
+    let jobs = read_all(files)?;
     let mut numbers: BTreeMap<String, JobId> = BTreeMap::new();
     for (n, (place, job)) in (1..).zip(&jobs) {
         if numbers.insert(job.name.clone(), JobId(n)).is_some() {

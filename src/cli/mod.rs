@@ -6,8 +6,15 @@
 
 mod check;
 pub mod client;
+mod cluster;
 mod failure;
+mod job;
+mod lock;
+mod output;
+mod remote;
+mod run;
 mod serve;
+mod worker;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
@@ -28,9 +35,15 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Jobs as files
+    /// The cluster, its nodes and its tokens
     #[command(subcommand)]
-    Job(JobCommand),
+    Cluster(cluster::ClusterCommand),
+    /// Jobs
+    Job(job::JobArgs),
+    /// Runs, their output, and why they wait
+    Run(run::RunArgs),
+    /// Locks and pools
+    Lock(lock::LockArgs),
     /// Configuration files
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -40,11 +53,14 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Run a worker
+    /// Run a worker, or ask about workers
+    #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
     Worker {
-        /// Its configuration file
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
+        /// The configuration file of the worker to run
+        #[arg(long, value_name = "FILE", required = true)]
+        config: Option<PathBuf>,
+        #[command(subcommand)]
+        verb: Option<worker::WorkerCommand>,
     },
     /// Versions of the program and of the time zone data in it
     Version,
@@ -66,16 +82,6 @@ enum Command {
     Shim {
         /// The attempt's folder
         dir: PathBuf,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-enum JobCommand {
-    /// Check job files without a cluster: fields, cron, zones, dependencies
-    Check {
-        /// Files of jobs: .yaml, .yml, .toml or .json
-        #[arg(required = true)]
-        files: Vec<PathBuf>,
     },
 }
 
@@ -108,7 +114,7 @@ pub fn main() -> ExitCode {
         }
     };
     let mut out = io::stdout().lock();
-    match run(arguments.command, &mut out) {
+    match execute(arguments.command, &mut out) {
         Ok(code) => code,
         Err(failure) => {
             drop(out);
@@ -117,9 +123,12 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command, out: &mut impl Write) -> Result<ExitCode, Failure> {
+fn execute(command: Command, out: &mut impl Write) -> Result<ExitCode, Failure> {
     match command {
-        Command::Job(JobCommand::Check { files }) => check::jobs(&files, out)?,
+        Command::Cluster(verb) => cluster::run(verb, out)?,
+        Command::Job(args) => job::run(args, out)?,
+        Command::Run(args) => run::run(args, out)?,
+        Command::Lock(args) => lock::run(args, out)?,
         Command::Config(ConfigCommand::Check { kind: ConfigKind::Node, file }) => {
             check::config::<crate::config::NodeConfig>(&file, out)?;
         }
@@ -127,7 +136,11 @@ fn run(command: Command, out: &mut impl Write) -> Result<ExitCode, Failure> {
             check::config::<crate::config::WorkerConfig>(&file, out)?;
         }
         Command::Node { config } => serve::node(&config, out)?,
-        Command::Worker { config } => serve::worker(&config, out)?,
+        Command::Worker { verb: Some(verb), .. } => worker::run(verb, out)?,
+        Command::Worker { config, verb: None } => {
+            // The parser asks for it where no verb is given.
+            serve::worker(&config.unwrap_or_default(), out)?;
+        }
         Command::Version => {
             writeln!(out, "horai {}", env!("CARGO_PKG_VERSION"))?;
             writeln!(out, "tzdb {}", horai_core::timing::zone::tzdb_version())?;
@@ -151,10 +164,57 @@ fn has_colour() -> bool {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::{CommandFactory, Parser};
 
     #[test]
     fn the_arguments_are_well_formed() {
         super::Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn commands_are_read_as_they_are_documented() {
+        for line in [
+            "cluster init --config n.toml --default-zone Europe/Berlin",
+            "cluster join --config n.toml --to a:7602 --token t",
+            "cluster replace 2 --config n.toml --to a:7602 --to b:7602 --token t -o json",
+            "cluster status --url http://a:1 --url http://b:2 --token t -o json",
+            "cluster remove 2",
+            "cluster transfer 3 --token-file f",
+            "cluster token --expires-in 2h",
+            "cluster confirm-time --time 2026-11-21T03:00:00Z",
+            "job apply -f a.yaml b.yaml",
+            "job apply -f a.yaml -f b.yaml -o quiet",
+            "job --url http://a:1 list",
+            "job get load -o yaml",
+            "job delete load --revision 3",
+            "job trigger load",
+            "job pause load",
+            "job resume load",
+            "job check a.yaml b.yaml",
+            "run list --job load --limit 5",
+            "run show r-17",
+            "run logs -f r-17 --attempt 2",
+            "run cancel r-17",
+            "run explain load@20261121T030000Z",
+            "worker --config w.toml",
+            "worker list --url http://a:1,http://b:2",
+            "worker show w1",
+            "lock acquire l --owner me --ttl 30s --wait 1m",
+            "lock renew l 7",
+            "lock release l 7",
+            "lock list --timeout 3s",
+            "node --config n.toml",
+        ] {
+            let words = std::iter::once("horai").chain(line.split(' '));
+            if let Err(error) = super::Arguments::try_parse_from(words) {
+                panic!("{line}: {error}");
+            }
+        }
+        for line in
+            ["worker", "run show 17", "lock acquire l", "cluster remove", "job list --timeout 3"]
+        {
+            let words = std::iter::once("horai").chain(line.split(' '));
+            assert!(super::Arguments::try_parse_from(words).is_err(), "{line}");
+        }
     }
 }

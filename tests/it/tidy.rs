@@ -17,7 +17,8 @@ const CORE_MAY_DEPEND_ON: [&str; 8] =
 /// must be entered on purpose.
 const MAY_IMPORT: [(&str, &[&str]); 8] = [
     ("api", &["error", "session"]),
-    // `node` and `worker` are commands too, and hand over to what runs them.
+    // `node` and `worker` are commands too, and hand over to what runs them; to
+    // found a cluster or to join one is done on this machine's disk.
     (
         "cli",
         &[
@@ -26,6 +27,8 @@ const MAY_IMPORT: [(&str, &[&str]); 8] = [
             "config",
             "demo",
             "error",
+            "founding",
+            "joining",
             "launch",
             "server",
             "shutdown",

@@ -1,0 +1,287 @@
+//! `horai cluster`: who is in it, who leads, who may come in.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::{Args, Subcommand};
+use horai_core::ids::NodeId;
+use horai_core::time::{Span, UtcMillis};
+use horai_raft::membership::admission::AskError;
+use serde::Serialize;
+
+use super::failure::{Failure, chain};
+use super::output::{Output, Show, View, or_dash, print};
+use super::remote::{Remote, wait};
+use crate::api::dto::{ClusterDto, MemberDto, Time, TokenDto};
+use crate::config::{self, NodeConfig};
+use crate::error::exit;
+use crate::founding;
+use crate::joining;
+
+/// Taking a node out waits for a quorum, and for another leader if it led.
+const REMOVE: Duration = Duration::from_secs(60);
+
+/// What can be done to a cluster.
+#[derive(Debug, Subcommand)]
+pub(super) enum ClusterCommand {
+    /// Found a cluster with this node as its first; then start it with horai node
+    Init {
+        /// The node's configuration file
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Zone of jobs that name none
+        #[arg(long, value_name = "ZONE", default_value = "UTC")]
+        default_zone: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Enter a running cluster with this node; then start it with horai node
+    Join {
+        #[command(flatten)]
+        entry: Entry,
+    },
+    /// Enter in the place of a node whose disk is lost; then start it with horai node
+    Replace {
+        /// The lost node's number; it never comes back
+        node: u64,
+        #[command(flatten)]
+        entry: Entry,
+    },
+    /// Show members, leader, time and counts as one node knows them
+    Status {
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Take a node out for good; it stops by itself
+    Remove {
+        /// Its number
+        node: u64,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Hand leadership to a node
+    Transfer {
+        /// Its number
+        node: u64,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Make a token with which nodes may join
+    Token {
+        /// How long it is good
+        #[arg(long, value_name = "TIME", default_value = "1h")]
+        expires_in: Span,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Vouch for the time after a full stop, if the nodes' clocks disagree
+    ConfirmTime {
+        /// The time it is; this machine's clock if not given
+        #[arg(long, value_name = "TIME")]
+        time: Option<Time>,
+        #[command(flatten)]
+        remote: Remote,
+    },
+}
+
+/// How a node enters.
+#[derive(Debug, Args)]
+pub(super) struct Entry {
+    /// The node's configuration file
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Raft address of a node of the cluster; several may be given
+    #[arg(long, value_name = "HOST:PORT", required = true)]
+    to: Vec<String>,
+    /// A join token: horai cluster token makes one
+    #[arg(long)]
+    token: String,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// Does what was asked.
+pub(super) fn run(verb: ClusterCommand, out: &mut impl Write) -> Result<(), Failure> {
+    match verb {
+        ClusterCommand::Init { config, default_zone, output } => {
+            print(out, output.output, &init(&config, &default_zone)?)
+        }
+        ClusterCommand::Join { entry } => print(out, entry.output.output, &enter(&entry, None)?),
+        ClusterCommand::Replace { node, entry } => {
+            print(out, entry.output.output, &enter(&entry, Some(NodeId(node)))?)
+        }
+        ClusterCommand::Status { remote } => {
+            let client = remote.client()?;
+            let cluster = wait(async { Ok(client.cluster().await?) })?;
+            print(out, remote.output.output, &cluster)
+        }
+        ClusterCommand::Remove { node, remote } => {
+            let client = remote.client()?;
+            wait(async { Ok(client.with_timeout(REMOVE).remove_node(node).await?) })
+        }
+        ClusterCommand::Transfer { node, remote } => {
+            let client = remote.client()?;
+            wait(async { Ok(client.transfer(node).await?) })
+        }
+        ClusterCommand::Token { expires_in, remote } => {
+            let client = remote.client()?;
+            let token = wait(async { Ok(client.join_token(Some(expires_in)).await?) })?;
+            print(out, remote.output.output, &token)
+        }
+        ClusterCommand::ConfirmTime { time, remote } => confirm_time(time, &remote),
+    }
+}
+
+/// What a person needs after founding a cluster.
+#[derive(Debug, Serialize)]
+struct FoundedView {
+    cluster: String,
+    token_file: String,
+    join_token: String,
+    join_token_good_for: String,
+}
+
+fn init(file: &std::path::Path, default_zone: &str) -> Result<FoundedView, Failure> {
+    let config: NodeConfig = config::load(file, std::env::vars())?;
+    let founded = founding::found(&config, default_zone).map_err(|error| {
+        let (hint, exit) = match error {
+            founding::Error::Exists(_) | founding::Error::Strange(_) => (
+                "a cluster is founded once; other nodes enter it: horai cluster join",
+                exit::CONFLICT,
+            ),
+            founding::Error::Zone(_) => ("write a name such as Europe/Berlin", exit::USAGE),
+            _ => ("put it right and found it again: what was begun is gone on with", exit::FAILED),
+        };
+        Failure::new(chain(&error), hint, exit)
+    })?;
+    Ok(FoundedView {
+        cluster: founded.cluster.to_string(),
+        token_file: config.node.token_file.display().to_string(),
+        join_token: founded.join_token.text().to_owned(),
+        join_token_good_for: "24h".to_owned(),
+    })
+}
+
+/// Who the node is now.
+#[derive(Debug, Serialize)]
+struct JoinedView {
+    cluster: String,
+    node: u64,
+}
+
+fn enter(entry: &Entry, replaces: Option<NodeId>) -> Result<JoinedView, Failure> {
+    let config: NodeConfig = config::load(&entry.config, std::env::vars())?;
+    let joined = wait(async {
+        let joined = joining::join(&config, &entry.to, entry.token.trim(), replaces).await;
+        joined.map_err(|error| {
+            let (hint, exit) = match &error {
+                joining::Error::Exists { .. } | joining::Error::Founding(_) => {
+                    ("a node enters a cluster once, with an empty data_dir", exit::CONFLICT)
+                }
+                joining::Error::Ask(AskError::Refused(_)) => {
+                    ("make a new token on the cluster: horai cluster token", exit::DENIED)
+                }
+                joining::Error::Ask(_) => {
+                    ("check --to: it is the Raft address of a node that runs", exit::UNAVAILABLE)
+                }
+                _ => ("put it right and ask again: what was begun is gone on with", exit::FAILED),
+            };
+            Failure::new(chain(&error), hint, exit)
+        })
+    })?;
+    Ok(JoinedView { cluster: joined.cluster.to_string(), node: joined.node.0 })
+}
+
+/// Only the leader's clock can be vouched for: it is asked itself.
+fn confirm_time(time: Option<Time>, remote: &Remote) -> Result<(), Failure> {
+    let client = remote.client()?;
+    wait(async {
+        let cluster = client.cluster().await?;
+        let leader = cluster.members.iter().find(|member| member.leader);
+        let client = match leader {
+            Some(leader) => remote.client_at(vec![format!("http://{}", leader.http)])?,
+            None => client,
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let now = UtcMillis(i64::try_from(now).unwrap_or(i64::MAX));
+        Ok(client.confirm_time(time.map_or(now, |Time(time)| time)).await?)
+    })
+}
+
+impl Show for FoundedView {
+    fn view(&self) -> View {
+        let facts = vec![
+            ("cluster", self.cluster.clone()),
+            ("token file", self.token_file.clone()),
+            ("join token", self.join_token.clone()),
+            ("good for", self.join_token_good_for.clone()),
+        ];
+        View { facts, ..View::default() }
+    }
+
+    fn ids(&self) -> Vec<String> {
+        vec![self.join_token.clone()]
+    }
+}
+
+impl Show for JoinedView {
+    fn view(&self) -> View {
+        let facts = vec![("cluster", self.cluster.clone()), ("node", self.node.to_string())];
+        View { facts, ..View::default() }
+    }
+
+    fn ids(&self) -> Vec<String> {
+        vec![self.node.to_string()]
+    }
+}
+
+impl Show for TokenDto {
+    fn view(&self) -> View {
+        let facts = vec![("token", self.token.clone()), ("expires", or_dash(self.expires))];
+        View { facts, ..View::default() }
+    }
+
+    fn ids(&self) -> Vec<String> {
+        vec![self.token.clone()]
+    }
+}
+
+impl Show for ClusterDto {
+    fn view(&self) -> View {
+        let leader =
+            self.leader.map(|leader| format!("node {}, term {}", leader.node, leader.term));
+        let counts = self.counts;
+        let facts = vec![
+            ("cluster", self.cluster.clone()),
+            ("told by", format!("node {}, version {}", self.node, self.version)),
+            ("leader", leader.unwrap_or_else(|| "nobody".to_owned())),
+            ("time", self.time.map_or_else(|| "not known".to_owned(), |time| time.to_string())),
+            ("jobs", counts.jobs.to_string()),
+            ("runs", format!("{}, {} queued", counts.runs, counts.queued)),
+            ("live actions", counts.live_actions.to_string()),
+            ("applied", format!("{}, state {}", self.applied_index, self.state_hash)),
+        ];
+        let titles = vec!["node", "role", "http", "grpc", "raft", "store"];
+        let row = |member: &MemberDto| {
+            let role = match (member.leader, member.voter) {
+                (true, _) => "leader",
+                (false, true) => "voter",
+                (false, false) => "learner",
+            };
+            vec![
+                member.node.to_string(),
+                role.to_owned(),
+                member.http.clone(),
+                member.grpc.clone(),
+                member.raft.clone(),
+                member.store.clone(),
+            ]
+        };
+        View { facts, titles, rows: self.members.iter().map(row).collect() }
+    }
+
+    fn ids(&self) -> Vec<String> {
+        self.members.iter().map(|member| member.node.to_string()).collect()
+    }
+}

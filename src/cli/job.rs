@@ -1,0 +1,240 @@
+//! `horai job`: definitions and what a person does with them.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::check;
+use super::failure::Failure;
+use super::output::{Format, Show, View, data, print};
+use super::remote::{Remote, wait};
+use crate::api::dto::{AppliedJobs, JobDto, JobSet, StartedRun};
+use crate::api::job_definition::JobDefinition;
+
+/// Entries asked for at once.
+const PAGE: u32 = 500;
+
+/// Jobs.
+#[derive(Debug, Args)]
+pub(super) struct JobArgs {
+    #[command(flatten)]
+    remote: Remote,
+    #[command(subcommand)]
+    verb: JobCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum JobCommand {
+    /// Create or change the jobs of files, as one set
+    Apply {
+        /// Files of jobs: .yaml, .yml, .toml or .json
+        #[arg(short, long = "file", value_name = "FILE", required = true, num_args = 1..)]
+        files: Vec<PathBuf>,
+    },
+    /// List jobs by name
+    List {
+        /// At most so many
+        #[arg(long, default_value_t = 10_000)]
+        limit: usize,
+    },
+    /// Show a job; as YAML, it is what apply takes
+    Get {
+        /// Its name
+        name: String,
+    },
+    /// Remove a job; its history stays
+    Delete {
+        /// Its name
+        name: String,
+        /// Only if it has this revision
+        #[arg(long)]
+        revision: Option<u64>,
+    },
+    /// Run a job now, outside its plan
+    Trigger {
+        /// Its name
+        name: String,
+    },
+    /// Start nothing new of a job
+    Pause {
+        /// Its name
+        name: String,
+    },
+    /// End a pause
+    Resume {
+        /// Its name
+        name: String,
+    },
+    /// Check job files without a cluster: fields, cron, zones, dependencies
+    Check {
+        /// Files of jobs: .yaml, .yml, .toml or .json
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+}
+
+/// Does what was asked.
+pub(super) fn run(args: JobArgs, out: &mut impl Write) -> Result<(), Failure> {
+    let JobArgs { remote, verb } = args;
+    let format = remote.output.output;
+    if let JobCommand::Check { files } = &verb {
+        return check::jobs(files, out);
+    }
+    // Before anybody is asked: a file that cannot be read changes nothing.
+    let jobs = match &verb {
+        JobCommand::Apply { files } => check::read_all(files)?,
+        _ => Vec::new(),
+    };
+    let client = remote.client()?;
+    wait(async {
+        match verb {
+            JobCommand::Apply { .. } => {
+                let definitions: Vec<JobDefinition> =
+                    jobs.iter().map(|(_, job)| job.clone()).collect();
+                let applied = client.apply(&definitions).await.map_err(|mut error| {
+                    for field in &mut error.problem.errors {
+                        if let Some(place) = place(&jobs, &field.field) {
+                            error.problem.detail = format!("{place}: {}", error.problem.detail);
+                            break;
+                        }
+                    }
+                    error
+                })?;
+                print(out, format, &applied)
+            }
+            JobCommand::List { limit } => {
+                let mut jobs: Vec<JobDto> = Vec::new();
+                let mut after: Option<String> = None;
+                while jobs.len() < limit {
+                    let page = client.jobs(Some(PAGE), after.as_deref()).await?;
+                    jobs.extend(page.items);
+                    after = page.next;
+                    if after.is_none() {
+                        break;
+                    }
+                }
+                jobs.truncate(limit);
+                print(out, format, &jobs)
+            }
+            JobCommand::Get { name } => {
+                let job = client.job(&name).await?;
+                match format {
+                    Format::Yaml => data(out, format, &JobSet { jobs: vec![job.definition] }),
+                    _ => print(out, format, &job),
+                }
+            }
+            JobCommand::Delete { name, revision } => Ok(client.delete_job(&name, revision).await?),
+            JobCommand::Trigger { name } => {
+                let run = client.trigger_job(&name).await?;
+                print(out, format, &StartedRun { run })
+            }
+            JobCommand::Pause { name } => Ok(client.pause_job(&name).await?),
+            JobCommand::Resume { name } => Ok(client.resume_job(&name).await?),
+            JobCommand::Check { files } => check::jobs(&files, out),
+        }
+    })
+}
+
+/// The file and job that `jobs[3].…` of a request is of.
+fn place<'a>(jobs: &'a [(String, JobDefinition)], field: &str) -> Option<&'a str> {
+    let (index, _) = field.strip_prefix("jobs[")?.split_once(']')?;
+    jobs.get(index.parse::<usize>().ok()?).map(|(place, _)| place.as_str())
+}
+
+impl Show for AppliedJobs {
+    fn view(&self) -> View {
+        let row = |job: &crate::api::dto::AppliedJob| {
+            let what = match (job.changed, job.revision) {
+                (false, _) => "unchanged",
+                (true, 1) => "created",
+                (true, _) => "changed",
+            };
+            vec![job.name.clone(), job.revision.to_string(), what.to_owned()]
+        };
+        let rows = self.jobs.iter().map(row).collect();
+        View { titles: vec!["name", "revision", "result"], rows, ..View::default() }
+    }
+
+    fn ids(&self) -> Vec<String> {
+        self.jobs.iter().map(|job| job.name.clone()).collect()
+    }
+}
+
+impl Show for Vec<JobDto> {
+    fn view(&self) -> View {
+        let titles = vec!["name", "revision", "state", "triggers", "depends on", "updated"];
+        let row = |job: &JobDto| {
+            vec![
+                job.name.clone(),
+                job.revision.to_string(),
+                state(job).to_owned(),
+                triggers(&job.definition),
+                list(&job.definition.depends_on),
+                job.updated.to_string(),
+            ]
+        };
+        View { titles, rows: self.iter().map(row).collect(), ..View::default() }
+    }
+
+    fn ids(&self) -> Vec<String> {
+        self.iter().map(|job| job.name.clone()).collect()
+    }
+}
+
+impl Show for JobDto {
+    fn view(&self) -> View {
+        let job = &self.definition;
+        let what = match (&job.shell, &job.exec) {
+            (Some(script), _) => format!("shell, {} lines", script.lines().count()),
+            (None, Some(argv)) => format!("exec {}", argv.join(" ")),
+            (None, None) => "noop".to_owned(),
+        };
+        let mut facts = vec![
+            ("name", self.name.clone()),
+            ("number", self.number.to_string()),
+            ("revision", self.revision.to_string()),
+            ("state", state(self).to_owned()),
+            ("runs", what),
+            ("triggers", triggers(job)),
+            ("depends on", list(&job.depends_on)),
+            ("zone", job.zone.clone().unwrap_or_else(|| "the cluster's".to_owned())),
+            ("created", self.created.to_string()),
+            ("updated", self.updated.to_string()),
+        ];
+        if !job.description.is_empty() {
+            facts.insert(1, ("description", job.description.clone()));
+        }
+        View { facts, ..View::default() }
+    }
+
+    fn ids(&self) -> Vec<String> {
+        vec![self.name.clone()]
+    }
+}
+
+impl Show for StartedRun {
+    fn view(&self) -> View {
+        View { facts: vec![("run", self.run.to_string())], ..View::default() }
+    }
+
+    fn ids(&self) -> Vec<String> {
+        vec![self.run.to_string()]
+    }
+}
+
+fn state(job: &JobDto) -> &'static str {
+    if job.paused { "paused" } else { "active" }
+}
+
+fn triggers(job: &JobDefinition) -> String {
+    let shown = |t: &crate::api::job_definition::TriggerDefinition| match t.enabled {
+        true => t.cron.clone(),
+        false => format!("({})", t.cron),
+    };
+    list(&job.triggers.iter().map(shown).collect::<Vec<_>>())
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() { "-".to_owned() } else { names.join(", ") }
+}

@@ -1,0 +1,165 @@
+//! `horai lock`: leases by hand and in scripts.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use clap::{Args, Subcommand};
+use horai_core::time::Span;
+
+use super::client::{ApiError, Client};
+use super::failure::Failure;
+use super::output::{Show, View, print};
+use super::remote::{Remote, wait};
+use crate::api::dto::{AcquireRequest, LeaseDto, LockDto, SpanText};
+use crate::error::ErrorCode;
+
+/// Between two looks while in the queue.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Locks and pools.
+#[derive(Debug, Args)]
+pub(super) struct LockArgs {
+    #[command(flatten)]
+    remote: Remote,
+    #[command(subcommand)]
+    verb: LockCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum LockCommand {
+    /// Take a lock; prints the token that the protected resource must check
+    Acquire {
+        /// The lock's name
+        name: String,
+        /// Who takes it
+        #[arg(long)]
+        owner: String,
+        /// Length of the lease
+        #[arg(long, value_name = "TIME", default_value = "1m")]
+        ttl: Span,
+        /// Slots it has; 1 is a lock, more a pool
+        #[arg(long, default_value_t = 1)]
+        slots: u32,
+        /// How long to wait if it is taken
+        #[arg(long, value_name = "TIME", default_value = "0s")]
+        wait: Span,
+    },
+    /// Start a lease anew
+    Renew {
+        /// The lock's name
+        name: String,
+        /// The token that was given; not the bearer token
+        lease: u64,
+    },
+    /// Give a lock back
+    Release {
+        /// The lock's name
+        name: String,
+        /// The token that was given; not the bearer token
+        lease: u64,
+    },
+    /// List locks that someone holds or waits for
+    List,
+}
+
+/// Does what was asked.
+pub(super) fn run(args: LockArgs, out: &mut impl Write) -> Result<(), Failure> {
+    let LockArgs { remote, verb } = args;
+    let format = remote.output.output;
+    let client = remote.client()?;
+    wait(async {
+        match verb {
+            LockCommand::Acquire { name, owner, ttl, slots, wait } => {
+                let (slots, ttl) = (Some(slots), SpanText(ttl));
+                let ask = AcquireRequest { owner, ttl, slots, wait: Some(SpanText(wait)) };
+                print(out, format, &acquire(&client, &name, ask, wait).await?)
+            }
+            LockCommand::Renew { name, lease } => {
+                print(out, format, &client.renew(&name, lease).await?)
+            }
+            LockCommand::Release { name, lease } => Ok(client.release(&name, lease).await?),
+            LockCommand::List => {
+                let mut locks: Vec<LockDto> = Vec::new();
+                let mut after: Option<String> = None;
+                loop {
+                    let page = client.locks(after.as_deref()).await?;
+                    locks.extend(page.items);
+                    after = page.next;
+                    if after.is_none() {
+                        return print(out, format, &locks);
+                    }
+                }
+            }
+        }
+    })
+}
+
+/// Asks again while in the queue: that is how one learns of the grant.
+async fn acquire(
+    client: &Client,
+    name: &str,
+    mut ask: AcquireRequest,
+    wait: Span,
+) -> Result<LeaseDto, ApiError> {
+    let deadline = Instant::now() + Duration::from_millis(wait.0);
+    loop {
+        let lease = client.acquire(name, &ask).await?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        match lease {
+            LeaseDto::Held { .. } => return Ok(lease),
+            LeaseDto::Queued { position } if left.is_zero() => {
+                let detail =
+                    format!("lock {name} is taken; place {position} in its queue is given up");
+                let remedy = "try again later, or give more --wait";
+                return Err(ApiError::new(ErrorCode::LockTaken, detail, remedy));
+            }
+            LeaseDto::Queued { .. } => tokio::time::sleep(LOOK.min(left)).await,
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        ask.wait = Some(SpanText(Span(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))));
+    }
+}
+
+impl Show for LeaseDto {
+    fn view(&self) -> View {
+        let facts = match self {
+            Self::Held { token, expires } => {
+                vec![("token", token.to_string()), ("expires", expires.to_string())]
+            }
+            Self::Queued { position } => vec![("position", position.to_string())],
+        };
+        View { facts, ..View::default() }
+    }
+
+    fn ids(&self) -> Vec<String> {
+        match self {
+            Self::Held { token, .. } => vec![token.to_string()],
+            Self::Queued { .. } => Vec::new(),
+        }
+    }
+}
+
+impl Show for Vec<LockDto> {
+    fn view(&self) -> View {
+        let titles = vec!["name", "slots", "owner", "token", "expires", "waiting"];
+        let rows = self.iter().flat_map(|lock| {
+            let (name, slots) = (lock.name.clone(), lock.slots.to_string());
+            let waiting = lock.waiting.to_string();
+            lock.holders.iter().map(move |holder| {
+                vec![
+                    name.clone(),
+                    slots.clone(),
+                    holder.owner.clone(),
+                    holder.token.to_string(),
+                    holder.expires.to_string(),
+                    waiting.clone(),
+                ]
+            })
+        });
+        View { titles, rows: rows.collect(), ..View::default() }
+    }
+
+    fn ids(&self) -> Vec<String> {
+        self.iter().map(|lock| lock.name.clone()).collect()
+    }
+}

@@ -1,0 +1,92 @@
+//! How commands reach a cluster: addresses, token, time limit.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use horai_core::time::Span;
+
+use super::client::{ApiError, Client};
+use super::failure::{Failure, chain};
+use super::output::Output;
+use crate::config::read_token;
+use crate::error::exit;
+
+/// Which cluster, as whom, and how to print.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Remote {
+    /// A node's HTTP address; several may be given
+    #[arg(
+        long = "url",
+        value_name = "URL",
+        env = "HORAI_URL",
+        value_delimiter = ',',
+        default_value = "http://127.0.0.1:7600",
+        global = true
+    )]
+    urls: Vec<String>,
+    /// The bearer token
+    #[arg(long, env = "HORAI_TOKEN", hide_env_values = true, global = true)]
+    token: Option<String>,
+    /// A file that holds the bearer token
+    #[arg(long, value_name = "FILE", conflicts_with = "token", global = true)]
+    token_file: Option<PathBuf>,
+    /// How long one request may take, all tries together
+    #[arg(long, value_name = "TIME", default_value = "10s", global = true)]
+    timeout: Span,
+    #[command(flatten)]
+    pub(super) output: Output,
+}
+
+impl Remote {
+    /// A client of that cluster.
+    pub(super) fn client(&self) -> Result<Client, Failure> {
+        self.client_at(self.urls.clone())
+    }
+
+    /// The same at other addresses.
+    pub(super) fn client_at(&self, urls: Vec<String>) -> Result<Client, Failure> {
+        let token = match (&self.token, &self.token_file) {
+            (Some(token), _) => token.trim().to_owned(),
+            (None, Some(file)) => {
+                let read = read_token(file).map_err(|error| {
+                    let hint = "check the path and its permissions";
+                    Failure::new(chain(&error), hint, exit::DENIED)
+                })?;
+                read.text().to_owned()
+            }
+            (None, None) => {
+                let hint = "give --token-file or --token, or set HORAI_TOKEN";
+                return Err(Failure::new("there is no token to show", hint, exit::DENIED));
+            }
+        };
+        let client = Client::new(urls, token)?;
+        Ok(client.with_timeout(Duration::from_millis(self.timeout.0)))
+    }
+}
+
+/// Runs work that waits for answers.
+pub(super) fn wait<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| {
+        Failure::new(format!("the process cannot run: {error}"), "free resources", exit::FAILED)
+    })?;
+    runtime.block_on(work)
+}
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        let exit = error.code().exit();
+        let problem = *error.problem;
+        let value = problem.errors.first().map(|field| field.value.as_str()).unwrap_or_default();
+        let message = if value.is_empty() {
+            problem.detail
+        } else {
+            format!("{} ({value:?})", problem.detail)
+        };
+        let first = problem.errors.into_iter().next();
+        let hint = first.map(|field| field.remedy).filter(|remedy| !remedy.is_empty());
+        Self::new(message, hint.unwrap_or(problem.remedy), exit)
+    }
+}

@@ -1,0 +1,253 @@
+//! `horai run`: what was executed, is, and waits to be.
+
+use std::io::Write;
+
+use clap::{Args, Subcommand};
+
+use super::client::{LogsQuery, RunsQuery};
+use super::failure::Failure;
+use super::output::{Show, View, or_dash, print};
+use super::remote::{Remote, wait};
+use crate::api::dto::{ActionRef, AttemptDto, EndDto, ExplainDto, RunDto, RunRef};
+
+/// Entries asked for at once.
+const PAGE: usize = 500;
+
+/// Runs.
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    remote: Remote,
+    #[command(subcommand)]
+    verb: RunCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum RunCommand {
+    /// List runs, newest first
+    List {
+        /// Of this job alone
+        #[arg(long)]
+        job: Option<String>,
+        /// At most so many
+        #[arg(long, default_value_t = 50)]
+        limit: usize,
+    },
+    /// Show a run and its attempts
+    Show {
+        /// Such as r-17
+        run: RunRef,
+    },
+    /// Print an attempt's output
+    Logs {
+        /// Such as r-17
+        run: RunRef,
+        /// Stay until the attempt has ended
+        #[arg(short, long)]
+        follow: bool,
+        /// Which try; the last if none is given
+        #[arg(long)]
+        attempt: Option<u32>,
+        /// From which byte
+        #[arg(long, default_value_t = 0)]
+        offset: u64,
+    },
+    /// Ask for a run's end
+    Cancel {
+        /// Such as r-17
+        run: RunRef,
+    },
+    /// Say why a run or an action does not run
+    Explain {
+        /// Such as r-17, or load@20261121T030000Z
+        id: String,
+    },
+}
+
+/// Does what was asked.
+pub(super) fn run(args: RunArgs, out: &mut impl Write) -> Result<(), Failure> {
+    let RunArgs { remote, verb } = args;
+    let format = remote.output.output;
+    let client = remote.client()?;
+    wait(async {
+        match verb {
+            RunCommand::List { job, limit } => {
+                let mut runs: Vec<RunDto> = Vec::new();
+                let mut before = None;
+                while runs.len() < limit {
+                    let page = u32::try_from((limit - runs.len()).min(PAGE)).ok();
+                    let query = RunsQuery { job: job.as_deref(), limit: page, before, after: None };
+                    let page = client.runs(query).await?;
+                    runs.extend(page.items);
+                    before = page.next.and_then(|next| next.parse().ok());
+                    if before.is_none() {
+                        break;
+                    }
+                }
+                print(out, format, &runs)
+            }
+            RunCommand::Show { run } => print(out, format, &client.run(run).await?),
+            RunCommand::Logs { run, follow, attempt, offset } => {
+                let mut logs = client.logs(run, LogsQuery { attempt, offset, follow }).await?;
+                while let Some(bytes) = logs.next().await? {
+                    out.write_all(&bytes)?;
+                    out.flush()?;
+                }
+                Ok(())
+            }
+            RunCommand::Cancel { run } => Ok(client.cancel_run(run).await?),
+            RunCommand::Explain { id } => {
+                let explained = match id.parse::<ActionRef>() {
+                    Ok(action) => client.explain_action(&action).await?,
+                    Err(_) => {
+                        let run = id.parse().map_err(|error| wrong_id(&id, &error))?;
+                        client.explain_run(run).await?
+                    }
+                };
+                print(out, format, &explained)
+            }
+        }
+    })
+}
+
+fn wrong_id(id: &str, error: &crate::api::dto::TextError) -> Failure {
+    let hint = "write a run as r-17, an action as load@20261121T030000Z";
+    Failure::new(format!("{id:?} names nothing: {error}"), hint, crate::error::exit::USAGE)
+}
+
+impl Show for Vec<RunDto> {
+    fn view(&self) -> View {
+        let titles = vec!["id", "job", "kind", "state", "nominal", "tries", "worker"];
+        let row = |run: &RunDto| {
+            vec![
+                run.id.to_string(),
+                run.job.clone(),
+                run.kind.clone(),
+                state(run),
+                run.nominal.to_string(),
+                run.attempts.last().map_or(0, |attempt| attempt.number).to_string(),
+                or_dash(run.attempts.last().map(|attempt| &attempt.worker)),
+            ]
+        };
+        View { titles, rows: self.iter().map(row).collect(), ..View::default() }
+    }
+
+    fn ids(&self) -> Vec<String> {
+        self.iter().map(|run| run.id.to_string()).collect()
+    }
+}
+
+impl Show for RunDto {
+    fn view(&self) -> View {
+        let facts = vec![
+            ("run", self.id.to_string()),
+            ("job", format!("{}, revision {}", self.job, self.revision)),
+            ("kind", self.kind.clone()),
+            ("action", or_dash(self.action.as_ref())),
+            ("state", state(self)),
+            ("nominal", self.nominal.to_string()),
+            ("created", self.created.to_string()),
+            ("finished", or_dash(self.finished)),
+            ("retries", self.retries.to_string()),
+            ("workers lost", self.losses.to_string()),
+        ];
+        let titles =
+            vec!["attempt", "worker", "cause", "dispatched", "started", "ended", "end", "output"];
+        let row = |attempt: &AttemptDto| {
+            vec![
+                attempt.id.to_string(),
+                attempt.worker.clone(),
+                attempt.cause.clone(),
+                attempt.dispatched.to_string(),
+                or_dash(attempt.started),
+                or_dash(attempt.ended),
+                attempt.end.as_ref().map_or_else(|| "alive".to_owned(), end),
+                or_dash(attempt.output_bytes.map(|bytes| format!("{bytes} B"))),
+            ]
+        };
+        let rows: Vec<_> = self.attempts.iter().map(row).collect();
+        let titles = if rows.is_empty() { Vec::new() } else { titles };
+        View { facts, titles, rows }
+    }
+
+    fn ids(&self) -> Vec<String> {
+        vec![self.id.to_string()]
+    }
+}
+
+impl Show for ExplainDto {
+    fn view(&self) -> View {
+        let mut facts = vec![("id", self.id.clone()), ("state", self.state.clone())];
+        facts.extend(self.reason.clone().map(|reason| ("reason", reason)));
+        facts.push(("detail", self.detail.clone()));
+        facts.extend(self.waits_for.iter().map(|action| ("waits for", action.to_string())));
+        View { facts, ..View::default() }
+    }
+
+    fn ids(&self) -> Vec<String> {
+        self.reason.clone().into_iter().collect()
+    }
+}
+
+/// A cancel that is under way is told.
+fn state(run: &RunDto) -> String {
+    match run.cancel_requested && !run.is_over() {
+        true => format!("{}, cancelling", run.state),
+        false => run.state.clone(),
+    }
+}
+
+fn end(end: &EndDto) -> String {
+    let more =
+        end.code.or(end.signal).map(|number| number.to_string()).or_else(|| end.message.clone());
+    more.map_or_else(|| end.how.clone(), |more| format!("{} {more}", end.how))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::output::Format;
+
+    const RUN: &str = r#"{"id": "r-17", "kind": "schedule", "job": "load", "revision": 2,
+        "action": "load@20261121T030000Z", "nominal": "2026-11-21T03:00:00.000Z",
+        "state": "running", "created": "2026-11-21T03:00:00.004Z",
+        "ready_at": "2026-11-21T03:00:00.004Z", "finished": null, "retries": 1, "losses": 0,
+        "cancel_requested": true, "attempts": [
+        {"id": "r-17.1", "number": 1, "token": 8, "worker": "w1", "cause": "first",
+         "dispatched": "2026-11-21T03:00:00.010Z", "started": "2026-11-21T03:00:00.020Z",
+         "ended": "2026-11-21T03:00:01.000Z",
+         "end": {"how": "exited", "code": 1, "at": "2026-11-21T03:00:01.010Z"},
+         "output_bytes": 12},
+        {"id": "r-17.2", "number": 2, "token": 9, "worker": "w2", "cause": "retry",
+         "dispatched": "2026-11-21T03:00:11.010Z", "started": null, "ended": null,
+         "end": null, "output_bytes": null}]}"#;
+
+    fn printed(format: Format, what: &impl Show) -> String {
+        let mut out = Vec::new();
+        print(&mut out, format, what).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_run_is_printed_for_people_and_for_programs() {
+        let run: RunDto = serde_json::from_str(RUN).unwrap();
+        let shown = printed(Format::Table, &run);
+        for line in [
+            "state         running, cancelling\n",
+            "action        load@20261121T030000Z\n",
+            "r-17.1   w1      first  2026-11-21T03:00:00.010Z  2026-11-21T03:00:00.020Z  2026-11-21T03:00:01.000Z  exited 1  12 B\n",
+            "r-17.2   w2      retry  2026-11-21T03:00:11.010Z  -                         -                         alive     -\n",
+        ] {
+            assert!(shown.contains(line), "{line:?} is missing in\n{shown}");
+        }
+        let list = printed(Format::Table, &vec![run.clone()]);
+        assert_eq!(
+            list,
+            "ID    JOB   KIND      STATE                NOMINAL                   TRIES  WORKER\n\
+             r-17  load  schedule  running, cancelling  2026-11-21T03:00:00.000Z  2      w2\n"
+        );
+        assert_eq!(printed(Format::Quiet, &vec![run.clone()]), "r-17\n");
+        let json: serde_json::Value = serde_json::from_str(&printed(Format::Json, &run)).unwrap();
+        assert_eq!(json, serde_json::from_str::<serde_json::Value>(RUN).unwrap());
+    }
+}
