@@ -4,7 +4,8 @@
 //! words of [`api`], the codes of [`error`], what [`config`] holds, the
 //! [`worker`] and the nodes' end of its streams, [`session`], what a node does
 //! while it leads, [`leader`], then [`server`], which builds a node of all of it,
-//! and [`cli`], which a person meets first.
+//! and [`cli`], which a person meets first; [`launch`] starts whole clusters for
+//! [`demo`] and [`bench`].
 
 pub mod api;
 pub mod error;
@@ -18,3 +19,6 @@ pub mod founding;
 pub mod joining;
 pub mod server;
 pub mod cli;
+pub mod launch;
+pub mod demo;
+pub mod bench;

@@ -95,3 +95,15 @@ impl From<ConfigError> for Failure {
         Self::new(format!("{error}{cause}"), hint, exit::BAD_CONFIG)
     }
 }
+
+impl From<crate::demo::Error> for Failure {
+    fn from(error: crate::demo::Error) -> Self {
+        Self::new(chain(&error), error.hint(), error.exit())
+    }
+}
+
+impl From<crate::bench::Error> for Failure {
+    fn from(error: crate::bench::Error) -> Self {
+        Self::new(chain(&error), error.hint(), error.exit())
+    }
+}

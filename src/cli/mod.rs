@@ -16,7 +16,7 @@ mod run;
 mod serve;
 mod worker;
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -64,6 +64,19 @@ enum Command {
     },
     /// Versions of the program and of the time zone data in it
     Version,
+    /// Start a whole cluster here and see it work
+    Demo(crate::demo::Options),
+    /// Start a whole cluster here and measure it
+    Bench(crate::bench::Options),
+    /// Clears up after a demo that was killed; started by the demo, not by people
+    #[command(hide = true)]
+    Guard {
+        /// The cluster's folder
+        folder: PathBuf,
+        /// Remove it
+        #[arg(long)]
+        remove: bool,
+    },
     /// Supervises one attempt; started by workers, not by people
     #[command(hide = true)]
     Shim {
@@ -132,9 +145,21 @@ fn execute(command: Command, out: &mut impl Write) -> Result<ExitCode, Failure> 
             writeln!(out, "horai {}", env!("CARGO_PKG_VERSION"))?;
             writeln!(out, "tzdb {}", horai_core::timing::zone::tzdb_version())?;
         }
+        Command::Demo(options) => return Ok(crate::demo::run(&options, out, has_colour())?),
+        Command::Bench(options) => {
+            return Ok(crate::bench::run(&options, out, &mut io::stderr())?);
+        }
+        Command::Guard { folder, remove } => {
+            return Ok(crate::launch::guard::main(&folder, remove));
+        }
         Command::Shim { dir } => return Ok(crate::worker::shim::main(&dir)),
     }
     Ok(ExitCode::from(exit::OK))
+}
+
+/// Colours are for people who watch and do not object.
+fn has_colour() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 #[cfg(test)]

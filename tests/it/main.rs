@@ -4,6 +4,7 @@
 mod agent;
 mod cli;
 mod cluster;
+mod demo;
 mod durability;
 mod failover;
 mod server;

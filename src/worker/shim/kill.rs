@@ -87,6 +87,11 @@ impl Process {
         (Self::of(self.pid) == Some(self)).then_some(fd)
     }
 
+    /// Ends it at once.
+    pub fn kill(self) {
+        self.signal(Signal::KILL);
+    }
+
     fn signal(self, signal: Signal) {
         if let Some(fd) = self.open() {
             // Fails only if it has just ended.
@@ -101,6 +106,22 @@ fn all() -> Vec<Stat> {
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .filter_map(stat)
         .collect()
+}
+
+/// A process and who started it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// Which.
+    pub process: Process,
+    /// Its parent's number.
+    pub parent: u32,
+}
+
+/// All living processes of the machine.
+#[must_use]
+pub fn living() -> Vec<Seen> {
+    let living = all().into_iter().filter(|stat| !stat.zombie);
+    living.map(|stat| Seen { process: stat.process, parent: stat.parent }).collect()
 }
 
 /// Living descendants of this process.
