@@ -37,6 +37,10 @@ impl<M: Machine> Inner<M> {
         let mut retired = self.shared.retired();
         let mut broken = self.broken.subscribe();
         let closed = loop {
+            // A core that stops because it was told to is no failure.
+            if self.stop.is_cancelled() {
+                return;
+            }
             let failed = metrics.borrow_watched().running_state.clone().err();
             if let Some(fatal) = failed {
                 let storage = self.snapshots.upgrade().and_then(|store| store.failed());
