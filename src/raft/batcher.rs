@@ -445,4 +445,16 @@ mod tests {
         mixed.push(Bytes::from_static(b"x"));
         assert_eq!(cut(&mixed), [0..1, 1..2, 2..3, 3..4, 4..5]);
     }
+
+    #[tokio::test]
+    async fn a_connection_that_was_refused_carried_nothing() {
+        // Bound and dropped: nobody listens there.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        drop(listener);
+        let mut client = crate::network::channels::own(&address).unwrap();
+        let status = client.propose(pb::ProposeRequest::default()).await.unwrap_err();
+        assert!(never_sent(&status), "{status:?}");
+        assert!(!never_sent(&tonic::Status::unknown("broke off")));
+    }
 }
