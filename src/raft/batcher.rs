@@ -156,17 +156,26 @@ impl<M: Machine> Inner<M> {
         }
     }
 
-    /// Commits commands through whoever leads, and waits for a leader while
-    /// there is none: what certainly was not committed is asked again.
-    pub(crate) async fn propose(&self, commands: &[Bytes], deadline: Instant) -> Vec<Answer> {
+    /// Commits commands and waits while there is no cluster time, and, if it may
+    /// forward them, while nobody leads: what certainly was not committed is
+    /// asked again.
+    pub(crate) async fn propose(
+        &self,
+        commands: &[Bytes],
+        forward: bool,
+        deadline: Instant,
+    ) -> Vec<Answer> {
         let mut answers = Vec::with_capacity(commands.len());
         let mut leadership = self.leadership.clone();
         loop {
             leadership.mark_unchanged();
             let rest = commands[answers.len()..].to_vec();
-            let mut round = self.intake.submit(rest, true, deadline).await;
-            let refused =
-                |answer: &Answer| matches!(answer, Err(Error::NoLeader(_) | Error::NoTime));
+            let mut round = self.intake.submit(rest, forward, deadline).await;
+            let refused = |answer: &Answer| match answer {
+                Err(Error::NoTime) => true,
+                Err(Error::NoLeader(_)) => forward,
+                _ => false,
+            };
             let taken = round.iter().rposition(|answer| !refused(answer)).map_or(0, |at| at + 1);
             let sure = round.iter().all(|answer| answer.as_ref().err().is_none_or(Error::certain));
             if taken == round.len() || !sure || Instant::now() + RETRY >= deadline {

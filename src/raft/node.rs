@@ -227,7 +227,7 @@ impl<M: Machine> RaftNode<M> {
     /// Only [`Error::OutcomeUnknown`] leaves open whether it was committed.
     pub async fn propose(&self, envelope: &Envelope, limit: Duration) -> Result<Outcome, Error> {
         let command = [Bytes::from(command::encode(envelope)?)];
-        let mut answers = self.inner.propose(&command, Instant::now() + limit).await;
+        let mut answers = self.inner.propose(&command, true, Instant::now() + limit).await;
         Ok(answers.pop().unwrap_or(Err(Error::OutcomeUnknown))?.0)
     }
 
@@ -256,7 +256,7 @@ impl<M: Machine> RaftNode<M> {
                 }
             }
         }
-        let answers = self.inner.propose(&commands, Instant::now() + limit).await;
+        let answers = self.inner.propose(&commands, true, Instant::now() + limit).await;
         let mut answers = answers.into_iter();
         let mut next = |at| match bad.remove(&at) {
             Some(error) => Err(error),
