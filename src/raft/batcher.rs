@@ -156,17 +156,26 @@ impl<M: Machine> Inner<M> {
         }
     }
 
-    /// Commits commands through whoever leads, and waits for a leader while
-    /// there is none: what certainly was not committed is asked again.
-    pub(crate) async fn propose(&self, commands: &[Bytes], deadline: Instant) -> Vec<Answer> {
+    /// Commits commands and waits while there is no cluster time, and, if it may
+    /// forward them, while nobody leads: what certainly was not committed is
+    /// asked again.
+    pub(crate) async fn propose(
+        &self,
+        commands: &[Bytes],
+        forward: bool,
+        deadline: Instant,
+    ) -> Vec<Answer> {
         let mut answers = Vec::with_capacity(commands.len());
         let mut leadership = self.leadership.clone();
         loop {
             leadership.mark_unchanged();
             let rest = commands[answers.len()..].to_vec();
-            let mut round = self.intake.submit(rest, true, deadline).await;
-            let refused =
-                |answer: &Answer| matches!(answer, Err(Error::NoLeader(_) | Error::NoTime));
+            let mut round = self.intake.submit(rest, forward, deadline).await;
+            let refused = |answer: &Answer| match answer {
+                Err(Error::NoTime) => true,
+                Err(Error::NoLeader(_)) => forward,
+                _ => false,
+            };
             let taken = round.iter().rposition(|answer| !refused(answer)).map_or(0, |at| at + 1);
             let sure = round.iter().all(|answer| answer.as_ref().err().is_none_or(Error::certain));
             if taken == round.len() || !sure || Instant::now() + RETRY >= deadline {
@@ -444,5 +453,17 @@ mod tests {
         mixed.push(Bytes::from(vec![0; 1 << 20]));
         mixed.push(Bytes::from_static(b"x"));
         assert_eq!(cut(&mixed), [0..1, 1..2, 2..3, 3..4, 4..5]);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_refused_carried_nothing() {
+        // Bound and dropped: nobody listens there.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        drop(listener);
+        let mut client = crate::network::channels::own(&address).unwrap();
+        let status = client.propose(pb::ProposeRequest::default()).await.unwrap_err();
+        assert!(never_sent(&status), "{status:?}");
+        assert!(!never_sent(&tonic::Status::unknown("broke off")));
     }
 }

@@ -137,7 +137,9 @@ impl<M: Machine> Inner<M> {
             let (leader, term, applied, newest) = {
                 let now = metrics.borrow_watched();
                 let newest = *now.membership_config.log_id();
-                (now.current_leader, now.current_term, now.last_applied, newest)
+                // A core that has ended still shows whom it knew last.
+                let leader = now.current_leader.filter(|_| now.running_state.is_ok());
+                (leader, now.current_term, now.last_applied, newest)
             };
             if members != Some(newest) {
                 members = Some(newest);
@@ -155,16 +157,34 @@ impl<M: Machine> Inner<M> {
                     let floor = self.state.read(Machine::now);
                     self.shared.clock(|clock, boot| clock.lead(own, floor, boot));
                 }
-                self.led.send_replace(now);
+                self.publish(now);
                 if own.is_some() && before.own != own {
                     tokio::spawn(Arc::clone(&self).settle_members());
                 }
             }
             if metrics.changed().await.is_err() {
-                self.led.send_replace(Leadership::default());
+                self.publish(Leadership::default());
                 return;
             }
         }
+    }
+
+    fn publish(&self, now: Leadership) {
+        // Under the channel's lock, so that nothing comes after `end_leadership`.
+        self.led.send_if_modified(|led| {
+            let publish = !self.stop.is_cancelled() && *led != now;
+            if publish {
+                *led = now;
+            }
+            publish
+        });
+    }
+
+    /// Stops what runs here all the time; from now on nobody leads, as far as this
+    /// node says.
+    pub(crate) fn end_leadership(&self) {
+        self.stop.cancel();
+        self.led.send_replace(Leadership::default());
     }
 
     /// While leading: finds the time after a full stop, then leans towards the
@@ -236,7 +256,9 @@ impl<M: Machine> Desk for Inner<M> {
                 let text = format!("{} commands at once, at most {BATCH_COMMANDS}", commands.len());
                 return Err(Refusal::Other(text));
             }
-            let done = self.intake.submit(commands, false, Instant::now() + limit).await;
+            // The answer needs a part of the caller's time for its way back.
+            let deadline = Instant::now() + (limit - limit / 10);
+            let done = self.propose(&commands, false, deadline).await;
             let done = all_or_refusal(done)?;
             let index = done.iter().map(|(_, index)| *index).max().unwrap_or(0);
             let outcomes =

@@ -227,7 +227,7 @@ impl<M: Machine> RaftNode<M> {
     /// Only [`Error::OutcomeUnknown`] leaves open whether it was committed.
     pub async fn propose(&self, envelope: &Envelope, limit: Duration) -> Result<Outcome, Error> {
         let command = [Bytes::from(command::encode(envelope)?)];
-        let mut answers = self.inner.propose(&command, Instant::now() + limit).await;
+        let mut answers = self.inner.propose(&command, true, Instant::now() + limit).await;
         Ok(answers.pop().unwrap_or(Err(Error::OutcomeUnknown))?.0)
     }
 
@@ -256,7 +256,7 @@ impl<M: Machine> RaftNode<M> {
                 }
             }
         }
-        let answers = self.inner.propose(&commands, Instant::now() + limit).await;
+        let answers = self.inner.propose(&commands, true, Instant::now() + limit).await;
         let mut answers = answers.into_iter();
         let mut next = |at| match bad.remove(&at) {
             Some(error) => Err(error),
@@ -343,7 +343,7 @@ impl<M: Machine> RaftNode<M> {
     /// Stops Raft, its port and its threads. When it returns, the store can be
     /// opened again; what is asked of this node from then on is refused.
     pub async fn shutdown(&self) {
-        self.inner.stop.cancel();
+        self.inner.end_leadership();
         if let Err(error) = self.inner.raft.shutdown().await {
             tracing::warn!(%error, "raft core did not stop cleanly");
         }
@@ -372,7 +372,7 @@ impl<M: Machine> RaftNode<M> {
 
 impl<M: Machine> Drop for RaftNode<M> {
     fn drop(&mut self) {
-        self.inner.stop.cancel();
+        self.inner.end_leadership();
         // A runtime must not be dropped on another runtime's thread.
         if let Some(runtime) = self.take_runtime() {
             runtime.shutdown_background();

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use openraft::async_runtime::WatchReceiver;
 
 use crate::inner::Inner;
-use crate::node::Leadership;
 use crate::state_machine::Machine;
 
 /// Why a node stopped by itself.
@@ -43,17 +42,13 @@ impl<M: Machine> Inner<M> {
             }
             let failed = metrics.borrow_watched().running_state.clone().err();
             if let Some(fatal) = failed {
-                let storage = self.snapshots.upgrade().and_then(|store| store.failed());
-                break match storage {
-                    Some(text) => Closed::StorageFailed(text),
-                    None => Closed::RaftStopped(fatal.to_string()),
-                };
+                break self.reason(fatal.to_string());
             }
             tokio::select! {
+                biased;
                 () = self.stop.cancelled() => return,
                 changed = metrics.changed() => if changed.is_err() {
-                    // The core is gone; the last value says why.
-                    break Closed::RaftStopped("its core has ended".to_owned());
+                    break self.reason("its core has ended".to_owned());
                 },
                 problem = broken.wait_for(Option::is_some) => if let Ok(problem) = problem {
                     break Closed::StorageFailed(problem.clone().unwrap_or_default());
@@ -72,11 +67,18 @@ impl<M: Machine> Inner<M> {
             }
         }
         tracing::error!("{closed}");
-        let raft = self.raft.clone();
-        self.led.send_replace(Leadership::default());
+        self.end_leadership();
         self.closed.send_replace(Some(closed));
-        self.stop.cancel();
-        // Not awaited by this task alone: the stop above ends it.
-        tokio::spawn(async move { raft.shutdown().await });
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::warn!(%error, "raft core did not stop cleanly");
+        }
+    }
+
+    /// Why the core ended: its storage, if that failed.
+    fn reason(&self, fatal: String) -> Closed {
+        match self.snapshots.upgrade().and_then(|store| store.failed()) {
+            Some(text) => Closed::StorageFailed(text),
+            None => Closed::RaftStopped(fatal),
+        }
     }
 }

@@ -33,6 +33,8 @@ const CATCH_UP: Duration = Duration::from_secs(2);
 const TRANSFER: Duration = Duration::from_secs(3);
 /// A voter that was silent for so many leases does not count as reachable.
 const SILENT_LEASES: u32 = 2;
+/// Between two looks at who answers.
+const LOOK: Duration = Duration::from_millis(20);
 /// Finishing what another leader began.
 const SETTLE: Duration = Duration::from_secs(30);
 /// A removed node is told so often, so far apart.
@@ -239,10 +241,10 @@ impl<M: Machine> Inner<M> {
                      another node join first"
                 ));
             }
-            let live = self.reachable();
-            let answering = rest.intersection(&live).count();
             let needed = rest.len() / 2 + 1;
-            if answering < needed {
+            let enough = |live: &BTreeSet<u64>| rest.intersection(live).count() >= needed;
+            if !self.hears(enough).await {
+                let answering = rest.intersection(&self.reachable()).count();
                 return Step::Refused(format!(
                     "without node {node}, {needed} of {} voters must answer, and only {answering} \
                      do: bring the others back, or replace those that are lost",
@@ -322,7 +324,7 @@ impl<M: Machine> Inner<M> {
                 }
                 None => return Step::Refused(format!("node {to} is no member of this cluster")),
             }
-            if !self.reachable().contains(&to) {
+            if !self.hears(|live| live.contains(&to)).await {
                 return Step::Refused(format!("node {to} does not answer: start it first"));
             }
             match self.step_aside(Some(to)).await {
@@ -363,6 +365,19 @@ impl<M: Machine> Inner<M> {
         let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
         let others = voters.into_iter().filter(|voter| *voter != me && live.contains(voter));
         others.max_by_key(|voter| matched.get(voter).copied().flatten().map(|id| id.index))
+    }
+
+    /// Waits until enough members answer. A leader of a moment has heard nobody
+    /// yet, and must not call them silent.
+    async fn hears(&self, enough: impl Fn(&BTreeSet<u64>) -> bool) -> bool {
+        let until = Instant::now() + self.lease * SILENT_LEASES;
+        while !enough(&self.reachable()) {
+            if Instant::now() >= until {
+                return false;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        true
     }
 
     /// Members that answered this leader a moment ago, itself among them.
