@@ -37,7 +37,8 @@ impl Failure {
         let (hint, exit) = match error {
             server::Error::Bind { .. } => ("is another node running here?", exit::BAD_CONFIG),
             server::Error::Store(Open::NotCreated(_)) => (
-                "`horai cluster init` founds a cluster, `horai cluster join` enters one",
+                "`horai cluster init` founds a cluster, `horai cluster join` enters one; a node \
+                 that lost its disk comes back by `horai cluster replace`",
                 exit::FAILED,
             ),
             server::Error::Store(_) => ("the other nodes go on meanwhile", exit::FAILED),

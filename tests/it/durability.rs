@@ -144,12 +144,12 @@ fn a_lost_disk_is_replaced_by_one_command_while_jobs_fire() {
 }
 
 #[test]
-fn a_wiped_node_is_refused_under_its_old_number() {
+fn a_node_without_its_store_says_how_to_come_back() {
     let mut cluster = Cluster::start(3, 0);
     cluster.nodes[1].kill();
     std::fs::remove_dir_all(cluster.path("node2")).unwrap();
     cluster.nodes[1].start();
-    assert_eq!(cluster.nodes[1].wait(), Some(64), "{}", cluster.nodes[1].log());
+    assert_eq!(cluster.nodes[1].wait(), Some(1), "{}", cluster.nodes[1].log());
     let said = cluster.nodes[1].log();
     assert!(said.contains("hint:") && said.contains("cluster replace"), "{said}");
     cluster.end();
