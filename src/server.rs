@@ -105,6 +105,7 @@ pub async fn run(
         election_min: Duration::from_millis(config.raft.election_min_ms),
         election_max: Duration::from_millis(config.raft.election_max_ms),
         observer: Some(events.observer()),
+        ..Options::default()
     };
     let node = RaftNode::open(stores, State::default(), ports.raft, &options).await?;
     let node: Arc<Node> = Arc::new(node);

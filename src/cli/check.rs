@@ -129,7 +129,7 @@ pub(super) fn config<C: DeserializeOwned + Check>(
     file: &Path,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
-    let _checked: C = config::load(file, std::env::vars())?;
+    let _checked: C = config::load(file, config::environment())?;
     writeln!(out, "{} is well formed", file.display())?;
     Ok(())
 }

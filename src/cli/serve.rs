@@ -20,7 +20,7 @@ use crate::worker::agent;
 
 /// Runs a node until it is told to stop.
 pub(super) fn node(file: &Path, out: &mut impl Write) -> Result<(), Failure> {
-    let config: NodeConfig = config::load(file, std::env::vars())?;
+    let config: NodeConfig = config::load(file, config::environment())?;
     telemetry::start(&config.log);
     run(async |stop| {
         let ready = |ready: &server::Ready| {
@@ -35,7 +35,7 @@ pub(super) fn node(file: &Path, out: &mut impl Write) -> Result<(), Failure> {
 
 /// Runs a worker until it is told to stop; its jobs go on.
 pub(super) fn worker(file: &Path, out: &mut impl Write) -> Result<(), Failure> {
-    let config: WorkerConfig = config::load(file, std::env::vars())?;
+    let config: WorkerConfig = config::load(file, config::environment())?;
     telemetry::start(&config.log);
     let config = config.worker;
     let token = config::read_token(&config.token_file).map_err(|error| {

@@ -78,6 +78,14 @@ impl fmt::Display for Problem {
     }
 }
 
+/// The process's own environment. What is not UTF-8 is replaced: in an override it
+/// is then refused as a bad value, elsewhere it is nobody's business.
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().map(|(key, value)| {
+        (key.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())
+    })
+}
+
 /// Reads `file`, applies overrides from `environment`, checks the whole.
 ///
 /// # Errors

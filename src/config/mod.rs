@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use horai_core::ids::Name;
 use serde::Deserialize;
 
-pub use load::{ConfigError, load};
+pub use load::{ConfigError, environment, load};
 pub use token::{Token, TokenError, make_token, read_token, token_hash};
 
 use load::Problem;

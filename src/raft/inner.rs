@@ -4,7 +4,7 @@
 //! Only [`crate::node`] and the transport reach it. It never forwards what
 //! another node forwarded.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -47,7 +47,8 @@ pub(crate) struct Inner<M: Machine> {
     pub(crate) leadership: watch::Receiver<Leadership>,
     pub(crate) closed: watch::Sender<Option<Closed>>,
     pub(crate) identity: Arc<IdentityFile>,
-    pub(crate) snapshots: Arc<SnapshotStore>,
+    /// Weak, so that the store is free as soon as the threads have ended.
+    pub(crate) snapshots: Weak<SnapshotStore>,
     /// Held over a change of members: one at a time.
     pub(crate) changing: Mutex<()>,
     /// For so long a leader that was heard is believed to live.

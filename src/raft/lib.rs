@@ -14,6 +14,7 @@ pub mod core_machine;
 pub mod disk;
 pub mod entry;
 mod flusher;
+mod growth;
 pub mod identity;
 mod inner;
 pub mod log_store;
@@ -27,6 +28,7 @@ pub mod snapshot_store;
 pub mod state_machine;
 pub mod types;
 
+pub use growth::SnapshotOptions;
 pub use membership::Closed;
 pub use membership::admission::{Admitted, AskError, ask};
 pub use node::{Error, Leadership, Options, RaftNode, Status};

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,12 +20,13 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::{Config, Raft, SnapshotPolicy};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
 
 use crate::batcher;
+use crate::growth::{Growth, SnapshotOptions};
 use crate::inner::Inner;
 use crate::network::channels::Channels;
 use crate::network::client::Links;
@@ -37,6 +38,9 @@ use crate::types::{MAX_COMMAND, Member};
 
 /// Between two tries of a read while nobody is known to lead.
 const RETRY: Duration = Duration::from_millis(10);
+
+/// Threads that do not end in this time are left behind.
+const SHUTDOWN: Duration = Duration::from_secs(10);
 
 /// Why a node did not do as asked.
 #[derive(Debug, thiserror::Error)]
@@ -81,17 +85,20 @@ pub struct Options {
     pub election_min: Duration,
     /// Longest wait before an election; also the leader's lease.
     pub election_max: Duration,
+    /// When snapshots are taken and how much log is kept.
+    pub snapshots: SnapshotOptions,
     /// Hears what is applied on this node.
     pub observer: Option<Observer>,
 }
 
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { heartbeat, election_min, election_max, observer } = self;
+        let Self { heartbeat, election_min, election_max, snapshots, observer } = self;
         f.debug_struct("Options")
             .field("heartbeat", heartbeat)
             .field("election_min", election_min)
             .field("election_max", election_max)
+            .field("snapshots", snapshots)
             .field("observer", &observer.is_some())
             .finish()
     }
@@ -103,6 +110,7 @@ impl Default for Options {
             heartbeat: Duration::from_millis(50),
             election_min: Duration::from_millis(200),
             election_max: Duration::from_millis(400),
+            snapshots: SnapshotOptions::default(),
             observer: None,
         }
     }
@@ -120,8 +128,9 @@ impl Options {
             enable_pre_vote: Some(true),
             // The committed index is saved lazily: a restarted leader must be elected.
             enable_leader_restore: Some(false),
-            snapshot_policy: SnapshotPolicy::LogsSinceLast(50_000),
-            max_in_snapshot_log_to_keep: 10_000,
+            // Counted in commands and bytes instead, and purged from there.
+            snapshot_policy: SnapshotPolicy::Never,
+            max_in_snapshot_log_to_keep: u64::MAX,
             install_snapshot_timeout: 60_000,
             backoff: "50ms 50ms 50ms".to_owned(),
             ..Config::default()
@@ -153,6 +162,10 @@ pub struct Status {
     pub last_log: u64,
     /// Applied up to here.
     pub applied: u64,
+    /// The last snapshot covers the log up to here.
+    pub snapshot: u64,
+    /// The log up to here is gone.
+    pub purged: u64,
     /// Members, and whether each votes.
     pub members: BTreeMap<NodeId, (Member, bool)>,
 }
@@ -160,7 +173,7 @@ pub struct Status {
 /// A running node.
 pub struct RaftNode<M: Machine> {
     pub(crate) inner: Arc<Inner<M>>,
-    runtime: Option<Runtime>,
+    runtime: std::sync::Mutex<Option<Runtime>>,
 }
 
 impl<M: Machine> RaftNode<M> {
@@ -183,7 +196,10 @@ impl<M: Machine> RaftNode<M> {
         listener.set_nonblocking(true)?;
         let started = runtime.spawn(start(stores, machine, listener, config, options.clone()));
         match started.await {
-            Ok(Ok(inner)) => Ok(Self { inner, runtime: Some(runtime) }),
+            Ok(Ok(inner)) => {
+                let runtime = std::sync::Mutex::new(Some(runtime));
+                Ok(Self { inner, runtime })
+            }
             failed => {
                 runtime.shutdown_background();
                 match failed {
@@ -310,19 +326,39 @@ impl<M: Machine> RaftNode<M> {
             term: metrics.current_term,
             last_log: metrics.last_log_index.unwrap_or(0),
             applied: metrics.last_applied.map_or(0, |id| id.index),
+            snapshot: metrics.snapshot.map_or(0, |id| id.index),
+            purged: metrics.purged.map_or(0, |id| id.index),
             members,
         }
     }
 
-    /// Stops Raft, its port and its threads.
-    pub async fn shutdown(mut self) {
+    /// Stops Raft, its port and its threads. When it returns, the store can be
+    /// opened again; what is asked of this node from then on is refused.
+    pub async fn shutdown(&self) {
         self.inner.stop.cancel();
         if let Err(error) = self.inner.raft.shutdown().await {
             tracing::warn!(%error, "raft core did not stop cleanly");
         }
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+        // A snapshot being written would hold the store for as long as it takes.
+        if let Some(snapshots) = self.inner.snapshots.upgrade() {
+            snapshots.close();
         }
+        let Some(runtime) = self.take_runtime() else { return };
+        // Threads are waited for, and a runtime must not wait on another's thread.
+        let (ended, end) = oneshot::channel();
+        let wait = move || {
+            runtime.shutdown_timeout(SHUTDOWN);
+            // Nobody listens if the caller gave up.
+            let _ = ended.send(());
+        };
+        match std::thread::Builder::new().name("raft-end".to_owned()).spawn(wait) {
+            Ok(_) => drop(end.await),
+            Err(error) => tracing::warn!(%error, "no thread to wait for the raft threads"),
+        }
+    }
+
+    fn take_runtime(&self) -> Option<Runtime> {
+        self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -330,7 +366,7 @@ impl<M: Machine> Drop for RaftNode<M> {
     fn drop(&mut self) {
         self.inner.stop.cancel();
         // A runtime must not be dropped on another runtime's thread.
-        if let Some(runtime) = self.runtime.take() {
+        if let Some(runtime) = self.take_runtime() {
             runtime.shutdown_background();
         }
     }
@@ -353,6 +389,8 @@ async fn start<M: Machine>(
     let channels = Arc::new(Channels::default());
     let machine = StateMachine::new(machine, Arc::clone(&stores.snapshots), options.observer);
     let state = machine.handle();
+    let keep_bytes = options.snapshots.keep_bytes;
+    state.growth(|growth| *growth = Growth::for_keeping(keep_bytes));
     let links = Links::new(Arc::clone(&shared), Arc::clone(&channels));
     let raft = Raft::new(local.node, config, links, stores.log, machine).await;
     let raft = raft.map_err(|_| Error::Stopped)?;
@@ -369,7 +407,7 @@ async fn start<M: Machine>(
         leadership,
         closed: watch::Sender::new(None),
         identity: stores.identity,
-        snapshots: Arc::clone(&stores.snapshots),
+        snapshots: Arc::downgrade(&stores.snapshots),
         changing: Mutex::new(()),
         lease: options.election_max,
         stop,
@@ -396,6 +434,7 @@ async fn start<M: Machine>(
         Inner::batch(Arc::clone(&inner), queue).boxed(),
         Inner::follow(Arc::clone(&inner)).boxed(),
         Inner::keep_time(Arc::clone(&inner)).boxed(),
+        Inner::keep_log_short(Arc::clone(&inner), options.snapshots).boxed(),
     ] {
         let stop = inner.stop.clone();
         tokio::spawn(async move { stop.run_until_cancelled(work).await });

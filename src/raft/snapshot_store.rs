@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -61,6 +62,7 @@ pub struct SnapshotStore {
     disk: Arc<dyn Disk>,
     identity: Arc<IdentityFile>,
     failure: Arc<Failure>,
+    closing: AtomicBool,
     inner: Mutex<Inner>,
 }
 
@@ -89,7 +91,8 @@ impl SnapshotStore {
         let next = generations.last().map_or(1, |g| g.saturating_add(1));
         let next = next.max(current.as_ref().map_or(1, |p| p.generation.saturating_add(1)));
         let inner = Mutex::new(Inner { current, next, pins: BTreeMap::new() });
-        let store = Arc::new(Self { disk, identity, failure, inner });
+        let store =
+            Arc::new(Self { disk, identity, failure, closing: AtomicBool::new(false), inner });
         if let Some((_, handle)) = store.current() {
             handle.verify()?;
         }
@@ -105,6 +108,11 @@ impl SnapshotStore {
     fn write(&self, write: impl FnOnce(&dyn Disk) -> io::Result<()>) -> io::Result<()> {
         self.failure.check()?;
         write(&*self.disk).inspect_err(|error| self.failure.set(error, &self.identity))
+    }
+
+    /// The node stops: what is being written breaks off, and never counts.
+    pub fn close(&self) {
+        self.closing.store(true, Ordering::Relaxed);
     }
 
     /// What ended the life of this node's stores, if anything did.
@@ -336,6 +344,9 @@ impl SnapshotWriter {
     }
 
     fn end_chunk(&mut self) -> io::Result<()> {
+        if self.pin.store.closing.load(Ordering::Relaxed) {
+            return Err(io::Error::new(io::ErrorKind::Interrupted, "the node is stopping"));
+        }
         let key = chunk_key(self.pin.generation, self.shape.chunks);
         let sealed = entry::seal(&key, &self.buffer);
         self.pin.store.write(|disk| disk.put(Space::Chunks, &key, &sealed))?;

@@ -6,8 +6,7 @@
 //! [`Machine`], so that this package does not know what the state looks like.
 
 use std::io;
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use futures_util::{Stream, StreamExt};
 use horai_core::ids::NodeId;
@@ -18,11 +17,9 @@ use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot};
 use openraft::{OptionalSend, RaftSnapshotBuilder};
 use tokio::sync::watch;
 
+use crate::growth::Growth;
 use crate::snapshot_store::{Records, SnapshotHandle, SnapshotStore, SnapshotWriter};
 use crate::types::{EntryPayload, LogId, SnapshotMeta, StoredMembership, TypeConfig};
-
-/// Snapshots that nobody waits for come at most this often.
-const SNAPSHOT_EVERY: Duration = Duration::from_secs(15);
 
 /// What the machine knows of a node that was let in or taken out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +88,7 @@ struct Shared<M> {
     state: RwLock<State<M>>,
     applied: watch::Sender<Option<LogId>>,
     observer: Option<Observer>,
+    growth: Mutex<Growth>,
 }
 
 /// Read access to the replicated state. Cheap to clone.
@@ -109,6 +107,12 @@ impl<M: Machine> StateHandle<M> {
         look(&self.0.state.read().unwrap_or_else(PoisonError::into_inner).machine)
     }
 
+    /// Works on the count of what was applied.
+    pub(crate) fn growth<T>(&self, work: impl FnOnce(&mut Growth) -> T) -> T {
+        // Counters: another holder's panic left nothing half-done that matters.
+        work(&mut self.0.growth.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// The last applied log id, and a way to wait for the next.
     #[must_use]
     pub fn applied(&self) -> watch::Receiver<Option<LogId>> {
@@ -120,7 +124,6 @@ impl<M: Machine> StateHandle<M> {
 pub struct StateMachine<M> {
     shared: Arc<Shared<M>>,
     snapshots: Arc<SnapshotStore>,
-    snapshot_taken: Option<Instant>,
 }
 
 impl<M: Machine> StateMachine<M> {
@@ -128,9 +131,13 @@ impl<M: Machine> StateMachine<M> {
     /// snapshot and applies the log from there.
     pub fn new(machine: M, snapshots: Arc<SnapshotStore>, observer: Option<Observer>) -> Self {
         let state = State { machine, last: None, membership: StoredMembership::default() };
-        let shared =
-            Shared { state: RwLock::new(state), applied: watch::Sender::new(None), observer };
-        Self { shared: Arc::new(shared), snapshots, snapshot_taken: None }
+        let shared = Shared {
+            state: RwLock::new(state),
+            applied: watch::Sender::new(None),
+            observer,
+            growth: Mutex::default(),
+        };
+        Self { shared: Arc::new(shared), snapshots }
     }
 
     /// Read access for everybody else.
@@ -169,7 +176,9 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for StateMachine<M> {
             let (entry, responder) = item?;
             let id = entry.log_id;
             let mut commands = Vec::new();
+            let mut bytes = 0;
             if let EntryPayload::Normal(batch) = &entry.payload {
+                bytes = batch.body().len();
                 for bytes in batch.commands() {
                     // Skipping a command would let nodes differ: stop instead.
                     let command = command::decode(bytes).map_err(|e| {
@@ -192,6 +201,7 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for StateMachine<M> {
                 }
                 state.last = Some(id);
             }
+            self.handle().growth(|growth| growth.note(id.index, commands.len(), bytes));
             self.shared.applied.send_replace(Some(id));
             if let Some(observer) = &self.shared.observer
                 && !events.is_empty()
@@ -203,14 +213,6 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for StateMachine<M> {
             }
         }
         Ok(())
-    }
-
-    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<SnapshotBuilder<M>> {
-        if !force && self.snapshot_taken.is_some_and(|at| at.elapsed() < SNAPSHOT_EVERY) {
-            return None;
-        }
-        self.snapshot_taken = Some(Instant::now());
-        Some(self.builder())
     }
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder<M> {
@@ -236,6 +238,8 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for StateMachine<M> {
             *state =
                 State { machine, last: meta.last_log_id, membership: meta.last_membership.clone() };
         }
+        let index = meta.last_log_id.map(|id| id.index);
+        self.handle().growth(|growth| growth.restart(index));
         self.shared.applied.send_replace(meta.last_log_id);
         if let Some(observer) = &self.shared.observer {
             observer(Heard::Replaced);

@@ -189,6 +189,38 @@ async fn a_job_runs_once_and_its_result_is_kept_until_it_is_forgotten() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frame_of_noops_costs_one_write_and_no_folder() {
+    let home = tempfile::tempdir().unwrap();
+    let mut port = port().await;
+    let _stop = worker(home.path(), &[&port]).drop_guard();
+    let mut master = port.attached().await;
+    master.lead(3, 1).await;
+    // The first acknowledged heartbeat is the lease: before it orders are held.
+    let Said::Heartbeat(beat) = master.next().await else { panic!("no heartbeat") };
+    master.ack(beat.seq).await;
+    let frames = || {
+        let bytes = std::fs::read(home.path().join("journal")).unwrap();
+        bytes.windows(4).filter(|window| window == b"HJF1").count()
+    };
+    for round in 1..=2 {
+        let starts: Vec<pb::Start> = (0..256)
+            .map(|n| {
+                let executor = Some(pb::start::Executor::Noop(pb::Unit {}));
+                pb::Start { executor, ..shell(round * 1000 + n, 3, "") }
+            })
+            .collect();
+        master.tell(Order::Starts(pb::Starts { starts })).await;
+        let Said::Results(results) = master.hear().await else { panic!("no results") };
+        let attempts: Vec<_> = results.results.iter().map(|r| r.attempt.unwrap()).collect();
+        assert_eq!(attempts.len(), 256);
+        master.tell(Order::Forgets(pb::Forgets { attempts })).await;
+        // What is forgotten is written with what comes next.
+        assert_eq!(frames(), usize::try_from(round).unwrap());
+    }
+    assert_eq!(std::fs::read_dir(home.path().join("attempts")).unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_starts_before_a_heartbeat_is_acknowledged_or_for_an_old_leader() {
     let home = tempfile::tempdir().unwrap();
     let (mut one, mut two) = (port().await, port().await);

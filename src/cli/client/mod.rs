@@ -415,3 +415,6 @@ fn read_url(text: &str) -> Result<Url, ApiError> {
     }
     Ok(url)
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,8 +30,6 @@ async fn a_built_snapshot_restores_state_and_position() {
     assert_eq!(*applied.borrow(), Some(log_id(1, 19_999)));
 
     let mut builder = machine.try_create_snapshot_builder(false).await.unwrap();
-    assert!(machine.try_create_snapshot_builder(false).await.is_none(), "one in 15 s");
-    assert!(machine.try_create_snapshot_builder(true).await.is_some(), "but when it is needed");
     // What comes after the view is not in it.
     machine.apply(stream::iter([Ok((entry(1, 20_000, 1), None))])).await.unwrap();
     let built = builder.build_snapshot().await.unwrap();

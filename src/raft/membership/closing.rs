@@ -33,7 +33,7 @@ impl<M: Machine> Inner<M> {
         let closed = loop {
             let failed = metrics.borrow_watched().running_state.clone().err();
             if let Some(fatal) = failed {
-                let storage = self.snapshots.failed();
+                let storage = self.snapshots.upgrade().and_then(|store| store.failed());
                 break match storage {
                     Some(text) => Closed::StorageFailed(text),
                     None => Closed::RaftStopped(fatal.to_string()),

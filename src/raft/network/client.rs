@@ -7,6 +7,7 @@
 
 use std::future::{Future, ready};
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -194,6 +195,11 @@ impl RaftNetworkV2<TypeConfig> for Link {
             return stream_append_sequential(self, input, option);
         }
         Box::pin(async move {
+            // openraft's pause after a failure is in front of the first request: without
+            // waiting for that, a node that is down would be called thousands of times
+            // a second.
+            let mut input = input.peekable();
+            Pin::new(&mut input).peek().await;
             let mut client = self.bulk()?;
             let (shared, target) = (Arc::clone(&self.shared), self.target);
             let messages = input

@@ -4,4 +4,5 @@ mod basics;
 mod leaders;
 mod membership;
 mod proposals;
+mod snapshots;
 mod support;

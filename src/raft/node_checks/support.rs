@@ -113,9 +113,16 @@ pub(super) async fn node_with<M: Machine + Default>(
 /// Nodes 1, 2 and 3, all voters; node 1 leads. Made directly, because a small
 /// machine lets nobody in.
 pub(super) async fn three<M: Machine + Default>(dir: &Path) -> [RaftNode<M>; 3] {
-    let (one, first) = node::<M>(dir, 1).await;
-    let (two, second) = node::<M>(dir, 2).await;
-    let (three, third) = node::<M>(dir, 3).await;
+    three_with(dir, &calm()).await
+}
+
+pub(super) async fn three_with<M: Machine + Default>(
+    dir: &Path,
+    options: &Options,
+) -> [RaftNode<M>; 3] {
+    let (one, first) = node_with::<M>(dir, 1, options).await;
+    let (two, second) = node_with::<M>(dir, 2, options).await;
+    let (three, third) = node_with::<M>(dir, 3, options).await;
     one.init(first).await.unwrap();
     leads(&one).await;
     for (id, member) in [(2, second), (3, third)] {
