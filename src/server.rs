@@ -170,7 +170,7 @@ pub async fn run(
         http.abort();
     }
     drop(sessions);
-    if tokio::time::timeout_at(deadline, stop_raft(node)).await.is_err() {
+    if tokio::time::timeout_at(deadline, node.shutdown()).await.is_err() {
         tracing::warn!("raft did not stop in time");
     }
     tracing::info!("node stopped");
@@ -241,17 +241,6 @@ fn closed_error(reason: Option<&Option<Closed>>) -> Error {
     }
 }
 
-/// Waits for the tasks that still look at it: their streams have ended.
-async fn stop_raft(mut node: Arc<Node>) {
-    loop {
-        node = match Arc::try_unwrap(node) {
-            Ok(node) => return node.shutdown().await,
-            Err(shared) => shared,
-        };
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
 fn listener(service: &'static str, bound: TcpListener) -> Result<tokio::net::TcpListener, Error> {
     let listener = tokio::net::TcpListener::from_std(bound);
     listener.map_err(|source| Error::Port { service, source: source.into() })
@@ -272,22 +261,12 @@ fn port_failed<E: std::error::Error + Send + Sync + 'static>(
 /// A leader that stops lets another voter lead first, so that nobody waits for an
 /// election.
 async fn hand_over(node: &Node, deadline: Instant) {
-    let status = node.status();
-    if status.leadership.own.is_none() {
+    if node.status().leadership.own.is_none() {
         return;
     }
-    let others = status.members.iter().filter(|(id, (_, votes))| *votes && **id != status.node);
-    for (other, _) in others {
-        match tokio::time::timeout_at(deadline, node.transfer(*other)).await {
-            Ok(Ok(())) => {
-                tracing::info!(to = %other, "leadership handed over");
-                return;
-            }
-            Ok(Err(error)) => tracing::debug!(to = %other, %error, "leadership not taken"),
-            Err(_) => break,
-        }
-    }
-    if !status.members.is_empty() {
-        tracing::debug!("nobody took over");
+    match tokio::time::timeout_at(deadline, node.hand_over()).await {
+        Ok(Ok(())) => tracing::info!("leadership handed over"),
+        Ok(Err(error)) => tracing::debug!(%error, "nobody took over"),
+        Err(_) => tracing::debug!("nobody took over in time"),
     }
 }

@@ -87,7 +87,7 @@ pub(super) async fn run<R: Replica, O: Orders>(
 /// A group that was answered.
 struct Sent {
     picks: Vec<Pick>,
-    /// Nothing can be committed at the moment.
+    /// Nothing can be committed at the moment, or nothing was.
     failed: bool,
 }
 
@@ -132,6 +132,8 @@ async fn send<R: Replica, O: Orders>(
             }
         }
     }
+    // Nothing but refusals: whatever the cause, asking at once would not help.
+    failed |= starts.is_empty();
     tell(term, orders, starts);
     if !unsure.is_empty() {
         tracing::warn!(count = unsure.len(), "outcome of dispatches is unknown");

@@ -136,9 +136,10 @@ pub async fn run<R: Replica, O: Orders>(
             _ = leadership.wait_for(|now| now.own != Some(leader)) => None,
             error = lead(&term, &orders, &events, &mut set) => Some(error),
         };
+        // At once: an acknowledgement given now would not be this leader's to give.
+        orders.stop_leading(leader);
         // Nothing of this term may act once the next one begins.
         set.shutdown().await;
-        orders.stop_leading(leader);
         let Some(error) = ended else {
             tracing::info!(%leader, "no longer leading");
             pause = FIRST_PAUSE;

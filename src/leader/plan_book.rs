@@ -67,6 +67,8 @@ pub(super) struct Round {
     pub(super) batches: Vec<PlanBatch>,
     /// When to look again at the jobs of `batches`, if all is accepted.
     again: BTreeMap<JobId, Option<UtcMillis>>,
+    /// The cluster holds all the actions it may: nothing was planned.
+    pub(super) is_full: bool,
     /// Jobs that cannot be planned, and why; each is named once.
     pub(super) troubles: Vec<(JobId, String)>,
 }
@@ -157,6 +159,7 @@ impl PlanBook {
     pub(super) fn plan(&mut self, state: &State, now: UtcMillis) -> Round {
         let mut round = Round::default();
         if self.full_until.is_some_and(|until| until > now) {
+            round.is_full = true;
             return round;
         }
         self.full_until = None;
@@ -167,6 +170,7 @@ impl PlanBook {
             Room { actions: PlanBatch::MAX_ACTIONS.min(budget.saturating_sub(live)), bytes: BYTES };
         if room.actions == 0 {
             self.full_until = Some(now.plus(FULL_PAUSE));
+            round.is_full = true;
             return round;
         }
         for _ in 0..LOOKS {
@@ -235,6 +239,7 @@ impl PlanBook {
             }
         }
         let mut refused = 0;
+        let jobs: Vec<JobId> = round.again.keys().copied().collect();
         for (job, again) in round.again {
             let Some(seen) = Seen::of(state, job) else {
                 self.forget(job);
@@ -243,19 +248,22 @@ impl PlanBook {
             let Some(line) = self.lines.get_mut(&job) else { continue };
             let is_as_expected = expected.get(&job) == Some(&seen);
             line.seen = seen;
-            if is_as_expected {
+            let next = if is_as_expected {
                 if !line.told {
                     line.failures = 0;
                 }
-                self.look_at(job, again);
-                self.look_at_dependants(state, job, now);
+                again
             } else {
                 refused += 1;
                 line.failures = line.failures.saturating_add(1);
-                let retry = now.plus(pause(line.failures - 1));
-                self.look_at(job, Some(retry));
-                self.look_at_dependants(state, job, now);
-            }
+                Some(now.plus(pause(line.failures - 1)))
+            };
+            self.look_at(job, next);
+        }
+        // Last, because a dependant may have been in the same round, planned to
+        // where its upstream stood before.
+        for job in jobs {
+            self.look_at_dependants(state, job, now);
         }
         refused
     }

@@ -173,19 +173,21 @@ fn triggered(
 /// actions that stand for the same instant.
 fn wait_for_upstreams(state: &State, job: &Job, plan: &mut Plan) {
     let Some(batch) = &mut plan.batch else { return };
-    let reach = job.spec.depends_on.iter().map(|edge| planned_through(state, edge.job)).min();
+    let reach = job.spec.depends_on.iter().map(|edge| state.planned_through(edge.job)).min();
     let reach = reach.unwrap_or(UtcMillis::MAX);
     if batch.through > reach {
         // The rest comes when the slowest upstream job has been planned on:
         // that is an event of its own.
         plan.again = None;
-        batch.actions.retain(|action| action.nominal <= reach);
-        let missed_to = batch.missed.as_ref().map_or(batch.from, |missed| missed.to);
-        if missed_to > reach || (batch.actions.is_empty() && missed_to == batch.from) {
+        let is_missed_beyond = batch.missed.as_ref().is_some_and(|missed| missed.to > reach);
+        if is_missed_beyond || reach <= batch.from {
             plan.batch = None;
             return;
         }
-        batch.through = batch.actions.last().map_or(missed_to, |action| action.nominal);
+        // Up to there it has no other instants, and jobs that wait for this one
+        // need not wait for its next.
+        batch.actions.retain(|action| action.nominal <= reach);
+        batch.through = reach;
     }
     for action in &mut batch.actions {
         let keys = job.spec.depends_on.iter();
@@ -194,21 +196,12 @@ fn wait_for_upstreams(state: &State, job: &Job, plan: &mut Plan) {
     }
 }
 
-/// How far all of a job's cursors have come. A job without any gives no
-/// instants, so nothing of it need be waited for.
-fn planned_through(state: &State, job: JobId) -> UtcMillis {
-    let Some(found) = state.job(job) else { return UtcMillis(i64::MIN) };
-    let cursors = sources(&found.spec)
-        .map(|source| state.cursor(job, &source).unwrap_or(UtcMillis(i64::MIN)));
-    cursors.min().unwrap_or(UtcMillis::MAX)
-}
-
 fn derived(state: &State, job: &Job, room: Room) -> Option<PlanBatch> {
     let edges = &job.spec.depends_on;
     let first = edges.first()?;
     let from = state.cursor(job.id, &PlanSource::Dependencies)?;
     let through: Vec<UtcMillis> =
-        edges.iter().map(|edge| planned_through(state, edge.job)).collect();
+        edges.iter().map(|edge| state.planned_through(edge.job)).collect();
     let reach = through.iter().copied().min()?;
     if reach <= from {
         return None;
@@ -238,6 +231,22 @@ fn derived(state: &State, job: &Job, room: Room) -> Option<PlanBatch> {
         .map(|((edge, through), actions)| UpstreamActions { job: edge.job, through, actions })
         .collect();
     let most = room.most(edges.len());
-    let batch = derive(job.id, job.revision, &upstream, from, most)?;
-    Some(batch)
+    let batch = derive(job.id, job.revision, &upstream, from, most);
+    let is_cut = base.len() == UPSTREAM_ACTIONS
+        || batch.as_ref().is_some_and(|batch| batch.actions.len() == most);
+    if is_cut || reach == UtcMillis::MAX {
+        return batch;
+    }
+    // Every upstream instant up to there was looked at, and jobs that wait for
+    // this one need not wait for its next.
+    let nothing = || PlanBatch {
+        job: job.id,
+        revision: job.revision,
+        source: PlanSource::Dependencies,
+        from,
+        through: reach,
+        actions: Vec::new(),
+        missed: None,
+    };
+    Some(PlanBatch { through: reach, ..batch.unwrap_or_else(nothing) })
 }

@@ -31,6 +31,7 @@ const RETRY: Duration = Duration::from_millis(50);
 pub(super) async fn run<R: Replica>(term: Term<R>, mut news: Receiver) -> Result<(), Error> {
     let mut book = PlanBook::default();
     let mut compare_at = Instant::now();
+    let mut was_full = false;
     loop {
         let Some(time) = term.replica.cluster_now() else {
             sleep(RETRY).await;
@@ -48,6 +49,10 @@ pub(super) async fn run<R: Replica>(term: Term<R>, mut news: Receiver) -> Result
         let round = book.plan(&view, now);
         drop(view);
         report(&term, &round);
+        if round.is_full && !was_full {
+            tracing::error!("cluster holds all the actions it may; nothing new is planned");
+        }
+        was_full = round.is_full;
         if !round.batches.is_empty() {
             submit(&term, &mut book, round).await?;
             continue;

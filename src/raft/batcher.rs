@@ -14,7 +14,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use horai_core::machine::outcome::Outcome;
 use horai_proto::raft as pb;
 use openraft::errors::ClientWriteError;
 use openraft::raft::ClientWriteResult;
@@ -22,9 +21,9 @@ use openraft::raft::responder::ProgressResponder;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::answers::{Answer, Whole, all, spread};
 use crate::inner::Inner;
 use crate::network::decode;
-use crate::network::server::Refusal;
 use crate::node::Error;
 use crate::state_machine::Machine;
 use crate::types::{EncodedBatch, MAX_COMMAND, TypeConfig};
@@ -49,9 +48,6 @@ const RETRY: Duration = Duration::from_millis(20);
 
 /// Where openraft puts an entry's outcome.
 type Written = openraft::alias::OneshotReceiverOf<TypeConfig, ClientWriteResult<TypeConfig>>;
-/// A command's outcome and the index that it was applied at.
-pub(crate) type Answer = Result<(Outcome, u64), Error>;
-type Whole = Result<(Vec<Outcome>, u64), Error>;
 
 /// Commands that travel together.
 struct Group {
@@ -116,10 +112,6 @@ impl Intake {
         let left = sent.swap(true, Ordering::AcqRel);
         all(count, if left { &Error::OutcomeUnknown } else { &error })
     }
-}
-
-fn all(count: usize, error: &Error) -> Vec<Answer> {
-    (0..count).map(|_| Err(error.again())).collect()
 }
 
 /// Cuts commands into entries, in order; none is empty.
@@ -428,22 +420,6 @@ fn never_sent(status: &tonic::Status) -> bool {
     false
 }
 
-/// Adds the answers of one entry; gives the error back if it has one.
-fn spread(count: usize, done: Whole, answers: &mut Vec<Answer>) -> Option<Error> {
-    match done {
-        Ok((outcomes, index)) => {
-            let missing = count.saturating_sub(outcomes.len());
-            answers.extend(outcomes.into_iter().take(count).map(|outcome| Ok((outcome, index))));
-            answers.extend(all(missing, &Error::OutcomeUnknown));
-            None
-        }
-        Err(error) => {
-            answers.extend(all(count, &error));
-            Some(error)
-        }
-    }
-}
-
 /// Tells each proposer its outcomes; one that left has stopped caring.
 fn settle(batch: Vec<Group>, done: Whole) {
     let count = batch.iter().map(|group| group.commands.len()).sum();
@@ -456,75 +432,9 @@ fn settle(batch: Vec<Group>, done: Whole) {
     }
 }
 
-impl Error {
-    /// Whether certainly nothing was committed.
-    pub(crate) fn certain(&self) -> bool {
-        match self {
-            Self::Encode(_)
-            | Self::TooLarge(_)
-            | Self::NoLeader(_)
-            | Self::NoTime
-            | Self::Busy
-            | Self::Refused(_) => true,
-            Self::OutcomeUnknown | Self::Stopped | Self::Io(_) => false,
-        }
-    }
-
-    /// The same for the next proposer of a batch.
-    pub(crate) fn again(&self) -> Self {
-        match self {
-            Self::NoLeader(leader) => Self::NoLeader(*leader),
-            Self::NoTime => Self::NoTime,
-            Self::Busy => Self::Busy,
-            Self::Stopped => Self::Stopped,
-            Self::OutcomeUnknown => Self::OutcomeUnknown,
-            Self::TooLarge(size) => Self::TooLarge(*size),
-            Self::Refused(text) => Self::Refused(text.clone()),
-            Self::Encode(_) | Self::Io(_) => Self::Refused(self.to_string()),
-        }
-    }
-}
-
-/// The answers to several commands as one: a plain refusal only if certainly none
-/// of them was committed.
-pub(crate) fn all_or_refusal(answers: Vec<Answer>) -> Result<Vec<(Outcome, u64)>, Refusal> {
-    let count = answers.len();
-    let mut done = Vec::with_capacity(count);
-    let mut none_committed = Vec::new();
-    for answer in answers {
-        match answer {
-            Ok(outcome) => done.push(outcome),
-            Err(Error::NoLeader(leader)) => none_committed.push(Refusal::NotLeader(leader)),
-            Err(error) if error.certain() => none_committed.push(Refusal::Other(error.to_string())),
-            Err(_) => return Err(Refusal::OutcomeUnknown),
-        }
-    }
-    match none_committed.pop() {
-        None => Ok(done),
-        Some(refusal) if none_committed.len() + 1 == count => Err(refusal),
-        Some(_) => Err(Refusal::OutcomeUnknown),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_batch_is_refused_plainly_only_if_none_of_it_was_committed() {
-        let done = || Ok((Outcome::Done, 7));
-        let elsewhere = || Err(Error::NoLeader(Some(2)));
-        assert_eq!(all_or_refusal(vec![done(), done()]).unwrap().len(), 2);
-        for (answers, refusal) in [
-            (vec![elsewhere(), elsewhere()], Refusal::NotLeader(Some(2))),
-            (vec![done(), elsewhere()], Refusal::OutcomeUnknown),
-            (vec![elsewhere(), Err(Error::OutcomeUnknown)], Refusal::OutcomeUnknown),
-            (vec![Err(Error::Stopped)], Refusal::OutcomeUnknown),
-            (vec![Err(Error::NoTime)], Refusal::Other(Error::NoTime.to_string())),
-        ] {
-            assert_eq!(all_or_refusal(answers).unwrap_err(), refusal);
-        }
-    }
 
     #[test]
     fn groups_are_cut_by_count_and_by_bytes() {

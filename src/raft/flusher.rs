@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 use crate::disk::{Disk, Space};
 use crate::entry;
 use crate::identity::{IdentityFile, Stage};
+use crate::reserve::Reserve;
 use crate::types::{LogId, TypeConfig, Vote};
 
 /// Jobs that may wait; a caller beyond waits for the disk.
@@ -49,12 +50,25 @@ pub(crate) enum Job {
 
 /// Set by the first failure, for ever.
 #[derive(Default)]
-pub(crate) struct Failure(Mutex<Option<(io::ErrorKind, String)>>);
+pub(crate) struct Failure {
+    first: Mutex<Option<(io::ErrorKind, String)>>,
+    reserve: Option<Reserve>,
+}
+
+/// Whether an error says that there is no space; that can be helped.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
 
 impl Failure {
+    /// None yet; `reserve` is given back when the disk is full.
+    pub(crate) fn new(reserve: Option<Reserve>) -> Self {
+        Self { first: Mutex::default(), reserve }
+    }
+
     /// Refuses once anything has failed.
     pub(crate) fn check(&self) -> io::Result<()> {
-        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+        match &*self.first.lock().unwrap_or_else(PoisonError::into_inner) {
             None => Ok(()),
             Some((kind, text)) => Err(io::Error::new(*kind, text.clone())),
         }
@@ -63,20 +77,20 @@ impl Failure {
     /// Remembers a failure. A full disk can be freed; after anything else
     /// nobody knows what the disk holds, and the store is marked suspect.
     pub(crate) fn set(&self, error: &io::Error, identity: &IdentityFile) {
-        let mut failed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failed = self.first.lock().unwrap_or_else(PoisonError::into_inner);
         if failed.is_some() {
             return;
         }
-        let text = format!("the store failed and takes nothing more: {error}");
+        let full = is_full(error);
+        if let Some(reserve) = self.reserve.as_ref().filter(|_| full) {
+            reserve.release();
+        }
+        let remedy = if full { "; free space on its disk and start the node again" } else { "" };
+        let text = format!("the store failed and takes nothing more: {error}{remedy}");
         tracing::error!(%error, "storage failed");
         *failed = Some((error.kind(), text));
-        let full = matches!(
-            error.kind(),
-            io::ErrorKind::StorageFull
-                | io::ErrorKind::QuotaExceeded
-                | io::ErrorKind::ReadOnlyFilesystem
-        );
-        if !full && let Err(mark) = identity.update(|i| i.suspect = Some(error.to_string())) {
+        let harmless = full || error.kind() == io::ErrorKind::ReadOnlyFilesystem;
+        if !harmless && let Err(mark) = identity.update(|i| i.suspect = Some(error.to_string())) {
             tracing::error!(error = %mark, "cannot mark the store suspect");
         }
     }

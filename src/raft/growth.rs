@@ -23,6 +23,9 @@ const MARK_BYTES: u64 = 1 << 20;
 /// and at least so many fit into what is kept.
 const MARKS_KEPT: u64 = 16;
 
+/// How often damage that sled does not report is looked for.
+const CHECK_EVERY: Duration = Duration::from_secs(60);
+
 /// When snapshots are taken and how much log is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SnapshotOptions {
@@ -115,8 +118,13 @@ impl<M: Machine> Inner<M> {
         // A tenth of the least distance between two snapshots is soon enough.
         let look = (options.every / 10).clamp(Duration::from_millis(10), Duration::from_secs(1));
         let mut taken: Option<(Instant, u64)> = None;
+        let mut checked = Instant::now();
         loop {
             tokio::time::sleep(look).await;
+            if checked.elapsed() >= CHECK_EVERY {
+                checked = Instant::now();
+                self.check_snapshots().await;
+            }
             let (snapshot, purged, applied) = {
                 let metrics = self.raft.metrics();
                 let now = metrics.borrow_watched();
@@ -146,6 +154,20 @@ impl<M: Machine> Inner<M> {
                 return;
             }
         }
+    }
+}
+
+impl<M: Machine> Inner<M> {
+    /// The log's thread looks after its own database; this is the other one.
+    async fn check_snapshots(&self) {
+        let Some(snapshots) = self.snapshots.upgrade() else { return };
+        let checked = tokio::task::spawn_blocking(move || snapshots.check()).await;
+        let problem = match checked {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(panicked) => panicked.to_string(),
+        };
+        self.fail(problem);
     }
 }
 

@@ -4,7 +4,7 @@
 //! Only [`crate::node`] and the transport reach it. It never forwards what
 //! another node forwarded.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,7 +20,8 @@ use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::batcher::{BATCH_COMMANDS, Intake, all_or_refusal};
+use crate::answers::all_or_refusal;
+use crate::batcher::{BATCH_COMMANDS, Intake};
 use crate::cluster_clock::Reading;
 use crate::identity::IdentityFile;
 use crate::membership::{Closed, Step};
@@ -46,11 +47,15 @@ pub(crate) struct Inner<M: Machine> {
     pub(crate) led: watch::Sender<Leadership>,
     pub(crate) leadership: watch::Receiver<Leadership>,
     pub(crate) closed: watch::Sender<Option<Closed>>,
+    /// Set when the storage failed outside of what openraft does.
+    pub(crate) broken: watch::Sender<Option<String>>,
     pub(crate) identity: Arc<IdentityFile>,
     /// Weak, so that the store is free as soon as the threads have ended.
     pub(crate) snapshots: Weak<SnapshotStore>,
     /// Held over a change of members: one at a time.
     pub(crate) changing: Mutex<()>,
+    /// What is wrong with the clocks, as of the last look.
+    pub(crate) alarms: std::sync::Mutex<Vec<String>>,
     /// For so long a leader that was heard is believed to live.
     pub(crate) lease: Duration,
     pub(crate) stop: CancellationToken,
@@ -151,6 +156,9 @@ impl<M: Machine> Inner<M> {
                     self.shared.clock(|clock, boot| clock.lead(own, floor, boot));
                 }
                 self.led.send_replace(now);
+                if own.is_some() && before.own != own {
+                    tokio::spawn(Arc::clone(&self).settle_members());
+                }
             }
             if metrics.changed().await.is_err() {
                 self.led.send_replace(Leadership::default());
@@ -166,6 +174,8 @@ impl<M: Machine> Inner<M> {
             let known = self.shared.clock(|clock, boot| clock.read(boot)).is_some();
             tokio::time::sleep(if known { CLOCK_ROUND } else { CLOCK_RETRY }).await;
             if !self.leads() {
+                // Whoever leads looks at all clocks.
+                self.alarm(Vec::new());
                 continue;
             }
             let voters: Vec<u64> =
@@ -181,14 +191,21 @@ impl<M: Machine> Inner<M> {
                 let alarm = clock.establish(&readings, voters.len(), floor, boot)?;
                 Ok::<_, crate::cluster_clock::Error>(alarm.into_iter().collect())
             });
-            match alarms {
-                Ok(alarms) => {
-                    for alarm in alarms {
-                        tracing::warn!(%alarm, "clocks disagree");
-                    }
-                }
-                Err(error) => tracing::warn!(%error, "cluster has no time"),
+            self.alarm(match alarms {
+                Ok(alarms) => alarms.iter().map(ToString::to_string).collect(),
+                Err(error) => vec![format!("the cluster has no time: {error}")],
+            });
+        }
+    }
+
+    /// Notes what is wrong; says it once, and not again in each round.
+    fn alarm(&self, alarms: Vec<String>) {
+        let mut known = self.alarms.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known != alarms {
+            for alarm in alarms.iter().filter(|alarm| !known.contains(alarm)) {
+                tracing::warn!("{alarm}");
             }
+            *known = alarms;
         }
     }
 

@@ -8,6 +8,7 @@
 //! implementations, [`log_store`], [`identity`] and [`open`], then snapshots and
 //! the state machine's adapter.
 
+mod answers;
 mod batcher;
 pub mod cluster_clock;
 pub mod core_machine;
@@ -22,6 +23,7 @@ pub mod membership;
 pub mod network;
 pub mod node;
 pub mod open;
+mod reserve;
 pub mod sim_disk;
 pub mod sled_disk;
 pub mod snapshot_store;

@@ -215,7 +215,8 @@ impl<M: Machine> RaftNode<M> {
     /// # Errors
     /// [`Error::Refused`] if there is a cluster already.
     pub async fn init(&self, me: Member) -> Result<(), Error> {
-        let members = BTreeMap::from([(self.inner.shared.local.node, me)]);
+        let local = self.inner.shared.local;
+        let members = BTreeMap::from([(local.node, Member { store_uuid: local.store, ..me })]);
         let done = self.inner.raft.initialize(members).await;
         done.map_err(|e| Error::Refused(e.to_string()))
     }
@@ -313,6 +314,13 @@ impl<M: Machine> RaftNode<M> {
         done.map_err(|e| Error::Refused(e.to_string()))
     }
 
+    /// What a person should know of the clocks, as the leader sees it; nothing
+    /// elsewhere.
+    #[must_use]
+    pub fn alarms(&self) -> Vec<String> {
+        self.inner.alarms.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// What this node knows of the cluster.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -406,9 +414,11 @@ async fn start<M: Machine>(
         led,
         leadership,
         closed: watch::Sender::new(None),
+        broken: watch::Sender::new(None),
         identity: stores.identity,
         snapshots: Arc::downgrade(&stores.snapshots),
         changing: Mutex::new(()),
+        alarms: std::sync::Mutex::default(),
         lease: options.election_max,
         stop,
     });

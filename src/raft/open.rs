@@ -15,9 +15,10 @@ use uuid::Uuid;
 
 use crate::disk::{Disk, SmallFile, Space};
 use crate::entry::{self, Fault, Joiner};
-use crate::flusher::{Failure, delete_upto};
+use crate::flusher::{Failure, delete_upto, is_full};
 use crate::identity::{self, FORMAT, Identity, IdentityFile, OsFile, Stage};
 use crate::log_store::{COMMITTED, LogStore, Marks, PURGED, VOTE};
+use crate::reserve::{RESERVE, Reserve};
 use crate::sled_disk::SledDisk;
 use crate::snapshot_store::SnapshotStore;
 use crate::types::LogId;
@@ -92,6 +93,12 @@ pub enum Error {
          directory and run `horai cluster join`, or `horai cluster replace` for a lost node"
     )]
     Retired(u64),
+    /// No space to start with.
+    #[error(
+        "the disk of {dir} is full: free {mib} MiB or more and start the node again",
+        dir = .0.display(), mib = RESERVE >> 20
+    )]
+    Full(PathBuf),
     /// Another process has it open.
     #[error("another process uses the store in {dir}: stop it first", dir = .0.display())]
     InUse(PathBuf),
@@ -159,9 +166,17 @@ pub fn create_as(dir: &Path, cluster: Uuid, node: u64, store: Uuid) -> Result<St
         return Err(Error::Exists(dir.to_owned()));
     }
     std::fs::create_dir_all(dir).map_err(Error::Io)?;
+    let reserve = reserve(dir)?;
     let (log, snapshots) = open_sled(dir)?;
     let identity = Identity::new(cluster, node, store);
-    create_on(log, snapshots, Box::new(OsFile::new(dir, IDENTITY)), identity)
+    let file = Box::new(OsFile::new(dir, IDENTITY));
+    create_with(log, snapshots, file, identity, Some(reserve))
+}
+
+fn reserve(dir: &Path) -> Result<Reserve, Error> {
+    Reserve::ensure(dir).map_err(|error| {
+        if is_full(&error) { Error::Full(dir.to_owned()) } else { Error::Io(error) }
+    })
 }
 
 /// Opens and checks the stores of a node.
@@ -180,9 +195,10 @@ pub fn open(dir: &Path) -> Result<Stores, Error> {
             return Err(Error::Empty(which));
         }
     }
+    let reserve = reserve(dir)?;
     let (log, snapshots) = open_sled(dir)?;
     // Reading a damaged sled can panic too.
-    caught(move || open_on(log, snapshots, Box::new(file)))?
+    caught(move || open_with(log, snapshots, Box::new(file), Some(reserve)))?
 }
 
 /// Log and snapshots.
@@ -227,6 +243,16 @@ pub fn create_on(
     file: Box<dyn SmallFile>,
     identity: Identity,
 ) -> Result<Stores, Error> {
+    create_with(log, snapshots, file, identity, None)
+}
+
+fn create_with(
+    log: Arc<dyn Disk>,
+    snapshots: Arc<dyn Disk>,
+    file: Box<dyn SmallFile>,
+    identity: Identity,
+    reserve: Option<Reserve>,
+) -> Result<Stores, Error> {
     let header = Header { format: FORMAT, store: identity.store };
     for disk in [&log, &snapshots] {
         disk.put(Space::Meta, HEADER, &entry::seal_value(HEADER, &header)?)?;
@@ -234,7 +260,7 @@ pub fn create_on(
     }
     // Last: before it there is no node, and nothing was promised.
     let identity = Arc::new(IdentityFile::create(file, identity)?);
-    start(log, snapshots, identity, Marks::default())
+    start(log, snapshots, identity, Marks::default(), reserve)
 }
 
 /// [`open`] on any disks.
@@ -245,6 +271,15 @@ pub fn open_on(
     log: Arc<dyn Disk>,
     snapshots: Arc<dyn Disk>,
     file: Box<dyn SmallFile>,
+) -> Result<Stores, Error> {
+    open_with(log, snapshots, file, None)
+}
+
+fn open_with(
+    log: Arc<dyn Disk>,
+    snapshots: Arc<dyn Disk>,
+    file: Box<dyn SmallFile>,
+    reserve: Option<Reserve>,
 ) -> Result<Stores, Error> {
     let file = IdentityFile::load(file)?.ok_or(Error::NoIdentity)?;
     let known = file.get();
@@ -264,7 +299,7 @@ pub fn open_on(
     let marks = check_log(&*log)?;
     compare(&marks, &known)?;
     let identity = Arc::new(file);
-    let stores = start(log, snapshots, identity, marks)?;
+    let stores = start(log, snapshots, identity, marks, reserve)?;
     let snapshot =
         stores.snapshots.current().and_then(|(meta, _)| meta.last_log_id).map(|id| id.index);
     not_below("snapshot", snapshot, known.snapshot)?;
@@ -278,9 +313,10 @@ fn start(
     snapshots: Arc<dyn Disk>,
     identity: Arc<IdentityFile>,
     marks: Marks,
+    reserve: Option<Reserve>,
 ) -> Result<Stores, Error> {
     // One failure for both: a node whose snapshots fail must not go on voting.
-    let failure = Arc::new(Failure::default());
+    let failure = Arc::new(Failure::new(reserve));
     let snapshots = SnapshotStore::load(snapshots, Arc::clone(&identity), Arc::clone(&failure))?;
     let log = LogStore::start(log, Arc::clone(&identity), failure, marks)?;
     Ok(Stores { log, snapshots, identity })

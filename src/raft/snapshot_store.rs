@@ -115,6 +115,14 @@ impl SnapshotStore {
         self.closing.store(true, Ordering::Relaxed);
     }
 
+    /// Looks for damage that the disk does not report itself.
+    ///
+    /// # Errors
+    /// What was found; it ends the life of all this node's stores.
+    pub fn check(&self) -> io::Result<()> {
+        self.write(Disk::check)
+    }
+
     /// What ended the life of this node's stores, if anything did.
     #[must_use]
     pub fn failed(&self) -> Option<String> {

@@ -95,9 +95,7 @@ impl Sessions {
         tracing::info!(worker = %name, live = parts.live.len(), results = parts.results.len(),
             "worker attached");
         self.answer(id, &leading, worker, incarnation, &parts).await;
-        for result in parts.results {
-            self.on_result(id, result).await;
-        }
+        self.on_results(id, parts.results).await;
         Ok(())
     }
 
@@ -160,11 +158,8 @@ impl Sessions {
                 return;
             }
         }
-        for runs in answer.missing.chunks(start::AT_ONCE) {
-            let starts: Vec<pb::Start> = self.node.read(|state| {
-                let build = |run| start::build(state, run, worker, incarnation, leading.id);
-                runs.iter().filter_map(|run| build(*run)).collect()
-            });
+        for runs in answer.missing.chunks(FRAME) {
+            let starts = self.build(runs, worker, incarnation, leading.id);
             for starts in start::frames(starts) {
                 if !outbox.push_waiting(Say::Starts(pb::Starts { starts })).await {
                     return;

@@ -21,7 +21,7 @@ mod stream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use horai_core::ids::{LeaderId, RunId, WorkerId};
+use horai_core::ids::{Incarnation, LeaderId, RunId, WorkerId};
 use horai_core::machine::state::State;
 use horai_core::time::UtcMillis;
 use horai_proto::worker as pb;
@@ -145,17 +145,30 @@ impl Sessions {
     /// cannot be told is not lost: it is told when the worker attaches.
     pub fn start(&self, worker: WorkerId, runs: Vec<RunId>) {
         let Some((stream, incarnation, leader)) = self.registry().order_to(worker) else { return };
-        for runs in runs.chunks(start::AT_ONCE) {
-            let starts: Vec<pb::Start> = self.node.read(|state| {
-                let build = |run| start::build(state, run, worker, incarnation, leader);
-                runs.iter().filter_map(|run| build(*run)).collect()
-            });
-            for starts in start::frames(starts) {
-                if !self.registry().send(stream, Say::Starts(pb::Starts { starts })) {
-                    return;
-                }
+        let starts = self.build(&runs, worker, incarnation, leader);
+        for starts in start::frames(starts) {
+            if !self.registry().send(stream, Say::Starts(pb::Starts { starts })) {
+                return;
             }
         }
+    }
+
+    /// Orders for those of the runs whose live attempt is this worker's.
+    fn build(
+        &self,
+        runs: &[RunId],
+        worker: WorkerId,
+        incarnation: Incarnation,
+        leader: LeaderId,
+    ) -> Vec<pb::Start> {
+        let mut starts = Vec::with_capacity(runs.len());
+        for runs in runs.chunks(start::AT_ONCE) {
+            self.node.read(|state| {
+                let build = |run| start::build(state, run, worker, incarnation, leader);
+                starts.extend(runs.iter().filter_map(|run| build(*run)));
+            });
+        }
+        starts
     }
 
     /// Tells the worker of a run's live attempt to end it.

@@ -117,14 +117,9 @@ impl Sessions {
             }
             Said::Results(results) => {
                 at_most_a_frame("results", results.results.len())?;
-                for result in &results.results {
-                    match wire::report(result) {
-                        Ok(result) => self.on_result(id, result).await,
-                        Err(missing) => {
-                            return Err(Refusal::new(ErrorCode::Malformed, missing));
-                        }
-                    }
-                }
+                let results = results.results.iter().map(wire::report).collect::<Result<_, _>>();
+                let results = results.map_err(|e| Refusal::new(ErrorCode::Malformed, e))?;
+                self.on_results(id, results).await;
                 Ok(())
             }
             Said::LogChunk(chunk) => {
@@ -153,17 +148,20 @@ impl Sessions {
         }
     }
 
-    /// Hands one result on to be committed; on a stream that is not attached it is
-    /// ignored, because the next Hello brings it again.
-    pub(super) async fn on_result(&self, id: StreamId, (key, token, report): Reported) {
+    /// Hands results on to be committed; on a stream that is not attached they are
+    /// ignored, because the next Hello brings them again.
+    pub(super) async fn on_results(&self, id: StreamId, results: Vec<Reported>) {
         let found = {
             let registry = self.registry();
             registry.attachment(id).map(|(worker, _, leading)| (worker, leading.results.clone()))
         };
-        if let Some((worker, results)) = found {
+        let Some((worker, queue)) = found else { return };
+        for (key, token, report) in results {
             let finished = Finished { stream: id, worker, key, token, report };
-            // The leadership ended if nobody takes it.
-            let _ = results.send(finished).await;
+            if queue.send(finished).await.is_err() {
+                // The leadership ended.
+                return;
+            }
         }
     }
 }

@@ -103,6 +103,24 @@ async fn an_unknown_outcome_is_looked_up() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plan_that_failed_or_is_unknown_is_looked_at_again() {
+    let world = World::new();
+    world.fake.set_leader(Some(leader(2)));
+    until("leading", || !world.told.leads().is_empty()).await;
+    let actions = |job| world.fake.view().live_actions_of(job).count();
+    world.fake.fail.store(2, Relaxed);
+    let refused = world.fake.job(spec("refused", &["0 0 0 1 * ?"], &[]));
+    until("a plan after failures", || actions(refused) > 0).await;
+    world.fake.lose_answers.store(1, Relaxed);
+    let unheard = world.fake.job(spec("unheard", &["0 0 0 1 * ?"], &[]));
+    let down = world.fake.job(spec("down", &[], &[unheard]));
+    until("the plan of the dependant", || actions(down) > 0).await;
+    assert_eq!((actions(refused), actions(unheard), actions(down)), (1, 1, 1));
+    assert_eq!(world.counters.restarts.load(Relaxed), 0);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_panic_ends_the_set_and_it_begins_anew() {
     let world = World::new();
     let worker = world.fake.worker("w", &["default"], 100);

@@ -26,11 +26,21 @@ pub enum Closed {
 }
 
 impl<M: Machine> Inner<M> {
+    /// The storage failed outside of what openraft does.
+    pub(crate) fn fail(&self, problem: String) {
+        self.broken.send_replace(Some(problem));
+    }
+
     /// Waits for a reason to stop, and stops.
     pub(crate) async fn guard(self: Arc<Self>) {
         let mut metrics = self.raft.metrics();
         let mut retired = self.shared.retired();
+        let mut broken = self.broken.subscribe();
         let closed = loop {
+            // A core that stops because it was told to is no failure.
+            if self.stop.is_cancelled() {
+                return;
+            }
             let failed = metrics.borrow_watched().running_state.clone().err();
             if let Some(fatal) = failed {
                 let storage = self.snapshots.upgrade().and_then(|store| store.failed());
@@ -44,6 +54,9 @@ impl<M: Machine> Inner<M> {
                 changed = metrics.changed() => if changed.is_err() {
                     // The core is gone; the last value says why.
                     break Closed::RaftStopped("its core has ended".to_owned());
+                },
+                problem = broken.wait_for(Option::is_some) => if let Ok(problem) = problem {
+                    break Closed::StorageFailed(problem.clone().unwrap_or_default());
                 },
                 told = retired.wait_for(|told| *told) => if told.is_ok() {
                     break Closed::Removed;

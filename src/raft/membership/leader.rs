@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use horai_core::ids::NodeId;
@@ -32,6 +33,8 @@ const CATCH_UP: Duration = Duration::from_secs(2);
 const TRANSFER: Duration = Duration::from_secs(3);
 /// A voter that was silent for so many leases does not count as reachable.
 const SILENT_LEASES: u32 = 2;
+/// Finishing what another leader began.
+const SETTLE: Duration = Duration::from_secs(30);
 /// A removed node is told so often, so far apart.
 const NOTICES: (u32, Duration) = (20, Duration::from_millis(250));
 
@@ -62,6 +65,51 @@ impl<M: Machine> Inner<M> {
         };
         let late = || Step::Again("the members' change was not committed in time".to_owned());
         tokio::time::timeout_at(deadline, change).await.unwrap_or_else(|_| late())
+    }
+
+    /// Finishes what an earlier leader began: a joint membership, and the record
+    /// of a node whose place was taken.
+    pub(crate) async fn settle_members(self: Arc<Self>) {
+        let deadline = Instant::now() + SETTLE;
+        let settle = async {
+            let members = self.members();
+            for (_, taken) in self.taken_places(&members) {
+                match self.retire(taken, None, deadline).await {
+                    Step::Done => {}
+                    other => return other,
+                }
+            }
+            Step::Done
+        };
+        match self.alone(deadline, settle).await {
+            Step::Done | Step::NotLeader(_) => {}
+            Step::Again(text) | Step::Refused(text) => {
+                tracing::warn!(
+                    "a change of members begun by another leader is not finished: {text}"
+                );
+            }
+        }
+    }
+
+    /// Voters, each with the node that it replaced and that is not recorded as gone.
+    fn taken_places(&self, members: &BTreeMap<u64, (Member, bool)>) -> Vec<(u64, u64)> {
+        self.state.read(|machine| {
+            let lost = |node: &u64| Some((*node, machine.admission(NodeId(*node))?.replaces?.0));
+            let gone = |node: u64| machine.admission(NodeId(node)).is_some_and(|a| a.retired);
+            let pairs = voters(members).iter().filter_map(lost).collect::<Vec<_>>();
+            pairs.into_iter().filter(|(_, l)| !members.contains_key(l) && !gone(*l)).collect()
+        })
+    }
+
+    /// Lets another voter lead, if this node leads and there is one.
+    pub(crate) async fn hand_over(&self, deadline: Instant) -> Step {
+        if voters(&self.members()).len() < 2 {
+            return Step::Done;
+        }
+        match self.alone(deadline, self.step_aside(None)).await {
+            Step::NotLeader(_) => Step::Done,
+            other => other,
+        }
     }
 
     async fn finish_joint(&self) -> Step {

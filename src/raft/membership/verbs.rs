@@ -85,6 +85,18 @@ impl<M: Machine> RaftNode<M> {
         self.inner.carry(Verb::Transfer(node.0), Instant::now() + TRANSFER).await
     }
 
+    /// Before a planned stop: lets another voter lead, if this node does. Returns
+    /// at once if it does not, or is the only voter.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if nobody took over; stopping is safe nevertheless.
+    pub async fn hand_over(&self) -> Result<(), Error> {
+        match self.inner.hand_over(Instant::now() + TRANSFER).await {
+            Step::Done | Step::NotLeader(_) => Ok(()),
+            Step::Again(text) | Step::Refused(text) => Err(Error::Refused(text)),
+        }
+    }
+
     /// Set once this node has stopped by itself, with the reason.
     #[must_use]
     pub fn closed(&self) -> watch::Receiver<Option<Closed>> {

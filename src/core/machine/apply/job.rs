@@ -49,9 +49,10 @@ impl State {
             })
             .collect();
         let withdraws_all = has_new_edges || kept.is_empty();
+        let has_new_sources = sources_of(spec).iter().any(|source| !kept.contains(source));
         if withdraws_all {
             self.withdraw(id, None, ev);
-        } else if !lost.is_empty() {
+        } else if !lost.is_empty() || has_new_sources {
             self.withdraw(id, Some(&lost), ev);
         }
         for source in sources_of(&old.spec) {

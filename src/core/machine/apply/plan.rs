@@ -41,7 +41,7 @@ impl State {
             && self.cursor(batch.job, &batch.source) == Some(batch.from)
             && batch.from <= batch.through;
         let has_room = self.live_actions() + batch.actions.len() <= self.limits.live_actions;
-        if !is_current || !has_room {
+        if !is_current || !has_room || self.passes_upstream(job, batch) {
             return false;
         }
         let mut last = batch.from;
@@ -55,6 +55,23 @@ impl State {
         batch.missed.as_ref().is_none_or(|m| {
             m.job == batch.job && PlanSource::Trigger(m.trigger.clone()) == batch.source
         })
+    }
+
+    /// True if an upstream action could still appear behind this batch's cursor.
+    fn passes_upstream(&self, job: &Job, batch: &PlanBatch) -> bool {
+        // A trigger without instants up to there misses none.
+        let needs_upstream = batch.source == PlanSource::Dependencies || !batch.actions.is_empty();
+        needs_upstream
+            && job.spec.depends_on.iter().any(|up| self.planned_through(up.job) < batch.through)
+    }
+
+    /// How far all of a job's cursors have come. A job without any gives no
+    /// instants, so nothing of it need be waited for.
+    #[must_use]
+    pub fn planned_through(&self, job: JobId) -> UtcMillis {
+        let Some(found) = self.jobs.get(&job) else { return UtcMillis(i64::MIN) };
+        let cursor = |source| self.cursor(job, &source).unwrap_or(UtcMillis(i64::MIN));
+        sources_of(&found.spec).into_iter().map(cursor).min().unwrap_or(UtcMillis::MAX)
     }
 
     fn has_upstream(&self, job: &Job, planned: &PlannedAction) -> bool {
@@ -224,7 +241,9 @@ impl State {
 
     /// Withdraws a job's planned actions that are not due: all of them, or those
     /// that nothing but the `lost` triggers claims; and planned actions of other
-    /// jobs that wait for withdrawn ones, whose cursors go back to now.
+    /// jobs that wait for withdrawn ones. The job's cursors will go back to now:
+    /// so do those of all jobs that depend on it, because new instants may lie
+    /// where they have been already.
     pub(super) fn withdraw(
         &mut self,
         job: JobId,
@@ -248,7 +267,7 @@ impl State {
                 ev.push(Event::Action(key));
             }
         }
-        self.withdraw_actions(gone, ev);
+        self.withdraw_actions(gone, job, ev);
     }
 
     /// Planned, and not due.
@@ -256,25 +275,44 @@ impl State {
         action.state == ActionState::Planned && action.due > self.meta.now
     }
 
-    fn withdraw_actions(&mut self, mut work: Vec<ActionKey>, ev: &mut Vec<Event>) {
+    fn withdraw_actions(&mut self, mut work: Vec<ActionKey>, job: JobId, ev: &mut Vec<Event>) {
         let mut rewound = BTreeSet::new();
-        while let Some(key) = work.pop() {
-            let waiting: Vec<ActionKey> = self.waiting_for(key).collect();
-            self.remove_action(key);
-            ev.push(Event::Action(key));
-            for down in waiting {
-                if self.actions.get(&down).is_some_and(|a| self.is_ahead(a)) {
-                    rewound.insert(down.job);
-                    work.push(down);
-                } else {
-                    // Due already, and what it waited for will not come.
-                    self.settle(down, ActionState::Skipped(SkipReason::Upstream), ev);
+        let mut moved = vec![job];
+        loop {
+            while let Some(key) = work.pop() {
+                let waiting: Vec<ActionKey> = self.waiting_for(key).collect();
+                self.remove_action(key);
+                ev.push(Event::Action(key));
+                for down in waiting {
+                    if self.actions.get(&down).is_some_and(|a| self.is_ahead(a)) {
+                        if rewound.insert(down.job) {
+                            self.rewind_cursors(down.job);
+                            ev.push(Event::Job(down.job));
+                            moved.push(down.job);
+                        }
+                        work.push(down);
+                    } else {
+                        // Due already, and what it waited for will not come.
+                        self.settle(down, ActionState::Skipped(SkipReason::Upstream), ev);
+                    }
                 }
             }
-        }
-        for job in rewound {
-            self.rewind_cursors(job);
-            ev.push(Event::Job(job));
+            let Some(up) = moved.pop() else { break };
+            for down in self.dependants_of(up).collect::<Vec<_>>() {
+                if self.cursors_of(down).iter().all(|(_, cursor)| *cursor <= self.meta.now) {
+                    continue;
+                }
+                self.rewind_cursors(down);
+                ev.push(Event::Job(down));
+                moved.push(down);
+                // Its own instants are planned again, to wait for what will come.
+                let is_own = |key: &ActionKey| {
+                    self.actions
+                        .get(key)
+                        .is_some_and(|a| !a.triggers.is_empty() && self.is_ahead(a))
+                };
+                work.extend(self.live_actions_of(down).filter(is_own));
+            }
         }
     }
 

@@ -145,18 +145,60 @@ fn an_edit_leaves_unchanged_triggers_alone() {
     let y = m.batch(job, source("y"), &[(at, vec![]), (at + 2, vec![])]);
     let planned = m.ok(Command::PlanActions(vec![x, y]));
     assert_eq!(planned, Outcome::Planned { created: 3, refused: 0 });
-    assert_eq!(m.plan(down, &[(at + 2, vec![key(job, at + 2)])]), (1, 0));
+    // The slowest cursor of the upstream job is the limit.
+    assert_eq!(m.plan(down, &[(at + 2, vec![key(job, at + 2)])]), (0, 1));
+    assert_eq!(m.plan(down, &[(at, vec![key(job, at)])]), (1, 0));
     two.triggers[1].misfire = MisfirePolicy::Skip;
     m.job(two.clone());
     let left: Vec<ActionKey> = m.state.live_actions_of(job).collect();
     assert_eq!(left, [key(job, at), key(job, at + 1)]);
     assert_eq!(m.state.action(key(job, at)).unwrap().triggers.len(), 1);
-    assert_eq!(m.state.live_actions_of(down).count(), 0, "withdrawn with its upstream");
-    assert_eq!(m.state.cursor(down, &PlanSource::Dependencies), Some(UtcMillis(m.now)));
+    assert_eq!(m.state.live_actions_of(down).count(), 1, "its upstream action is left");
+    assert_eq!(
+        m.state.cursor(down, &PlanSource::Dependencies),
+        Some(UtcMillis(m.now)),
+        "instants may come where it has been already"
+    );
     assert_eq!(m.state.cursor(job, &source("x")), Some(UtcMillis(at + 1)));
     assert_eq!(m.state.cursor(job, &source("y")), Some(UtcMillis(m.now)));
     let same = m.ok(apply(two));
     assert_eq!(same, Outcome::Job { job, revision: Revision(2), changed: false });
+}
+
+#[test]
+fn no_dependant_passes_its_upstreams() {
+    let mut m = Machine::new();
+    let a = m.job(triggered("a"));
+    let b = m.job(triggered("b"));
+    let down = m.job(after_jobs("down", &[a, b]));
+    let below = m.job(after_jobs("below", &[down]));
+    let (now, at) = (UtcMillis(m.now), m.now + 60_000);
+    m.plan(a, &[(at, vec![]), (at + 1_000, vec![])]);
+    m.plan(b, &[(at + 2_000, vec![])]);
+    // Past an instant that only one of them has.
+    let skip = |m: &Machine, job: JobId| PlanBatch {
+        through: UtcMillis(at + 1_000),
+        ..m.batch(job, PlanSource::Dependencies, &[])
+    };
+    let early = m.ok(Command::PlanActions(vec![skip(&m, below)]));
+    assert_eq!(early, Outcome::Planned { created: 0, refused: 1 });
+    let both = m.ok(Command::PlanActions(vec![skip(&m, down), skip(&m, below)]));
+    assert_eq!(both, Outcome::Planned { created: 0, refused: 0 });
+    // Now the other one may get that instant too.
+    let mut changed = triggered("b");
+    changed.triggers[0].misfire = MisfirePolicy::Skip;
+    m.job(changed);
+    for job in [b, down, below] {
+        assert_eq!(m.state.planned_through(job), now, "job {job}");
+    }
+    let again = m.ok(Command::PlanActions(vec![skip(&m, down)]));
+    assert_eq!(again, Outcome::Planned { created: 0, refused: 1 });
+    assert_eq!(m.plan(b, &[(at + 1_000, vec![])]), (1, 0));
+    let up = [a, b].map(|job| key(job, at + 1_000)).to_vec();
+    assert_eq!(m.plan(down, &[(at + 1_000, up)]), (1, 0));
+    m.ok(Command::PauseJob { job: a });
+    assert_eq!(m.state.planned_through(down), now);
+    assert_eq!(m.state.live_actions_of(down).count(), 0);
 }
 
 #[test]
