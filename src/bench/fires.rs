@@ -37,11 +37,20 @@ pub(super) struct Step {
     pub(super) completed: f64,
 }
 
+impl Step {
+    fn is_kept_up(self) -> bool {
+        self.completed * 100.0 >= f64::from(self.offered) * KEPT_UP_PERCENT
+    }
+}
+
 /// The figures.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Fires {
     /// How the load was found; empty if it was given.
     pub(super) ramp: Vec<Step>,
+    /// True if the ramp ended because the cluster could not keep up; false if it
+    /// ended at its own last step.
+    pub(super) saturated: bool,
     /// Noop jobs, each due every second.
     pub(super) jobs: u32,
     /// Length of the window.
@@ -101,7 +110,7 @@ async fn find_load(bed: &mut Bed, log: &mut impl Write) -> Result<(Vec<Step>, u3
         let completed = step(bed).await?;
         steps.push(Step { offered, completed });
         progress(log, &format!("ramp: {offered} due a second, {completed:.0} completed"))?;
-        let kept_up = completed * 100.0 >= f64::from(offered) * KEPT_UP_PERCENT;
+        let kept_up = Step { offered, completed }.is_kept_up();
         if kept_up {
             good = Some(offered);
         }
@@ -222,6 +231,7 @@ impl Window {
         let completed = self.completed().count() as u64;
         let fires_per_second = seconds_of(completed * 1000) / self.seconds();
         Fires {
+            saturated: ramp.last().is_some_and(|step| !step.is_kept_up()),
             ramp,
             jobs,
             seconds: self.seconds(),
@@ -281,6 +291,10 @@ mod tests {
             backlog_growth: 0,
             drained: true,
         };
+        let ramp =
+            vec![Step { offered: 100, completed: 99.0 }, Step { offered: 130, completed: 101.0 }];
+        assert!(!window.figures(ramp[..1].to_vec(), 1, Vec::new()).saturated);
+        assert!(window.figures(ramp, 1, Vec::new()).saturated);
         let figures = window.figures(Vec::new(), 1, Vec::new());
         assert_eq!(figures.completed, 3);
         assert!((figures.fires_per_second - 1.5).abs() < 1e-9);

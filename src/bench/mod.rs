@@ -45,7 +45,7 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub kills: u32,
     /// Jobs that fire each second; without it, the most that a ramp finds
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=7_500))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=20_000))]
     pub jobs: Option<u32>,
     /// Measure only these
     #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT")]

@@ -147,6 +147,9 @@ fn table_of_fires(fires: &Fires, out: &mut impl Write) -> io::Result<()> {
             step.offered, step.completed
         )?;
     }
+    if !fires.ramp.is_empty() && !fires.saturated {
+        writeln!(out, "            the ramp ended at its last step: the cluster kept up with all")?;
+    }
     writeln!(
         out,
         "fires       {:.0}/s durable, {:.0} per CPU-second ({} noop jobs, {:.0} s; {:.1} CPU-seconds of nodes and workers, {:.1} of the load's own apart; backlog {:+})",

@@ -158,7 +158,8 @@ impl<W: Write> Show<W> {
         lines.push("In another terminal:".to_owned());
         lines.push(format!("  kill -9 {pid}     # the leader; see the next fire come"));
         lines.push(format!("  export HORAI_URL={urls} HORAI_TOKEN={token}"));
-        lines.push("  horai run list".to_owned());
+        lines.push(format!("  {} run list", program()));
+        lines.push(format!("  cat {}", self.files.join("report.md").display()));
         lines.push(String::new());
         lines.push("What happens (times in UTC; Ctrl-C ends it):".to_owned());
         for line in lines {
@@ -340,6 +341,16 @@ fn nodes(cluster: &LocalCluster) -> impl Iterator<Item = u32> + '_ {
         Role::Node(n) => Some(n),
         Role::Worker(_) => None,
     })
+}
+
+/// How this program is called from where it was called.
+fn program() -> String {
+    let Ok(program) = std::env::current_exe() else { return "horai".to_owned() };
+    let here = std::env::current_dir().unwrap_or_default();
+    match program.strip_prefix(&here) {
+        Ok(below) => format!("./{}", below.display()),
+        Err(_) => program.display().to_string(),
+    }
 }
 
 fn how(status: ExitStatus) -> String {

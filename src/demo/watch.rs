@@ -1,6 +1,6 @@
 //! Watches a cluster through its API, and tells what changed.
 //!
-//! Two tasks: one asks every node who leads, one follows the runs. They poll,
+//! Some tasks: one for each node asks who leads, one follows the runs. They poll,
 //! so that the demo shows what any client can see; a node that does not answer
 //! is simply not heard. Nothing is decided here.
 
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use horai_core::ids::RunId;
 use horai_core::time::UtcMillis;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::api::dto::{AttemptDto, LeaderDto, RunDto, RunRef};
@@ -38,7 +38,7 @@ pub(super) enum Change {
     Over(Box<RunDto>),
 }
 
-/// Starts both tasks; they end when the set is dropped or nobody listens.
+/// Starts the tasks; they end when the set is dropped or nobody listens.
 pub(super) fn start(
     client: Client,
     nodes: Vec<Client>,
@@ -46,30 +46,42 @@ pub(super) fn start(
 ) -> (JoinSet<()>, mpsc::Receiver<Change>) {
     let (changes, inbox) = mpsc::channel(1024);
     let mut tasks = JoinSet::new();
-    tasks.spawn(leaders(nodes, leader, changes.clone()));
+    let (latest, inbox_of_leaders) = watch::channel(leader);
+    for node in nodes {
+        tasks.spawn(leaders(node, latest.clone()));
+    }
+    tasks.spawn(elections(inbox_of_leaders, changes.clone()));
     tasks.spawn(runs(client, changes));
     (tasks, inbox)
 }
 
-async fn leaders(nodes: Vec<Client>, mut last: Option<LeaderDto>, changes: mpsc::Sender<Change>) {
+/// Asks one node again and again; only a later leader than all that were told is told.
+async fn leaders(node: Client, latest: watch::Sender<Option<LeaderDto>>) {
+    let node = node.with_timeout(ASK);
     loop {
-        let mut asked: JoinSet<Option<LeaderDto>> = JoinSet::new();
-        for node in &nodes {
-            let node = node.clone().with_timeout(ASK);
-            asked.spawn(async move { node.cluster().await.ok()?.leader });
-        }
-        // The latest term that any node knows: others may be behind.
-        let answers = asked.join_all().await;
-        let latest = answers.into_iter().flatten().max_by_key(|l| (l.term, l.node));
-        if let Some(leader) = latest
-            && last.is_none_or(|old| (old.term, old.node) < (leader.term, leader.node))
-        {
-            last = Some(leader);
-            if changes.send(Change::Leader(leader)).await.is_err() {
-                return;
-            }
+        // A node that does not answer keeps nobody else waiting.
+        if let Some(leader) = node.cluster().await.ok().and_then(|cluster| cluster.leader) {
+            latest.send_if_modified(|told| {
+                let is_later = told.is_none_or(|t| (t.term, t.node) < (leader.term, leader.node));
+                if is_later {
+                    *told = Some(leader);
+                }
+                is_later
+            });
         }
         tokio::time::sleep(ROUND).await;
+    }
+}
+
+/// Passes on who leads.
+async fn elections(mut latest: watch::Receiver<Option<LeaderDto>>, changes: mpsc::Sender<Change>) {
+    while latest.changed().await.is_ok() {
+        let told = *latest.borrow_and_update();
+        if let Some(leader) = told
+            && changes.send(Change::Leader(leader)).await.is_err()
+        {
+            return;
+        }
     }
 }
 

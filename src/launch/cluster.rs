@@ -125,7 +125,7 @@ impl LocalCluster {
         }
         for n in 2..=options.nodes {
             let token = founder.join_token(None).await?.token;
-            self.steps.join(n, &self.url(1), &token)?;
+            self.steps.join(n, self.ports[0].raft, &token)?;
             self.spawn(Role::Node(n))?;
         }
         self.ready(until).await

@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -27,14 +28,15 @@ impl Steps {
     /// Makes the cluster: node 1 is its founder.
     pub(super) fn init(&self) -> Result<(), Error> {
         let config = self.folder.config(Role::Node(1)).into_os_string();
-        self.run(vec!["cluster".into(), "init".into(), "--config".into(), config], &[])
+        self.run(vec!["cluster".into(), "init".into(), "--config".into(), config])
     }
 
-    /// Prepares node `n` to join the cluster that answers at `url`.
-    pub(super) fn join(&self, n: u32, url: &str, token: &str) -> Result<(), Error> {
+    /// Prepares node `n` to join the cluster of the node whose Raft address is `seed`.
+    pub(super) fn join(&self, n: u32, seed: SocketAddr, token: &str) -> Result<(), Error> {
         let config = self.folder.config(Role::Node(n)).into_os_string();
-        let verb = vec!["cluster".into(), "join".into(), "--config".into(), config];
-        self.run(verb, &[("HORAI_URL", url), ("HORAI_TOKEN", token)])
+        let mut verb = vec!["cluster".into(), "join".into(), "--config".into(), config];
+        verb.extend(["--to".into(), seed.to_string().into(), "--token".into(), token.into()]);
+        self.run(verb)
     }
 
     /// Starts a node or worker; what it writes is added to its log.
@@ -55,15 +57,15 @@ impl Steps {
     }
 
     /// Runs a command to its end.
-    fn run(&self, arguments: Vec<OsString>, env: &[(&str, &str)]) -> Result<(), Error> {
-        let shown: Vec<_> = arguments.iter().map(|a| a.to_string_lossy()).collect();
+    fn run(&self, arguments: Vec<OsString>) -> Result<(), Error> {
+        // The verb is enough for a person, and holds no secret.
+        let shown: Vec<_> = arguments.iter().take(2).map(|a| a.to_string_lossy()).collect();
         let command = shown.join(" ");
         let failed = |source| Error::Spawn { what: format!("`horai {command}`"), source };
         // A file, not a pipe: a full pipe would stop a command that is waited for.
         let err = self.folder.0.join("step.log");
         let mut child = Command::new(&self.program)
             .args(&arguments)
-            .envs(env.iter().copied())
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
