@@ -143,6 +143,7 @@ pub async fn run(
     let ran = tokio::select! {
         () = stop.cancelled() => Ok(()),
         failed = goes_on => failed,
+        () = sessions.follow_members() => Ok(()),
         reason = closed.wait_for(Option::is_some) => Err(closed_error(reason.ok().as_deref())),
         failed = &mut http => {
             http_ended = true;

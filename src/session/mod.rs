@@ -55,6 +55,8 @@ const SILENT: Duration = Duration::from_millis(300);
 const ANSWER: Duration = Duration::from_millis(700);
 /// Bytes that may be under way on one connection.
 const WINDOW: u32 = 1 << 20;
+/// How often a change of members is looked for.
+const MEMBERS_ROUND: Duration = Duration::from_millis(500);
 /// The most heartbeats and results that wait to be proposed.
 const WAITING: usize = 16_384;
 
@@ -205,6 +207,18 @@ impl Sessions {
         request: LogRequest,
     ) -> Result<mpsc::Receiver<LogPart>, LogError> {
         logs::read(Arc::clone(self), worker, request).await
+    }
+
+    /// Keeps every worker told of the cluster's nodes, so that it attaches to those
+    /// that came later too. Looks again and again, until dropped.
+    pub async fn follow_members(&self) {
+        let mut round = tokio::time::interval(MEMBERS_ROUND);
+        loop {
+            round.tick().await;
+            let members = self.node.status().members;
+            let nodes = members.into_values().map(|(member, _)| member.grpc_addr);
+            self.registry().set_nodes(nodes.take(FRAME).collect());
+        }
     }
 
     /// Ends all streams and takes no more.

@@ -132,6 +132,8 @@ pub(super) struct Registry {
     names: BTreeMap<Name, StreamId>,
     attached: BTreeMap<WorkerId, StreamId>,
     leading: Option<Leading>,
+    /// Worker ports of the cluster's members, told to every worker.
+    nodes: Vec<String>,
     last_stream: StreamId,
     last_request: u64,
     closed: bool,
@@ -181,6 +183,9 @@ impl Registry {
         self.names.insert(name, id);
         if let Some(leader) = self.leading.as_ref().map(|l| l.id) {
             self.send(id, lead(leader));
+        }
+        if !self.nodes.is_empty() {
+            self.send(id, self.nodes_frame());
         }
         Ok(Opened { id, inbox: Inbox { frames: queue, bytes }, gone, cut })
     }
@@ -249,6 +254,22 @@ impl Registry {
             self.attached.clear();
             self.bump();
         }
+    }
+
+    /// Tells every worker who the cluster's nodes are, if that has changed.
+    pub(super) fn set_nodes(&mut self, nodes: Vec<String>) {
+        if self.nodes == nodes {
+            return;
+        }
+        self.nodes = nodes;
+        let frame = self.nodes_frame();
+        for id in self.streams.keys().copied().collect::<Vec<_>>() {
+            self.send(id, frame.clone());
+        }
+    }
+
+    fn nodes_frame(&self) -> Say {
+        Say::Nodes(pb::Nodes { grpc_addresses: self.nodes.clone() })
     }
 
     pub(super) fn leading(&self) -> Option<&Leading> {

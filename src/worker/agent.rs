@@ -28,12 +28,11 @@ use super::attempts::{self, Control, Notice, Runner, Shared};
 use super::clock::{boot_id, boot_ms};
 use super::fence::{self, Fence};
 use super::journal::{self, Journal, Record};
+use super::links::Links;
 use super::load::Load;
 use super::retention::Retention;
-use super::{Config, output, wire};
+use super::{Config, hello, output, wire};
 
-/// Version of the protocol that Hello names.
-const PROTOCOL: u32 = 1;
 /// Items in one frame.
 const FRAME: usize = 256;
 /// Orders that may wait for a lease.
@@ -101,25 +100,32 @@ pub async fn run_with(
     let (node_events, mut from_nodes) = mpsc::channel(1024);
     let (notices, mut from_attempts) = mpsc::channel(1024);
     let mut agent = Agent::open(config, notices)?;
-    let mut links = JoinSet::new();
-    let identity = attach::Identity {
-        name: agent.config.name.clone(),
-        incarnation: agent.runner.journal.incarnation(),
-        token: agent.config.token.clone(),
-    };
-    for (node, address) in agent.config.nodes.iter().enumerate() {
-        links.spawn(attach::keep(node, address.clone(), identity.clone(), node_events.clone()));
-    }
+    let mut streams = Links::new(agent.identity(), node_events, &agent.config.nodes);
     let mut tick = tokio::time::interval(agent.config.heartbeat);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     ready();
     loop {
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            Some((node, event)) = from_nodes.recv() => agent.on_node(node, event).await?,
+            Some((node, event)) = from_nodes.recv() => match named_nodes(&event) {
+                // What a stream that was let go had said before counts no more.
+                _ if !streams.holds(node) => {}
+                Some(nodes) => agent.on_nodes(node, nodes, &mut streams),
+                None => agent.on_node(node, event).await?,
+            },
             Some(notice) = from_attempts.recv() => agent.on_notice(notice)?,
             _ = tick.tick() => agent.beat_all(),
         }
+    }
+}
+
+/// Set if the event is a node that names the cluster's nodes.
+fn named_nodes(event: &Event) -> Option<&[String]> {
+    match event {
+        Event::Frame(pb::ToWorker { body: Some(Hear::Nodes(nodes)) }) => {
+            Some(&nodes.grpc_addresses)
+        }
+        Event::Up(_) | Event::Down | Event::Frame(_) => None,
     }
 }
 
@@ -241,6 +247,29 @@ impl Agent {
         Ok(agent)
     }
 
+    fn identity(&self) -> attach::Identity {
+        attach::Identity {
+            name: self.config.name.clone(),
+            incarnation: self.runner.journal.incarnation(),
+            token: self.config.token.clone(),
+        }
+    }
+
+    fn on_nodes(&mut self, node: usize, nodes: &[String], streams: &mut Links) {
+        for gone in streams.learn(nodes, self.active == Some(node)) {
+            self.on_down(gone);
+        }
+    }
+
+    fn on_down(&mut self, node: usize) {
+        self.links.remove(&node);
+        if self.active == Some(node) {
+            self.active = None;
+            // The next leader sends again what it does not find in Hello.
+            self.held.clear();
+        }
+    }
+
     async fn on_node(&mut self, node: usize, event: Event) -> Result<(), Error> {
         match event {
             Event::Up(to) => {
@@ -248,12 +277,7 @@ impl Agent {
                 Ok(())
             }
             Event::Down => {
-                self.links.remove(&node);
-                if self.active == Some(node) {
-                    self.active = None;
-                    // The next leader sends again what it does not find in Hello.
-                    self.held.clear();
-                }
+                self.on_down(node);
                 Ok(())
             }
             Event::Frame(frame) => match frame.body {
@@ -314,7 +338,7 @@ impl Agent {
                 self.forget(ids.collect()).await?;
             }
             Hear::HeartbeatAck(ack) => self.on_ack(node, &ack),
-            Hear::Lead(_) | Hear::LogRead(_) | Hear::Refused(_) => {}
+            Hear::Lead(_) | Hear::LogRead(_) | Hear::Refused(_) | Hear::Nodes(_) => {}
         }
         Ok(())
     }
@@ -345,30 +369,18 @@ impl Agent {
     }
 
     fn hello(&self, node: usize) {
-        let mut live: VecDeque<_> =
-            self.live.iter().map(|(key, live)| wire::attempt_id(*key, live.token)).collect();
-        let mut results: VecDeque<_> =
-            self.results.iter().map(|(key, ended)| ended.wire(*key)).collect();
-        loop {
-            let mut hello = pb::Hello {
-                name: self.config.name.to_string(),
-                incarnation: self.runner.journal.incarnation().0.to_be_bytes().to_vec().into(),
-                boot_id: self.boot_id.to_be_bytes().to_vec().into(),
-                groups: self.config.groups.iter().map(ToString::to_string).collect(),
-                labels: self.config.labels.clone().into_iter().collect(),
-                slots: self.config.slots,
-                protocol: PROTOCOL,
-                host: sysinfo::System::host_name().unwrap_or_default(),
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                highest: Some(wire::fence(self.fence.highest())),
-                token: self.config.token.clone(),
-                ..Default::default()
-            };
-            hello.live = live.drain(..live.len().min(FRAME)).collect();
-            hello.results = results.drain(..results.len().min(FRAME - hello.live.len())).collect();
-            hello.more = !live.is_empty() || !results.is_empty();
-            let last = !hello.more;
-            if !self.say(node, Say::Hello(hello)) || last {
+        let live = self.live.iter().map(|(key, live)| wire::attempt_id(*key, live.token));
+        let results = self.results.iter().map(|(key, ended)| ended.wire(*key));
+        let whole = pb::Hello {
+            incarnation: self.runner.journal.incarnation().0.to_be_bytes().to_vec().into(),
+            boot_id: self.boot_id.to_be_bytes().to_vec().into(),
+            highest: Some(wire::fence(self.fence.highest())),
+            live: live.collect(),
+            results: results.collect(),
+            ..hello::of(&self.config)
+        };
+        for frame in hello::frames(whole) {
+            if !self.say(node, Say::Hello(frame)) {
                 return;
             }
         }

@@ -243,8 +243,14 @@ async fn greeting(address: &str, token: &str) -> Hear {
     metadata.insert("horai-worker", "w1".parse().unwrap());
     metadata.insert("horai-incarnation", format!("{:032x}", 1).parse().unwrap());
     let mut answers = client.attach(request).await.unwrap().into_inner();
-    let first = timeout(PATIENCE, answers.message()).await.unwrap().unwrap().unwrap();
-    first.body.unwrap()
+    loop {
+        let frame = timeout(PATIENCE, answers.message()).await.unwrap().unwrap().unwrap();
+        match frame.body.unwrap() {
+            // Who the nodes are comes at any time.
+            Hear::Nodes(_) => {}
+            first => return first,
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

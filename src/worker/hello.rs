@@ -1,0 +1,69 @@
+//! What a worker says of itself when a node asks it to attach.
+//!
+//! Long lists go over several frames, and only the last is to be answered: a
+//! worker with a full journal must be able to attach too.
+
+use horai_proto::worker as pb;
+
+use super::Config;
+
+/// Version of the protocol that is spoken.
+const PROTOCOL: u32 = 1;
+/// Attempts and results in one frame.
+const FRAME: usize = 256;
+
+/// What the configuration says, without attempts.
+pub(super) fn of(config: &Config) -> pb::Hello {
+    pb::Hello {
+        name: config.name.to_string(),
+        groups: config.groups.iter().map(ToString::to_string).collect(),
+        labels: config.labels.clone().into_iter().collect(),
+        slots: config.slots,
+        protocol: PROTOCOL,
+        host: sysinfo::System::host_name().unwrap_or_default(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        token: config.token.clone(),
+        ..Default::default()
+    }
+}
+
+/// The same in frames; `more` is set in all but the last.
+pub(super) fn frames(whole: pb::Hello) -> impl Iterator<Item = pb::Hello> {
+    let head = pb::Hello { live: Vec::new(), results: Vec::new(), ..whole.clone() };
+    let (mut live, mut results) = (whole.live.into_iter(), whole.results.into_iter());
+    let mut is_over = false;
+    std::iter::from_fn(move || {
+        if is_over {
+            return None;
+        }
+        let live_now: Vec<_> = live.by_ref().take(FRAME).collect();
+        let results_now: Vec<_> = results.by_ref().take(FRAME - live_now.len()).collect();
+        is_over = live.len() + results.len() == 0;
+        Some(pb::Hello { live: live_now, results: results_now, more: !is_over, ..head.clone() })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sizes(live: usize, results: usize) -> Vec<(usize, usize, bool)> {
+        let whole = pb::Hello {
+            live: vec![pb::AttemptId::default(); live],
+            results: vec![pb::Result::default(); results],
+            ..Default::default()
+        };
+        frames(whole).map(|f| (f.live.len(), f.results.len(), f.more)).collect()
+    }
+
+    #[test]
+    fn long_lists_go_over_several_frames_and_nothing_is_left_out() {
+        assert_eq!(sizes(0, 0), [(0, 0, false)]);
+        assert_eq!(sizes(256, 0), [(256, 0, false)]);
+        assert_eq!(sizes(257, 1), [(256, 0, true), (1, 1, false)]);
+        assert_eq!(
+            sizes(300, 600),
+            [(256, 0, true), (44, 212, true), (0, 256, true), (0, 132, false)]
+        );
+    }
+}
