@@ -19,8 +19,11 @@ use super::{Error, Options, progress};
 /// Jobs of the ramp's first step, and by how much each step is larger.
 const RAMP_FROM: u32 = 1_000;
 const RAMP_PERCENT: u32 = 130;
-/// The last step: more jobs would not fit the plan's budget.
-const RAMP_TO: u32 = 7_500;
+/// The last step.
+const RAMP_TO: u32 = 13_000;
+/// A window has no more fires than this: the cluster keeps the last 500,000 runs,
+/// and each of the window is looked at afterwards.
+const CHECKED: u64 = 400_000;
 /// New jobs are left alone for this long before anything is counted.
 const WARM_UP: Duration = Duration::from_secs(5);
 /// Length of a step of the ramp.
@@ -96,9 +99,19 @@ pub(super) async fn measure(
         None => find_load(bed, log).await?,
     };
     tokio::time::sleep(WARM_UP).await;
-    let window = Window::hold(bed, options.fires_for()).await?;
-    progress(log, &format!("checking what {jobs} jobs did"))?;
+    let length = window_length(options.fires_for(), jobs);
+    if length < options.fires_for() {
+        let seconds = length.as_secs();
+        progress(log, &format!("the window is {seconds} s: each of its fires is to be checked"))?;
+    }
+    let window = Window::hold(bed, length).await?;
+    progress(log, &format!("checked what {jobs} jobs did"))?;
     Ok(window.figures(ramp, jobs, idle))
+}
+
+/// As long as was asked for, or as long as all its fires can still be looked at.
+pub(super) fn window_length(asked: Duration, fires_per_second: u32) -> Duration {
+    asked.min(Duration::from_secs(CHECKED / u64::from(fires_per_second.max(1))))
 }
 
 /// The highest step that the cluster keeps up with, or the first if none.
@@ -270,6 +283,13 @@ mod tests {
             successes: 1,
             attempts: 1,
         }
+    }
+
+    #[test]
+    fn a_window_is_no_longer_than_its_fires_are_kept() {
+        let asked = Duration::from_secs(60);
+        assert_eq!(window_length(asked, 1_000), asked);
+        assert_eq!(window_length(asked, 10_000), Duration::from_secs(40));
     }
 
     #[test]

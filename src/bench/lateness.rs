@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::balance::Balance;
 use super::bed::{Bed, Cost};
-use super::fires::Window;
+use super::fires::{Window, window_length};
 use super::stats::Times;
 use super::{Error, Options};
 
@@ -35,7 +35,7 @@ pub(super) struct Lateness {
 pub(super) async fn measure(options: &Options, bed: &mut Bed) -> Result<Lateness, Error> {
     bed.jobs(options.rate).await?;
     tokio::time::sleep(super::SETTLE).await;
-    let window = Window::hold(bed, options.fires_for()).await?;
+    let window = Window::hold(bed, window_length(options.fires_for(), options.rate)).await?;
     Ok(Lateness {
         rate: options.rate,
         seconds: window.seconds(),

@@ -39,7 +39,7 @@ pub struct Options {
     #[arg(long, value_name = "TIME", default_value = "60s")]
     pub fires_for: Span,
     /// Fires a second while lateness is measured
-    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=7_500))]
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     pub rate: u32,
     /// How often the leader is killed
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
