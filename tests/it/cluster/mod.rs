@@ -1,8 +1,8 @@
 //! A cluster of real processes on real disks, for tests that break it.
 //!
 //! Everything lives in one temporary folder and ends with the test: nodes,
-//! workers, shims and jobs, whatever happened to them. Only one such cluster
-//! runs at a time, because the tests judge what a machine can do on time.
+//! workers, shims and jobs, whatever happened to them. Only two such clusters
+//! run at a time: more of them would test how a machine of two cores chokes.
 
 pub(crate) mod judge;
 pub(crate) mod locks;
@@ -10,7 +10,8 @@ mod process;
 
 use std::path::{Path, PathBuf};
 use std::process::Output;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -23,7 +24,21 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// How long one request may take.
 const REQUEST: Duration = Duration::from_secs(3);
 
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+static LANES: [Mutex<()>; 2] = [const { Mutex::new(()) }; 2];
+static NEXT_LANE: AtomicUsize = AtomicUsize::new(0);
+
+/// Waits for a place to run a cluster.
+fn lane() -> MutexGuard<'static, ()> {
+    let free = LANES.iter().find_map(|lane| match lane.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    });
+    free.unwrap_or_else(|| {
+        let lane = NEXT_LANE.fetch_add(1, Ordering::Relaxed) % LANES.len();
+        LANES[lane].lock().unwrap_or_else(PoisonError::into_inner)
+    })
+}
 
 /// Waits for something to be true, and says what it was if it never is.
 #[track_caller]
@@ -55,13 +70,13 @@ pub(crate) struct Cluster {
     http: reqwest::Client,
     runtime: tokio::runtime::Runtime,
     folder: tempfile::TempDir,
-    _only: MutexGuard<'static, ()>,
+    _lane: MutexGuard<'static, ()>,
 }
 
 impl Cluster {
     /// Founds a cluster of `nodes` and attaches `workers`.
     pub(crate) fn start(nodes: usize, workers: usize) -> Self {
-        let only = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let lane = lane();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let http = reqwest::Client::builder().timeout(REQUEST).build().unwrap();
         let mut cluster = Self {
@@ -71,7 +86,7 @@ impl Cluster {
             http,
             runtime,
             folder: tempfile::tempdir().unwrap(),
-            _only: only,
+            _lane: lane,
         };
         let founder = cluster.node_config(1);
         cluster.run_ok(&["cluster", "init", "--config", path(&founder)]);
