@@ -62,6 +62,11 @@ number_id! {
     NodeId
 }
 
+impl NodeId {
+    /// The node that founds a cluster: the only one that nobody lets in.
+    pub const FOUNDER: Self = Self(1);
+}
+
 /// A committed leader: term and node as a pair, because openraft allows two
 /// leaders of different nodes in one term. Ordered, and used as the fence that
 /// workers keep.

@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 use crate::disk::{Disk, Space};
 use crate::entry;
 use crate::identity::{IdentityFile, Stage};
+use crate::priority;
 use crate::reserve::Reserve;
 use crate::types::{LogId, TypeConfig, Vote};
 
@@ -118,9 +119,12 @@ impl Flusher {
             marked: Instant::now(),
             checked: Instant::now(),
         };
-        let thread = std::thread::Builder::new()
-            .name("raft-flusher".to_owned())
-            .spawn(move || worker.run(&queue))?;
+        let thread =
+            std::thread::Builder::new().name("raft-flusher".to_owned()).spawn(move || {
+                // Votes and appends wait for it. Not allowed is no fault.
+                let _allowed = priority::raise();
+                worker.run(&queue);
+            })?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 

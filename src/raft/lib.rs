@@ -23,6 +23,7 @@ pub mod membership;
 pub mod network;
 pub mod node;
 pub mod open;
+mod priority;
 mod reserve;
 pub mod sim_disk;
 pub mod sled_disk;

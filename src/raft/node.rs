@@ -33,6 +33,7 @@ use crate::network::client::Links;
 use crate::network::server::{Desk, Server};
 use crate::network::{Local, Shared};
 use crate::open::Stores;
+use crate::priority;
 use crate::state_machine::{Machine, Observer, StateMachine};
 use crate::types::{MAX_COMMAND, Member};
 
@@ -191,6 +192,10 @@ impl<M: Machine> RaftNode<M> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("raft")
+            .on_thread_start(|| {
+                // Not allowed is no fault: then they go like all others.
+                let _allowed = priority::raise();
+            })
             .enable_all()
             .build()?;
         listener.set_nonblocking(true)?;

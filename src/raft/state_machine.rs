@@ -18,6 +18,7 @@ use openraft::{OptionalSend, RaftSnapshotBuilder};
 use tokio::sync::watch;
 
 use crate::growth::Growth;
+use crate::priority;
 use crate::snapshot_store::{Records, SnapshotHandle, SnapshotStore, SnapshotWriter};
 use crate::types::{EntryPayload, LogId, SnapshotMeta, StoredMembership, TypeConfig};
 
@@ -285,5 +286,9 @@ impl<M: Machine> RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder<M> {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
+    let work = || {
+        priority::lower();
+        work()
+    };
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }

@@ -229,6 +229,8 @@ impl<M: Machine> Inner<M> {
             return match admission {
                 Some(admission) if admission.retired => Step::Done,
                 Some(_) => self.retire(node, None, deadline).await,
+                // It was a member once, and leaves no record before it is retired.
+                None if node == NodeId::FOUNDER.0 => self.retire(node, None, deadline).await,
                 None => Step::Refused(format!("node {node} is no member of this cluster")),
             };
         };

@@ -6,11 +6,12 @@
 //! file tells whether two attempts of one action were ever alive at once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Cluster, until, until_within};
+use super::{Cluster, until};
 
 /// Jobs that fire each second.
 pub(crate) const JOBS: usize = 50;
@@ -128,16 +129,16 @@ impl Judge {
     fn finished_actions(&self, cluster: &Cluster, job: &str, from: i64, to: i64) -> Vec<Value> {
         let time = |second| Timestamp::from_second(second).unwrap();
         let route = format!("jobs/{job}/actions?from={}&to={}&limit=1000", time(from), time(to));
-        let patience = std::time::Duration::from_secs(120);
-        let mut open = Value::Null;
-        until_within(patience, &format!("the end of every action of {job} ({open})"), || {
+        let end = Instant::now() + Duration::from_secs(120);
+        loop {
             let actions = cluster.get(&route)["items"].as_array().unwrap().clone();
             let is_open = |a: &&Value| {
                 matches!(a["state"].as_str().unwrap(), "planned" | "waiting" | "ready" | "running")
             };
-            open = actions.iter().find(is_open).cloned().unwrap_or_default();
-            open.is_null().then_some(actions)
-        })
+            let Some(open) = actions.iter().find(is_open) else { return actions };
+            assert!(Instant::now() < end, "waited in vain for the end of {open}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 }
 

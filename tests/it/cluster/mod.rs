@@ -42,22 +42,13 @@ fn lane() -> MutexGuard<'static, ()> {
 
 /// Waits for something to be true, and says what it was if it never is.
 #[track_caller]
-pub(crate) fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
-    until_within(PATIENCE, what, look)
-}
-
-#[track_caller]
-pub(crate) fn until_within<T>(
-    patience: Duration,
-    what: &str,
-    mut look: impl FnMut() -> Option<T>,
-) -> T {
-    let end = Instant::now() + patience;
+pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < end, "waited {patience:?} in vain for {what}");
+        assert!(Instant::now() < end, "waited {PATIENCE:?} in vain for {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -141,7 +132,7 @@ impl Cluster {
         let config = self.path(&format!("worker{n}.toml"));
         let nodes: Vec<String> = self.nodes.iter().map(|node| node.address("grpc")).collect();
         let text = format!(
-            "[worker]\nname = \"w{n}\"\ndata_dir = {:?}\nnodes = {nodes:?}\nslots = 100\n\
+            "[worker]\nname = \"w{n}\"\ndata_dir = {:?}\nnodes = {nodes:?}\nslots = 20\n\
              heartbeat_ms = 500\ntoken_file = {:?}\n",
             self.path(&format!("worker{n}")),
             self.path("token"),

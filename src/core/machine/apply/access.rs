@@ -7,9 +7,6 @@ use super::invalid;
 use crate::ids::{Name, NodeId};
 use crate::model::access::{AccessToken, NodeRecord, TokenHash};
 
-/// The number of the node that founds a cluster.
-const FOUNDER: NodeId = NodeId(1);
-
 impl State {
     pub(super) fn put_token(
         &mut self,
@@ -78,7 +75,7 @@ impl State {
                 Some(record) if record.retired.is_some() => {
                     return Err(Reject::NodeRetired(lost));
                 }
-                None if lost != FOUNDER => return Err(Reject::NoSuchNode(lost)),
+                None if lost != NodeId::FOUNDER => return Err(Reject::NoSuchNode(lost)),
                 Some(_) | None => {}
             }
         }
@@ -86,7 +83,7 @@ impl State {
         if self.nodes.len() >= limit {
             return Err(Reject::Full { what: "nodes".to_owned(), limit: limit as u64 });
         }
-        let node = self.meta.last_node.max(FOUNDER).next();
+        let node = self.meta.last_node.max(NodeId::FOUNDER).next();
         self.meta.last_node = node;
         self.index.stores.insert(store, node);
         let admitted = self.meta.now;
@@ -98,7 +95,7 @@ impl State {
         let now = self.meta.now;
         let mut record = match self.nodes.get(&node) {
             Some(record) => record.clone(),
-            None if node == FOUNDER => {
+            None if node == NodeId::FOUNDER => {
                 NodeRecord { store: 0, admitted: now, replaces: None, retired: None }
             }
             None => return Err(Reject::NoSuchNode(node)),
