@@ -7,6 +7,7 @@ mod cluster;
 mod demo;
 mod durability;
 mod failover;
+mod refusals;
 mod server;
 mod session;
 mod storage;

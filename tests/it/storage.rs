@@ -175,8 +175,9 @@ fn minutes_ahead() -> String {
 fn a_restart_with_two_hundred_thousand_actions_is_short() {
     const ACTIONS: u64 = 200_000;
     const A_JOB: usize = 64 * 10;
-    /// 3 s are promised for a release build; tests are built without optimisation.
-    const LIMIT: Duration = Duration::from_secs(if cfg!(debug_assertions) { 60 } else { 3 });
+    /// 3 s are promised for a release build; tests are built without optimisation, and
+    /// a machine that runs them all is busy.
+    const LIMIT: Duration = Duration::from_secs(if cfg!(debug_assertions) { 20 } else { 3 });
     let mut cluster = Cluster::start(1, 0);
     let minutes = minutes_ahead();
     let triggers: Vec<Value> = minutes
