@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::small_disk::SmallDisk;
 use crate::cluster::trace::Trace;
-use crate::cluster::{Cluster, until, until_within};
+use crate::cluster::{Cluster, HORAI, until, until_within};
 use crate::durability::same_state_everywhere;
 
 /// A script nearly as large as a definition may be.
@@ -79,6 +79,41 @@ fn what_is_answered_was_synced_before() {
         assert!(synced, "no fdatasync between the write of {name} and its answer");
     }
     cluster.end();
+}
+
+#[test]
+fn a_new_store_is_synced_with_its_folders_before_it_is_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    let config = place("node.toml");
+    let (data, token) = (place("data"), place("token"));
+    let text = format!("[node]\ndata_dir = {data:?}\ntoken_file = {token:?}\n");
+    std::fs::write(&config, text).unwrap();
+    let arguments = ["cluster", "init", "--config", config.to_str().unwrap()];
+    let calls = "fsync,fdatasync,write";
+    let calls = Trace::of_command(HORAI, &arguments, calls, &place("trace"));
+    let said = calls
+        .iter()
+        .find(|call| call.name == "write" && call.text.starts_with("1<"))
+        .expect("it says what it founded");
+    let data = data.to_str().unwrap();
+    for part in [
+        "/raft/log/db>",
+        "/raft/log/conf>",
+        "/raft/log>",
+        "/raft/snapshots/db>",
+        "/raft/snapshots/conf>",
+        "/raft/snapshots>",
+        "/raft/identity.tmp>",
+        "/raft>",
+        ">",
+    ] {
+        let file = format!("<{data}{part}");
+        let synced = calls.iter().any(|call| {
+            call.name.ends_with("sync") && call.text.contains(&file) && call.ended < said.began
+        });
+        assert!(synced, "{data}{part} was not synced");
+    }
 }
 
 #[test]

@@ -54,6 +54,27 @@ impl Trace {
         Self { child, file: file.to_owned() }
     }
 
+    /// Runs a command to its end; the calls that it made.
+    #[track_caller]
+    pub(crate) fn of_command(
+        program: &str,
+        arguments: &[&str],
+        calls: &str,
+        file: &Path,
+    ) -> Vec<Call> {
+        let ran = Command::new("strace")
+            .args(["-f", "-y", "-e", &format!("trace={calls}"), "-o"])
+            .arg(file)
+            .arg(program)
+            .args(arguments)
+            .output();
+        let out = ran.unwrap_or_else(|error| {
+            panic!("cannot run strace, which this test needs: {error}. Install it")
+        });
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        parse(&String::from_utf8_lossy(&std::fs::read(file).unwrap()))
+    }
+
     /// Lets the process go on alone; the calls so far.
     #[track_caller]
     pub(crate) fn end(mut self) -> Vec<Call> {
