@@ -230,7 +230,12 @@ impl Ports {
 /// Announces the node until it votes, and a new address whenever it starts.
 async fn enter(config: &NodeConfig, node: &Node, me: Member) -> Result<(), Error> {
     let seeds = joining::seeds(config)?;
-    node.enter(&seeds, me).await.map_err(Error::NotTaken)?;
+    match node.enter(&seeds, me).await {
+        Ok(()) => {}
+        // Why it stopped is told by the node itself, a moment later.
+        Err(horai_raft::node::Error::Stopped) => std::future::pending().await,
+        Err(error) => return Err(Error::NotTaken(error)),
+    }
     tracing::info!("node votes");
     Ok(joining::entered(config)?)
 }

@@ -41,7 +41,7 @@ impl Failure {
                  that lost its disk comes back by `horai cluster replace`",
                 exit::FAILED,
             ),
-            server::Error::Store(_) => ("the other nodes go on meanwhile", exit::FAILED),
+            server::Error::Store(error) => (of_store(error), exit::FAILED),
             server::Error::Closed(Closed::Removed) => {
                 ("with an empty data_dir, `horai cluster join` makes it a new node", exit::FAILED)
             }
@@ -66,6 +66,31 @@ impl Failure {
         let printed = writeln!(err, "error: {}\nhint: {}", self.message, self.hint);
         // A broken standard error leaves the exit code as the only word.
         ExitCode::from(if printed.is_ok() { self.exit } else { exit::FAILED })
+    }
+}
+
+/// What to do about a store, beside what the error itself says.
+fn of_store(error: &horai_raft::open::Error) -> &'static str {
+    use horai_raft::open::Error as Open;
+    match error {
+        Open::Full(_) => "the other nodes go on meanwhile, and this one catches up by itself",
+        Open::InUse(_) => "each node needs a data_dir of its own",
+        Open::Newer { .. } => {
+            "the other nodes go on meanwhile; a store never goes back to an older format"
+        }
+        Open::Retired(_) => "the cluster goes on without it; what it held is on the other nodes",
+        Open::Io(_) | Open::NotCreated(_) | Open::Exists(_) => {
+            "the other nodes go on meanwhile; start this one again when that is put right"
+        }
+        Open::NoIdentity
+        | Open::Empty(_)
+        | Open::BelowIdentity { .. }
+        | Open::Foreign { .. }
+        | Open::Damaged { .. }
+        | Open::Suspect { .. } => {
+            "the other nodes go on meanwhile; here: horai cluster replace NUMBER --config FILE \
+             --to HOST:PORT --token TOKEN (horai cluster token makes one)"
+        }
     }
 }
 

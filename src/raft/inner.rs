@@ -27,7 +27,7 @@ use crate::identity::IdentityFile;
 use crate::membership::{Closed, Step};
 use crate::network::channels::Channels;
 use crate::network::server::{Committed, Desk, Refusal};
-use crate::network::{Shared, encode, wall_time};
+use crate::network::{self, Shared, encode, wall_time};
 use crate::node::{Error, Leadership};
 use crate::snapshot_store::SnapshotStore;
 use crate::state_machine::{Machine, StateHandle, StateMachine};
@@ -143,7 +143,11 @@ impl<M: Machine> Inner<M> {
             };
             if members != Some(newest) {
                 members = Some(newest);
-                let known = self.members().into_iter();
+                let known = self.members();
+                if let Some((myself, _)) = known.get(&me) {
+                    self.check_own_store(myself.store_uuid);
+                }
+                let known = known.into_iter();
                 self.channels
                     .moved(known.map(|(id, (member, _))| (id, member.raft_addr)).collect());
             }
@@ -166,6 +170,16 @@ impl<M: Machine> Inner<M> {
                 self.publish(Leadership::default());
                 return;
             }
+        }
+    }
+
+    /// A store that took the place of the one that the cluster knows must not go
+    /// on: nobody counts what it says, and it would ask for votes for ever.
+    fn check_own_store(&self, known: u128) {
+        let local = self.shared.local;
+        if known != 0 && known != local.store {
+            let error = network::Error::Store { node: local.node, theirs: local.store, known };
+            self.fail(error.to_string());
         }
     }
 
@@ -322,5 +336,9 @@ impl<M: Machine> Desk for Inner<M> {
     fn is_retired(&self, node: u64) -> bool {
         let admission = self.state.read(|machine| machine.admission(NodeId(node)));
         admission.is_some_and(|admission| admission.retired)
+    }
+
+    fn disowned(&self, problem: String) {
+        self.fail(problem);
     }
 }

@@ -61,9 +61,17 @@ impl Shared {
         write(&*self.disk).inspect_err(|error| self.failure.set(error, &self.identity))
     }
 
+    /// Reads entries. A failure ends the store's life as that of a write does: sled
+    /// may tell a reader first that its disk is full, and entries that cannot be
+    /// read are lost.
+    fn read(&self, start: u64, end: u64, limit: usize) -> io::Result<Vec<Entry>> {
+        let entries = self.entries(start, end, limit);
+        entries.inspect_err(|error| self.failure.set(error, &self.identity))
+    }
+
     /// Entries of `[start, end)` that exist, at least one and then up to `limit`
     /// bytes.
-    fn read(&self, start: u64, end: u64, limit: usize) -> io::Result<Vec<Entry>> {
+    fn entries(&self, start: u64, end: u64, limit: usize) -> io::Result<Vec<Entry>> {
         let marks = self.marks();
         let purged = marks.purged.map_or(0, |p| p.index.saturating_add(1));
         let start = start.max(purged).max(marks.first);

@@ -118,7 +118,7 @@ impl Default for Options {
 }
 
 impl Options {
-    fn config(&self) -> Result<Arc<Config>, Error> {
+    pub(crate) fn config(&self) -> Result<Arc<Config>, Error> {
         let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
         let config = Config {
             heartbeat_interval: millis(self.heartbeat),
@@ -132,7 +132,8 @@ impl Options {
             // Counted in commands and bytes instead, and purged from there.
             snapshot_policy: SnapshotPolicy::Never,
             max_in_snapshot_log_to_keep: u64::MAX,
-            install_snapshot_timeout: 60_000,
+            // For the whole of it, over a slow disk: keepalive finds a dead peer sooner.
+            install_snapshot_timeout: 600_000,
             backoff: "50ms 50ms 50ms".to_owned(),
             ..Config::default()
         };

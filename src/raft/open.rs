@@ -59,7 +59,7 @@ pub enum Error {
     /// The store belongs to another identity file.
     #[error(
         "the {which} store has id {found}, the identity file {known}: put this node's own \
-         files back; if they are gone, {REPLACE}"
+         files back; if they are gone: {REPLACE}"
     )]
     Foreign {
         /// Log or snapshot store.
@@ -82,7 +82,7 @@ pub enum Error {
         what: String,
     },
     /// The disk failed under it before.
-    #[error("the store is suspect since the disk failed ({why}): check the disk, then {REPLACE}")]
+    #[error("the store is suspect since the disk failed ({why}): check the disk; {REPLACE}")]
     Suspect {
         /// What the disk said.
         why: String,
@@ -108,8 +108,8 @@ pub enum Error {
 }
 
 /// What remains when a store is lost.
-const REPLACE: &str = "do not delete it and start again under the old id, but run `horai cluster replace` on a \
-     healthy node";
+const REPLACE: &str = "a node never comes back under its number with another store: run `horai cluster replace` with \
+     that number, which makes a new store under a new one";
 
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {

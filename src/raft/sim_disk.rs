@@ -1,7 +1,7 @@
 //! [`Disk`] and [`SmallFile`] in memory, for crash tests.
 //!
 //! It keeps what is durable apart from what only was written, can fail at a
-//! chosen call and, at a crash, forgets the writes that were not synced or keeps
+//! chosen call or refuse to read and, at a crash, forgets the writes that were not synced or keeps
 //! a prefix of them. Test code of any crate may use it; the product does not.
 
 use std::collections::BTreeMap;
@@ -41,6 +41,7 @@ struct Inner {
     calls: u64,
     fail_at: Option<(u64, FailMode, io::ErrorKind)>,
     stopped: Option<io::ErrorKind>,
+    unreadable: Option<io::ErrorKind>,
     syncs: u64,
 }
 
@@ -109,6 +110,19 @@ impl SimDisk {
         self.with(|i| i.fail_at = Some((call, mode, kind)));
     }
 
+    /// Lets all reads fail from now on, while writes go on.
+    pub fn fail_reads(&self, kind: io::ErrorKind) {
+        self.with(|i| i.unreadable = Some(kind));
+    }
+
+    /// Reads, unless reads fail.
+    fn read<T>(&self, f: impl FnOnce(&Inner) -> T) -> io::Result<T> {
+        self.with(|i| match i.unreadable {
+            Some(kind) => Err(kind.into()),
+            None => Ok(f(i)),
+        })
+    }
+
     /// Power loss and restart: of the writes that were not synced only the
     /// first `keep` survive. Clears a failure.
     pub fn crash(&self, keep: usize) {
@@ -120,6 +134,7 @@ impl SimDisk {
             i.view = i.durable.clone();
             i.fail_at = None;
             i.stopped = None;
+            i.unreadable = None;
         });
     }
 
@@ -174,7 +189,7 @@ impl Disk for SimDisk {
     }
 
     fn get(&self, space: Space, key: &[u8]) -> io::Result<Option<Bytes>> {
-        Ok(self.with(|i| i.view.get(&(space, key.to_vec())).map(|v| to_bytes(v))))
+        self.read(|i| i.view.get(&(space, key.to_vec())).map(|v| to_bytes(v)))
     }
 
     fn scan(
@@ -187,11 +202,11 @@ impl Disk for SimDisk {
         let mut next = Bound::Included((space, from.to_vec()));
         loop {
             // One key at a time, so that the visitor may use the disk.
-            let found = self.with(|i| {
+            let found = self.read(|i| {
                 let (key, value) = i.view.range((next.clone(), Bound::Unbounded)).next()?;
                 (key.0 == space && to.is_none_or(|to| key.1.as_slice() < to))
                     .then(|| (key.clone(), value.clone()))
-            });
+            })?;
             let Some((key, value)) = found else { return Ok(()) };
             if let ControlFlow::Break(()) = visit(&key.1, &value) {
                 return Ok(());
@@ -201,10 +216,10 @@ impl Disk for SimDisk {
     }
 
     fn last_key(&self, space: Space) -> io::Result<Option<Bytes>> {
-        Ok(self.with(|i| {
+        self.read(|i| {
             let last = i.view.keys().rev().find(|(s, _)| *s == space);
             last.map(|(_, key)| to_bytes(key))
-        }))
+        })
     }
 
     fn sync(&self) -> io::Result<()> {

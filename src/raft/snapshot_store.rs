@@ -286,8 +286,13 @@ impl SnapshotHandle {
     /// One chunk, checked; at most [`CHUNK`] bytes.
     ///
     /// # Errors
-    /// If it is missing or damaged.
+    /// If it is missing or damaged; that ends the life of all this node's stores.
     pub fn chunk(&self, chunk: u32) -> io::Result<Bytes> {
+        let store = &self.pin.store;
+        self.load(chunk).inspect_err(|error| store.failure.set(error, &store.identity))
+    }
+
+    fn load(&self, chunk: u32) -> io::Result<Bytes> {
         let key = chunk_key(self.pin.generation, chunk);
         let sealed = self.pin.store.disk.get(Space::Chunks, &key)?.ok_or(Fault::Incomplete)?;
         let body = entry::unseal(&key, &sealed)?;
@@ -301,7 +306,8 @@ impl SnapshotHandle {
     pub fn verify(&self) -> io::Result<()> {
         let mut found = Shape { chunks: self.shape.chunks, ..Shape::default() };
         for chunk in 0..self.shape.chunks {
-            let content = self.chunk(chunk)?;
+            // At open nothing has been promised yet: it is refused, not marked.
+            let content = self.load(chunk)?;
             found.bytes += content.len() as u64;
             found.crc = crc32c::crc32c_append(found.crc, &content);
         }

@@ -94,7 +94,7 @@ fn thirty_kills_under_load_lose_no_acknowledged_write() {
 }
 
 /// Every node has the same hash at the same index.
-fn same_state_everywhere(cluster: &Cluster) {
+pub(crate) fn same_state_everywhere(cluster: &Cluster) {
     until("equal states", || {
         let states: Option<Vec<Value>> =
             (0..cluster.nodes.len()).map(|n| cluster.status(n)).collect();

@@ -196,6 +196,46 @@ fn folders_import_only_what_they_may() {
 }
 
 #[test]
+fn every_pitfall_has_a_test_that_exists_or_a_reason() {
+    let names: BTreeSet<String> = rust_files()
+        .iter()
+        .flat_map(|file| {
+            let text = fs::read_to_string(file).unwrap();
+            let names = text.lines().filter_map(|line| {
+                let name = line.trim_start().trim_start_matches("async ").strip_prefix("fn ")?;
+                Some(name.split('(').next()?.to_owned())
+            });
+            names.collect::<Vec<_>>()
+        })
+        .collect();
+    let page = fs::read_to_string(root().join("src/raft/PITFALLS.md")).unwrap();
+    let mut faults = Vec::new();
+    let mut expected = 1;
+    for line in page.lines() {
+        if line.starts_with('#') {
+            expected = 1;
+        }
+        // Names of tests are the long ones: other words in code font are types and settings.
+        let quoted = line.split('`').skip(1).step_by(2);
+        let tests: Vec<&str> = quoted.filter(|word| word.matches('_').count() > 2).collect();
+        for test in tests.iter().filter(|test| !names.contains(**test)) {
+            faults.push(format!("there is no test {test}"));
+        }
+        if line.starts_with(|c: char| c.is_ascii_digit()) {
+            if !line.starts_with(&format!("{expected}. ")) {
+                faults.push(format!("{expected} is missing before {line:.20}"));
+            }
+            expected += 1;
+            if tests.is_empty() && !line.to_lowercase().contains("reason: ") {
+                faults.push(format!("neither test nor reason: {line:.40}"));
+            }
+        }
+    }
+    assert!(expected > 5, "the page has no numbered lines");
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+#[test]
 fn nothing_is_left_for_later() {
     // Spelt apart so that this file does not accuse itself.
     let marks = [["TO", "DO"].concat(), ["FIX", "ME"].concat(), ["#[ign", "ore"].concat()];

@@ -3,6 +3,7 @@
 mod support;
 
 mod crash;
+mod pitfalls;
 mod refusals;
 mod snapshots;
 mod suite;

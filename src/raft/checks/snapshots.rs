@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures_util::stream;
 use openraft::RaftSnapshotBuilder;
@@ -113,6 +114,23 @@ async fn an_old_generation_stays_while_it_is_read_and_then_goes() {
     })
     .unwrap();
     assert_eq!(chunks, 3, "older generations were kept");
+}
+
+#[tokio::test]
+async fn a_snapshot_built_in_the_background_leaves_the_disk_to_others() {
+    const BYTES: usize = 4_000_000;
+    let stores = Sim::default().create().unwrap();
+    let write = |paced| {
+        let began = Instant::now();
+        let mut writer = stores.snapshots.writer(paced);
+        writer.write(&vec![1; BYTES]).unwrap();
+        writer.finish().unwrap();
+        began.elapsed()
+    };
+    let took = write(true);
+    // 20 MB/s at most; the last chunk does not wait.
+    assert!(took > Duration::from_millis(190), "{took:?}");
+    assert!(write(false) < took, "one that is waited for is paced too");
 }
 
 #[tokio::test]

@@ -60,6 +60,7 @@ impl Links {
             channels: Arc::clone(&self.channels),
             target,
             address: member.raft_addr.clone(),
+            store: member.store_uuid,
             purpose,
             bulk: None,
         }
@@ -94,6 +95,8 @@ pub struct Link {
     target: u64,
     /// When the link was made; a member that moved since is looked up.
     address: String,
+    /// What the membership says: a reply of another store is refused.
+    store: u128,
     purpose: Purpose,
     bulk: Option<(String, Client)>,
 }
@@ -136,7 +139,7 @@ impl Link {
     {
         let client = self.quick()?;
         let body = encode(request).map_err(|e| NetworkError::new(&e))?;
-        let header = Some(self.shared.header(self.target));
+        let header = Some(self.shared.header_for(self.target, self.store));
         let mut message = tonic::Request::new(pb::Message { header, body });
         message.set_timeout(limit);
         let sent = async {
@@ -144,9 +147,16 @@ impl Link {
                 self.shared.heed(status);
             })
         };
-        let reply = within(limit, sent).await?;
-        Ok(decode(&reply.into_inner().body).map_err(|e| NetworkError::new(&e))?)
+        let reply = within(limit, sent).await?.into_inner();
+        unpack(&self.shared, self.store, &reply)
     }
+}
+
+/// A reply's content, if it is of the node that was asked.
+fn unpack<A: DeserializeOwned>(shared: &Shared, store: u128, reply: &pb::Message) -> Rpc<A> {
+    let known = shared.check_reply(reply.header.as_ref(), store);
+    known.map_err(|error| Unreachable::new(&error))?;
+    Ok(decode(&reply.body).map_err(|error| NetworkError::new(&error))?)
 }
 
 /// Waits for `call`, but not longer than `limit`.
@@ -201,20 +211,22 @@ impl RaftNetworkV2<TypeConfig> for Link {
             let mut input = input.peekable();
             Pin::new(&mut input).peek().await;
             let mut client = self.bulk()?;
-            let (shared, target) = (Arc::clone(&self.shared), self.target);
+            let (shared, target, store) = (Arc::clone(&self.shared), self.target, self.store);
             let messages = input
                 .map(move |request| {
                     let body = encode(&request).ok()?;
-                    Some(pb::Message { header: Some(shared.header(target)), body })
+                    let header = Some(shared.header_for(target, store));
+                    Some(pb::Message { header, body })
                 })
                 // What cannot be encoded ends the stream; openraft opens another.
                 .take_while(|message| ready(message.is_some()))
                 .filter_map(ready);
             let limit = option.soft_ttl().max(CONNECT_TIMEOUT);
             let replies = within(limit, client.append_stream(messages)).await?.into_inner();
-            let replies = replies.map(|reply| {
+            let shared = Arc::clone(&self.shared);
+            let replies = replies.map(move |reply| {
                 let reply = reply.map_err(|status| rpc_error(&status))?;
-                Ok(decode(&reply.body).map_err(|e| NetworkError::new(&e))?)
+                unpack(&shared, store, &reply)
             });
             Ok(replies.boxed())
         })
@@ -256,7 +268,7 @@ impl RaftNetworkV2<TypeConfig> for Link {
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let mut client = self.bulk()?;
         let begin = encode(&(vote, &snapshot.meta)).map_err(|e| NetworkError::new(&e))?;
-        let header = self.shared.header(self.target);
+        let header = self.shared.header_for(self.target, self.store);
         let (parts, outgoing) = mpsc::channel(CHUNKS_AHEAD);
         let data = snapshot.snapshot;
         // Dropping the receiver, by cancel or deadline, ends this thread's work.
@@ -270,7 +282,10 @@ impl RaftNetworkV2<TypeConfig> for Link {
             closed = cancel => return Err(closed.into()),
             reply = within(option.soft_ttl(), call) => reply?,
         };
-        Ok(decode(&reply.into_inner().body).map_err(|e| NetworkError::new(&e))?)
+        let reply = reply.into_inner();
+        let known = self.shared.check_reply(reply.header.as_ref(), self.store);
+        known.map_err(|error| Unreachable::new(&error))?;
+        Ok(decode(&reply.body).map_err(|error| NetworkError::new(&error))?)
     }
 }
 

@@ -5,6 +5,7 @@
 //! refuses messages of other clusters, other targets and unknown stores, and
 //! hands the rest on.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -29,6 +30,9 @@ pub(crate) const RETIRED: &str = "horai-retired";
 
 /// The largest message either side takes: an entry of 4 MiB with its frame, and room.
 pub(crate) const MAX_MESSAGE: usize = 64 << 20;
+
+/// Stores of refused nodes that are told of.
+const MAX_STRANGERS: usize = 64;
 
 /// Why a payload or header cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -129,6 +133,8 @@ pub struct Shared {
     pub local: Local,
     clock: Mutex<ClusterClock>,
     retired: watch::Sender<bool>,
+    /// Stores refused so far: each is told of once.
+    strangers: Mutex<BTreeSet<u128>>,
 }
 
 impl Shared {
@@ -136,7 +142,8 @@ impl Shared {
     #[must_use]
     pub fn new(local: Local) -> Self {
         let retired = watch::Sender::new(false);
-        Self { local, clock: Mutex::new(ClusterClock::new()), retired }
+        let (clock, strangers) = (Mutex::new(ClusterClock::new()), Mutex::default());
+        Self { local, clock, retired, strangers }
     }
 
     /// Becomes true when the cluster says that it took this node out.
@@ -177,12 +184,21 @@ impl Shared {
             from_node: self.local.node,
             from_store: self.local.store.to_be_bytes().to_vec().into(),
             to_node: target,
+            to_store: bytes::Bytes::new(),
             time: time.map(|ClusterNanos(nanos)| pb::ClusterTime {
                 nanos,
                 leader_term: leader.term,
                 leader_node: leader.node.0,
             }),
         }
+    }
+
+    /// [`Shared::header`] that also says which store is meant; 0 leaves it open. A
+    /// node whose store was swapped hears so from the first message.
+    #[must_use]
+    pub fn header_for(&self, target: u64, store: u128) -> pb::Header {
+        let to_store = if store == 0 { Vec::new() } else { store.to_be_bytes().to_vec() };
+        pb::Header { to_store: to_store.into(), ..self.header(target) }
     }
 
     /// Checks a header; `known` gives the store that the membership holds for an id.
@@ -200,18 +216,43 @@ impl Shared {
         let header = header.ok_or(Error::Header)?;
         let theirs = uuid(&header.cluster)?;
         let store = uuid(&header.from_store)?;
-        let Local { cluster, node, .. } = self.local;
+        let Local { cluster, node, store: mine } = self.local;
         if theirs != cluster {
             return Err(Error::Cluster { theirs, mine: cluster });
         }
         if header.to_node != node {
             return Err(Error::Target { meant: header.to_node, me: node });
         }
+        if !header.to_store.is_empty() {
+            let meant = uuid(&header.to_store)?;
+            if meant != mine {
+                return Err(Error::Store { node, theirs: mine, known: meant });
+            }
+        }
         match known(header.from_node) {
             Some(known) if known != store => {
-                Err(Error::Store { node: header.from_node, theirs: store, known })
+                let error = Error::Store { node: header.from_node, theirs: store, known };
+                self.tell_once(store, &error);
+                Err(error)
             }
             Some(_) | None => Ok(header),
+        }
+    }
+
+    /// Checks the header of a reply: what a store that the cluster does not know
+    /// says must not count, least of all for a quorum. `known` is 0 if the
+    /// membership names none.
+    ///
+    /// # Errors
+    /// As [`Shared::check`].
+    pub fn check_reply(&self, header: Option<&pb::Header>, known: u128) -> Result<(), Error> {
+        self.check(header, |_| (known != 0).then_some(known)).map(drop)
+    }
+
+    fn tell_once(&self, store: u128, error: &Error) {
+        let mut strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
+        if strangers.len() < MAX_STRANGERS && strangers.insert(store) {
+            tracing::warn!("{error}");
         }
     }
 
@@ -245,6 +286,15 @@ mod tests {
         assert!(matches!(two.check(None, |_| None), Err(Error::Header)));
         let swapped = two.check(Some(&header), |_| Some(999)).unwrap_err();
         assert!(swapped.to_string().contains("horai cluster replace 1"), "{swapped}");
+        assert!(two.check(Some(&one.header_for(2, 102)), |_| None).is_ok());
+        assert!(two.check(Some(&one.header_for(2, 0)), |_| None).is_ok());
+        let for_another = one.header_for(2, 999);
+        let swapped = two.check(Some(&for_another), |_| None);
+        assert!(matches!(swapped, Err(Error::Store { node: 2, theirs: 102, known: 999 })));
+        assert!(two.check_reply(Some(&header), 101).is_ok());
+        assert!(two.check_reply(Some(&header), 0).is_ok());
+        let swapped = two.check_reply(Some(&header), 999);
+        assert!(matches!(swapped, Err(Error::Store { node: 1, .. })), "{swapped:?}");
         let elsewhere = one.header(3);
         let wrong = two.check(Some(&elsewhere), |_| None);
         assert!(matches!(wrong, Err(Error::Target { meant: 3, me: 2 })));

@@ -85,6 +85,9 @@ pub trait Desk: Send + Sync + 'static {
 
     /// Whether a node was taken out for good, as far as this node knows.
     fn is_retired(&self, node: u64) -> bool;
+
+    /// The cluster knows another store under this node's number.
+    fn disowned(&self, problem: String);
 }
 
 /// The service on the Raft port.
@@ -126,7 +129,12 @@ impl<M: Machine> Server<M> {
             let metrics = metrics.borrow_watched();
             metrics.membership_config.get_node(&node).map(|member| member.store_uuid)
         };
-        let header = self.shared.check(header, known).map_err(|error| status(&error))?;
+        let header = self.shared.check(header, known).map_err(|error| {
+            if matches!(error, Error::Store { node, .. } if node == self.shared.local.node) {
+                self.desk.disowned(error.to_string());
+            }
+            status(&error)
+        })?;
         let from = header.from_node;
         // Members are asked for first: this is on every message's way.
         if known(from).is_none() && self.desk.is_retired(from) {

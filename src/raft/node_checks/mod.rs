@@ -5,5 +5,6 @@ mod closing;
 mod leaders;
 mod membership;
 mod proposals;
+mod setup;
 mod snapshots;
 mod support;

@@ -7,6 +7,8 @@
 pub(crate) mod judge;
 pub(crate) mod locks;
 mod process;
+pub(crate) mod small_disk;
+pub(crate) mod trace;
 
 use std::path::{Path, PathBuf};
 use std::process::Output;

@@ -80,6 +80,11 @@ impl Process {
         self.child.is_some()
     }
 
+    /// False once it has ended by itself; then [`Process::wait`] tells its exit code.
+    pub(crate) fn still_runs(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_none())
+    }
+
     /// True if it may answer.
     pub(crate) fn is_up(&self) -> bool {
         self.child.is_some() && !self.is_frozen
