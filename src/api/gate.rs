@@ -14,19 +14,28 @@ use sha2::{Digest, Sha256};
 use super::problem::Fault;
 use super::{Api, REQUEST_LIMIT};
 use crate::error::ErrorCode;
+use crate::telemetry::survivable;
 
+/// Tells a caller's secret from the hash of its token, which every node keeps.
+const SECRET: &[u8] = b"horai: what a token may derive\0";
 /// Names a request, in answers and in the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The name of the token that a request brought.
-#[derive(Debug, Clone)]
-pub(super) struct Caller(pub(super) String);
+/// Whose request it is.
+#[derive(Clone)]
+pub(super) struct Caller {
+    /// The name of the token that it brought.
+    pub(super) name: String,
+    /// A secret that only who holds this token can compute.
+    pub(super) secret: [u8; 32],
+}
 
-/// Gives the request its id, and turns a panic into an answer.
+/// Gives the request its id, and turns a panic into an answer: what one request
+/// brings about must not end a node.
 pub(super) async fn name_and_catch(request: Request, next: Next) -> Response {
     let id = uuid::Uuid::now_v7().to_string();
     let what = format!("{} {}", request.method(), request.uri().path());
-    let mut answer = match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+    let mut answer = match AssertUnwindSafe(survivable(next.run(request))).catch_unwind().await {
         Ok(answer) => answer,
         Err(_) => {
             let detail = "the node failed on this request";
@@ -83,15 +92,16 @@ pub(super) async fn authenticate(
         return Fault::new(ErrorCode::Unauthenticated, detail, remedy).into_response();
     };
     match caller(&api, &Sha256::digest(token.as_bytes()).into()) {
-        Ok(caller) => {
-            request.extensions_mut().insert(caller);
+        Ok(name) => {
+            let secret = Sha256::new().chain_update(SECRET).chain_update(token).finalize().into();
+            request.extensions_mut().insert(Caller { name, secret });
             next.run(request).await
         }
         Err(fault) => fault.into_response(),
     }
 }
 
-fn caller(api: &Api, hash: &TokenHash) -> Result<Caller, Fault> {
+fn caller(api: &Api, hash: &TokenHash) -> Result<String, Fault> {
     api.read(|state| {
         if state.settings().is_none() {
             let detail = "this node does not hold the cluster's state yet";
@@ -99,7 +109,7 @@ fn caller(api: &Api, hash: &TokenHash) -> Result<Caller, Fault> {
             return Err(Fault::new(ErrorCode::Unavailable, detail, remedy));
         }
         match state.token_by_hash(hash).map(|(name, token)| (name, token.purpose)) {
-            Some((name, TokenPurpose::Admin)) => Ok(Caller(format!("token:{name}"))),
+            Some((name, TokenPurpose::Admin)) => Ok(format!("token:{name}")),
             Some((name, TokenPurpose::Join)) => {
                 let detail = format!("token {name} lets nodes join, nothing else");
                 Err(Fault::new(ErrorCode::Denied, detail, "use the cluster's admin token"))
