@@ -128,7 +128,10 @@ impl From<Reject> for Fault {
                 let remedy = match (expected.0, actual.0) {
                     (0, _) => "it exists: leave If-None-Match out to change it".to_owned(),
                     (_, 0) => "it does not exist: leave If-Match out to create it".to_owned(),
-                    _ => format!("look at revision {actual}, decide again, and ask for {actual}"),
+                    _ => format!(
+                        "look at revision {actual}, decide again, and ask for it: If-Match: \
+                         \"{actual}\", or --revision {actual}"
+                    ),
                 };
                 field(ErrorCode::WrongRevision, "revision", expected.to_string(), remedy)
             }

@@ -9,6 +9,7 @@ mod durability;
 mod failover;
 mod server;
 mod session;
+mod surface;
 mod tidy;
 mod worker;
 mod worker_loss;

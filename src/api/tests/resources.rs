@@ -1,5 +1,6 @@
 //! What works: jobs, revisions, request ids, pages, locks.
 
+use futures_util::stream;
 use horai_core::machine::state::State;
 
 use super::support::Cluster;
@@ -197,32 +198,22 @@ async fn a_request_for_a_token_that_is_sent_again_makes_no_second_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_more_requests_are_served_at_once_than_the_limit() {
     let cluster = Cluster::start().await;
-    // Each waits for a body that does not come.
-    let waiting: Vec<_> = (0..crate::api::AT_ONCE)
-        .map(|_| {
-            let router = cluster.router.clone();
-            let body = axum::body::Body::from_stream(futures_util::stream::pending::<
-                Result<axum::body::Bytes, std::io::Error>,
-            >());
-            let request = axum::http::Request::post("/api/v1/jobs")
-                .header("authorization", "Bearer admin")
-                .body(body)
-                .unwrap();
-            tokio::spawn(tower::ServiceExt::oneshot(router, request))
-        })
-        .collect();
-    let refused = loop {
-        let answer = cluster.get("cluster").await;
-        if answer.status.as_u16() != 200 {
-            break answer;
-        }
-        tokio::task::yield_now().await;
-    };
+    // Each waits for a body that does not come, and holds its place meanwhile.
+    let never = || stream::pending::<Result<axum::body::Bytes, std::io::Error>>();
+    let mut waiting = Vec::new();
+    for _ in 0..crate::api::AT_ONCE {
+        let request = axum::http::Request::post("/api/v1/jobs")
+            .header("authorization", "Bearer admin")
+            .body(axum::body::Body::from_stream(never()))
+            .unwrap();
+        let answer = tower::ServiceExt::oneshot(cluster.router.clone(), request);
+        let mut answer = Box::pin(tokio::task::unconstrained(answer));
+        assert!(futures_util::poll!(answer.as_mut()).is_pending());
+        waiting.push(answer);
+    }
+    let refused = cluster.get("cluster").await;
     assert_eq!((refused.status.as_u16(), refused.code()), (429, "limit_reached"));
     assert_eq!(refused.headers["retry-after"], "1");
-    for request in waiting {
-        request.abort();
-        let _ = request.await;
-    }
+    drop(waiting);
     assert_eq!(cluster.get("cluster").await.status.as_u16(), 200, "slots come back");
 }

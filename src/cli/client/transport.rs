@@ -135,7 +135,9 @@ impl Client {
         let late = |_| Miss::Broken(format!("no answer within {limit:?}"));
         let answer = match tokio::time::timeout(limit, request.send()).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(error)) if error.is_connect() => return Ok(Err(Miss::Unreached(chain(&error)))),
+            Ok(Err(error)) if error.is_connect() => {
+                return Ok(Err(Miss::Unreached(root(&error))));
+            }
             Ok(Err(error)) if error.is_builder() => {
                 return Err(ApiError::new(
                     ErrorCode::Malformed,
@@ -143,7 +145,7 @@ impl Client {
                     "correct the token",
                 ));
             }
-            Ok(Err(error)) => return Ok(Err(Miss::Broken(chain(&error)))),
+            Ok(Err(error)) => return Ok(Err(Miss::Broken(root(&error)))),
             Err(passed) => return Ok(Err(late(passed))),
         };
         let status = answer.status();
@@ -184,7 +186,7 @@ impl Client {
     }
 
     fn gave_up(&self, call: &Call<'_>, node: usize, miss: Miss, may_be_done: bool) -> ApiError {
-        let url = &self.shared.urls[node];
+        let url = self.shared.urls[node].as_str().trim_end_matches('/');
         let cause = match miss {
             Miss::Told(error) if !may_be_done => return error,
             Miss::Told(error) => error.problem.detail,
@@ -195,9 +197,12 @@ impl Client {
             return ApiError::new(ErrorCode::OutcomeUnknown, detail, "look before asking again");
         }
         let nodes = self.shared.urls.len();
-        let detail =
-            format!("no answer within {:?} from {nodes} node(s); last: {cause}", self.timeout);
-        let remedy = "check --url and whether the nodes run, or give more --timeout";
+        let who = match nodes {
+            1 => "the node".to_owned(),
+            nodes => format!("any of {nodes} nodes"),
+        };
+        let detail = format!("no answer from {who} within {:?}: {cause}", self.timeout);
+        let remedy = "see whether the nodes run, and check --url (HORAI_URL): it is the HTTP port";
         ApiError::new(ErrorCode::Unavailable, detail, remedy)
     }
 }
@@ -238,6 +243,12 @@ fn refusal(status: StatusCode, body: &[u8]) -> ApiError {
             ApiError::new(code, detail, "check that --url is the address of a node's HTTP API")
         }
     }
+}
+
+/// What an error comes down to: the rest repeats the address.
+fn root(error: &dyn std::error::Error) -> String {
+    let last = std::iter::successors(Some(error), |e| e.source()).last();
+    last.unwrap_or(error).to_string()
 }
 
 /// An error and all that caused it, in one line.
