@@ -11,8 +11,8 @@ use futures_util::FutureExt;
 use horai_core::model::access::{TokenHash, TokenPurpose};
 use sha2::{Digest, Sha256};
 
+use super::Api;
 use super::problem::Fault;
-use super::{Api, REQUEST_LIMIT};
 use crate::error::ErrorCode;
 use crate::telemetry::survivable;
 
@@ -61,14 +61,14 @@ pub(super) async fn bound(State(api): State<Api>, request: Request, next: Next) 
         return Fault::new(ErrorCode::LimitReached, detail, remedy).into_response();
     };
     let is_read = request.method() == Method::GET;
-    match tokio::time::timeout(REQUEST_LIMIT, next.run(request)).await {
+    match tokio::time::timeout(api.limit, next.run(request)).await {
         Ok(answer) => answer,
         Err(_) if is_read => {
-            let detail = format!("no answer within {REQUEST_LIMIT:?}");
+            let detail = format!("no answer within {:?}", api.limit);
             Fault::new(ErrorCode::Unavailable, detail, "ask again, or another node").into_response()
         }
         Err(_) => {
-            let detail = format!("no outcome within {REQUEST_LIMIT:?}");
+            let detail = format!("no outcome within {:?}", api.limit);
             let remedy = "ask again with the same Idempotency-Key, or look first";
             Fault::new(ErrorCode::OutcomeUnknown, detail, remedy).into_response()
         }

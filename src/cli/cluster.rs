@@ -22,6 +22,9 @@ use crate::joining;
 /// Taking a node out waits for a quorum, and for another leader if it led.
 const REMOVE: Duration = Duration::from_secs(60);
 
+/// A majority answers at once, and after an election soon.
+const MAJORITY: Duration = Duration::from_secs(2);
+
 /// What can be done to a cluster.
 #[derive(Debug, Subcommand)]
 pub(super) enum ClusterCommand {
@@ -48,7 +51,7 @@ pub(super) enum ClusterCommand {
         #[command(flatten)]
         entry: Entry,
     },
-    /// Show members, leader, time and counts as one node knows them
+    /// Show members, leader, time and counts as one node knows them; fails if no leader answers
     Status {
         #[command(flatten)]
         remote: Remote,
@@ -122,7 +125,17 @@ pub(super) fn run(verb: ClusterCommand, out: &mut impl Write) -> Result<(), Fail
         ClusterCommand::Status { remote } => {
             let client = remote.client()?;
             let cluster = wait(async { Ok(client.cluster().await?) })?;
-            print(out, remote.output.output, &cluster)
+            print(out, remote.output.output, &cluster)?;
+            // One node tells what it knew last; only a majority knows what is true now.
+            wait(async { Ok(client.with_timeout(MAJORITY).readyz().await) })?.map_err(|_| {
+                let voters = cluster.members.iter().filter(|member| member.voter).count();
+                let need = voters / 2 + 1;
+                let text = format!("no leader answers: this is what node {} knew last", cluster.node);
+                let hint = format!(
+                    "{need} of {voters} voters, a majority, must run and reach each other; else ask again"
+                );
+                Failure::new(text, hint, exit::UNAVAILABLE)
+            })
         }
         ClusterCommand::Remove { node, remote } => {
             let client = remote.client()?;

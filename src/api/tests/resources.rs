@@ -217,3 +217,25 @@ async fn no_more_requests_are_served_at_once_than_the_limit() {
     drop(waiting);
     assert_eq!(cluster.get("cluster").await.status.as_u16(), 200, "slots come back");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_takes_too_long_is_told_so() {
+    let cluster = Cluster::start().await;
+    let never = stream::pending::<Result<axum::body::Bytes, std::io::Error>>();
+    let request = axum::http::Request::post("/api/v1/jobs")
+        .header("authorization", "Bearer admin")
+        .body(axum::body::Body::from_stream(never))
+        .unwrap();
+    let (node, sessions) =
+        (cluster.node.clone(), crate::session::Sessions::new(cluster.node.clone()));
+    let router = crate::api::router_within(
+        crate::api::ApiState { node, sessions },
+        std::time::Duration::from_millis(50),
+    );
+    let answer = tower::ServiceExt::oneshot(router, request).await.unwrap();
+    assert_eq!(answer.status().as_u16(), 503);
+    let body = axum::body::to_bytes(answer.into_body(), 4096).await.unwrap();
+    let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(body["code"], "outcome_unknown", "{body}");
+    assert!(body["detail"].as_str().unwrap().contains("50ms"), "{body}");
+}

@@ -82,7 +82,8 @@ impl Client {
         let (mut tries, mut pause, mut may_be_done) = (0, PAUSE.0, false);
         loop {
             let node = (first + tries) % nodes;
-            let left = deadline.saturating_duration_since(Instant::now());
+            let begun = Instant::now();
+            let left = deadline.saturating_duration_since(begun);
             let miss = match self.once(call, node, left).await? {
                 Ok(answer) => {
                     self.shared.preferred.store(node, Ordering::Relaxed);
@@ -94,7 +95,10 @@ impl Client {
             may_be_done |= matches!(miss, Miss::Broken(_));
             // The next node at once, but no circle without a rest.
             if tries % nodes == 0 || matches!(miss, Miss::Told(_)) {
-                if Instant::now() + pause >= deadline {
+                // A try that is cut off tells less than the refusal that is there.
+                let told = matches!(miss, Miss::Told(_));
+                let next = if told { pause + begun.elapsed() } else { pause };
+                if Instant::now() + next >= deadline {
                     return Err(self.gave_up(call, node, miss, may_be_done));
                 }
                 tokio::time::sleep(pause).await;
@@ -132,7 +136,7 @@ impl Client {
         let share = if self.shared.urls.len() > 1 { self.timeout / 3 } else { left };
         let limit = left.min(share).max(Duration::from_millis(1));
         let deadline = Instant::now() + limit;
-        let late = |_| Miss::Broken(format!("no answer within {limit:?}"));
+        let late = |_| Miss::Broken(format!("no answer within {} ms", limit.as_millis()));
         let answer = match tokio::time::timeout(limit, request.send()).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) if error.is_connect() => {
