@@ -122,3 +122,28 @@ fn caller(api: &Api, hash: &TokenHash) -> Result<String, Fault> {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::body::{Body, to_bytes};
+    use axum::middleware::from_fn;
+    use axum::routing::get;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_an_answer() {
+        let router = Router::new()
+            .route("/", get(async || -> &'static str { panic!("a handler failed") }))
+            .layer(from_fn(name_and_catch));
+        let answer = router.oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(answer.status().as_u16(), 500);
+        assert!(answer.headers().contains_key("x-request-id"));
+        let body = to_bytes(answer.into_body(), 4096).await.unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["code"], "internal", "{body}");
+        assert!(!body.to_string().contains("a handler failed"), "the reason is for the log");
+    }
+}

@@ -14,7 +14,7 @@ use super::failure::{Failure, chain};
 use super::output::{Format, Output, Show, View, moment, note, or_dash, print};
 use super::remote::{Remote, token_of, wait};
 use crate::api::dto::{ClusterDto, MemberDto, Time, TokenDto};
-use crate::config::{self, NodeConfig};
+use crate::config::{self, NodeConfig, read_token};
 use crate::error::exit;
 use crate::founding;
 use crate::joining;
@@ -203,7 +203,11 @@ fn enter(entry: &Entry, replaces: Option<NodeId>) -> Result<JoinedView, Failure>
     let token = match (&entry.token_file, &entry.token) {
         (Some(file), _) => token_of(file)?,
         (None, Some(token)) => token.trim().to_owned(),
-        (None, None) => token_of(&config.node.token_file)?,
+        (None, None) => read_token(&config.node.token_file).map_err(|error| {
+            let hint = "give --token: `horai cluster token` prints one where the cluster's admin \
+                        token is";
+            Failure::new(chain(&error), hint, exit::DENIED)
+        })?.text().to_owned(),
     };
     let joined = wait(async {
         let joined = joining::join(&config, &entry.to, &token, replaces).await;

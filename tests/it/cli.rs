@@ -131,3 +131,14 @@ fn every_command_that_the_readme_prints_is_one() {
         }
     }
 }
+
+#[test]
+fn the_jobs_that_the_readme_prints_are_well_formed() {
+    let readme = include_str!("../../README.md");
+    let yaml = readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = job_file(folder.path(), "readme.yaml", yaml);
+    let output = horai(&["job", "check", &file]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), "2 jobs are well formed\n");
+}
