@@ -229,7 +229,7 @@ fn a_wrong_address_or_token_and_a_lost_quorum_are_told_apart() {
 }
 
 /// Lines that the followed job writes, a tenth of a second apart.
-const LINES: usize = 150;
+const LINES: usize = 250;
 
 fn follow(cluster: &Cluster, first: usize, run: &str) -> (Child, std::thread::JoinHandle<String>) {
     // The node to be broken is asked first.
@@ -270,14 +270,23 @@ fn followed_output_goes_on_at_the_same_byte_whichever_node_is_lost() {
     let run = cluster.post("jobs/talks/trigger", &json!({}))["run"].as_str().unwrap().to_owned();
     let leader = cluster.wait_for_leader();
     let followers: Vec<usize> = (0..3).filter(|n| *n != leader).collect();
-    // One reads at the leader, one at the node that freezes.
-    let readers: Vec<_> =
-        [leader, followers[0]].into_iter().map(|n| (n, follow(&cluster, n, &run))).collect();
+    // One reads at the leader, one at the node that freezes, one at the one that is stopped.
+    let mut readers: Vec<_> = [leader, followers[0], followers[1]]
+        .into_iter()
+        .map(|n| (n, follow(&cluster, n, &run)))
+        .collect();
     let heard = |cluster: &Cluster, n: usize| {
         let text = std::fs::read_to_string(cluster.path(&format!("followed-{n}")));
         text.unwrap_or_default().lines().count()
     };
-    until("both to hear something", || {
+    until("all to hear something", || {
+        for (_, (child, _)) in &mut readers {
+            if let Some(status) = child.try_wait().unwrap() {
+                let mut told = String::new();
+                child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+                panic!("a reader ended ({status}): {told}");
+            }
+        }
         readers.iter().all(|(n, _)| heard(&cluster, *n) > 5).then_some(())
     });
     cluster.nodes[leader].kill();
@@ -285,11 +294,14 @@ fn followed_output_goes_on_at_the_same_byte_whichever_node_is_lost() {
     cluster.nodes[leader].start();
     cluster.wait_for_leader();
     until("the killed node to be back", || cluster.status(leader));
+    // A node that stops kindly does not claim that the output has ended.
+    cluster.nodes[followers[1]].terminate();
+    cluster.nodes[followers[1]].start();
+    until("the stopped node to be back", || cluster.status(followers[1]));
     // A node that answers nothing any more, and breaks no connection either.
     cluster.nodes[followers[0]].freeze();
-    let before = heard(&cluster, followers[0]);
-    until("the output to go on past a frozen node", || {
-        (heard(&cluster, followers[0]) > before + 5).then_some(())
+    until("the output to be read past a frozen node", || {
+        (heard(&cluster, followers[0]) == LINES).then_some(())
     });
     cluster.nodes[followers[0]].thaw();
     let whole: String = (0..LINES).map(|i| format!("line {i}\n")).collect();
