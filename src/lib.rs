@@ -5,7 +5,7 @@
 //! [`worker`] and the nodes' end of its streams, [`session`], what a node does
 //! while it leads, [`leader`], then [`server`], which builds a node of all of it,
 //! and [`cli`], which a person meets first; [`launch`] starts whole clusters for
-//! [`demo`] and [`bench`].
+//! [`demo`] and [`mod@bench`].
 
 pub mod api;
 pub mod error;

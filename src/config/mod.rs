@@ -49,7 +49,7 @@ pub struct NodeSection {
     /// Other nodes talk here; default 127.0.0.1:7602.
     #[serde(default = "default_raft")]
     pub raft: SocketAddr,
-    /// `host:port` at which others reach `http`; needed if that is 0.0.0.0 or [::].
+    /// `host:port` at which others reach `http`; needed if that is `0.0.0.0` or `[::]`.
     pub advertise_http: Option<String>,
     /// The same for `grpc`.
     pub advertise_grpc: Option<String>,
