@@ -1,10 +1,10 @@
 //! Who is a member: nodes come, go and take each other's place.
 //!
-//! A node is first let in by a token ([`admission`]), which gives it a number;
+//! A node is first let in by a token (`admission`), which gives it a number;
 //! then it makes its store, starts, and announces itself until it is a voter
-//! ([`verbs`]). The leader alone changes the membership, one change at a time
-//! ([`leader`]). A number is given once: a node that was taken out is told so by
-//! the leader or, if it was away, by whomever it talks to ([`closing`]), and its
+//! (`verbs`). The leader alone changes the membership, one change at a time
+//! (`leader`). A number is given once: a node that was taken out is told so by
+//! the leader or, if it was away, by whomever it talks to (`closing`), and its
 //! store never starts again. Every step can be asked again, so that a leader
 //! that dies in between leaves nothing that the next request does not finish.
 
