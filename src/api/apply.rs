@@ -155,6 +155,33 @@ impl Definitions {
         Ok(())
     }
 
+    /// The answer, if this request was served to its end before.
+    pub(super) fn served(
+        &self,
+        write: &Write,
+        state: &State,
+    ) -> Option<Result<AppliedJobs, Fault>> {
+        let mut jobs = Vec::with_capacity(self.jobs.len());
+        for i in 0..self.jobs.len() {
+            let outcome = write.served_part(i, state)?;
+            match outcome.and_then(|outcome| self.done(i, outcome)) {
+                Ok(job) => jobs.push(job),
+                Err(fault) => return Some(Err(self.refused(i, fault))),
+            }
+        }
+        Some(Ok(AppliedJobs { jobs }))
+    }
+
+    fn done(&self, i: usize, outcome: Outcome) -> Result<AppliedJob, Fault> {
+        match accepted(outcome)? {
+            Outcome::Job { job, revision, changed } => {
+                let name = self.jobs[i].name.clone();
+                Ok(AppliedJob { name, number: job.0, revision: revision.0, changed })
+            }
+            other => Err(odd(&other)),
+        }
+    }
+
     fn refused(&self, i: usize, fault: Fault) -> Fault {
         let place = self.place(i);
         let shown = |field: &str| at(&self.given, &format!("{place}{field}"));
@@ -215,6 +242,10 @@ impl Api {
     ) -> Result<AppliedJobs, Fault> {
         self.node.linearize(READ_LIMIT).await?;
         let state = self.read(State::clone);
+        // Before any check: others may have changed what it was checked against.
+        if let Some(done) = definitions.served(write, &state) {
+            return done;
+        }
         let order = definitions.check(&state)?;
         definitions.rehearse(write, &order, &state)?;
         drop(state);
@@ -230,13 +261,8 @@ impl Api {
             let (now, later) = rest.split_at(envelopes.len());
             let outcomes = self.node.propose_all(envelopes, WRITE_LIMIT).await;
             for (&i, outcome) in now.iter().zip(outcomes) {
-                let done = outcome.map_err(Fault::from).and_then(accepted).and_then(|outcome| {
-                    let Outcome::Job { job, revision, changed } = outcome else {
-                        return Err(odd(&outcome));
-                    };
-                    let name = definitions.jobs[i].name.clone();
-                    Ok(AppliedJob { name, number: job.0, revision: revision.0, changed })
-                });
+                let done =
+                    outcome.map_err(Fault::from).and_then(|outcome| definitions.done(i, outcome));
                 applied[i] = Some(done.map_err(|fault| {
                     let done: Vec<&str> =
                         applied.iter().flatten().map(|done| done.name.as_str()).collect();

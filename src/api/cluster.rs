@@ -5,11 +5,10 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use horai_core::ids::{Name, NodeId};
 use horai_core::machine::command::Command;
-use horai_core::model::access::{AccessToken, TokenPurpose};
+use horai_core::model::access::{AccessToken, TokenHash, TokenPurpose};
 use horai_core::time::{Span, UtcMillis};
 use sha2::{Digest, Sha256};
 
-use super::Api;
 use super::dto::{
     ClusterDto, CountsDto, LeaderDto, MemberDto, NewTokenDto, NodeRequest, SpanText, Time,
     TimeRequest, TokenDto, TransferRequest,
@@ -17,6 +16,7 @@ use super::dto::{
 use super::params::Params;
 use super::problem::Fault;
 use super::write::Write;
+use super::{Api, READ_LIMIT};
 use crate::error::{ErrorCode, FieldError};
 
 /// Life of a join token if nothing is said.
@@ -104,21 +104,34 @@ pub(super) async fn new_token(
         let remedy = format!("write 1s to {MAX_LIFE}");
         return Err(FieldError::invalid("expires_in", life, problem, remedy).into());
     }
+    // A request that is sent again derives the same secret: it makes no second token.
+    let secret = hex(&write.secret());
+    let token = format!("hj-{secret}");
+    let hash: TokenHash = Sha256::digest(token.as_bytes()).into();
     // Each has a name of its own, so that one does not end another.
-    let id = uuid::Uuid::new_v4().simple().to_string();
-    let name = Name::new(&format!("join-{id}")).expect("hexadecimal digits make a name");
-    let secret: [u8; 32] = rand::random();
-    let token = secret.iter().fold(String::from("hj-"), |text, byte| text + &format!("{byte:02x}"));
-    let now = api.node.cluster_now().unwrap_or_else(|| api.read(|state| state.now()));
-    let expires = Some(now.plus(life));
-    let (purpose, hash) = (TokenPurpose::Join, Sha256::digest(token.as_bytes()).into());
-    let access = AccessToken { purpose, hash, expires, created: UtcMillis(0) };
-    // The secret differs each time: the request id would tell another's outcome.
-    let mut envelope = write.envelope(Command::PutToken { name, token: access });
-    envelope.request = None;
-    api.commit(&envelope).await?;
-    let expires = expires.map(Time);
-    Ok((StatusCode::CREATED, Json(TokenDto { token, expires })))
+    let name = format!("join-{}", hex(&hash[..16]));
+    let name = Name::new(&name).expect("hexadecimal digits make a name");
+    let now = api.node.cluster_now();
+    api.write(&write, |state| {
+        let expires = Some(now.unwrap_or_else(|| state.now()).plus(life));
+        let purpose = TokenPurpose::Join;
+        let token = AccessToken { purpose, hash, expires, created: UtcMillis(0) };
+        Ok(Command::PutToken { name, token })
+    })
+    .await?;
+    // Another node may have committed it, and long ago.
+    api.node.linearize(READ_LIMIT).await?;
+    let expires = api.read(|state| Some(state.token_by_hash(&hash)?.1.expires));
+    let Some(expires) = expires else {
+        let detail = "the token that this request made has expired";
+        let remedy = "ask for a new one under another Idempotency-Key";
+        return Err(Fault::new(ErrorCode::RequestExpired, detail, remedy));
+    };
+    Ok((StatusCode::CREATED, Json(TokenDto { token, expires: expires.map(Time) })))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Only the leader stamps, so only its clock can be vouched for.

@@ -11,22 +11,31 @@ use futures_util::FutureExt;
 use horai_core::model::access::{TokenHash, TokenPurpose};
 use sha2::{Digest, Sha256};
 
+use super::Api;
 use super::problem::Fault;
-use super::{Api, REQUEST_LIMIT};
 use crate::error::ErrorCode;
+use crate::telemetry::survivable;
 
+/// Tells a caller's secret from the hash of its token, which every node keeps.
+const SECRET: &[u8] = b"horai: what a token may derive\0";
 /// Names a request, in answers and in the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The name of the token that a request brought.
-#[derive(Debug, Clone)]
-pub(super) struct Caller(pub(super) String);
+/// Whose request it is.
+#[derive(Clone)]
+pub(super) struct Caller {
+    /// The name of the token that it brought.
+    pub(super) name: String,
+    /// A secret that only who holds this token can compute.
+    pub(super) secret: [u8; 32],
+}
 
-/// Gives the request its id, and turns a panic into an answer.
+/// Gives the request its id, and turns a panic into an answer: what one request
+/// brings about must not end a node.
 pub(super) async fn name_and_catch(request: Request, next: Next) -> Response {
     let id = uuid::Uuid::now_v7().to_string();
     let what = format!("{} {}", request.method(), request.uri().path());
-    let mut answer = match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+    let mut answer = match AssertUnwindSafe(survivable(next.run(request))).catch_unwind().await {
         Ok(answer) => answer,
         Err(_) => {
             let detail = "the node failed on this request";
@@ -52,14 +61,14 @@ pub(super) async fn bound(State(api): State<Api>, request: Request, next: Next) 
         return Fault::new(ErrorCode::LimitReached, detail, remedy).into_response();
     };
     let is_read = request.method() == Method::GET;
-    match tokio::time::timeout(REQUEST_LIMIT, next.run(request)).await {
+    match tokio::time::timeout(api.limit, next.run(request)).await {
         Ok(answer) => answer,
         Err(_) if is_read => {
-            let detail = format!("no answer within {REQUEST_LIMIT:?}");
+            let detail = format!("no answer within {:?}", api.limit);
             Fault::new(ErrorCode::Unavailable, detail, "ask again, or another node").into_response()
         }
         Err(_) => {
-            let detail = format!("no outcome within {REQUEST_LIMIT:?}");
+            let detail = format!("no outcome within {:?}", api.limit);
             let remedy = "ask again with the same Idempotency-Key, or look first";
             Fault::new(ErrorCode::OutcomeUnknown, detail, remedy).into_response()
         }
@@ -83,15 +92,16 @@ pub(super) async fn authenticate(
         return Fault::new(ErrorCode::Unauthenticated, detail, remedy).into_response();
     };
     match caller(&api, &Sha256::digest(token.as_bytes()).into()) {
-        Ok(caller) => {
-            request.extensions_mut().insert(caller);
+        Ok(name) => {
+            let secret = Sha256::new().chain_update(SECRET).chain_update(token).finalize().into();
+            request.extensions_mut().insert(Caller { name, secret });
             next.run(request).await
         }
         Err(fault) => fault.into_response(),
     }
 }
 
-fn caller(api: &Api, hash: &TokenHash) -> Result<Caller, Fault> {
+fn caller(api: &Api, hash: &TokenHash) -> Result<String, Fault> {
     api.read(|state| {
         if state.settings().is_none() {
             let detail = "this node does not hold the cluster's state yet";
@@ -99,7 +109,7 @@ fn caller(api: &Api, hash: &TokenHash) -> Result<Caller, Fault> {
             return Err(Fault::new(ErrorCode::Unavailable, detail, remedy));
         }
         match state.token_by_hash(hash).map(|(name, token)| (name, token.purpose)) {
-            Some((name, TokenPurpose::Admin)) => Ok(Caller(format!("token:{name}"))),
+            Some((name, TokenPurpose::Admin)) => Ok(format!("token:{name}")),
             Some((name, TokenPurpose::Join)) => {
                 let detail = format!("token {name} lets nodes join, nothing else");
                 Err(Fault::new(ErrorCode::Denied, detail, "use the cluster's admin token"))
@@ -111,4 +121,29 @@ fn caller(api: &Api, hash: &TokenHash) -> Result<Caller, Fault> {
             }
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::body::{Body, to_bytes};
+    use axum::middleware::from_fn;
+    use axum::routing::get;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_an_answer() {
+        let router = Router::new()
+            .route("/", get(async || -> &'static str { panic!("a handler failed") }))
+            .layer(from_fn(name_and_catch));
+        let answer = router.oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(answer.status().as_u16(), 500);
+        assert!(answer.headers().contains_key("x-request-id"));
+        let body = to_bytes(answer.into_body(), 4096).await.unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["code"], "internal", "{body}");
+        assert!(!body.to_string().contains("a handler failed"), "the reason is for the log");
+    }
 }

@@ -66,7 +66,10 @@ pub(super) async fn put(
     let definitions = Definitions::of_job(&write, &name)?;
     if write.expected() == Some(Expected::Something) {
         api.node.linearize(super::READ_LIMIT).await?;
-        api.read(|state| existing(state, &name).map(drop))?;
+        api.read(|state| match definitions.served(&write, state) {
+            Some(_) => Ok(()),
+            None => existing(state, &name).map(drop),
+        })?;
     }
     let applied = api.apply(&write, &definitions, revision(&write)).await?;
     let applied = applied.jobs.into_iter().next();

@@ -13,6 +13,11 @@ use super::dto::{AcquireRequest, LeaseDto, LockDto, LockTokenRequest, Page, Time
 use super::params::{Params, Segment, page};
 use super::problem::Fault;
 use super::write::{Write, odd};
+use crate::error::FieldError;
+
+/// What the machine takes, said here in a form that people read.
+const LEAST_TTL: Span = Span::secs(1);
+const MOST_TTL: Span = Span::secs(86_400);
 
 pub(super) async fn list(
     State(api): State<Api>,
@@ -33,6 +38,10 @@ pub(super) async fn acquire(
 ) -> Result<Json<LeaseDto>, Fault> {
     let name = name.name()?;
     let AcquireRequest { owner, ttl, slots, wait } = write.json()?;
+    if !(LEAST_TTL..=MOST_TTL).contains(&ttl.0) {
+        let remedy = format!("write {LEAST_TTL} to {MOST_TTL}");
+        return Err(FieldError::invalid("ttl", ttl, "no lease is that long", remedy).into());
+    }
     let (ttl, slots, wait) = (ttl.0, slots.unwrap_or(1), wait.map_or(Span::ZERO, |wait| wait.0));
     let command = Command::AcquireLock { name, owner, ttl, slots, wait };
     lease(api.commit(&write.envelope(command)).await?)

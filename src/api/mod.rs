@@ -43,8 +43,9 @@ use problem::Fault;
 const AT_ONCE: usize = 1_024;
 /// How long one request may take, output that is handed on excepted.
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
-/// How long a read waits for what was committed before it.
-const READ_LIMIT: Duration = Duration::from_secs(5);
+/// How long a read waits for what was committed before it: longer than an election
+/// takes, and less than a client's patience, so that it hears why.
+const READ_LIMIT: Duration = Duration::from_secs(3);
 /// How long a write waits for its commit.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
 /// The largest body.
@@ -67,6 +68,7 @@ struct Api {
     node: Arc<Node>,
     sessions: Arc<Sessions>,
     slots: Arc<Semaphore>,
+    limit: Duration,
 }
 
 impl Api {
@@ -86,8 +88,13 @@ impl Api {
 
 /// Everything under `/api/v1`, and the two health checks at the root too.
 pub fn router(state: ApiState) -> Router {
+    router_within(state, REQUEST_LIMIT)
+}
+
+/// The same with another limit for each request.
+fn router_within(state: ApiState, limit: Duration) -> Router {
     let ApiState { node, sessions } = state;
-    let api = Api { node, sessions, slots: Arc::new(Semaphore::new(AT_ONCE)) };
+    let api = Api { node, sessions, slots: Arc::new(Semaphore::new(AT_ONCE)), limit };
     let guarded = Router::new()
         .route("/cluster", get(cluster::show))
         .route("/cluster/transfer", post(cluster::transfer))

@@ -27,8 +27,8 @@ impl Fault {
     /// There is no such thing.
     pub(super) fn not_found(what: &str, name: impl std::fmt::Display) -> Self {
         let name: String = name.to_string().chars().take(200).collect();
-        let remedy = format!("list what there is, and correct the name of the {what}");
-        Self::new(ErrorCode::NotFound, format!("{what} {name:?} does not exist"), remedy)
+        let (name, remedy) = (name.escape_debug(), format!("look which {what}s there are"));
+        Self::new(ErrorCode::NotFound, format!("{what} {name} does not exist"), remedy)
     }
 
     /// The same, told of a part of the request, such as `jobs[2].`.
@@ -119,12 +119,18 @@ impl From<Reject> for Fault {
             FieldError::invalid(field, value, detail.clone(), remedy).with_code(code).into()
         };
         match &reject {
+            Reject::HasDependants { dependants } => {
+                let names: Vec<&str> = dependants.iter().map(|name| name.as_str()).collect();
+                let detail = format!("these jobs depend on it: {}", names.join(", "));
+                Self::new(ErrorCode::Conflict, detail, remedy_of(&reject))
+            }
             Reject::WrongRevision { expected, actual } => {
                 let remedy = match (expected.0, actual.0) {
                     (0, _) => "it exists: leave If-None-Match out to change it".to_owned(),
                     (_, 0) => "it does not exist: leave If-Match out to create it".to_owned(),
                     _ => format!(
-                        "read revision {actual}, decide again, and send If-Match: \"{actual}\""
+                        "look at revision {actual}, decide again, and ask for it: If-Match: \
+                         \"{actual}\", or --revision {actual}"
                     ),
                 };
                 field(ErrorCode::WrongRevision, "revision", expected.to_string(), remedy)
@@ -174,6 +180,9 @@ fn remedy_of(reject: &Reject) -> &'static str {
     match reject {
         Reject::NoSuchLock(_) | Reject::NotHolder { .. } => {
             "the lease has ended: acquire the lock again, and use the new token"
+        }
+        Reject::NoSuchJob(_) | Reject::NoSuchRun(_) | Reject::NoSuchWorker(_) => {
+            "look which there are: old ones are forgotten"
         }
         Reject::HasDependants { .. } => "delete those jobs first, or take their dependency away",
         Reject::RunOver(_) => "nothing is left to do: look at the run's state",

@@ -12,6 +12,7 @@ use horai_core::machine::outcome::Outcome;
 use horai_core::machine::state::State;
 use horai_core::time::UtcMillis;
 use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::gate::Caller;
@@ -27,6 +28,7 @@ const KEY: &str = "idempotency-key";
 pub(super) struct Write {
     body: Bytes,
     actor: Actor,
+    secret: [u8; 32],
     request: Option<RequestId>,
     expected: Option<Expected>,
 }
@@ -57,13 +59,14 @@ impl<S: Send + Sync> FromRequest<S> for Write {
                 Fault::new(ErrorCode::Malformed, detail, "send it again")
             }
         })?;
-        let Caller(name) = parts.extensions.get::<Caller>().cloned().ok_or_else(|| {
-            let remedy = "report it: an address is not guarded";
-            Fault::new(ErrorCode::Internal, "the request was not authenticated", remedy)
-        })?;
+        let Caller { name, secret } =
+            parts.extensions.get::<Caller>().cloned().ok_or_else(|| {
+                let remedy = "report it: an address is not guarded";
+                Fault::new(ErrorCode::Internal, "the request was not authenticated", remedy)
+            })?;
         let request = request_id(&parts.headers, &parts.method, parts.uri.path(), &body)?;
         let expected = expected(&parts.headers)?;
-        Ok(Self { body, actor: Actor::User(name), request, expected })
+        Ok(Self { body, actor: Actor::User(name), secret, request, expected })
     }
 }
 
@@ -112,24 +115,42 @@ impl Write {
 
     /// The same for one of many commands of this request.
     pub(super) fn part(&self, part: usize, command: Command) -> Envelope {
-        let request = self.request.as_ref().map(|whole| RequestId {
-            id: format!("{:032x}.{part}", xxh3_128(whole.id.as_bytes())),
-            ..whole.clone()
-        });
-        Envelope { actor: self.actor.clone(), request, command }
+        Envelope { actor: self.actor.clone(), request: self.part_id(part), command }
+    }
+
+    /// Bytes that nobody can guess, the same again if this request is sent again.
+    pub(super) fn secret(&self) -> [u8; 32] {
+        let Some(request) = &self.request else { return rand::random() };
+        let id = Sha256::digest(request.id.as_bytes());
+        Sha256::new().chain_update(self.secret).chain_update(id).finalize().into()
     }
 
     /// The outcome, if this request was served before.
     fn served(&self, state: &State) -> Option<Result<Outcome, Fault>> {
-        let request = self.request.as_ref()?;
-        let (hash, outcome) = state.remembered(&request.id)?;
-        Some(if hash == request.body_hash {
-            Ok(outcome.clone())
-        } else {
-            let id = request.id.clone();
-            Err(horai_core::machine::outcome::Reject::RequestReused(id).into())
+        self.request.as_ref().and_then(|request| served(request, state))
+    }
+
+    /// The same for one of many commands of this request.
+    pub(super) fn served_part(&self, part: usize, state: &State) -> Option<Result<Outcome, Fault>> {
+        self.part_id(part).and_then(|request| served(&request, state))
+    }
+
+    fn part_id(&self, part: usize) -> Option<RequestId> {
+        self.request.as_ref().map(|whole| RequestId {
+            id: format!("{:032x}.{part}", xxh3_128(whole.id.as_bytes())),
+            ..whole.clone()
         })
     }
+}
+
+fn served(request: &RequestId, state: &State) -> Option<Result<Outcome, Fault>> {
+    let (hash, outcome) = state.remembered(&request.id)?;
+    Some(if hash == request.body_hash {
+        Ok(outcome.clone())
+    } else {
+        let id = request.id.clone();
+        Err(horai_core::machine::outcome::Reject::RequestReused(id).into())
+    })
 }
 
 impl Api {

@@ -72,7 +72,8 @@ pub(super) fn jobs(files: &[PathBuf], out: &mut impl Write) -> Result<(), Failur
             exit::USAGE,
         ));
     }
-    writeln!(out, "{} jobs are well formed", jobs.len())?;
+    let verb = if jobs.len() == 1 { " is" } else { "s are" };
+    writeln!(out, "{} job{verb} well formed", jobs.len())?;
     Ok(())
 }
 
@@ -110,7 +111,7 @@ fn read(file: &Path) -> Result<JobFile, Failure> {
     }
     let text = fs::read_to_string(file).map_err(unreadable)?;
     let parsed: Result<JobFile, String> = match file.extension().and_then(|e| e.to_str()) {
-        Some("yaml" | "yml") => serde_saphyr::from_str(&text).map_err(|e| e.to_string()),
+        Some("yaml" | "yml") => serde_saphyr::from_str(&text).map_err(|e| one_line(&e)),
         Some("toml") => toml::from_str(&text).map_err(|e| e.to_string()),
         Some("json") => serde_json::from_str(&text).map_err(|e| e.to_string()),
         _ => Err("the name does not say what it holds: use .yaml, .yml, .toml or .json".to_owned()),
@@ -118,10 +119,17 @@ fn read(file: &Path) -> Result<JobFile, Failure> {
     parsed.map_err(|problem| {
         Failure::new(
             format!("{shown}: {problem}"),
-            "a job file holds a list under 'jobs'; config/demo has examples",
+            "a job file holds a list under 'jobs': config/first.yaml is an example",
             exit::USAGE,
         )
     })
+}
+
+/// The first line of an error that draws its place, without a word of its own.
+fn one_line(error: &impl ToString) -> String {
+    let text = error.to_string();
+    let first = text.lines().next().unwrap_or_default();
+    first.strip_prefix("error: ").unwrap_or(first).to_owned()
 }
 
 /// Checks a configuration file with the environment's overrides.

@@ -11,10 +11,10 @@ use horai_raft::membership::admission::AskError;
 use serde::Serialize;
 
 use super::failure::{Failure, chain};
-use super::output::{Output, Show, View, or_dash, print};
-use super::remote::{Remote, wait};
+use super::output::{Format, Output, Show, View, moment, note, or_dash, print};
+use super::remote::{Remote, token_of, wait};
 use crate::api::dto::{ClusterDto, MemberDto, Time, TokenDto};
-use crate::config::{self, NodeConfig};
+use crate::config::{self, NodeConfig, read_token};
 use crate::error::exit;
 use crate::founding;
 use crate::joining;
@@ -22,10 +22,13 @@ use crate::joining;
 /// Taking a node out waits for a quorum, and for another leader if it led.
 const REMOVE: Duration = Duration::from_secs(60);
 
+/// A majority answers at once, and after an election soon.
+const MAJORITY: Duration = Duration::from_secs(2);
+
 /// What can be done to a cluster.
 #[derive(Debug, Subcommand)]
 pub(super) enum ClusterCommand {
-    /// Found a cluster with this node as its first; then start it with horai node
+    /// Found a cluster with this node as its first; once in a cluster's life
     Init {
         /// The node's configuration file
         #[arg(long, value_name = "FILE")]
@@ -36,19 +39,19 @@ pub(super) enum ClusterCommand {
         #[command(flatten)]
         output: Output,
     },
-    /// Enter a running cluster with this node; then start it with horai node
+    /// Let this node enter a running cluster
     Join {
         #[command(flatten)]
         entry: Entry,
     },
-    /// Enter in the place of a node whose disk is lost; then start it with horai node
+    /// Let this node enter in the place of one whose disk is lost
     Replace {
         /// The lost node's number; it never comes back
         node: u64,
         #[command(flatten)]
         entry: Entry,
     },
-    /// Show members, leader, time and counts as one node knows them
+    /// Show members, leader, time and counts as one node knows them; fails if no leader answers
     Status {
         #[command(flatten)]
         remote: Remote,
@@ -94,9 +97,12 @@ pub(super) struct Entry {
     /// Raft address of a node of the cluster; several may be given
     #[arg(long, value_name = "HOST:PORT", required = true)]
     to: Vec<String>,
-    /// A join token: horai cluster token makes one
-    #[arg(long)]
-    token: String,
+    /// A join token, or the admin token; if none is given, the node's token_file is read
+    #[arg(long, env = "HORAI_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// A file that holds the token
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
     #[command(flatten)]
     output: Output,
 }
@@ -105,24 +111,41 @@ pub(super) struct Entry {
 pub(super) fn run(verb: ClusterCommand, out: &mut impl Write) -> Result<(), Failure> {
     match verb {
         ClusterCommand::Init { config, default_zone, output } => {
-            print(out, output.output, &init(&config, &default_zone)?)
+            print(out, output.output, &init(&config, &default_zone)?)?;
+            start_it(output.output, &config)
         }
-        ClusterCommand::Join { entry } => print(out, entry.output.output, &enter(&entry, None)?),
+        ClusterCommand::Join { entry } => {
+            print(out, entry.output.output, &enter(&entry, None)?)?;
+            start_it(entry.output.output, &entry.config)
+        }
         ClusterCommand::Replace { node, entry } => {
-            print(out, entry.output.output, &enter(&entry, Some(NodeId(node)))?)
+            print(out, entry.output.output, &enter(&entry, Some(NodeId(node)))?)?;
+            start_it(entry.output.output, &entry.config)
         }
         ClusterCommand::Status { remote } => {
             let client = remote.client()?;
             let cluster = wait(async { Ok(client.cluster().await?) })?;
-            print(out, remote.output.output, &cluster)
+            print(out, remote.output.output, &cluster)?;
+            // One node tells what it knew last; only a majority knows what is true now.
+            wait(async { Ok(client.with_timeout(MAJORITY).readyz().await) })?.map_err(|_| {
+                let voters = cluster.members.iter().filter(|member| member.voter).count();
+                let need = voters / 2 + 1;
+                let text = format!("no leader answers: this is what node {} knew last", cluster.node);
+                let hint = format!(
+                    "{need} of {voters} voters, a majority, must run and reach each other; else ask again"
+                );
+                Failure::new(text, hint, exit::UNAVAILABLE)
+            })
         }
         ClusterCommand::Remove { node, remote } => {
             let client = remote.client()?;
-            wait(async { Ok(client.with_timeout(REMOVE).remove_node(node).await?) })
+            wait(async { Ok(client.with_timeout(REMOVE).remove_node(node).await?) })?;
+            note(remote.output.output, &format!("node {node} is out; its process ends by itself"))
         }
         ClusterCommand::Transfer { node, remote } => {
             let client = remote.client()?;
-            wait(async { Ok(client.transfer(node).await?) })
+            wait(async { Ok(client.transfer(node).await?) })?;
+            note(remote.output.output, &format!("node {node} is asked to lead"))
         }
         ClusterCommand::Token { expires_in, remote } => {
             let client = remote.client()?;
@@ -131,6 +154,11 @@ pub(super) fn run(verb: ClusterCommand, out: &mut impl Write) -> Result<(), Fail
         }
         ClusterCommand::ConfirmTime { time, remote } => confirm_time(time, &remote),
     }
+}
+
+/// A node that was let in or founded does not run yet.
+fn start_it(format: Format, config: &std::path::Path) -> Result<(), Failure> {
+    note(format, &format!("next: horai node --config {}", config.display()))
 }
 
 /// What a person needs after founding a cluster.
@@ -172,16 +200,30 @@ struct JoinedView {
 
 fn enter(entry: &Entry, replaces: Option<NodeId>) -> Result<JoinedView, Failure> {
     let config: NodeConfig = config::load(&entry.config, std::env::vars())?;
+    let token = match (&entry.token_file, &entry.token) {
+        (Some(file), _) => token_of(file)?,
+        (None, Some(token)) => token.trim().to_owned(),
+        (None, None) => read_token(&config.node.token_file).map_err(|error| {
+            let hint = "give --token: `horai cluster token` prints one where the cluster's admin \
+                        token is";
+            Failure::new(chain(&error), hint, exit::DENIED)
+        })?.text().to_owned(),
+    };
     let joined = wait(async {
-        let joined = joining::join(&config, &entry.to, entry.token.trim(), replaces).await;
+        let joined = joining::join(&config, &entry.to, &token, replaces).await;
         joined.map_err(|error| {
             let (hint, exit) = match &error {
                 joining::Error::Exists { .. } | joining::Error::Founding(_) => {
                     ("a node enters a cluster once, with an empty data_dir", exit::CONFLICT)
                 }
-                joining::Error::Ask(AskError::Refused(_)) => {
+                joining::Error::Ask(AskError::Refused(why)) if why.contains("token") => {
                     ("make a new token on the cluster: horai cluster token", exit::DENIED)
                 }
+                joining::Error::Ask(AskError::Refused(_)) => (
+                    "see who is in the cluster: horai cluster status; a node that is out for good \
+                     enters as a new one: empty its data_dir, then horai cluster join",
+                    exit::CONFLICT,
+                ),
                 joining::Error::Ask(_) => {
                     ("check --to: it is the Raft address of a node that runs", exit::UNAVAILABLE)
                 }
@@ -238,7 +280,8 @@ impl Show for JoinedView {
 
 impl Show for TokenDto {
     fn view(&self) -> View {
-        let facts = vec![("token", self.token.clone()), ("expires", or_dash(self.expires))];
+        let facts =
+            vec![("token", self.token.clone()), ("expires", or_dash(self.expires.map(moment)))];
         View { facts, ..View::default() }
     }
 
@@ -256,7 +299,7 @@ impl Show for ClusterDto {
             ("cluster", self.cluster.clone()),
             ("told by", format!("node {}, version {}", self.node, self.version)),
             ("leader", leader.unwrap_or_else(|| "nobody".to_owned())),
-            ("time", self.time.map_or_else(|| "not known".to_owned(), |time| time.to_string())),
+            ("time", self.time.map_or_else(|| "not known".to_owned(), moment)),
             ("jobs", counts.jobs.to_string()),
             ("runs", format!("{}, {} queued", counts.runs, counts.queued)),
             ("live actions", counts.live_actions.to_string()),

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 
 use super::check;
 use super::failure::Failure;
-use super::output::{Format, Show, View, data, print};
+use super::output::{Format, Show, View, data, moment, note, print};
 use super::remote::{Remote, wait};
 use crate::api::dto::{AppliedJobs, JobDto, JobSet, StartedRun};
 use crate::api::job_definition::JobDefinition;
@@ -43,7 +43,7 @@ enum JobCommand {
         /// Its name
         name: String,
     },
-    /// Remove a job; its history stays
+    /// Remove a job that no other job depends on; past runs stay
     Delete {
         /// Its name
         name: String,
@@ -56,7 +56,7 @@ enum JobCommand {
         /// Its name
         name: String,
     },
-    /// Start nothing new of a job
+    /// Start nothing new of a job until it is resumed; what runs goes on
     Pause {
         /// Its name
         name: String,
@@ -94,8 +94,11 @@ pub(super) fn run(args: JobArgs, out: &mut impl Write) -> Result<(), Failure> {
                     jobs.iter().map(|(_, job)| job.clone()).collect();
                 let applied = client.apply(&definitions).await.map_err(|mut error| {
                     for field in &mut error.problem.errors {
-                        if let Some(place) = place(&jobs, &field.field) {
-                            error.problem.detail = format!("{place}: {}", error.problem.detail);
+                        if let Some((index, place)) = place(&jobs, &field.field) {
+                            // The place names the job already, as a person finds it.
+                            let detail =
+                                error.problem.detail.replace(&format!("jobs[{index}]."), "");
+                            error.problem.detail = format!("{place}: {detail}");
                             break;
                         }
                     }
@@ -124,22 +127,32 @@ pub(super) fn run(args: JobArgs, out: &mut impl Write) -> Result<(), Failure> {
                     _ => print(out, format, &job),
                 }
             }
-            JobCommand::Delete { name, revision } => Ok(client.delete_job(&name, revision).await?),
+            JobCommand::Delete { name, revision } => {
+                client.delete_job(&name, revision).await?;
+                note(format, &format!("job {name} is deleted"))
+            }
             JobCommand::Trigger { name } => {
                 let run = client.trigger_job(&name).await?;
                 print(out, format, &StartedRun { run })
             }
-            JobCommand::Pause { name } => Ok(client.pause_job(&name).await?),
-            JobCommand::Resume { name } => Ok(client.resume_job(&name).await?),
+            JobCommand::Pause { name } => {
+                client.pause_job(&name).await?;
+                note(format, &format!("job {name} is paused; what runs goes on"))
+            }
+            JobCommand::Resume { name } => {
+                client.resume_job(&name).await?;
+                note(format, &format!("job {name} is active"))
+            }
             JobCommand::Check { files } => check::jobs(&files, out),
         }
     })
 }
 
 /// The file and job that `jobs[3].…` of a request is of.
-fn place<'a>(jobs: &'a [(String, JobDefinition)], field: &str) -> Option<&'a str> {
+fn place<'a>(jobs: &'a [(String, JobDefinition)], field: &str) -> Option<(usize, &'a str)> {
     let (index, _) = field.strip_prefix("jobs[")?.split_once(']')?;
-    jobs.get(index.parse::<usize>().ok()?).map(|(place, _)| place.as_str())
+    let index: usize = index.parse().ok()?;
+    jobs.get(index).map(|(place, _)| (index, place.as_str()))
 }
 
 impl Show for AppliedJobs {
@@ -159,6 +172,10 @@ impl Show for AppliedJobs {
     fn ids(&self) -> Vec<String> {
         self.jobs.iter().map(|job| job.name.clone()).collect()
     }
+
+    fn none(&self) -> Option<&'static str> {
+        self.jobs.is_empty().then_some("the files hold no jobs")
+    }
 }
 
 impl Show for Vec<JobDto> {
@@ -171,7 +188,7 @@ impl Show for Vec<JobDto> {
                 state(job).to_owned(),
                 triggers(&job.definition),
                 list(&job.definition.depends_on),
-                job.updated.to_string(),
+                moment(job.updated),
             ]
         };
         View { titles, rows: self.iter().map(row).collect(), ..View::default() }
@@ -180,13 +197,20 @@ impl Show for Vec<JobDto> {
     fn ids(&self) -> Vec<String> {
         self.iter().map(|job| job.name.clone()).collect()
     }
+
+    fn none(&self) -> Option<&'static str> {
+        self.is_empty().then_some("no jobs: horai job apply -f FILE makes some")
+    }
 }
 
 impl Show for JobDto {
     fn view(&self) -> View {
         let job = &self.definition;
         let what = match (&job.shell, &job.exec) {
-            (Some(script), _) => format!("shell, {} lines", script.lines().count()),
+            (Some(script), _) => match script.lines().count() {
+                0 | 1 => format!("shell: {}", script.trim()),
+                lines => format!("shell, {lines} lines: -o yaml shows them"),
+            },
             (None, Some(argv)) => format!("exec {}", argv.join(" ")),
             (None, None) => "noop".to_owned(),
         };
@@ -199,8 +223,14 @@ impl Show for JobDto {
             ("triggers", triggers(job)),
             ("depends on", list(&job.depends_on)),
             ("zone", job.zone.clone().unwrap_or_else(|| "the cluster's".to_owned())),
-            ("created", self.created.to_string()),
-            ("updated", self.updated.to_string()),
+            ("workers", or_default(job.worker_group.as_ref(), "default")),
+            ("priority", or_default(job.priority.as_ref(), "5")),
+            ("retries", retries(job)),
+            ("time-out", or_default(job.timeout.as_ref(), "none")),
+            ("lease", or_default(job.lease.as_ref(), "1m")),
+            ("worker lost", or_default(job.on_worker_lost.as_ref(), "rerun")),
+            ("created", moment(self.created)),
+            ("updated", moment(self.updated)),
         ];
         if !job.description.is_empty() {
             facts.insert(1, ("description", job.description.clone()));
@@ -220,6 +250,19 @@ impl Show for StartedRun {
 
     fn ids(&self) -> Vec<String> {
         vec![self.run.to_string()]
+    }
+}
+
+fn or_default(value: Option<&impl ToString>, default: &str) -> String {
+    value.map_or_else(|| default.to_owned(), ToString::to_string)
+}
+
+fn retries(job: &JobDefinition) -> String {
+    let Some(retries) = &job.retries else { return "none".to_owned() };
+    let wait = retries.backoff.as_deref().unwrap_or("10s");
+    match &retries.backoff_cap {
+        Some(cap) => format!("{}, after {wait}, doubled up to {cap}", retries.count),
+        None => format!("{}, after {wait} each", retries.count),
     }
 }
 

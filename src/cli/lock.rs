@@ -8,7 +8,7 @@ use horai_core::time::Span;
 
 use super::client::{ApiError, Client};
 use super::failure::Failure;
-use super::output::{Show, View, print};
+use super::output::{Show, View, moment, note, print};
 use super::remote::{Remote, wait};
 use crate::api::dto::{AcquireRequest, LeaseDto, LockDto, SpanText};
 use crate::error::ErrorCode;
@@ -31,10 +31,10 @@ enum LockCommand {
     Acquire {
         /// The lock's name
         name: String,
-        /// Who takes it
+        /// Who takes it, as lock list shows it
         #[arg(long)]
         owner: String,
-        /// Length of the lease
+        /// Length of the lease, 1s to 24h; renew it in time
         #[arg(long, value_name = "TIME", default_value = "1m")]
         ttl: Span,
         /// Slots it has; 1 is a lock, more a pool
@@ -77,7 +77,10 @@ pub(super) fn run(args: LockArgs, out: &mut impl Write) -> Result<(), Failure> {
             LockCommand::Renew { name, lease } => {
                 print(out, format, &client.renew(&name, lease).await?)
             }
-            LockCommand::Release { name, lease } => Ok(client.release(&name, lease).await?),
+            LockCommand::Release { name, lease } => {
+                client.release(&name, lease).await?;
+                note(format, &format!("lock {name} is given back"))
+            }
             LockCommand::List => {
                 let mut locks: Vec<LockDto> = Vec::new();
                 let mut after: Option<String> = None;
@@ -103,16 +106,16 @@ async fn acquire(
 ) -> Result<LeaseDto, ApiError> {
     let deadline = Instant::now() + Duration::from_millis(wait.0);
     loop {
-        let lease = client.acquire(name, &ask).await?;
+        let lease = match client.acquire(name, &ask).await {
+            Err(error) if error.code() == ErrorCode::LockTaken && wait.0 > 0 => {
+                return Err(given_up(name, wait));
+            }
+            answer => answer?,
+        };
         let left = deadline.saturating_duration_since(Instant::now());
         match lease {
             LeaseDto::Held { .. } => return Ok(lease),
-            LeaseDto::Queued { position } if left.is_zero() => {
-                let detail =
-                    format!("lock {name} is taken; place {position} in its queue is given up");
-                let remedy = "try again later, or give more --wait";
-                return Err(ApiError::new(ErrorCode::LockTaken, detail, remedy));
-            }
+            LeaseDto::Queued { .. } if left.is_zero() => return Err(given_up(name, wait)),
             LeaseDto::Queued { .. } => tokio::time::sleep(LOOK.min(left)).await,
         }
         let left = deadline.saturating_duration_since(Instant::now());
@@ -120,11 +123,17 @@ async fn acquire(
     }
 }
 
+fn given_up(name: &str, wait: Span) -> ApiError {
+    let detail = format!("lock {name} was still taken after {wait}");
+    let remedy = "see who holds it: horai lock list; or give more --wait";
+    ApiError::new(ErrorCode::LockTaken, detail, remedy)
+}
+
 impl Show for LeaseDto {
     fn view(&self) -> View {
         let facts = match self {
             Self::Held { token, expires } => {
-                vec![("token", token.to_string()), ("expires", expires.to_string())]
+                vec![("token", token.to_string()), ("expires", moment(*expires))]
             }
             Self::Queued { position } => vec![("position", position.to_string())],
         };
@@ -151,7 +160,7 @@ impl Show for Vec<LockDto> {
                     slots.clone(),
                     holder.owner.clone(),
                     holder.token.to_string(),
-                    holder.expires.to_string(),
+                    moment(holder.expires),
                     waiting.clone(),
                 ]
             })
@@ -161,5 +170,9 @@ impl Show for Vec<LockDto> {
 
     fn ids(&self) -> Vec<String> {
         self.iter().map(|lock| lock.name.clone()).collect()
+    }
+
+    fn none(&self) -> Option<&'static str> {
+        self.is_empty().then_some("no lock is held")
     }
 }

@@ -27,33 +27,42 @@ use failure::Failure;
 
 /// A self-hosted, highly available job scheduler.
 #[derive(Debug, Parser)]
-#[command(name = "horai", version, arg_required_else_help = true)]
+#[command(name = "horai", version, arg_required_else_help = true, after_help = MORE)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
 
+/// What a newcomer needs next.
+const MORE: &str = "\
+Try it:    horai demo
+By hand:   horai cluster init --config config/local/node-1.toml, then horai node --config ...
+A job:     horai job apply -f config/first.yaml, then horai run list
+Set once:  HORAI_URL (nodes' HTTP addresses, with commas) and HORAI_TOKEN
+Exit code: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict, 5 denied,
+           6 unavailable, 64 configuration";
+
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// The cluster, its nodes and its tokens
+    /// Found a cluster, let nodes in and out, see who leads
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
-    /// Jobs
+    /// Apply, list, trigger and pause jobs
     Job(job::JobArgs),
-    /// Runs, their output, and why they wait
+    /// List, show and cancel runs, read their output, see why they wait
     Run(run::RunArgs),
-    /// Locks and pools
+    /// Take and give back locks and pools
     Lock(lock::LockArgs),
-    /// Configuration files
+    /// Check configuration files
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Run a scheduler node
+    /// Run a scheduler node until it is told to stop
     Node {
         /// Its configuration file
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Run a worker, or ask about workers
+    /// Run a worker until it is told to stop, or list workers
     #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
     Worker {
         /// The configuration file of the worker to run

@@ -1,14 +1,17 @@
 //! How answers are printed: one trait for what can be shown, three printers.
 //!
 //! A table is for people and may change; JSON and YAML are for programs and
-//! keep the API's own form; quiet prints ids alone, one a line.
+//! keep the API's own form; quiet prints ids alone, one a line. What is said
+//! beside the data, that a list is empty or that something was done, goes to
+//! standard error, and only where people read.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::failure::Failure;
+use crate::api::dto::Time;
 use crate::error::exit;
 
 /// Which printer.
@@ -28,8 +31,17 @@ pub(super) enum Format {
 /// How to print.
 #[derive(Debug, Clone, Copy, Args)]
 pub(super) struct Output {
-    /// How to print
-    #[arg(short, long, value_enum, default_value_t, global = true)]
+    /// table, json (as the API has it), yaml, or quiet (ids alone, one a line)
+    #[arg(
+        short,
+        long,
+        value_enum,
+        default_value_t,
+        global = true,
+        hide_possible_values = true,
+        value_name = "FORM",
+        help_heading = "Output"
+    )]
     pub(super) output: Format,
 }
 
@@ -48,12 +60,20 @@ pub(super) trait Show: Serialize {
 
     /// What other commands take to name it.
     fn ids(&self) -> Vec<String>;
+
+    /// What a list that is empty says instead of a table.
+    fn none(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 /// Prints in the form asked for.
 pub(super) fn print(out: &mut impl Write, format: Format, what: &impl Show) -> Result<(), Failure> {
     match format {
-        Format::Table => table(out, &what.view()),
+        Format::Table => match what.none() {
+            Some(none) => note(format, none),
+            None => table(out, &what.view()),
+        },
         Format::Json | Format::Yaml => data(out, format, what),
         Format::Quiet => {
             for id in what.ids() {
@@ -112,6 +132,23 @@ fn cell(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
+/// Says something beside the data, to people alone.
+pub(super) fn note(format: Format, text: &str) -> Result<(), Failure> {
+    if format == Format::Table {
+        writeln!(io::stderr(), "{}", cell(text))?;
+    }
+    Ok(())
+}
+
+/// An instant as people read it: UTC, with fractions only where there are any.
+pub(super) fn moment(time: Time) -> String {
+    let text = time.to_string().replacen('T', " ", 1);
+    match text.strip_suffix(".000Z") {
+        Some(whole) => format!("{whole}Z"),
+        None => text,
+    }
+}
+
 /// A value, or a dash.
 pub(super) fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
@@ -141,6 +178,13 @@ mod tests {
         fn ids(&self) -> Vec<String> {
             vec!["7".to_owned(), "8".to_owned()]
         }
+    }
+
+    #[test]
+    fn instants_are_read_by_people() {
+        let shown = |text: &str| moment(text.parse().unwrap());
+        assert_eq!(shown("2026-11-21T03:00:00Z"), "2026-11-21 03:00:00Z");
+        assert_eq!(shown("2026-11-21T03:00:00.010Z"), "2026-11-21 03:00:00.010Z");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! How commands reach a cluster: addresses, token, time limit.
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -16,24 +16,38 @@ use crate::error::exit;
 /// Which cluster, as whom, and how to print.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Remote {
-    /// A node's HTTP address; several may be given
+    /// HTTP address of a node; several with commas: the next is asked if one is silent
     #[arg(
         long = "url",
         value_name = "URL",
         env = "HORAI_URL",
+        hide_env_values = true,
         value_delimiter = ',',
         default_value = "http://127.0.0.1:7600",
-        global = true
+        global = true,
+        help_heading = "Cluster"
     )]
     urls: Vec<String>,
     /// The bearer token
-    #[arg(long, env = "HORAI_TOKEN", hide_env_values = true, global = true)]
+    #[arg(
+        long,
+        env = "HORAI_TOKEN",
+        hide_env_values = true,
+        global = true,
+        help_heading = "Cluster"
+    )]
     token: Option<String>,
-    /// A file that holds the bearer token
-    #[arg(long, value_name = "FILE", conflicts_with = "token", global = true)]
+    /// A file that holds the bearer token; goes before --token and HORAI_TOKEN
+    #[arg(long, value_name = "FILE", global = true, help_heading = "Cluster")]
     token_file: Option<PathBuf>,
-    /// How long one request may take, all tries together
-    #[arg(long, value_name = "TIME", default_value = "10s", global = true)]
+    /// How long to ask, all nodes and tries together
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "10s",
+        global = true,
+        help_heading = "Cluster"
+    )]
     timeout: Span,
     #[command(flatten)]
     pub(super) output: Output,
@@ -47,23 +61,26 @@ impl Remote {
 
     /// The same at other addresses.
     pub(super) fn client_at(&self, urls: Vec<String>) -> Result<Client, Failure> {
-        let token = match (&self.token, &self.token_file) {
-            (Some(token), _) => token.trim().to_owned(),
-            (None, Some(file)) => {
-                let read = read_token(file).map_err(|error| {
-                    let hint = "check the path and its permissions";
-                    Failure::new(chain(&error), hint, exit::DENIED)
-                })?;
-                read.text().to_owned()
-            }
+        // Most variables are set for all commands; a file is named for this one.
+        let token = match (&self.token_file, &self.token) {
+            (Some(file), _) => token_of(file)?,
+            (None, Some(token)) => token.trim().to_owned(),
             (None, None) => {
                 let hint = "give --token-file or --token, or set HORAI_TOKEN";
-                return Err(Failure::new("there is no token to show", hint, exit::DENIED));
+                return Err(Failure::new("no token is given", hint, exit::DENIED));
             }
         };
         let client = Client::new(urls, token)?;
         Ok(client.with_timeout(Duration::from_millis(self.timeout.0)))
     }
+}
+
+/// What a token file holds.
+pub(super) fn token_of(file: &Path) -> Result<String, Failure> {
+    let read = read_token(file).map_err(|error| {
+        Failure::new(chain(&error), "check the path and its permissions", exit::DENIED)
+    })?;
+    Ok(read.text().to_owned())
 }
 
 /// Runs work that waits for answers.
@@ -80,7 +97,8 @@ impl From<ApiError> for Failure {
         let exit = error.code().exit();
         let problem = *error.problem;
         let value = problem.errors.first().map(|field| field.value.as_str()).unwrap_or_default();
-        let message = if value.is_empty() {
+        // Many a detail holds the value already.
+        let message = if value.is_empty() || problem.detail.contains(value) {
             problem.detail
         } else {
             format!("{} ({value:?})", problem.detail)

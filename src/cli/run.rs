@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::client::{LogsQuery, RunsQuery};
 use super::failure::Failure;
-use super::output::{Show, View, or_dash, print};
+use super::output::{Show, View, moment, note, or_dash, print};
 use super::remote::{Remote, wait};
 use crate::api::dto::{ActionRef, AttemptDto, EndDto, ExplainDto, RunDto, RunRef};
 
@@ -38,11 +38,11 @@ enum RunCommand {
         /// Such as r-17
         run: RunRef,
     },
-    /// Print an attempt's output
+    /// Print the output of a run's last attempt, or of another one
     Logs {
         /// Such as r-17
         run: RunRef,
-        /// Stay until the attempt has ended
+        /// Stay until the attempt has ended; goes on at another node if one is lost
         #[arg(short, long)]
         follow: bool,
         /// Which try; the last if none is given
@@ -52,7 +52,7 @@ enum RunCommand {
         #[arg(long, default_value_t = 0)]
         offset: u64,
     },
-    /// Ask for a run's end
+    /// End a run: its processes get SIGTERM, and SIGKILL after the job's grace
     Cancel {
         /// Such as r-17
         run: RunRef,
@@ -95,7 +95,10 @@ pub(super) fn run(args: RunArgs, out: &mut impl Write) -> Result<(), Failure> {
                 }
                 Ok(())
             }
-            RunCommand::Cancel { run } => Ok(client.cancel_run(run).await?),
+            RunCommand::Cancel { run } => {
+                client.cancel_run(run).await?;
+                note(format, &format!("run {run} is asked to end"))
+            }
             RunCommand::Explain { id } => {
                 let explained = match id.parse::<ActionRef>() {
                     Ok(action) => client.explain_action(&action).await?,
@@ -124,7 +127,7 @@ impl Show for Vec<RunDto> {
                 run.job.clone(),
                 run.kind.clone(),
                 state(run),
-                run.nominal.to_string(),
+                moment(run.nominal),
                 run.attempts.last().map_or(0, |attempt| attempt.number).to_string(),
                 or_dash(run.attempts.last().map(|attempt| &attempt.worker)),
             ]
@@ -134,6 +137,10 @@ impl Show for Vec<RunDto> {
 
     fn ids(&self) -> Vec<String> {
         self.iter().map(|run| run.id.to_string()).collect()
+    }
+
+    fn none(&self) -> Option<&'static str> {
+        self.is_empty().then_some("no runs yet")
     }
 }
 
@@ -145,9 +152,9 @@ impl Show for RunDto {
             ("kind", self.kind.clone()),
             ("action", or_dash(self.action.as_ref())),
             ("state", state(self)),
-            ("nominal", self.nominal.to_string()),
-            ("created", self.created.to_string()),
-            ("finished", or_dash(self.finished)),
+            ("nominal", moment(self.nominal)),
+            ("created", moment(self.created)),
+            ("finished", or_dash(self.finished.map(moment))),
             ("retries", self.retries.to_string()),
             ("workers lost", self.losses.to_string()),
         ];
@@ -158,9 +165,9 @@ impl Show for RunDto {
                 attempt.id.to_string(),
                 attempt.worker.clone(),
                 attempt.cause.clone(),
-                attempt.dispatched.to_string(),
-                or_dash(attempt.started),
-                or_dash(attempt.ended),
+                moment(attempt.dispatched),
+                or_dash(attempt.started.map(moment)),
+                or_dash(attempt.ended.map(moment)),
                 attempt.end.as_ref().map_or_else(|| "alive".to_owned(), end),
                 or_dash(attempt.output_bytes.map(|bytes| format!("{bytes} B"))),
             ]
@@ -235,16 +242,16 @@ mod tests {
         for line in [
             "state         running, cancelling\n",
             "action        load@20261121T030000Z\n",
-            "r-17.1   w1      first  2026-11-21T03:00:00.010Z  2026-11-21T03:00:00.020Z  2026-11-21T03:00:01.000Z  exited 1  12 B\n",
-            "r-17.2   w2      retry  2026-11-21T03:00:11.010Z  -                         -                         alive     -\n",
+            "r-17.1   w1      first  2026-11-21 03:00:00.010Z  2026-11-21 03:00:00.020Z  2026-11-21 03:00:01Z  exited 1  12 B\n",
+            "r-17.2   w2      retry  2026-11-21 03:00:11.010Z  -                         -                     alive     -\n",
         ] {
             assert!(shown.contains(line), "{line:?} is missing in\n{shown}");
         }
         let list = printed(Format::Table, &vec![run.clone()]);
         assert_eq!(
             list,
-            "ID    JOB   KIND      STATE                NOMINAL                   TRIES  WORKER\n\
-             r-17  load  schedule  running, cancelling  2026-11-21T03:00:00.000Z  2      w2\n"
+            "ID    JOB   KIND      STATE                NOMINAL               TRIES  WORKER\n\
+             r-17  load  schedule  running, cancelling  2026-11-21 03:00:00Z  2      w2\n"
         );
         assert_eq!(printed(Format::Quiet, &vec![run.clone()]), "r-17\n");
         let json: serde_json::Value = serde_json::from_str(&printed(Format::Json, &run)).unwrap();

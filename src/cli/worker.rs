@@ -5,7 +5,7 @@ use std::io::Write;
 use clap::Subcommand;
 
 use super::failure::Failure;
-use super::output::{Show, View, print};
+use super::output::{Show, View, moment, print};
 use super::remote::{Remote, wait};
 use crate::api::dto::WorkerDto;
 
@@ -64,7 +64,7 @@ impl Show for Vec<WorkerDto> {
                 worker.slots.to_string(),
                 worker.groups.join(", "),
                 worker.host.clone(),
-                worker.last_heartbeat.to_string(),
+                moment(worker.last_heartbeat),
             ]
         };
         View { titles, rows: self.iter().map(row).collect(), ..View::default() }
@@ -73,30 +73,36 @@ impl Show for Vec<WorkerDto> {
     fn ids(&self) -> Vec<String> {
         self.iter().map(|worker| worker.name.clone()).collect()
     }
+
+    fn none(&self) -> Option<&'static str> {
+        self.is_empty().then_some("no worker has attached yet: horai worker --config FILE runs one")
+    }
 }
 
 impl Show for WorkerDto {
     fn view(&self) -> View {
-        let labels = self.labels.iter().map(|(key, value)| format!("{key}={value}"));
+        let labels: Vec<String> =
+            self.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let mut facts = vec![
             ("name", self.name.clone()),
             ("number", self.number.to_string()),
             ("state", state(self).to_owned()),
             ("slots", format!("{} of {} used", self.used, self.slots)),
             ("groups", self.groups.join(", ")),
-            ("labels", labels.collect::<Vec<_>>().join(", ")),
+            ("labels", if self.labels.is_empty() { "-".to_owned() } else { labels.join(", ") }),
             ("host", self.host.clone()),
             ("version", self.version.clone()),
             ("incarnation", self.incarnation.clone()),
-            ("registered", self.registered.to_string()),
-            ("last heartbeat", self.last_heartbeat.to_string()),
+            ("registered", moment(self.registered)),
+            ("last heartbeat", moment(self.last_heartbeat)),
         ];
         if let Some(load) = &self.load {
             let mib = |bytes: u64| bytes >> 20;
+            let ratio = |permille: u32| format!("{}.{:02}", permille / 1000, permille % 1000 / 10);
             let share = |permille: u32| format!("{}.{} %", permille / 10, permille % 10);
             facts.extend([
                 ("cpu", share(load.cpu_permille)),
-                ("load per core", share(load.load_per_core_permille)),
+                ("load per core", ratio(load.load_per_core_permille)),
                 (
                     "memory free",
                     format!("{} of {} MiB", mib(load.memory_available), mib(load.memory_total)),

@@ -196,6 +196,11 @@ impl Reader {
         loop {
             let chunk = tokio::time::timeout(PATIENCE, chunks.recv()).await;
             let Ok(Some(chunk)) = chunk else { return Err(LogError::Broken) };
+            if !chunk.error.is_empty() && !is_over && request.offset == 0 && next == 0 {
+                // Dispatched, and not begun at its worker: there is no output yet.
+                window.is_last = !request.follow;
+                return Ok(window);
+            }
             if !chunk.error.is_empty() {
                 return Err(LogError::Refused(chunk.error));
             }

@@ -5,6 +5,8 @@
 
 mod panic;
 
+pub use panic::survivable;
+
 use std::io::{self, IsTerminal};
 
 use tracing::level_filters::LevelFilter;

@@ -40,7 +40,13 @@ fn sample_files_pass_their_checks() {
     for arguments in [
         &["job", "check", "config/demo/jobs.yaml"][..],
         &["config", "check", "node", "config/node.toml"],
+        &["job", "check", "config/first.yaml"],
         &["config", "check", "worker", "config/worker.toml"],
+        &["config", "check", "node", "config/local/node-1.toml"],
+        &["config", "check", "node", "config/local/node-2.toml"],
+        &["config", "check", "node", "config/local/node-3.toml"],
+        &["config", "check", "worker", "config/local/worker-1.toml"],
+        &["config", "check", "worker", "config/local/worker-2.toml"],
         &["version"],
     ] {
         let output = horai(arguments);
@@ -92,4 +98,47 @@ fn wrong_usage_ends_with_2() {
     for arguments in [&["frobnicate"][..], &["job"], &["job", "check"], &[]] {
         assert_eq!(horai(arguments).status.code(), Some(2), "{arguments:?}");
     }
+}
+
+/// The words of a command in README, taken from its code blocks.
+fn printed_commands() -> Vec<Vec<String>> {
+    let readme = include_str!("../../README.md");
+    let blocks = readme.split("```").skip(1).step_by(2);
+    let lines = blocks.flat_map(str::lines).filter(|line| line.starts_with("horai "));
+    let words = |line: &str| {
+        let command = line.split('#').next().unwrap_or_default();
+        command.split_whitespace().filter(|word| *word != "&").map(str::to_owned).collect()
+    };
+    lines.map(words).collect()
+}
+
+#[test]
+fn every_command_that_the_readme_prints_is_one() {
+    let commands = printed_commands();
+    assert!(commands.len() >= 12, "{commands:?}");
+    for command in commands {
+        for file in command.iter().filter(|word| word.starts_with("config/")) {
+            assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(file).is_file(), "{file}");
+        }
+        // Help is printed only for a noun and verb that exist.
+        let verb: Vec<&str> = command[1..].iter().map(String::as_str).take(2).collect();
+        let verb = if verb[1].starts_with('-') { &verb[..1] } else { &verb[..] };
+        let output = horai(&[verb, &["--help"]].concat());
+        assert!(output.status.success(), "{command:?}");
+        let help = text(&output.stdout);
+        for option in command.iter().filter(|word| word.starts_with('-')) {
+            assert!(help.contains(option.as_str()), "{option} of {command:?} is not in\n{help}");
+        }
+    }
+}
+
+#[test]
+fn the_jobs_that_the_readme_prints_are_well_formed() {
+    let readme = include_str!("../../README.md");
+    let yaml = readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = job_file(folder.path(), "readme.yaml", yaml);
+    let output = horai(&["job", "check", &file]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), "2 jobs are well formed\n");
 }

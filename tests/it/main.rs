@@ -11,6 +11,7 @@ mod refusals;
 mod server;
 mod session;
 mod storage;
+mod surface;
 mod tidy;
 mod worker;
 mod worker_loss;

@@ -16,7 +16,7 @@ const CORE_MAY_DEPEND_ON: [&str; 8] =
 /// A folder that is not listed here may import nothing of ours, so a new one
 /// must be entered on purpose.
 const MAY_IMPORT: [(&str, &[&str]); 8] = [
-    ("api", &["error", "session"]),
+    ("api", &["error", "session", "telemetry"]),
     // `node` and `worker` are commands too, and hand over to what runs them; to
     // found a cluster or to join one is done on this machine's disk.
     (

@@ -1,5 +1,6 @@
 //! What works: jobs, revisions, request ids, pages, locks.
 
+use futures_util::stream;
 use horai_core::machine::state::State;
 
 use super::support::Cluster;
@@ -58,6 +59,25 @@ async fn a_request_sent_again_does_nothing_again() {
         let gone = cluster.with("DELETE", "jobs/b", "", &key("k3")).await;
         assert_eq!(gone.status.as_u16(), 204, "{}", gone.body);
     }
+    // Others change what it was checked against; the answer stays the first one.
+    let set = r#"{"jobs": [{"name": "c", "noop": true, "depends_on": ["a"]}]}"#;
+    let put = [("idempotency-key", "k5"), ("if-match", "*")];
+    let body = r#"{"name": "a", "noop": true, "depends_on": []}"#;
+    let first_set = cluster.with("POST", "jobs", set, &key("k4")).await;
+    let first_put = cluster.with("PUT", "jobs/a", body, &put).await;
+    assert_eq!(first_set.status.as_u16(), 200, "{}", first_set.body);
+    for gone in ["jobs/c", "jobs/a"] {
+        assert_eq!(cluster.ask("DELETE", gone, "").await.status.as_u16(), 204);
+    }
+    let again = cluster.with("POST", "jobs", set, &key("k4")).await;
+    assert_eq!((again.status, again.body), (first_set.status, first_set.body));
+    let again = cluster.with("PUT", "jobs/a", body, &put).await;
+    assert_eq!((again.status, again.body), (first_put.status, first_put.body));
+    assert_eq!(cluster.jobs(), 0, "nothing was applied again");
+    let other = cluster.with("POST", "jobs", JOB, &key("k4")).await;
+    assert_eq!((other.status.as_u16(), other.code()), (422, "request_reused"));
+    cluster.ask("POST", "jobs", JOB).await;
+
     // Made at the beginning of 2023: older than anything remembered could be.
     let old = key("01856aa0-c800-7000-8000-000000000000");
     let answer = cluster.with("POST", "jobs/a/pause", "", &old).await;
@@ -148,4 +168,74 @@ async fn locks_and_the_cluster_are_shown() {
     let header = format!("Bearer {}", token.body["token"].as_str().unwrap());
     let answer = cluster.raw("GET", "/api/v1/jobs", "", &[("authorization", &header)]).await;
     assert_eq!(answer.code(), "denied");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_for_a_token_that_is_sent_again_makes_no_second_one() {
+    let cluster = Cluster::start().await;
+    let tokens = || cluster.node.read(|state| state.tokens().count());
+    let before = tokens();
+    let ask = r#"{"purpose": "join", "expires_in": "1h"}"#;
+    let key = |key: &'static str| [("idempotency-key", key)];
+    let first = cluster.with("POST", "cluster/tokens", ask, &key("t1")).await;
+    let again = cluster.with("POST", "cluster/tokens", ask, &key("t1")).await;
+    assert_eq!(first.status.as_u16(), 201, "{}", first.body);
+    assert_eq!((again.status, &again.body), (first.status, &first.body));
+    assert_eq!(tokens(), before + 1);
+    let other = cluster.with("POST", "cluster/tokens", ask, &key("t2")).await;
+    assert_ne!(other.body["token"], first.body["token"]);
+    let longer = r#"{"purpose": "join", "expires_in": "2h"}"#;
+    let reused = cluster.with("POST", "cluster/tokens", longer, &key("t1")).await;
+    assert_eq!((reused.status.as_u16(), reused.code()), (422, "request_reused"));
+    let without = cluster.ask("POST", "cluster/tokens", ask).await;
+    assert_ne!(
+        without.body["token"],
+        cluster.ask("POST", "cluster/tokens", ask).await.body["token"]
+    );
+    assert_eq!(tokens(), before + 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_requests_are_served_at_once_than_the_limit() {
+    let cluster = Cluster::start().await;
+    // Each waits for a body that does not come, and holds its place meanwhile.
+    let never = || stream::pending::<Result<axum::body::Bytes, std::io::Error>>();
+    let mut waiting = Vec::new();
+    for _ in 0..crate::api::AT_ONCE {
+        let request = axum::http::Request::post("/api/v1/jobs")
+            .header("authorization", "Bearer admin")
+            .body(axum::body::Body::from_stream(never()))
+            .unwrap();
+        let answer = tower::ServiceExt::oneshot(cluster.router.clone(), request);
+        let mut answer = Box::pin(tokio::task::unconstrained(answer));
+        assert!(futures_util::poll!(answer.as_mut()).is_pending());
+        waiting.push(answer);
+    }
+    let refused = cluster.get("cluster").await;
+    assert_eq!((refused.status.as_u16(), refused.code()), (429, "limit_reached"));
+    assert_eq!(refused.headers["retry-after"], "1");
+    drop(waiting);
+    assert_eq!(cluster.get("cluster").await.status.as_u16(), 200, "slots come back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_takes_too_long_is_told_so() {
+    let cluster = Cluster::start().await;
+    let never = stream::pending::<Result<axum::body::Bytes, std::io::Error>>();
+    let request = axum::http::Request::post("/api/v1/jobs")
+        .header("authorization", "Bearer admin")
+        .body(axum::body::Body::from_stream(never))
+        .unwrap();
+    let (node, sessions) =
+        (cluster.node.clone(), crate::session::Sessions::new(cluster.node.clone()));
+    let router = crate::api::router_within(
+        crate::api::ApiState { node, sessions },
+        std::time::Duration::from_millis(50),
+    );
+    let answer = tower::ServiceExt::oneshot(router, request).await.unwrap();
+    assert_eq!(answer.status().as_u16(), 503);
+    let body = axum::body::to_bytes(answer.into_body(), 4096).await.unwrap();
+    let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(body["code"], "outcome_unknown", "{body}");
+    assert!(body["detail"].as_str().unwrap().contains("50ms"), "{body}");
 }

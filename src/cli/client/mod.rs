@@ -30,6 +30,9 @@ use transport::{Answer, Call, PAUSE, chain, read};
 
 /// How long one request may take, all tries together.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A log that was silent so long is asked for again: the node may be frozen or cut
+/// off, and then nothing would ever tell.
+const SILENCE: Duration = Duration::from_secs(5);
 /// To reach a node on a network that works.
 const CONNECT: Duration = Duration::from_secs(2);
 /// The cluster said no, or did not answer.
@@ -365,7 +368,11 @@ impl LogStream {
                 self.open().await?;
                 continue;
             };
-            match part.chunk().await {
+            let Ok(heard) = tokio::time::timeout(SILENCE, part.chunk()).await else {
+                self.part = None;
+                continue;
+            };
+            match heard {
                 Ok(Some(bytes)) => {
                     self.query.offset += bytes.len() as u64;
                     return Ok(Some(bytes));

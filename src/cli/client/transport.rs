@@ -82,7 +82,8 @@ impl Client {
         let (mut tries, mut pause, mut may_be_done) = (0, PAUSE.0, false);
         loop {
             let node = (first + tries) % nodes;
-            let left = deadline.saturating_duration_since(Instant::now());
+            let begun = Instant::now();
+            let left = deadline.saturating_duration_since(begun);
             let miss = match self.once(call, node, left).await? {
                 Ok(answer) => {
                     self.shared.preferred.store(node, Ordering::Relaxed);
@@ -94,7 +95,10 @@ impl Client {
             may_be_done |= matches!(miss, Miss::Broken(_));
             // The next node at once, but no circle without a rest.
             if tries % nodes == 0 || matches!(miss, Miss::Told(_)) {
-                if Instant::now() + pause >= deadline {
+                // A try that is cut off tells less than the refusal that is there.
+                let told = matches!(miss, Miss::Told(_));
+                let next = if told { pause + begun.elapsed() } else { pause };
+                if Instant::now() + next >= deadline {
                     return Err(self.gave_up(call, node, miss, may_be_done));
                 }
                 tokio::time::sleep(pause).await;
@@ -132,10 +136,12 @@ impl Client {
         let share = if self.shared.urls.len() > 1 { self.timeout / 3 } else { left };
         let limit = left.min(share).max(Duration::from_millis(1));
         let deadline = Instant::now() + limit;
-        let late = |_| Miss::Broken(format!("no answer within {limit:?}"));
+        let late = |_| Miss::Broken(format!("no answer within {} ms", limit.as_millis()));
         let answer = match tokio::time::timeout(limit, request.send()).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(error)) if error.is_connect() => return Ok(Err(Miss::Unreached(chain(&error)))),
+            Ok(Err(error)) if error.is_connect() => {
+                return Ok(Err(Miss::Unreached(root(&error))));
+            }
             Ok(Err(error)) if error.is_builder() => {
                 return Err(ApiError::new(
                     ErrorCode::Malformed,
@@ -143,7 +149,7 @@ impl Client {
                     "correct the token",
                 ));
             }
-            Ok(Err(error)) => return Ok(Err(Miss::Broken(chain(&error)))),
+            Ok(Err(error)) => return Ok(Err(Miss::Broken(root(&error)))),
             Err(passed) => return Ok(Err(late(passed))),
         };
         let status = answer.status();
@@ -184,7 +190,7 @@ impl Client {
     }
 
     fn gave_up(&self, call: &Call<'_>, node: usize, miss: Miss, may_be_done: bool) -> ApiError {
-        let url = &self.shared.urls[node];
+        let url = self.shared.urls[node].as_str().trim_end_matches('/');
         let cause = match miss {
             Miss::Told(error) if !may_be_done => return error,
             Miss::Told(error) => error.problem.detail,
@@ -195,9 +201,12 @@ impl Client {
             return ApiError::new(ErrorCode::OutcomeUnknown, detail, "look before asking again");
         }
         let nodes = self.shared.urls.len();
-        let detail =
-            format!("no answer within {:?} from {nodes} node(s); last: {cause}", self.timeout);
-        let remedy = "check --url and whether the nodes run, or give more --timeout";
+        let who = match nodes {
+            1 => "the node".to_owned(),
+            nodes => format!("any of {nodes} nodes"),
+        };
+        let detail = format!("no answer from {who} within {:?}: {cause}", self.timeout);
+        let remedy = "see whether the nodes run, and check --url (HORAI_URL): it is the HTTP port";
         ApiError::new(ErrorCode::Unavailable, detail, remedy)
     }
 }
@@ -238,6 +247,12 @@ fn refusal(status: StatusCode, body: &[u8]) -> ApiError {
             ApiError::new(code, detail, "check that --url is the address of a node's HTTP API")
         }
     }
+}
+
+/// What an error comes down to: the rest repeats the address.
+fn root(error: &dyn std::error::Error) -> String {
+    let last = std::iter::successors(Some(error), |e| e.source()).last();
+    last.unwrap_or(error).to_string()
 }
 
 /// An error and all that caused it, in one line.

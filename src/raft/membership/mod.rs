@@ -1,6 +1,6 @@
 //! Who is a member: nodes come, go and take each other's place.
 //!
-//! A node is first let in by a token ([`admission`]), which gives it a number;
+//! A node is first let in by a token (`admission`), which gives it a number;
 //! then it makes its store, starts, and announces itself until it is a voter
 //! (`verbs`). The leader alone changes the membership, one change at a time
 //! (`leader`). A number is given once: a node that was taken out is told so by
