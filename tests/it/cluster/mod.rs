@@ -44,13 +44,23 @@ fn lane() -> MutexGuard<'static, ()> {
 
 /// Waits for something to be true, and says what it was if it never is.
 #[track_caller]
-pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + PATIENCE;
+pub(crate) fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    until_within(PATIENCE, what, look)
+}
+
+/// The same with a patience of its own.
+#[track_caller]
+pub(crate) fn until_within<T>(
+    patience: Duration,
+    what: &str,
+    mut look: impl FnMut() -> Option<T>,
+) -> T {
+    let end = Instant::now() + patience;
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < end, "waited {PATIENCE:?} in vain for {what}");
+        assert!(Instant::now() < end, "waited {patience:?} in vain for {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
