@@ -276,7 +276,7 @@ impl State {
     }
 
     fn withdraw_actions(&mut self, mut work: Vec<ActionKey>, job: JobId, ev: &mut Vec<Event>) {
-        let mut rewound = BTreeSet::new();
+        let (mut rewound, mut replanned) = (BTreeSet::new(), BTreeSet::new());
         let mut moved = vec![job];
         loop {
             while let Some(key) = work.pop() {
@@ -299,7 +299,10 @@ impl State {
             }
             let Some(up) = moved.pop() else { break };
             for down in self.dependants_of(up).collect::<Vec<_>>() {
-                if self.cursors_of(down).iter().all(|(_, cursor)| *cursor <= self.meta.now) {
+                // One whose cursors went back above was ahead as well.
+                let was_ahead = rewound.contains(&down)
+                    || self.cursors_of(down).iter().any(|(_, cursor)| *cursor > self.meta.now);
+                if !was_ahead || !replanned.insert(down) {
                     continue;
                 }
                 self.rewind_cursors(down);

@@ -484,3 +484,22 @@ fn records_that_stay_do_not_hold_the_clusters_bound_up() {
     runs_ended(&mut m, busy, &[0; 60], 1_000);
     assert!(m.state.run_count() <= 101, "{} runs", m.state.run_count());
 }
+
+#[test]
+fn an_edit_upstream_plans_all_of_a_dependants_own_instants_again() {
+    let mut m = Machine::new();
+    let up = m.job(triggered("up"));
+    let down = m.job(JobSpec { triggers: vec![cron("t")], ..after_jobs("down", &[up]) });
+    let (first, second) = (m.now + 1_000, m.now + 2_000);
+    m.plan(up, &[(first, vec![])]);
+    let through = UtcMillis(second);
+    let ahead =
+        PlanBatch { through, ..m.batch(up, PlanSource::Trigger(TriggerName("t".into())), &[]) };
+    m.ok(Command::PlanActions(vec![ahead]));
+    assert_eq!(m.plan(down, &[(first, vec![key(up, first)]), (second, vec![])]), (2, 0));
+    let mut other = triggered("up");
+    other.triggers[0].kind = TriggerKind::Cron { expression: "0/2 * * * * *".to_owned() };
+    m.ok(apply(other));
+    // The second waited for nothing, and may have to wait for what `up` gets now.
+    assert_eq!(m.state.live_actions_of(down).count(), 0);
+}
