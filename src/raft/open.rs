@@ -9,6 +9,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -201,19 +202,30 @@ pub fn open(dir: &Path) -> Result<Stores, Error> {
     caught(move || open_with(log, snapshots, Box::new(file), Some(reserve)))?
 }
 
+/// A closed database is locked until sled's own threads have let go of it, which
+/// may be after whoever closed it was told that it is.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+const LOCK_STEP: Duration = Duration::from_millis(20);
+
 /// Log and snapshots.
 type Disks = (Arc<dyn Disk>, Arc<dyn Disk>);
 
 fn open_sled(dir: &Path) -> Result<Disks, Error> {
     let open = |name: &str, cache: u64| -> Result<Arc<dyn Disk>, Error> {
-        let path = dir.join(name);
-        match caught(move || SledDisk::open(&path, cache))? {
-            Ok(disk) => Ok(Arc::new(disk)),
-            // sled flattens the lock's error into a text.
-            Err(e) if e.to_string().contains("could not acquire lock") => {
-                Err(Error::InUse(dir.to_owned()))
+        let began = Instant::now();
+        loop {
+            let path = dir.join(name);
+            match caught(move || SledDisk::open(&path, cache))? {
+                Ok(disk) => return Ok(Arc::new(disk)),
+                // sled flattens the lock's error into a text.
+                Err(e) if e.to_string().contains("could not acquire lock") => {
+                    if began.elapsed() > LOCK_WAIT {
+                        return Err(Error::InUse(dir.to_owned()));
+                    }
+                    std::thread::sleep(LOCK_STEP);
+                }
+                Err(e) => return Err(e.into()),
             }
-            Err(e) => Err(e.into()),
         }
     };
     Ok((open("log", LOG_CACHE)?, open("snapshots", SNAPSHOT_CACHE)?))
