@@ -37,6 +37,8 @@ use tokio_util::sync::CancellationToken;
 use events::{EventHub, Wants};
 use ports::{Orders, Replica, propose};
 
+use crate::telemetry::survivable;
+
 /// How long a proposal may take before its outcome counts as unknown.
 const LIMIT: Duration = Duration::from_secs(10);
 /// Between tries to begin a term.
@@ -175,13 +177,14 @@ async fn lead<R: Replica, O: Orders>(
     }
     term.counters.terms.fetch_add(1, Relaxed);
     tracing::info!(leader = %term.leader, "leading");
-    // Subscribed before anything is read, so that no change falls in between.
-    set.spawn(ticker::run(term.clone(), events.subscribe(Wants::ANY)));
-    set.spawn(planner::run(term.clone(), events.subscribe(Wants::JOBS)));
+    // Subscribed before anything is read, so that no change falls in between. The
+    // set catches a panic, and so does the planner for the sake of other jobs.
+    set.spawn(survivable(ticker::run(term.clone(), events.subscribe(Wants::ANY))));
+    set.spawn(survivable(planner::run(term.clone(), events.subscribe(Wants::JOBS))));
     let work = events.subscribe(Wants::WORK);
-    set.spawn(dispatcher::run(term.clone(), orders.clone(), work));
+    set.spawn(survivable(dispatcher::run(term.clone(), orders.clone(), work)));
     let runs = events.subscribe(Wants::RUNS);
-    set.spawn(cancels::run(term.clone(), orders.clone(), runs));
+    set.spawn(survivable(cancels::run(term.clone(), orders.clone(), runs)));
     orders.lead(term.leader);
     match set.join_next().await {
         Some(Ok(Err(error))) => error,

@@ -5,6 +5,8 @@
 
 mod panic;
 
+#[cfg(test)]
+pub(crate) use panic::abort_on_panic;
 pub use panic::survivable;
 
 use std::io::{self, IsTerminal};

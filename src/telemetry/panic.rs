@@ -1,9 +1,10 @@
 //! A panic ends the process: a part that is gone leaves a node that answers and
 //! does nothing, and its supervisor can bring a whole one back.
 //!
-//! One kind does not: a panic inside a request that is answered on its own, and
-//! whose caller is told. Whoever can send a request must not be able to end node
-//! after node with it.
+//! Two kinds do not. One is a panic inside a request that is answered on its own,
+//! and whose caller is told. The other is one inside a leader's service, which
+//! begins anew: what one leader stumbles over, a job that cannot be planned, the
+//! next one would as well. Neither a request nor a job may end node after node.
 
 use std::future::Future;
 use std::io::Write;
@@ -27,7 +28,7 @@ fn is_caught() -> bool {
 }
 
 /// From now on.
-pub(super) fn abort_on_panic() {
+pub(crate) fn abort_on_panic() {
     std::panic::set_hook(Box::new(|info| {
         let report = report(info);
         if is_caught() {

@@ -36,7 +36,7 @@ const MAY_IMPORT: [(&str, &[&str]); 8] = [
             "worker",
         ],
     ),
-    ("leader", &["session"]),
+    ("leader", &["session", "telemetry"]),
     // Of the worker only the translation of wire messages; tests run a whole one.
     ("session", &["error", "worker"]),
     ("telemetry", &["config"]),

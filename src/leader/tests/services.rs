@@ -137,6 +137,23 @@ async fn a_panic_ends_the_set_and_it_begins_anew() {
     world.end().await;
 }
 
+/// Set in the process that runs with the hook of a node.
+const CHILD: &str = "TEST_OF_SERVICE_PANICS";
+
+/// The same as a node meets it, whose hook ends the process at other panics. A
+/// process of its own, because the hook is the whole process's.
+#[test]
+fn a_panic_of_a_service_ends_no_node() {
+    if std::env::var_os(CHILD).is_some() {
+        crate::telemetry::abort_on_panic();
+        return a_panic_ends_the_set_and_it_begins_anew();
+    }
+    let name = "leader::tests::services::a_panic_of_a_service_ends_no_node";
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    let out = child.args([name, "--exact", "--nocapture"]).env(CHILD, "1").output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_to_end_a_run_are_passed_on() {
     let world = World::new();
