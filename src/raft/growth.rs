@@ -14,6 +14,7 @@ use openraft::async_runtime::WatchReceiver;
 use tokio::time::Instant;
 
 use crate::inner::Inner;
+use crate::priority::blocking;
 use crate::state_machine::Machine;
 
 /// What an entry takes in the log beside its commands.
@@ -161,13 +162,9 @@ impl<M: Machine> Inner<M> {
     /// The log's thread looks after its own database; this is the other one.
     async fn check_snapshots(&self) {
         let Some(snapshots) = self.snapshots.upgrade() else { return };
-        let checked = tokio::task::spawn_blocking(move || snapshots.check()).await;
-        let problem = match checked {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => error.to_string(),
-            Err(panicked) => panicked.to_string(),
-        };
-        self.fail(problem);
+        if let Err(error) = blocking(move || snapshots.check()).await {
+            self.fail(error.to_string());
+        }
     }
 }
 

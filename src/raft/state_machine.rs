@@ -18,7 +18,7 @@ use openraft::{OptionalSend, RaftSnapshotBuilder};
 use tokio::sync::watch;
 
 use crate::growth::Growth;
-use crate::priority;
+use crate::priority::blocking;
 use crate::snapshot_store::{Records, SnapshotHandle, SnapshotStore, SnapshotWriter};
 use crate::types::{EntryPayload, LogId, SnapshotMeta, StoredMembership, TypeConfig};
 
@@ -280,15 +280,4 @@ impl<M: Machine> RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder<M> {
         })
         .await
     }
-}
-
-/// Runs where blocking is allowed; a panic becomes an error, which stops the node.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    let work = || {
-        priority::lower();
-        work()
-    };
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }

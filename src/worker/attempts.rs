@@ -24,10 +24,10 @@ use tokio::sync::mpsc;
 
 use super::clock::boot_ms;
 use super::executor::{self, Plan};
-use super::files;
 use super::journal::{self, Journal, Record};
 use super::shim::dir::{self, Spec};
 use super::shim::kill::{self, Process};
+use crate::files;
 
 /// Output kept of one attempt.
 const OUTPUT_LIMIT: u64 = 64 * 1024 * 1024;
@@ -163,9 +163,9 @@ impl Runner {
                 self.collect(key, token).await;
             }
             Err(e) => {
-                let message = dir::short(&format!("the worker could not start it: {e}"));
+                let how = EndKind::not_started(&format!("the worker could not start it: {e}"));
                 let now = self.shared.cluster_now();
-                self.finish(key, token, ended(EndKind::NotStarted { message }, None, now)).await;
+                self.finish(key, token, ended(how, None, now)).await;
             }
         }
     }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use horai_core::ids::{LeaderId, NodeId};
 
-use super::files;
+use crate::files;
 
 /// Why a leader was not accepted.
 #[derive(Debug, thiserror::Error)]

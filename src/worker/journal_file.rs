@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use horai_core::ids::Incarnation;
 
 use super::{Entries, Error, MAX_BYTES, Record, apply};
-use crate::worker::files;
+use crate::files;
 
 const HEADER_MAGIC: &[u8; 8] = b"HORAIJN1";
 /// Magic, incarnation, CRC.

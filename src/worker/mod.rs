@@ -11,7 +11,6 @@ mod attempts;
 pub mod clock;
 mod executor;
 pub mod fence;
-pub mod files;
 mod hello;
 pub mod journal;
 mod links;

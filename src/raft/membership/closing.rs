@@ -8,6 +8,7 @@ use std::sync::Arc;
 use openraft::async_runtime::WatchReceiver;
 
 use crate::inner::Inner;
+use crate::priority::blocking;
 use crate::state_machine::Machine;
 
 /// Why a node stopped by itself.
@@ -60,8 +61,8 @@ impl<M: Machine> Inner<M> {
         };
         if closed == Closed::Removed {
             let identity = Arc::clone(&self.identity);
-            let marked = tokio::task::spawn_blocking(move || identity.update(|i| i.retired = true));
-            if let Ok(Err(error)) = marked.await {
+            let marked = blocking(move || identity.update(|i| i.retired = true)).await;
+            if let Err(error) = marked {
                 // It is refused again by whomever it talks to.
                 tracing::warn!(%error, "cannot write down that this node was removed");
             }

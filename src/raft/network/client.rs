@@ -32,6 +32,7 @@ use tonic::{Code, Response, Status};
 
 use super::channels::{CONNECT_TIMEOUT, Channels, Client, own};
 use super::{Shared, decode, encode};
+use crate::priority;
 use crate::snapshot_store::SnapshotHandle;
 use crate::types::{Member, TypeConfig, Vote};
 
@@ -272,7 +273,7 @@ impl RaftNetworkV2<TypeConfig> for Link {
         let (parts, outgoing) = mpsc::channel(CHUNKS_AHEAD);
         let data = snapshot.snapshot;
         // Dropping the receiver, by cancel or deadline, ends this thread's work.
-        tokio::task::spawn_blocking(move || {
+        priority::background(move || {
             if let Err(error) = send_parts(&data, begin, &header, &parts) {
                 tracing::warn!(error = &error as &dyn std::error::Error, "snapshot not sent");
             }

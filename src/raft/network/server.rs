@@ -5,6 +5,7 @@
 //! openraft; what concerns the product (proposals, reads, joins) goes to the
 //! [`Desk`], which the node implements.
 
+use std::io;
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -27,6 +28,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::client::SNAPSHOT_CHUNK;
 use super::{Error, MAX_MESSAGE, RETIRED, Shared, decode, encode, wall_time};
+use crate::priority::blocking;
 use crate::snapshot_store::{SnapshotHandle, SnapshotStore};
 use crate::state_machine::{Machine, StateMachine};
 use crate::types::{SnapshotMeta, TypeConfig, Vote};
@@ -184,7 +186,7 @@ impl<M: Machine> Server<M> {
                         writer.write(&chunk.data)?;
                         Ok(writer)
                     };
-                    writer = blocking(push).await?;
+                    writer = blocking(push).await.map_err(not_kept)?;
                 }
                 Some(Part::End(end)) if end.length == length && end.crc32c == crc => break,
                 Some(Part::End(_) | Part::Begin(_)) | None => {
@@ -192,7 +194,7 @@ impl<M: Machine> Server<M> {
                 }
             }
         }
-        let snapshot = blocking(move || writer.finish()).await?;
+        let snapshot = blocking(move || writer.finish()).await.map_err(not_kept)?;
         let snapshot: SnapshotOf<TypeConfig, SnapshotHandle> =
             openraft::storage::Snapshot { meta, snapshot };
         let answer = self.raft.install_full_snapshot(vote, snapshot).await.map_err(fatal)?;
@@ -210,13 +212,9 @@ impl<M: Machine> Server<M> {
     }
 }
 
-/// Storage work on a thread that may block.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
-) -> Result<T, Status> {
-    let done = tokio::task::spawn_blocking(work).await;
-    let done = done.map_err(|error| Status::internal(error.to_string()))?;
-    done.map_err(|error| Status::internal(format!("snapshot cannot be kept: {error}")))
+#[allow(clippy::needless_pass_by_value, reason = "used as a function in map_err")]
+fn not_kept(error: io::Error) -> Status {
+    Status::internal(format!("snapshot cannot be kept: {error}"))
 }
 
 fn status(error: &Error) -> Status {
