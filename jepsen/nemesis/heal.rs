@@ -1,0 +1,176 @@
+//! How each fault is healed, and nodes are brought back.
+//!
+//! A node that refuses to start after its disk failed is replaced under a new
+//! number, as an operator would. One that refuses after a kill or a power cut is a
+//! fault of the product: that is written down as `node-refused`.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::install::Undo;
+use super::ops::DiskFault;
+use crate::cluster::Cluster;
+use crate::env::Error;
+use crate::env::processes::how;
+
+/// How long a node that was started may take to answer.
+const ANSWER: Duration = Duration::from_secs(30);
+/// How long entering is tried while there is no leader.
+const ENTER: Duration = Duration::from_secs(30);
+/// Until a node that entered votes; it may take longer under other faults.
+const VOTE: Duration = Duration::from_secs(20);
+/// How much of a refusing node's log is shown.
+const SHOWN_LINES: usize = 5;
+
+/// What came of bringing nodes back.
+#[derive(Debug, Default)]
+pub(super) struct Revived {
+    /// Nodes that do not start, and what they said.
+    pub(super) refused: Vec<(String, String)>,
+    /// For the record.
+    pub(super) detail: Vec<Value>,
+}
+
+impl Cluster {
+    pub(super) fn heal(&mut self, id: u64, undo: &Undo) -> Result<Revived, Error> {
+        let mut revived = Revived::default();
+        match undo {
+            Undo::Nothing => {}
+            Undo::Links => {
+                self.env.network.lift(id);
+                let hosts: Vec<u8> = self.env.machines.iter().map(|m| m.host).collect();
+                let wrong = self.env.network.verify(&hosts)?;
+                if !wrong.is_empty() {
+                    return Err(Error::Misuse(wrong.join(", ")));
+                }
+            }
+            Undo::Thaw(machines) => self.thaw(machines)?,
+            Undo::Start(targets) => {
+                for machine in targets.machines(self) {
+                    self.env.machines[machine].disk.mount_if_not()?;
+                }
+                for n in &targets.workers {
+                    self.start_worker(*n)?;
+                }
+                self.revive(&targets.nodes, false, &mut revived)?;
+            }
+            Undo::Disk(n, how) => self.heal_disk(*n, *how, &mut revived)?,
+            Undo::Clock(machines) => {
+                for machine in machines {
+                    self.env.machines[*machine].clock.set(0, 1000)?;
+                }
+            }
+            Undo::Processor(machines) => {
+                for machine in machines {
+                    self.env.machines[*machine].group.processor_limit(None)?;
+                }
+            }
+            Undo::Enter(n) => self.enter_again(*n, &mut revived)?,
+        }
+        Ok(revived)
+    }
+
+    fn heal_disk(&mut self, n: usize, how: DiskFault, revived: &mut Revived) -> Result<(), Error> {
+        let machine = self.nodes[n].machine;
+        match how {
+            DiskFault::Full(_) => self.env.machines[machine].disk.free()?,
+            DiskFault::Slow(_) => {
+                let (device, _) = self.env.machines[machine].disk.device()?;
+                self.env.machines[machine].group.write_limit(&device, None)?;
+            }
+            DiskFault::Hung => self.env.machines[machine].disk.thaw()?,
+            DiskFault::ReadOnly | DiskFault::Dead => {
+                self.nodes[n].kill()?;
+                let disk = &mut self.env.machines[machine].disk;
+                disk.unmount()?;
+                if how == DiskFault::ReadOnly {
+                    disk.mend()?;
+                }
+                disk.mount()?;
+            }
+            DiskFault::Bits(..) => {}
+        }
+        if let Some(status) = self.nodes[n].has_ended()? {
+            let text = crate::env::processes::how(status);
+            revived.detail.push(json!({"node": self.nodes[n].name, "had_ended": text}));
+            self.nodes[n].forget();
+        }
+        self.revive(&[n], true, revived)
+    }
+
+    /// Starts nodes and waits until each answers.
+    fn revive(
+        &mut self,
+        nodes: &[usize],
+        may_replace: bool,
+        revived: &mut Revived,
+    ) -> Result<(), Error> {
+        for n in nodes {
+            self.start_node(*n)?;
+        }
+        for n in nodes {
+            let end = Instant::now() + ANSWER;
+            loop {
+                if let Some(status) = self.nodes[*n].has_ended()? {
+                    let (name, said) = (self.nodes[*n].name.clone(), self.last_words(*n));
+                    self.nodes[*n].forget();
+                    let text = format!("{}: {said}", how(status));
+                    if may_replace {
+                        revived.detail.push(json!({"node": name, "refused_to_start": text}));
+                        self.env.machines[self.nodes[*n].machine].disk.wipe()?;
+                        self.enter_again(*n, revived)?;
+                    } else {
+                        revived.refused.push((name, text));
+                    }
+                    break;
+                }
+                if self.status(*n).is_some() {
+                    break;
+                }
+                if Instant::now() > end {
+                    let name = self.nodes[*n].name.clone();
+                    revived.detail.push(json!({"node": name, "silent_after": ANSWER.as_secs()}));
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
+        Ok(())
+    }
+
+    /// A node with an empty disk enters: in its old place, or as a new node.
+    fn enter_again(&mut self, n: usize, revived: &mut Revived) -> Result<(), Error> {
+        let lost = Some(self.nodes[n].number).filter(|number| *number > 0);
+        let end = Instant::now() + ENTER;
+        while let Err(error) = self.enter(n, lost) {
+            if Instant::now() > end {
+                return Err(error);
+            }
+            // A try that was cut short may have left something behind.
+            self.env.machines[self.nodes[n].machine].disk.wipe()?;
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        self.start_node(n)?;
+        self.learn_number(n)?;
+        let (begun, count) = (Instant::now(), self.nodes.len());
+        while self.voters() != Some(count) && begun.elapsed() < VOTE {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let node = &self.nodes[n];
+        revived.detail.push(json!({
+            "node": node.name, "entered_as": node.number, "instead_of": lost,
+            "votes": self.voters() == Some(count),
+        }));
+        Ok(())
+    }
+
+    /// The last lines of a node's log.
+    pub(super) fn last_words(&self, n: usize) -> String {
+        let path = self.settings.logs.join(&self.nodes[n].name).join("log");
+        let bytes = std::fs::read(path).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(SHOWN_LINES)..].join(" | ")
+    }
+}
