@@ -321,7 +321,18 @@ fn conduct(
     read?;
     phases.ended("final");
     runtime.block_on(poller.stop());
+    write_network(&cluster, folder)?;
     cluster.stop()?;
+    Ok(())
+}
+
+/// How many packets passed and did not, between which machines.
+fn write_network(cluster: &Cluster, folder: &Path) -> Result<(), Failure> {
+    let mut file = File::create(folder.join("network.jsonl"))?;
+    for ((from, to), (passed, lost)) in cluster.env.network.counts() {
+        let row = serde_json::json!({"from": from, "to": to, "passed": passed, "lost": lost});
+        writeln!(file, "{row}")?;
+    }
     Ok(())
 }
 

@@ -45,7 +45,10 @@ pub(crate) fn group() -> String {
     std::env::var(GROUP).unwrap_or_else(|_| format!("jepsen-{}", std::process::id()))
 }
 
-fn again(layer: &str, group: &str) -> Result<(PathBuf, [(&'static str, String); 2]), Error> {
+/// Variables of a process to be started.
+type Vars = [(&'static str, String); 2];
+
+fn again(layer: &str, group: &str) -> Result<(PathBuf, Vars), Error> {
     let me = std::env::current_exe().map_err(at("find the own program"))?;
     Ok((me, [(LAYER, layer.to_owned()), (GROUP, group.to_owned())]))
 }

@@ -32,6 +32,9 @@ impl Targets {
     }
 }
 
+/// Directed pairs that are cut, and the nodes that may be missing for it.
+type Cut = (Vec<(Host, Host)>, BTreeSet<usize>);
+
 fn choose<T: Copy>(from: &[T], number: u32) -> Option<T> {
     let count = u32::try_from(from.len()).ok().filter(|count| *count > 0)?;
     from.get(usize::try_from(number % count).ok()?).copied()
@@ -94,7 +97,7 @@ impl Field<'_> {
     }
 
     /// The directed pairs that a shape cuts, and the nodes that this may cost.
-    pub(super) fn cut(&self, shape: Shape) -> Result<(Vec<(Host, Host)>, BTreeSet<usize>), String> {
+    pub(super) fn cut(&self, shape: Shape) -> Result<Cut, String> {
         let nodes: Vec<Host> = self.cluster.nodes.iter().map(|node| node.host).collect();
         let workers: Vec<Host> = self.cluster.workers.iter().map(|worker| worker.host).collect();
         let others = |n: usize| -> Vec<Host> {
