@@ -10,10 +10,15 @@ pub(crate) mod coverage;
 pub(crate) mod fires;
 #[cfg(test)]
 mod fires_tests;
+pub(crate) mod graph;
+pub(crate) mod linear;
 pub(crate) mod locks;
 pub(crate) mod matching;
+pub(crate) mod output;
+pub(crate) mod policy;
 pub(crate) mod raft;
 pub(crate) mod records;
+pub(crate) mod recovery;
 pub(crate) mod set_full;
 pub(crate) mod stuck;
 pub(crate) mod timeline;
@@ -220,6 +225,23 @@ pub(crate) fn all(evidence: &Evidence) -> Results {
     if evidence.ran("lock") {
         checkers.push(locks::check(evidence));
     }
+    if evidence.ran("register") {
+        checkers.push(linear::check(evidence));
+    }
+    if evidence.ran("dag") {
+        checkers.push(graph::check(evidence));
+    }
+    if evidence.ran("retries") {
+        checkers.push(policy::retries(evidence, &records));
+    }
+    if evidence.ran("cancel") {
+        checkers.push(policy::cancels(evidence, &records));
+    }
+    if evidence.ran("logs") {
+        checkers.push(output::logs(evidence, &records));
+    }
+    checkers.push(output::answers(evidence));
+    checkers.push(recovery::check(evidence));
     checkers.push(raft::check(evidence));
     checkers.push(stuck::check(evidence, &records));
     Results::of(checkers)

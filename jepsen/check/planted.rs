@@ -64,6 +64,12 @@ impl Planted {
         self
     }
 
+    /// Why the last operation failed.
+    pub(crate) fn because(&mut self, why: &str) {
+        let end = self.ops.last_mut().and_then(|op| op.end.as_mut()).unwrap();
+        end.err = Some(why.to_owned());
+    }
+
     /// A line of run `r-RUN`, for the job's instant `nominal` (none: by hand).
     pub(crate) fn line(
         &mut self,

@@ -5,10 +5,18 @@
 //! nothing. All choices come from named streams of one seed; what the cluster
 //! answers decides only how far a stream is read.
 
+mod api_fuzz;
+mod cancel;
 mod cron_fires;
+mod dag;
 pub(crate) mod finals;
 mod lock;
+mod logs;
+mod register;
+mod retries;
 mod set;
+
+pub(crate) use cancel::GRACE_MS as CANCEL_GRACE_MS;
 
 use std::io;
 use std::path::PathBuf;
@@ -206,11 +214,33 @@ pub(crate) enum Workload {
     Set,
     /// Leases, and a resource that checks tokens.
     Lock,
+    /// Compare-and-set on definitions.
+    Register,
+    /// Success dependencies.
+    Dag,
+    /// Attempts that fail.
+    Retries,
+    /// Runs that are cancelled.
+    Cancel,
+    /// Output that is followed.
+    Logs,
+    /// Requests that make no sense.
+    ApiFuzz,
 }
 
 impl Workload {
     /// All of them: the mix.
-    pub(crate) const ALL: [Self; 3] = [Self::CronFires, Self::Set, Self::Lock];
+    pub(crate) const ALL: [Self; 9] = [
+        Self::CronFires,
+        Self::Set,
+        Self::Lock,
+        Self::Register,
+        Self::Dag,
+        Self::Retries,
+        Self::Cancel,
+        Self::Logs,
+        Self::ApiFuzz,
+    ];
 
     /// Its name on the command line.
     pub(crate) fn name(self) -> &'static str {
@@ -218,6 +248,12 @@ impl Workload {
             Self::CronFires => "cron-fires",
             Self::Set => "set",
             Self::Lock => "lock",
+            Self::Register => "register",
+            Self::Dag => "dag",
+            Self::Retries => "retries",
+            Self::Cancel => "cancel",
+            Self::Logs => "logs",
+            Self::ApiFuzz => "api-fuzz",
         }
     }
 
@@ -248,7 +284,13 @@ impl Workload {
     pub(crate) fn setup<'a>(self, ctx: &'a Ctx) -> BoxFuture<'a, Result<(), Error>> {
         match self {
             Self::CronFires => Box::pin(cron_fires::setup(ctx)),
-            Self::Set | Self::Lock => Box::pin(std::future::ready(Ok(()))),
+            Self::Dag => Box::pin(dag::setup(ctx)),
+            Self::Retries => Box::pin(retries::setup(ctx)),
+            Self::Cancel => Box::pin(cancel::setup(ctx)),
+            Self::Logs => Box::pin(logs::setup(ctx)),
+            Self::Set | Self::Lock | Self::Register | Self::ApiFuzz => {
+                Box::pin(std::future::ready(Ok(())))
+            }
         }
     }
 
@@ -261,6 +303,11 @@ impl Workload {
             Self::CronFires => Box::pin(cron_fires::main(ctx, until)),
             Self::Set => Box::pin(set::main(ctx, until)),
             Self::Lock => Box::pin(lock::main(ctx, until)),
+            Self::Register => Box::pin(register::main(ctx, until)),
+            Self::Dag | Self::Retries => Box::pin(std::future::ready(Ok(()))),
+            Self::Cancel => Box::pin(cancel::main(ctx, until)),
+            Self::Logs => Box::pin(logs::main(ctx, until)),
+            Self::ApiFuzz => Box::pin(api_fuzz::main(ctx, until)),
         }
     }
 
@@ -284,6 +331,7 @@ impl Workload {
     pub(crate) fn finish<'a>(self, ctx: &'a Ctx) -> BoxFuture<'a, Result<(), Error>> {
         match self {
             Self::Set => Box::pin(set::finish(ctx)),
+            Self::Logs => Box::pin(logs::finish(ctx)),
             _ => Box::pin(std::future::ready(Ok(()))),
         }
     }
