@@ -5,6 +5,7 @@
 //! meanwhile, `history` and `store` what is written down, `check` what must hold of
 //! that, `report` how it is shown.
 
+mod campaign;
 mod check;
 mod client;
 mod cluster;
@@ -50,6 +51,16 @@ enum Verb {
         #[arg(long)]
         horai: Option<PathBuf>,
     },
+    /// Run tests of all kinds until the goals of a campaign are met
+    Soak(campaign::Options),
+    /// Show what came of a campaign, as Markdown
+    Table {
+        /// The folder of the campaign
+        store: PathBuf,
+        /// Only rounds of this source
+        #[arg(long, default_value = "")]
+        source: String,
+    },
     /// Judge a store again
     Check {
         /// The folder of one test
@@ -89,6 +100,8 @@ fn main() -> ExitCode {
         }
         Verb::Test(options) => run::test(&options, &mut out),
         Verb::Replay { store, horai } => run::replay(&store, horai, &mut out),
+        Verb::Soak(options) => campaign::soak(&options, &mut out),
+        Verb::Table { store, source } => campaign::table(&store, &source, &mut out),
         Verb::Check { store } => drive::check(&store, &mut out),
         Verb::Drive(options) => drive::run(&options, &mut out),
     };

@@ -96,12 +96,25 @@ const SCHEDULE: &str = "schedule.json";
 /// Runs a test and judges it. Every way out says a verdict on the last line.
 pub(crate) fn test(options: &Options, out: &mut impl Write) -> Result<Verdict, Failure> {
     let mut options = options.clone();
-    let seed = options.seed.unwrap_or_else(|| rand::random_range(1..1_000_000));
-    options.seed = Some(seed);
-    let brutal = options.regime == "brutal";
-    let kinds = chosen(&options.nemesis, brutal, options.nodes)?;
-    let schedule = draw(&kinds, seed, options.time * 1000, options.interval);
+    options.seed = Some(options.seed.unwrap_or_else(|| rand::random_range(1..1_000_000)));
+    let schedule = options.plan()?;
     perform(&options, &schedule, out)
+}
+
+impl Options {
+    /// The faults that are planned for these options.
+    pub(crate) fn plan(&self) -> Result<Schedule, Failure> {
+        let kinds = chosen(&self.nemesis, self.regime == "brutal", self.nodes)?;
+        Ok(draw(&kinds, self.seed.unwrap_or(0), self.time * 1000, self.interval))
+    }
+}
+
+/// The options alone, for tests of what gives them.
+#[cfg(test)]
+#[derive(clap::Parser)]
+pub(crate) struct Line {
+    #[command(flatten)]
+    pub(crate) options: Options,
 }
 
 /// Runs the same again: the same parameters, the same faults at the same times.

@@ -163,7 +163,12 @@ impl Nemesis {
             return self.row(op, &plain, "skipped", &json!("it would take the quorum away"));
         }
         let mut args = plain;
-        args["who"] = json!(aim.targets.names(cluster));
+        // Of a partition, those that it may cost the quorum.
+        let mut who = aim.targets.names(cluster);
+        if who.is_empty() {
+            who.extend(aim.cost.iter().map(|n| cluster.nodes[*n].name.clone()));
+        }
+        args["who"] = json!(who);
         self.row(op, &args, "start", &Value::Null)?;
         match cluster.install(planned.id, &planned.fault, aim) {
             Ok(done) => {
