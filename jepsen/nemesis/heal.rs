@@ -12,12 +12,14 @@ use super::install::Undo;
 use super::ops::DiskFault;
 use crate::cluster::Cluster;
 use crate::env::Error;
-use crate::env::processes::how;
+use crate::env::processes::how as how_ended;
 
 /// How long a node that was started may take to answer.
 const ANSWER: Duration = Duration::from_secs(30);
 /// How long entering is tried while there is no leader.
 const ENTER: Duration = Duration::from_secs(30);
+/// How long a node may take to end for a fault that is healed already.
+const LATE: Duration = Duration::from_millis(500);
 /// Until a node that entered votes; it may take longer under other faults.
 const VOTE: Duration = Duration::from_secs(20);
 /// How much of a refusing node's log is shown.
@@ -28,6 +30,8 @@ const SHOWN_LINES: usize = 5;
 pub(super) struct Revived {
     /// Nodes that do not start, and what they said.
     pub(super) refused: Vec<(String, String)>,
+    /// A node has an empty disk now.
+    pub(super) replaced: bool,
     /// For the record.
     pub(super) detail: Vec<Value>,
 }
@@ -73,6 +77,11 @@ impl Cluster {
 
     fn heal_disk(&mut self, n: usize, how: DiskFault, revived: &mut Revived) -> Result<(), Error> {
         let machine = self.nodes[n].machine;
+        if let Some(status) = self.nodes[n].has_ended()? {
+            let text = how_ended(status);
+            revived.detail.push(json!({"node": self.nodes[n].name, "had_ended": text}));
+            self.nodes[n].forget();
+        }
         match how {
             DiskFault::Full(_) => self.env.machines[machine].disk.free()?,
             DiskFault::Slow(_) => {
@@ -91,9 +100,9 @@ impl Cluster {
             }
             DiskFault::Bits(..) => {}
         }
-        if let Some(status) = self.nodes[n].has_ended()? {
-            let text = crate::env::processes::how(status);
-            revived.detail.push(json!({"node": self.nodes[n].name, "had_ended": text}));
+        // It may have seen the disk fail only now.
+        if self.nodes[n].wait(LATE)?.is_some() {
+            revived.detail.push(json!({"node": self.nodes[n].name, "ended_late": true}));
             self.nodes[n].forget();
         }
         self.revive(&[n], true, revived)
@@ -115,7 +124,7 @@ impl Cluster {
                 if let Some(status) = self.nodes[*n].has_ended()? {
                     let (name, said) = (self.nodes[*n].name.clone(), self.last_words(*n));
                     self.nodes[*n].forget();
-                    let text = format!("{}: {said}", how(status));
+                    let text = format!("{}: {said}", how_ended(status));
                     if may_replace {
                         revived.detail.push(json!({"node": name, "refused_to_start": text}));
                         self.env.machines[self.nodes[*n].machine].disk.wipe()?;
@@ -139,6 +148,15 @@ impl Cluster {
         Ok(())
     }
 
+    /// A node that ended because of damage on its disk gets an empty one.
+    pub(super) fn replace_damaged(&mut self, n: usize) -> Result<Revived, Error> {
+        let mut revived = Revived::default();
+        self.nodes[n].forget();
+        self.env.machines[self.nodes[n].machine].disk.wipe()?;
+        self.enter_again(n, &mut revived)?;
+        Ok(revived)
+    }
+
     /// A node with an empty disk enters: in its old place, or as a new node.
     fn enter_again(&mut self, n: usize, revived: &mut Revived) -> Result<(), Error> {
         let lost = Some(self.nodes[n].number).filter(|number| *number > 0);
@@ -151,6 +169,7 @@ impl Cluster {
             self.env.machines[self.nodes[n].machine].disk.wipe()?;
             std::thread::sleep(Duration::from_millis(500));
         }
+        revived.replaced = true;
         self.start_node(n)?;
         self.learn_number(n)?;
         let (begun, count) = (Instant::now(), self.nodes.len());

@@ -23,7 +23,7 @@ use crate::env::links::Overlay;
 use crate::env::processes::how;
 use crate::env::{Error, at, mono_ns};
 use install::{Aim, Undo};
-use ops::{ClockFault, Fault};
+use ops::{ClockFault, DiskFault, Fault};
 use schedule::{Planned, Schedule};
 use targets::Field;
 
@@ -53,13 +53,16 @@ pub(crate) struct Nemesis {
     rows: File,
     safe: bool,
     active: Vec<Active>,
+    /// Machines whose disk holds bits that were turned over: nobody may have read
+    /// them yet.
+    damaged: BTreeSet<usize>,
     restarted: Option<Instant>,
 }
 
 impl Nemesis {
     /// Nothing is broken yet. In the safe regime a quorum is always left.
     pub(crate) fn new(rows: File, safe: bool) -> Self {
-        Self { rows, safe, active: Vec::new(), restarted: None }
+        Self { rows, safe, active: Vec::new(), damaged: BTreeSet::new(), restarted: None }
     }
 
     /// Does what is planned until the time is over. What is there then stays.
@@ -123,6 +126,14 @@ impl Nemesis {
             }
             if let Some(status) = ended {
                 let detail = format!("{}: {}", how(status), cluster.last_words(n));
+                let machine = node.machine;
+                if self.damaged.remove(&machine) {
+                    let args = json!({"who": [name]});
+                    self.row("damage-found", &args, "installed", &json!(detail))?;
+                    let revived = cluster.replace_damaged(n)?;
+                    self.row("damage-found", &args, "healed", &json!(revived.detail))?;
+                    continue;
+                }
                 self.row("node-exit", &json!({"who": [name]}), "installed", &json!(detail))?;
                 cluster.nodes[n].forget();
                 cluster.start_node(n)?;
@@ -173,6 +184,9 @@ impl Nemesis {
         match cluster.install(planned.id, &planned.fault, aim) {
             Ok(done) => {
                 self.row(op, &args, "installed", &done.detail)?;
+                if matches!(planned.fault, Fault::Disk(_, DiskFault::Bits(..))) {
+                    self.damaged.extend(&done.hit);
+                }
                 let every = match planned.fault {
                     Fault::Flap(_, ms) => Some(Duration::from_millis(ms.into())),
                     Fault::Clock(_, ClockFault::Strobe(_)) => Some(STROBE),
@@ -208,6 +222,9 @@ impl Nemesis {
                 return self.row(op, args, "indeterminate", &json!(error.chain()));
             }
         };
+        if revived.replaced {
+            active.hit.iter().for_each(|machine| _ = self.damaged.remove(machine));
+        }
         for (node, said) in &revived.refused {
             self.row("node-refused", &json!({"who": [node]}), "installed", &json!(said))?;
         }

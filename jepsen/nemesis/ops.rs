@@ -279,9 +279,9 @@ pub(crate) const KINDS: [Kind; 40] = [
 pub(crate) const MORE_KINDS: [Kind; 7] = [
     kind("worker-kill", (500, 9_000), |r| Fault::Worker(Who::Worker(r.random()))),
     kind("worker-machine", (500, 9_000), |r| Fault::Kill(Who::Worker(r.random()))),
-    kind("worker-freeze", (500, 20_000), |r| Fault::Freeze(Who::Worker(r.random()))),
+    kind("worker-freeze", (500, 30_000), |r| Fault::Freeze(Who::Worker(r.random()))),
     kind("worker-power", (500, 9_000), |r| Fault::Power(Who::Worker(r.random()))),
-    kind("worker-partition", (1_000, 20_000), |r| Fault::Partition(Shape::Worker(r.random()))),
+    kind("worker-partition", (1_000, 30_000), |r| Fault::Partition(Shape::Worker(r.random()))),
     of(3, kind("member-replace", (2_000, 6_000), |r| Fault::Replace(Who::One(r.random())))),
     of(3, kind("member-remove", (2_000, 6_000), |r| Fault::Remove(Who::One(r.random())))),
 ];
