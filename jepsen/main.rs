@@ -7,6 +7,7 @@ mod client;
 mod cron;
 mod drive;
 mod history;
+mod report;
 mod store;
 mod workload;
 
@@ -30,6 +31,11 @@ enum Verb {
         /// The folder of one test
         store: PathBuf,
     },
+    /// Draw the report of a store
+    Report {
+        /// The folder of one test
+        store: PathBuf,
+    },
     /// Run workloads against a cluster that runs already, without breaking it
     Drive(drive::Options),
 }
@@ -39,6 +45,7 @@ fn main() -> ExitCode {
     let mut out = io::stdout().lock();
     let done = match cli.verb {
         Verb::Check { store } => drive::check(&store, &mut out),
+        Verb::Report { store } => drive::report(&store, &mut out),
         Verb::Drive(options) => drive::run(&options, &mut out),
     };
     match done {

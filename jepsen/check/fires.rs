@@ -26,6 +26,8 @@ pub(crate) struct Target {
     pub(crate) must: bool,
     /// The last millisecond in which it is not late.
     pub(crate) deadline: i64,
+    /// True if its job was paused before it had to run: it waited for that.
+    pub(crate) held: bool,
     /// When its first run began; none if it never did.
     pub(crate) start: Option<i64>,
 }
@@ -57,7 +59,7 @@ pub(crate) struct Fires {
     pub(crate) jobs: BTreeMap<String, JobFires>,
     findings: Vec<(&'static str, String, String, i64)>,
     /// Later instants are not judged.
-    last: i64,
+    pub(crate) last: i64,
     recorded: i64,
     lost_with_workers: i64,
     failure: Option<String>,
@@ -230,9 +232,11 @@ impl Fires {
         }
     }
 
-    /// How late each start was, in milliseconds, ascending.
+    /// How late each start was, in milliseconds, ascending; without those that a pause
+    /// held.
     pub(crate) fn lateness(&self) -> Vec<i64> {
         let all = self.jobs.values().flat_map(|job| &job.targets);
+        let all = all.filter(|target| !target.held);
         let mut late: Vec<i64> = all.filter_map(|t| Some(t.start? - t.nominal)).collect();
         late.sort_unstable();
         late
@@ -369,11 +373,14 @@ fn targets(evidence: &Evidence, life: &Life, horizon: &Horizon) -> Vec<Target> {
         })
         .collect();
     let target = |(nominal, must): (i64, bool)| {
-        let mut target = Target { nominal, must, deadline: i64::MAX, start: None };
+        let mut target = Target { nominal, must, deadline: i64::MAX, held: false, start: None };
         target.deadline = deadline(evidence, nominal);
         let stop = stops.iter().find(|(from, _)| nominal < *from && target.deadline >= *from);
         match stop {
-            Some((_, Some(resumed))) => target.deadline = deadline(evidence, *resumed),
+            Some((_, Some(resumed))) => {
+                target.deadline = deadline(evidence, *resumed);
+                target.held = true;
+            }
             Some((_, None)) => target.must = false,
             None => {}
         }
