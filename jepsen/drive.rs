@@ -53,7 +53,7 @@ pub(crate) struct Options {
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// Judges a store and writes `results.json` beside the evidence.
+/// Judges a store and writes `results.json` and `report.html` beside the evidence.
 ///
 /// # Errors
 /// The store cannot be read, or the results not be written.
@@ -61,6 +61,7 @@ pub(crate) fn check(store: &Path, out: &mut impl Write) -> Result<Verdict, Failu
     let evidence = load(store)?;
     let results = check::all(&evidence);
     fs::write(store.join("results.json"), serde_json::to_vec_pretty(&results)?)?;
+    crate::report::write(store, &evidence, &results)?;
     for checked in &results.checkers {
         writeln!(out, "{:<16} {:<16} {}", checked.verdict, checked.name, checked.promise)?;
         for (what, count) in &checked.counts {
@@ -70,6 +71,19 @@ pub(crate) fn check(store: &Path, out: &mut impl Write) -> Result<Verdict, Failu
             writeln!(out, "    {} {}: {}", finding.what, finding.key, finding.detail)?;
         }
     }
+    writeln!(out, "{}", results.line())?;
+    Ok(results.verdict)
+}
+
+/// Draws the report of a store anew; the verdict is judged anew too.
+///
+/// # Errors
+/// The store cannot be read, or the report not be written.
+pub(crate) fn report(store: &Path, out: &mut impl Write) -> Result<Verdict, Failure> {
+    let evidence = load(store)?;
+    let results = check::all(&evidence);
+    crate::report::write(store, &evidence, &results)?;
+    writeln!(out, "{}", store.join("report.html").display())?;
     writeln!(out, "{}", results.line())?;
     Ok(results.verdict)
 }

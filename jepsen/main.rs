@@ -15,6 +15,7 @@ mod drive;
 mod env;
 mod history;
 mod nemesis;
+mod report;
 mod run;
 mod store;
 mod workload;
@@ -66,6 +67,11 @@ enum Verb {
         /// The folder of one test
         store: PathBuf,
     },
+    /// Draw the report of a store
+    Report {
+        /// The folder of one test
+        store: PathBuf,
+    },
     /// Run workloads against a cluster that runs already, without breaking it
     Drive(drive::Options),
 }
@@ -103,6 +109,7 @@ fn main() -> ExitCode {
         Verb::Soak(options) => campaign::soak(&options, &mut out),
         Verb::Table { store, source } => campaign::table(&store, &source, &mut out),
         Verb::Check { store } => drive::check(&store, &mut out),
+        Verb::Report { store } => drive::report(&store, &mut out),
         Verb::Drive(options) => drive::run(&options, &mut out),
     };
     match done {

@@ -84,9 +84,17 @@ pub(crate) struct Options {
     /// Shortest wait before an election, in milliseconds; the longest is twice that
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(100..=10_000))]
     election: u64,
+    /// A fire that no fault delays may be so many milliseconds late; a busy machine needs more
+    #[arg(long, default_value_t = 3_000, value_parser = clap::value_parser!(u64).range(100..=60_000))]
+    #[serde(default = "late_by_default")]
+    late: u64,
     /// Size of each machine's disk, in MiB
     #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u64).range(64..=65_536))]
     disk: u64,
+}
+
+fn late_by_default() -> u64 {
+    3_000
 }
 
 /// What is stored beside the evidence, to run the same again.
@@ -179,7 +187,7 @@ fn describe(options: &Options) -> Result<TestInfo, Failure> {
         name: format!("{}+{}", options.workload, options.nemesis.join(",")),
         workloads: workloads.iter().map(|workload| workload.name().to_owned()).collect(),
         nemesis: options.nemesis.clone(),
-        required: options.nemesis.iter().filter(|name| *name != "all").cloned().collect(),
+        required: required(&options.nemesis),
         seed,
         seconds: options.time,
         regime: options.regime.clone(),
@@ -189,9 +197,10 @@ fn describe(options: &Options) -> Result<TestInfo, Failure> {
         workers: (1..=options.workers).map(|n| format!("w{n}")).collect(),
         election_max_ms: options.election * 2,
         clock_bound_ms: bound,
+        late_ms: options.late,
         rerun: format!(
             "jepsen test --workload {} --nemesis {} --seed {seed} --time {} --nodes {} --workers \
-             {} --regime {} --rate {} --interval {} --horai {}",
+             {} --regime {} --rate {} --interval {} --late {} --horai {}",
             options.workload,
             options.nemesis.join(","),
             options.time,
@@ -200,10 +209,20 @@ fn describe(options: &Options) -> Result<TestInfo, Failure> {
             options.regime,
             options.rate,
             options.interval,
+            options.late,
             options.horai.display(),
         ),
         ..defaults
     })
+}
+
+/// What must have been there at least once. Of all, some that always can be.
+fn required(names: &[String]) -> Vec<String> {
+    let some = |name: &String| match name.as_str() {
+        "all" => ["partition", "kill", "freeze"].map(str::to_owned).to_vec(),
+        _ => vec![name.clone()],
+    };
+    names.iter().flat_map(some).collect()
 }
 
 /// The commit of the working tree we are in, if it is one.

@@ -85,7 +85,7 @@ impl Default for TestInfo {
             misfire_after_ms: 60_000,
             election_max_ms: 400,
             clock_bound_ms: 10,
-            late_ms: 3_000,
+            late_ms: 5_000,
             recover_ms: 30_000,
             phases: Vec::new(),
             rerun: String::new(),

@@ -252,12 +252,12 @@ fn run(options: &Options) -> Result<u8, String> {
             let _ = out.write_all(format!("{body} {:08x}\n", crc(&body)).as_bytes());
             lines += 1;
         }
-        if gone >= whole {
-            break;
-        }
         if options.tick > 0 && gone >= tick * ticks {
             witness.say("tick", &format!(",\"seq\":{ticks}"))?;
             ticks += 1;
+        }
+        if gone >= whole {
+            break;
         }
         let pause = if options.lines > 0 { 20 } else { 200 };
         let next = if options.tick > 0 { tick * ticks } else { whole };

@@ -160,6 +160,6 @@ mod tests {
     #[test]
     fn what_never_begins_or_late_is_found() {
         assert_eq!(planted(|n| (n != 4).then_some(230), 0), ["never began"]);
-        assert_eq!(planted(|n| Some(if n == 4 { 4_000 } else { 230 }), 0), ["late"]);
+        assert_eq!(planted(|n| Some(if n == 4 { 6_000 } else { 230 }), 0), ["late"]);
     }
 }

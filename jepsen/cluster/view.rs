@@ -79,6 +79,7 @@ async fn ask(node: &str, request: reqwest::RequestBuilder) -> Value {
             row["members"] = json!(said["members"].as_array().map_or(0, Vec::len));
             row["counts"] = said["counts"].clone();
             row["number"] = said["node"].clone();
+            row["time"] = said["time"].clone();
         }
         Err(error) => row["error"] = json!(crate::env::chain(&error)),
     }

@@ -15,13 +15,9 @@ use crate::env::Error;
 use crate::env::processes::how as how_ended;
 
 /// How long a node that was started may take to answer.
-const ANSWER: Duration = Duration::from_secs(30);
-/// How long entering is tried while there is no leader.
-const ENTER: Duration = Duration::from_secs(30);
+const ANSWER: Duration = Duration::from_secs(15);
 /// How long a node may take to end for a fault that is healed already.
 const LATE: Duration = Duration::from_millis(500);
-/// Until a node that entered votes; it may take longer under other faults.
-const VOTE: Duration = Duration::from_secs(20);
 /// How much of a refusing node's log is shown.
 const SHOWN_LINES: usize = 5;
 
@@ -30,7 +26,9 @@ const SHOWN_LINES: usize = 5;
 pub(super) struct Revived {
     /// Nodes that do not start, and what they said.
     pub(super) refused: Vec<(String, String)>,
-    /// A node has an empty disk now.
+    /// This node still has to enter the cluster with its empty disk.
+    pub(super) must_enter: Option<usize>,
+    /// A node has entered with an empty disk.
     pub(super) replaced: bool,
     /// For the record.
     pub(super) detail: Vec<Value>,
@@ -70,7 +68,7 @@ impl Cluster {
                     self.env.machines[*machine].group.processor_limit(None)?;
                 }
             }
-            Undo::Enter(n) => self.enter_again(*n, &mut revived)?,
+            Undo::Enter(n) => self.try_to_enter(*n, &mut revived)?,
         }
         Ok(revived)
     }
@@ -127,8 +125,8 @@ impl Cluster {
                     let text = format!("{}: {said}", how_ended(status));
                     if may_replace {
                         revived.detail.push(json!({"node": name, "refused_to_start": text}));
-                        self.env.machines[self.nodes[*n].machine].disk.wipe()?;
-                        self.enter_again(*n, revived)?;
+                        self.empty_disk(*n)?;
+                        revived.must_enter = Some(*n);
                     } else {
                         revived.refused.push((name, text));
                     }
@@ -149,38 +147,36 @@ impl Cluster {
     }
 
     /// A node that ended because of damage on its disk gets an empty one.
-    pub(super) fn replace_damaged(&mut self, n: usize) -> Result<Revived, Error> {
-        let mut revived = Revived::default();
-        self.nodes[n].forget();
-        self.env.machines[self.nodes[n].machine].disk.wipe()?;
-        self.enter_again(n, &mut revived)?;
-        Ok(revived)
+    pub(super) fn empty_disk(&mut self, n: usize) -> Result<(), Error> {
+        self.nodes[n].kill()?;
+        self.env.machines[self.nodes[n].machine].disk.wipe()
     }
 
-    /// A node with an empty disk enters: in its old place, or as a new node.
-    fn enter_again(&mut self, n: usize, revived: &mut Revived) -> Result<(), Error> {
-        let lost = Some(self.nodes[n].number).filter(|number| *number > 0);
-        let end = Instant::now() + ENTER;
-        while let Err(error) = self.enter(n, lost) {
-            if Instant::now() > end {
-                return Err(error);
-            }
-            // A try that was cut short may have left something behind.
-            self.env.machines[self.nodes[n].machine].disk.wipe()?;
-            std::thread::sleep(Duration::from_millis(500));
+    /// A node with an empty disk enters: in its old place, or as a new node. Without a
+    /// leader it has to be tried again: nothing else may wait for it meanwhile.
+    fn try_to_enter(&mut self, n: usize, revived: &mut Revived) -> Result<(), Error> {
+        let status = self.leader().and_then(|leader| self.status(leader));
+        let Some(status) = status else {
+            revived.must_enter = Some(n);
+            return Ok(());
+        };
+        let number = self.nodes[n].number;
+        let members = status["members"].as_array().map_or(&[][..], Vec::as_slice);
+        let is_member = members.iter().any(|member| member["node"] == number);
+        let lost = Some(number).filter(|_| number > 0 && is_member);
+        if let Err(error) = self.enter(n, lost) {
+            // What was cut short may have left something behind.
+            self.empty_disk(n)?;
+            revived.must_enter = Some(n);
+            revived.detail.push(json!(error.chain()));
+            return Ok(());
         }
         revived.replaced = true;
         self.start_node(n)?;
         self.learn_number(n)?;
-        let (begun, count) = (Instant::now(), self.nodes.len());
-        while self.voters() != Some(count) && begun.elapsed() < VOTE {
-            std::thread::sleep(Duration::from_millis(100));
-        }
         let node = &self.nodes[n];
-        revived.detail.push(json!({
-            "node": node.name, "entered_as": node.number, "instead_of": lost,
-            "votes": self.voters() == Some(count),
-        }));
+        let detail = json!({"node": node.name, "entered_as": node.number, "instead_of": lost});
+        revived.detail.push(detail);
         Ok(())
     }
 

@@ -19,6 +19,9 @@ use crate::env::network::HARNESS;
 /// How long a node may take to stop when it is asked to, or told it was removed.
 const STOP: Duration = Duration::from_secs(20);
 
+/// How long an operator's command is tried: other faults wait for it.
+const OPERATION: &str = "3s";
+
 /// What heals a fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Undo {
@@ -73,6 +76,12 @@ impl Aim {
             Fault::Partition(shape) | Fault::Flap(shape, _) => {
                 let (pairs, cost) = field.cut(*shape)?;
                 Ok(Self { targets: Targets::default(), pairs, cost })
+            }
+            // Links can be bad to machines that are down, too.
+            Fault::Packets(Who::All, _) => {
+                let nodes = (0..field.cluster.nodes.len()).collect();
+                let targets = Targets { nodes, workers: Vec::new() };
+                Ok(Self { targets, pairs: Vec::new(), cost: BTreeSet::new() })
             }
             Fault::Packets(who, _) | Fault::Processor(who, _) => of(*who).map(harmless),
             Fault::Clock(who, _) => of(*who).map(harmless),
@@ -207,7 +216,7 @@ impl Cluster {
             Fault::Remove(_) => {
                 let n = first_node(&aim.targets)?;
                 let number = self.nodes[n].number.to_string();
-                self.operate(&["cluster", "remove", &number])?;
+                self.operate(&["cluster", "remove", &number, "--timeout", OPERATION])?;
                 let ended = self.nodes[n].wait(STOP)?;
                 done.detail = json!({"stopped_by_itself": ended.is_some()});
                 self.nodes[n].kill()?;
@@ -219,7 +228,7 @@ impl Cluster {
             Fault::Transfer(_) => {
                 let n = first_node(&aim.targets)?;
                 let number = self.nodes[n].number.to_string();
-                self.operate(&["cluster", "transfer", &number])?;
+                self.operate(&["cluster", "transfer", &number, "--timeout", OPERATION])?;
                 done.hit.clear();
             }
         }

@@ -31,6 +31,12 @@ use targets::Field;
 const LOOK: Duration = Duration::from_millis(50);
 /// A process that ends again and again is started so often.
 const RESTART: Duration = Duration::from_secs(2);
+/// Between two tries to heal what could not be healed.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How long healing everything at the end may take.
+const HEAL: Duration = Duration::from_secs(120);
+/// A node met damage on its disk that was done to it before.
+const DAMAGE_FOUND: &str = "damage-found";
 /// A clock that jumps to and fro does so this often.
 const STROBE: Duration = Duration::from_millis(10);
 /// A node in a crash loop lives and is dead for so long.
@@ -44,8 +50,28 @@ struct Active {
     hit: Vec<usize>,
     cost: BTreeSet<usize>,
     overlay: Option<Overlay>,
+    /// When a healing that could not be done is tried again.
+    again: Option<Instant>,
     /// For those that act again and again: how often, when next, how many times.
     beat: Option<(Duration, Instant, u32)>,
+}
+
+impl Active {
+    /// A node whose disk was found to be damaged, and which got an empty one.
+    fn entering(n: usize, machine: usize, args: Value) -> Self {
+        let fault = Fault::Replace(ops::Who::One(0));
+        let op = DAMAGE_FOUND.to_owned();
+        Self {
+            planned: Planned { id: 0, op, at_ms: 0, heal_ms: None, fault },
+            args,
+            undo: Undo::Enter(n),
+            hit: vec![machine],
+            cost: BTreeSet::from([n]),
+            overlay: None,
+            again: Some(Instant::now()),
+            beat: None,
+        }
+    }
 }
 
 /// Does a schedule.
@@ -76,7 +102,10 @@ impl Nemesis {
         let mut planned = schedule.faults.iter().peekable();
         while begun.elapsed() < length {
             let due = |ms: u64| begun + Duration::from_millis(ms) <= Instant::now();
-            let healing = |active: &Active| active.planned.heal_ms.is_some_and(due);
+            let healing = |active: &Active| match active.again {
+                Some(again) => again <= Instant::now(),
+                None => active.planned.heal_ms.is_some_and(due),
+            };
             if let Some(place) = self.active.iter().position(healing) {
                 let active = self.active.remove(place);
                 self.heal(cluster, active)?;
@@ -98,18 +127,27 @@ impl Nemesis {
     /// Heals everything that is still there: network, processes, disks, clocks,
     /// members, in this order.
     pub(crate) fn heal_all(&mut self, cluster: &mut Cluster) -> Result<(), Error> {
-        let mut active = std::mem::take(&mut self.active);
-        active.sort_by_key(|active| match active.undo {
-            Undo::Links => 0,
-            Undo::Thaw(_) | Undo::Start(_) | Undo::Processor(_) => 1,
-            Undo::Disk(..) => 2,
-            Undo::Clock(_) => 3,
-            Undo::Enter(_) | Undo::Nothing => 4,
-        });
-        for active in active {
-            self.heal(cluster, active)?;
+        let end = Instant::now() + HEAL;
+        while !self.active.is_empty() && Instant::now() < end {
+            let mut active = std::mem::take(&mut self.active);
+            active.sort_by_key(|active| match active.undo {
+                Undo::Links => 0,
+                Undo::Thaw(_) | Undo::Start(_) | Undo::Processor(_) => 1,
+                Undo::Disk(..) => 2,
+                Undo::Clock(_) => 3,
+                Undo::Enter(_) | Undo::Nothing => 4,
+            });
+            for active in active {
+                self.heal(cluster, active)?;
+            }
+            self.look_after(cluster)?;
+            std::thread::sleep(LOOK);
         }
-        self.look_after(cluster)
+        for active in std::mem::take(&mut self.active) {
+            let detail = json!("it could not be healed in time");
+            self.row(&active.planned.op, &active.args, "indeterminate", &detail)?;
+        }
+        Ok(())
     }
 
     /// Looks after processes for a while, with nothing broken.
@@ -129,9 +167,9 @@ impl Nemesis {
                 let machine = node.machine;
                 if self.damaged.remove(&machine) {
                     let args = json!({"who": [name]});
-                    self.row("damage-found", &args, "installed", &json!(detail))?;
-                    let revived = cluster.replace_damaged(n)?;
-                    self.row("damage-found", &args, "healed", &json!(revived.detail))?;
+                    self.row(DAMAGE_FOUND, &args, "installed", &json!(detail))?;
+                    cluster.empty_disk(n)?;
+                    self.active.push(Active::entering(n, machine, args));
                     continue;
                 }
                 self.row("node-exit", &json!({"who": [name]}), "installed", &json!(detail))?;
@@ -168,6 +206,13 @@ impl Nemesis {
             Ok(aim) => aim,
             Err(reason) => return self.row(op, &plain, "skipped", &json!(reason)),
         };
+        // What a majority has lost for ever, nobody can bring back: only one store at a
+        // time may be lost, in either regime, and only when all others are whole.
+        let losing = self.active.iter().any(|active| active.planned.fault.loses_store());
+        let whole = || cluster.voters() == Some(cluster.nodes.len());
+        if planned.fault.loses_store() && (losing || !self.damaged.is_empty() || !whole()) {
+            return self.row(op, &plain, "skipped", &json!("another store may be lost"));
+        }
         let costs = self.active.iter().flat_map(|active| &active.cost).chain(&aim.cost);
         let missing = costs.collect::<BTreeSet<_>>().len();
         if self.safe && !aim.cost.is_empty() && missing > (cluster.nodes.len() - 1) / 2 {
@@ -180,6 +225,7 @@ impl Nemesis {
             who.extend(aim.cost.iter().map(|n| cluster.nodes[*n].name.clone()));
         }
         args["who"] = json!(who);
+        let machines = aim.targets.machines(cluster);
         self.row(op, &args, "start", &Value::Null)?;
         match cluster.install(planned.id, &planned.fault, aim) {
             Ok(done) => {
@@ -200,6 +246,7 @@ impl Nemesis {
                     hit: done.hit,
                     cost: done.cost,
                     overlay: done.overlay,
+                    again: None,
                     beat: every.map(|every| (every, Instant::now() + every, 0)),
                 };
                 if active.undo == Undo::Nothing {
@@ -208,13 +255,21 @@ impl Nemesis {
                 self.active.push(active);
                 Ok(())
             }
-            Err(error) => self.row(op, &args, "indeterminate", &json!(error.chain())),
+            Err(error) => {
+                // A removal may have been done: then the node ends, and has to join.
+                if let (Fault::Remove(_), [machine]) = (planned.fault, machines.as_slice()) {
+                    self.damaged.insert(*machine);
+                }
+                self.row(op, &args, "indeterminate", &json!(error.chain()))
+            }
         }
     }
 
-    fn heal(&mut self, cluster: &mut Cluster, active: Active) -> Result<(), Error> {
+    fn heal(&mut self, cluster: &mut Cluster, mut active: Active) -> Result<(), Error> {
         let (op, args) = (active.planned.op.as_str(), &active.args);
-        self.row(op, args, "heal", &Value::Null)?;
+        if active.again.is_none() {
+            self.row(op, args, "heal", &Value::Null)?;
+        }
         let revived = match cluster.heal(active.planned.id, &active.undo) {
             Ok(revived) => revived,
             Err(error) => {
@@ -224,6 +279,14 @@ impl Nemesis {
         };
         if revived.replaced {
             active.hit.iter().for_each(|machine| _ = self.damaged.remove(machine));
+        }
+        if let Some(n) = revived.must_enter {
+            if !revived.detail.is_empty() {
+                self.row(op, args, "heal", &json!(revived.detail))?;
+            }
+            (active.undo, active.again) = (Undo::Enter(n), Some(Instant::now() + AGAIN));
+            self.active.push(active);
+            return Ok(());
         }
         for (node, said) in &revived.refused {
             self.row("node-refused", &json!({"who": [node]}), "installed", &json!(said))?;

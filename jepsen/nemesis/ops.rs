@@ -118,6 +118,17 @@ pub(crate) enum Fault {
     Transfer(u32),
 }
 
+impl Fault {
+    /// Whether a node's store may be lost for ever.
+    pub(crate) fn loses_store(&self) -> bool {
+        use DiskFault::{Bits, Dead, ReadOnly};
+        matches!(
+            self,
+            Self::Disk(_, Bits(..) | Dead | ReadOnly) | Self::Replace(_) | Self::Remove(_)
+        )
+    }
+}
+
 /// A kind of fault as it is asked for.
 pub(crate) struct Kind {
     /// `PACKAGE-WHAT`

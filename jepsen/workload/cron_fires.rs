@@ -133,9 +133,9 @@ async fn edit(ctx: &Ctx, editor: u32, until: Instant) -> Result<(), Error> {
             let definition = definition(ctx, &name, &mut rng);
             let path = format!("jobs/{name}");
             let what = ("apply", name.as_str(), json!({"definition": definition}));
-            let made = process.insist(what, put(&path, &definition), until).await?;
-            if matches!(made, Outcome::Done(_)) {
-                jobs.push(Edited { name, paused: false });
+            match process.insist(what, put(&path, &definition), until).await? {
+                Outcome::Done(_) => jobs.push(Edited { name, paused: false }),
+                Outcome::Refused(..) | Outcome::Unknown(..) => ctx.abandon(&name),
             }
             outcome
         } else {
@@ -146,6 +146,7 @@ async fn edit(ctx: &Ctx, editor: u32, until: Instant) -> Result<(), Error> {
         if !matches!(outcome, Outcome::Done(_)) {
             // Nobody knows how this job stands: it is left alone, and judged so.
             let name = path.trim_start_matches("jobs/").to_owned();
+            ctx.abandon(&name);
             jobs.retain(|job| job.name != name);
         }
     }
@@ -153,9 +154,32 @@ async fn edit(ctx: &Ctx, editor: u32, until: Instant) -> Result<(), Error> {
 
 /// Long enough for an instant of every second to pass after the last change.
 const TAIL: Duration = Duration::from_secs(3);
+/// How long the cluster may take to answer when it is healed.
+const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Lets some more instants pass on a healthy cluster.
-pub(super) async fn settle(_: &Ctx) -> Result<(), Error> {
+/// Resumes what is paused, so that what waits can end, and lets some more instants
+/// pass on a healthy cluster.
+pub(super) async fn settle(ctx: &Ctx) -> Result<(), Error> {
+    let until = Instant::now() + PATIENCE;
+    let mut process = Process::new(ctx);
+    let jobs = loop {
+        let query = Request::get("jobs").query("limit", 1000).query("after", "cron-");
+        match ctx.any().send(query).await {
+            Outcome::Done(answer) => break answer.body["items"].clone(),
+            Outcome::Refused(..) | Outcome::Unknown(..) if Instant::now() < until => {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+            }
+            Outcome::Refused(..) | Outcome::Unknown(..) => break Value::Null,
+        }
+    };
+    for job in jobs.as_array().into_iter().flatten().filter(|job| job["paused"] == true) {
+        let name = job["name"].as_str().unwrap_or_default();
+        if name.starts_with("cron-") && !ctx.is_abandoned(name) {
+            let path = format!("jobs/{name}/resume");
+            let request = Request::new(Method::POST, &path);
+            process.insist(("resume", name, json!({})), request, until).await?;
+        }
+    }
     tokio::time::sleep(TAIL).await;
     Ok(())
 }

@@ -18,6 +18,8 @@ use crate::history::{Came, Kind, Stamp};
 const LOOK: Duration = Duration::from_secs(3);
 /// The most waiting actions that are asked about.
 const MOST_EXPLAINED: usize = 300;
+/// So few open runs are asked why they wait, each time.
+const FEW: usize = 10;
 /// Between two looks at something that waits.
 const AGAIN: Duration = Duration::from_secs(5);
 /// How long one read is tried over all nodes.
@@ -166,7 +168,11 @@ pub(super) async fn drain(ctx: &Ctx, patience: Duration) -> Result<(), Error> {
         if old.as_ref().is_some_and(Vec::is_empty) {
             return Ok(());
         }
-        if Instant::now() >= until {
+        let held = match &old {
+            Some(old) if old.len() <= FEW => are_paused(ctx, old).await,
+            _ => false,
+        };
+        if held || Instant::now() >= until {
             // Twice, so that what moves is told from what is stuck.
             let old = old.unwrap_or_default();
             explain_runs(ctx, &old).await?;
@@ -175,6 +181,18 @@ pub(super) async fn drain(ctx: &Ctx, patience: Duration) -> Result<(), Error> {
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
+}
+
+/// True if all of them wait because their job is paused: they will not end.
+async fn are_paused(ctx: &Ctx, runs: &[Value]) -> bool {
+    for run in runs {
+        let path = format!("runs/{}/explain", run["id"].as_str().unwrap_or_default());
+        let told = ctx.any().send(Request::get(&path)).await;
+        if told.body().is_none_or(|body| body["reason"] != "paused") {
+            return false;
+        }
+    }
+    true
 }
 
 async fn explain_runs(ctx: &Ctx, runs: &[Value]) -> Result<(), Error> {

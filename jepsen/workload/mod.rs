@@ -18,10 +18,11 @@ mod set;
 
 pub(crate) use cancel::GRACE_MS as CANCEL_GRACE_MS;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::{BoxFuture, join_all};
@@ -58,6 +59,8 @@ pub(crate) struct Ctx {
     pub(crate) witness_to: PathBuf,
     /// Scales how much is asked, in percent.
     pub(crate) rate: u32,
+    /// Jobs of which nobody knows whether a change was made: they are left alone.
+    abandoned: Arc<Mutex<BTreeSet<String>>>,
     next: Arc<AtomicUsize>,
 }
 
@@ -71,7 +74,17 @@ impl Ctx {
         witness_to: PathBuf,
     ) -> Self {
         let (clients, next) = (Arc::new(clients), Arc::new(AtomicUsize::new(0)));
-        Self { clients, writer, seed, witness, witness_to, rate: 100, next }
+        let abandoned = Arc::default();
+        Self { clients, writer, seed, witness, witness_to, rate: 100, abandoned, next }
+    }
+
+    /// Nobody knows how this job stands.
+    fn abandon(&self, job: &str) {
+        self.abandoned.lock().unwrap_or_else(PoisonError::into_inner).insert(job.to_owned());
+    }
+
+    fn is_abandoned(&self, job: &str) -> bool {
+        self.abandoned.lock().unwrap_or_else(PoisonError::into_inner).contains(job)
     }
 
     /// The stream of that name: the same for the same seed, whatever else runs.
