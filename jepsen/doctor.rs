@@ -25,6 +25,9 @@ const HOSTS: [Host; 6] = [1, 2, 3, 4, 5, HARNESS];
 const DISK_MIB: u64 = 48;
 const SHELL: &str = "/bin/sh";
 
+/// How often an ability is tried before it counts as missing.
+const TRIES: u32 = 3;
+
 type Check = fn(&mut Trial) -> Result<String, Error>;
 
 /// What is checked, in this order.
@@ -97,7 +100,15 @@ pub(crate) fn run(out: &mut impl Write) -> std::io::Result<bool> {
         }
     };
     for (name, check) in CHECKS {
-        match check(&mut trial) {
+        let mut done = check(&mut trial);
+        // On a busy machine a measure of time may fail by chance; a fault that is none
+        // fails each time.
+        for _ in 1..TRIES {
+            if done.is_err() {
+                done = check(&mut trial);
+            }
+        }
+        match done {
             Ok(said) => writeln!(out, "ok   {name}: {said}")?,
             Err(error) => {
                 broken += 1;
@@ -182,7 +193,7 @@ fn delay(trial: &mut Trial) -> Result<String, Error> {
     let there = network.trip(1, 2)?.unwrap_or_default();
     let other = network.trip(1, 3)?.unwrap_or_default();
     network.lift(1);
-    let slow = Duration::from_millis(100)..Duration::from_millis(200);
+    let slow = Duration::from_millis(100)..Duration::from_millis(400);
     ensure(slow.contains(&there), || format!("50 ms each way made {there:?}"))?;
     ensure(other < slow.start, || format!("another link took {other:?}"))?;
     Ok(format!("50 ms each way made {there:.1?}, another link took {other:.1?}"))
@@ -214,7 +225,7 @@ fn slow_link(trial: &mut Trial) -> Result<String, Error> {
     // A datagram of 9 bytes is a packet of 37: 37 ms at 8 kbit/s.
     let took = network.trip(1, 2)?.unwrap_or_default();
     network.lift(1);
-    let right = Duration::from_millis(37)..Duration::from_millis(120);
+    let right = Duration::from_millis(37)..Duration::from_millis(400);
     ensure(right.contains(&took), || format!("37 bytes at 8 kbit/s took {took:?}"))?;
     Ok(format!("37 bytes at 8 kbit/s took {took:.1?}"))
 }
@@ -384,12 +395,13 @@ fn little_processor(trial: &mut Trial) -> Result<String, Error> {
         Ok(begun.elapsed())
     };
     let fast = timed(trial)?;
+    let before = trial.machine().group.throttled();
     trial.machine().group.processor_limit(Some(50))?;
     let slow = timed(trial);
     trial.machine().group.processor_limit(None)?;
-    let slow = slow?;
-    ensure(slow > fast * 2, || format!("{fast:.1?}, and {slow:.1?} with 5 % of a processor"))?;
-    Ok(format!("{fast:.1?}, and {slow:.1?} with 5 % of a processor"))
+    let (slow, waited) = (slow?, trial.machine().group.throttled() - before);
+    ensure(waited > 0, || format!("{fast:.1?}, and {slow:.1?} with 5 % of a processor"))?;
+    Ok(format!("{fast:.1?}, and {slow:.1?} with 5 % of a processor, {waited} times held"))
 }
 
 fn clocks(trial: &mut Trial) -> Result<String, Error> {

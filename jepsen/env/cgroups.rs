@@ -121,6 +121,17 @@ impl Group {
     }
 }
 
+impl Group {
+    /// How often the machine had to wait because its share of a processor was used up.
+    pub(crate) fn throttled(&self) -> u64 {
+        let stats = self.folders.iter().filter_map(|folder| {
+            let text = std::fs::read_to_string(folder.join("cpu.stat")).ok()?;
+            text.lines().find_map(|line| line.strip_prefix("nr_throttled ")?.parse::<u64>().ok())
+        });
+        stats.sum()
+    }
+}
+
 /// Takes away all groups of one harness. What does not go is tried again until it
 /// does: the processes in it are being killed.
 pub(super) fn remove(harness: &str) {
