@@ -228,6 +228,7 @@ pub(super) fn fires(evidence: &Evidence, fires: &Fires, span: Span) -> String {
         for (at, target) in job.targets.iter().enumerate() {
             let (class, word) = match target.start {
                 Some(start) if target.must && start > target.deadline => ("late", "late"),
+                Some(_) if target.held => ("held", "ran after a pause"),
                 Some(_) => ("ran", "ran"),
                 None if target.must && target.nominal <= fires.last => ("missed", "missed"),
                 None => ("maybe", "not needed"),
