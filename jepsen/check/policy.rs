@@ -103,8 +103,8 @@ pub(crate) fn cancels(evidence: &Evidence, records: &Records) -> Checked {
         let cut = evidence.bands.iter().any(|band| band.from <= end && band.to >= *at);
         let more = if cut { test.lease_ms + test.lease_margin_ms + test.recover_ms } else { 0 };
         let end = end + more * MS;
-        let lines = evidence.witness.iter().filter(|line| line.run == *run && line.t > end);
-        if let Some(line) = lines.last() {
+        let mut lines = evidence.witness.iter().filter(|line| line.run == *run && line.t > end);
+        if let Some(line) = lines.next_back() {
             let late = (line.t - at) / MS;
             let told = format!("it wrote {:?} {late} ms after the cancel", line.e);
             checked.wrong("alive after cancel", run, told, line.t);

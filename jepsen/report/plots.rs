@@ -80,7 +80,10 @@ pub(super) fn faults(evidence: &Evidence, span: Span) -> String {
         let title = format!("{} {} for {length:.1} s", band.op, band.args);
         chart.bar((band.from, band.to), (y + 2.0, ROW - 4.0), &class, &title);
         // Beside a short bar there is room only if nothing follows soon.
-        let next = evidence.bands.iter().filter(|b| b.from > band.from).map(|b| b.from).min();
+        let beside = |other: &&crate::store::Band| {
+            package(&other.op) == package(&band.op) && other.from > band.from
+        };
+        let next = evidence.bands.iter().filter(beside).map(|other| other.from).min();
         let room = chart.x(next.unwrap_or(span.to)) - chart.x(band.from);
         let word = band.op.strip_prefix(package(&band.op)).unwrap_or("").trim_start_matches('-');
         if room > 7.0 * word.len() as f64 {
