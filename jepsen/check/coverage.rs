@@ -37,6 +37,7 @@ pub(crate) fn check(evidence: &Evidence) -> Checked {
     }
     judge_faults(&mut checked, evidence);
     judge_operations(&mut checked, evidence);
+    judge_exits(&mut checked, evidence);
     for (name, log) in &evidence.logs {
         for line in log.lines().filter(|line| PANICS.iter().any(|mark| line.contains(mark))) {
             let told: String = line.chars().take(300).collect();
@@ -44,6 +45,17 @@ pub(crate) fn check(evidence: &Evidence) -> Checked {
         }
     }
     checked
+}
+
+/// Processes that ended without a fault of ours, or did not start again after a kill
+/// or a power cut.
+fn judge_exits(checked: &mut Checked, evidence: &Evidence) {
+    let exits = ["node-exit", "node-refused", "worker-exit"];
+    let rows = evidence.faults.iter().filter(|row| row.stage == "installed");
+    for row in rows.filter(|row| exits.contains(&row.op.as_str())) {
+        let who = row.args["who"][0].as_str().unwrap_or_default();
+        checked.wrong(&row.op, who, row.detail.to_string(), row.t);
+    }
 }
 
 fn judge_faults(checked: &mut Checked, evidence: &Evidence) {
@@ -154,5 +166,15 @@ mod tests {
         panicked.logs.insert("n2".to_owned(), log);
         let checked = check(&panicked);
         assert_eq!((checked.verdict, checked.counted("panic")), (Verdict::Invalid, 1));
+    }
+
+    #[test]
+    fn processes_that_end_by_themselves_are_found() {
+        for op in ["node-exit", "node-refused", "worker-exit"] {
+            let mut planted = good();
+            planted.fault(6, 7, op);
+            let checked = check(&evidence(&planted));
+            assert_eq!((checked.verdict, checked.counted(op)), (Verdict::Invalid, 1));
+        }
     }
 }

@@ -14,8 +14,10 @@ use super::timeline::{Life, Meant, lives};
 use crate::history::MS;
 use crate::store::{Evidence, Said};
 
-/// Around a change: what commits at its edge may be stamped a little off.
-const EDGE_MS: i64 = 50;
+/// Cluster time is not wall time: a new leader goes on from what it last heard, which
+/// may be the length of a message and a busy moment behind. An instant so close to a
+/// change may be on either side of it.
+const EDGE_MS: i64 = 500;
 
 /// An instant that a job had.
 #[derive(Debug, Clone, PartialEq, Eq)]
