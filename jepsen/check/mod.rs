@@ -22,6 +22,7 @@ pub(crate) mod recovery;
 pub(crate) mod set_full;
 pub(crate) mod stuck;
 pub(crate) mod timeline;
+pub(crate) mod triggers;
 
 #[cfg(test)]
 pub(crate) mod planted;
@@ -239,6 +240,9 @@ pub(crate) fn all(evidence: &Evidence) -> Results {
     }
     if evidence.ran("logs") {
         checkers.push(output::logs(evidence, &records));
+    }
+    if evidence.ran("cancel") || evidence.ran("logs") {
+        checkers.push(triggers::check(evidence, &records));
     }
     checkers.push(output::answers(evidence));
     checkers.push(recovery::check(evidence));

@@ -53,6 +53,10 @@ pub(crate) fn check(evidence: &Evidence) -> Checked {
     }
     judge_hashes(&mut checked, &hashes);
     let changes = leaders.len().saturating_sub(1);
+    let ended = |op: &str| op.starts_with("kill-leader") || op.starts_with("power-leader");
+    if changes == 0 && evidence.bands.iter().any(|band| band.installed && ended(&band.op)) {
+        checked.unknown("the leader was ended, and nobody saw another term");
+    }
     checked.count("leader changes", i64::try_from(changes).unwrap_or(i64::MAX));
     // Two nodes may lead in one term one after the other, as a pair of term and
     // node names a leader; more than the cluster has is a fault of what we read.
@@ -152,6 +156,15 @@ mod tests {
         assert_eq!(checked.verdict, Verdict::Valid);
         assert_eq!(checked.counted("leader changes"), 1);
         assert!(checked.counted("states compared") >= 18);
+    }
+
+    #[test]
+    fn a_leader_that_was_ended_without_a_change_of_term_says_nothing() {
+        let mut planted = good();
+        planted.fault(500, 600, "kill-leader");
+        assert_eq!(check(&planted.evidence()).verdict, Verdict::Unknown);
+        planted.poll(1_000, "n1", 4, 70, "h10");
+        assert_eq!(check(&planted.evidence()).verdict, Verdict::Valid);
     }
 
     #[test]

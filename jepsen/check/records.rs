@@ -22,7 +22,7 @@ pub(crate) struct AttemptRecord {
     pub(crate) how: String,
     /// Exit code.
     pub(crate) code: Option<i64>,
-    /// When it began, milliseconds, by the worker.
+    /// When it began, milliseconds, by the worker; else when it was given to one.
     pub(crate) started: Option<i64>,
 }
 
@@ -96,7 +96,7 @@ fn run(value: &Value) -> Option<RunRecord> {
         cause: text(&value["cause"]),
         how: text(&value["end"]["how"]),
         code: value["end"]["code"].as_i64(),
-        started: millis(&value["started"]),
+        started: millis(&value["started"]).or_else(|| millis(&value["dispatched"])),
     };
     Some(RunRecord {
         id: value["id"].as_str()?.to_owned(),

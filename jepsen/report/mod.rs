@@ -4,6 +4,7 @@
 
 mod page;
 mod plots;
+mod registers;
 mod svg;
 mod tables;
 
@@ -27,17 +28,23 @@ pub(crate) fn html(evidence: &Evidence, results: &Results) -> String {
     page.section(
         "Faults",
         "One bar for each fault, from its installation to its healing. The same bands are \
-         drawn faintly behind the other charts. Hatched: it could not be verified that the \
-         fault was there.",
+         drawn faintly behind the other charts. Pale and dashed: it could not be \
+         verified that the fault was there.",
         plots::faults(evidence, span) + &tables::faults(evidence, span),
     );
     page.section(
         "Fires against what was promised",
-        "A row for each job, a bar for each instant of its triggers, as a second cron \
-         evaluator computes them: green from the instant to the moment in which the job \
-         itself wrote that it began, red if nothing ran. Pale: not needed, because someone was changing \
-         the job just then, or the test was over.",
-        plots::fires(evidence, &fires, span),
+        "A row for each job, a bar for each instant of its triggers as a second cron \
+         evaluator computes them, up to the moment in which the job itself wrote that it \
+         began. Nothing is needed where someone was changing the job just then, and after \
+         the end of the test.",
+        page::legend(&[
+            ("ok", "ran"),
+            ("late", "late"),
+            ("missed", "nothing ran"),
+            ("held", "held by a pause"),
+            ("maybe", "not needed"),
+        ]) + &plots::fires(evidence, &fires, span),
     );
     page.section(
         "Lateness of fires",
@@ -70,8 +77,16 @@ pub(crate) fn html(evidence: &Evidence, results: &Results) -> String {
     page.section(
         "Replication",
         "Commands that each node had not applied yet, against the node that was farthest.",
-        plots::lag(evidence, span),
+        plots::lag(evidence, span) + &tables::states(evidence),
     );
+    for job in registers::failing(results) {
+        page.section(
+            &format!("Register {job}"),
+            "Every operation on it from question to answer, with what was asked and seen. \
+             No order of them is possible.",
+            registers::view(evidence, &job),
+        );
+    }
     page.section(
         "Clients",
         "Every operation from question to answer, one lane a client.",
@@ -132,6 +147,19 @@ mod tests {
             assert!(!html.contains(needs), "{needs}");
         }
         assert_eq!(html.matches("<section").count(), html.matches("</section>").count());
+    }
+
+    #[test]
+    fn a_register_that_no_order_explains_is_shown() {
+        let mut planted = Planted::new();
+        for (from, revision, value) in [(0, 1, 5), (50, 2, 7), (100, 1, 5)] {
+            let seen = json!({"revision": revision, "value": value});
+            planted.op(from, Some(from + 10), "reg-read", "reg-0", json!(null), Kind::Ok, seen);
+        }
+        let mut evidence = planted.evidence();
+        evidence.test.workloads = vec!["register".to_owned()];
+        let html = html(&evidence, &crate::check::all(&evidence));
+        assert!(html.contains("Register reg-0") && html.contains("sees 7 as 2"));
     }
 
     #[test]

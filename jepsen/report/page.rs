@@ -192,16 +192,17 @@ td{border-bottom:1px solid var(--line);padding:5px 10px 5px 0;vertical-align:top
 .num{text-align:right;font-variant-numeric:tabular-nums}td.num,th.num{padding-right:18px}
 .word-valid{color:var(--ok);font-weight:600}.word-invalid{color:var(--bad);font-weight:600}
 .word-unknown{color:var(--info);font-weight:600}.word-failure{color:#8d7ac9;font-weight:600}
-.small{color:var(--soft);font-size:12.5px}details{margin-top:4px}summary{cursor:pointer;color:var(--bad)}
+.small{color:var(--soft);font-size:12.5px}details{margin-top:4px}summary{cursor:pointer;color:var(--soft)}.found summary{color:var(--bad)}
 .legend{display:flex;gap:18px;font-size:12.5px;color:var(--soft)}.key{display:inline-block;width:10px;height:10px;
-border-radius:5px;margin-right:6px}.key.ok{background:var(--ok)}.key.fail{background:var(--fail)}.key.info{background:var(--info)}
+border-radius:5px;margin-right:6px}.key.ok{background:var(--ok)}.key.fail{background:var(--fail)}.key.info{background:var(--info)}.key.late{background:var(--late)}.key.missed{background:var(--bad)}
+.key.held{background:var(--ok);opacity:.3}.key.maybe{background:var(--maybe)}
 ul{margin:4px 0;padding-left:20px}li{margin:3px 0}
 svg{display:block;width:100%;height:auto;margin:6px 0 4px}svg text{font:11px system-ui,"DejaVu Sans",sans-serif;fill:var(--soft)}
 .label{text-anchor:end}.tick{text-anchor:middle}.grid{stroke:var(--line);stroke-width:1}
 .ok{fill:var(--ok)}.fail{fill:var(--fail)}.info{fill:var(--info)}circle.ok{opacity:.55}circle.fail{opacity:.7}
 .line{fill:none;stroke-width:1.3}.line.ok{stroke:var(--ok)}.line.fail{stroke:var(--fail)}.line.info{stroke:var(--info)}
 .line.starts{stroke:#5a78d1;stroke-dasharray:3 2}
-.fire.ran,circle.ran{fill:var(--ok)}.fire.missed{fill:var(--bad)}.fire.late,circle.late{fill:var(--late)}.fire.maybe{fill:var(--maybe)}
+.fire.ran,circle.ran{fill:var(--ok)}.fire.missed{fill:var(--bad)}.fire.held{fill:var(--ok);opacity:.3}.fire.late,circle.late{fill:var(--late)}.fire.maybe{fill:var(--maybe)}
 circle.ran{opacity:.5}circle.phantom{fill:none;stroke:var(--bad);stroke-width:1.6}
 .silent{fill:#8b929b;opacity:.45}.noleader{fill:none;stroke:var(--line)}
 .l0,.node0{fill:#7a5cc2}.l1,.node1{fill:#2f7ebc}.l2,.node2{fill:#2f9e77}.l3,.node3{fill:#c9822b}

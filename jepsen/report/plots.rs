@@ -80,7 +80,10 @@ pub(super) fn faults(evidence: &Evidence, span: Span) -> String {
         let title = format!("{} {} for {length:.1} s", band.op, band.args);
         chart.bar((band.from, band.to), (y + 2.0, ROW - 4.0), &class, &title);
         // Beside a short bar there is room only if nothing follows soon.
-        let next = evidence.bands.iter().filter(|b| b.from > band.from).map(|b| b.from).min();
+        let beside = |other: &&crate::store::Band| {
+            package(&other.op) == package(&band.op) && other.from > band.from
+        };
+        let next = evidence.bands.iter().filter(beside).map(|other| other.from).min();
         let room = chart.x(next.unwrap_or(span.to)) - chart.x(band.from);
         let word = band.op.strip_prefix(package(&band.op)).unwrap_or("").trim_start_matches('-');
         if room > 7.0 * word.len() as f64 {
@@ -228,6 +231,7 @@ pub(super) fn fires(evidence: &Evidence, fires: &Fires, span: Span) -> String {
         for (at, target) in job.targets.iter().enumerate() {
             let (class, word) = match target.start {
                 Some(start) if target.must && start > target.deadline => ("late", "late"),
+                Some(_) if target.held => ("held", "ran after a pause"),
                 Some(_) => ("ran", "ran"),
                 None if target.must && target.nominal <= fires.last => ("missed", "missed"),
                 None => ("maybe", "not needed"),

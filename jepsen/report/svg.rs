@@ -100,7 +100,7 @@ impl Chart {
 
     /// A word at a time.
     pub(super) fn note(&mut self, t: u64, y: f64, class: &str, text: &str) {
-        let (x, y) = (short(self.x(t)), short(y));
+        let (x, y) = (short(self.x(t) + 4.0), short(y));
         self.push(format!("<text class=\"{class}\" x=\"{x}\" y=\"{y}\">{}</text>", escape(text)));
     }
 

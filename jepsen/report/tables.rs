@@ -75,7 +75,7 @@ fn findings(checked: &Checked, span: Span) -> String {
     let more = checked.wrong.saturating_sub(checked.findings.len().min(MOST_FINDINGS));
     let more = if more > 0 { format!("<li>and {more} more</li>") } else { String::new() };
     format!(
-        "<details open><summary>{} findings</summary><ul>{shown}{more}</ul></details>",
+        "<details open class=\"found\"><summary>{} findings</summary><ul>{shown}{more}</ul></details>",
         checked.wrong
     )
 }
@@ -193,6 +193,33 @@ pub(super) fn latency(evidence: &Evidence) -> String {
         table.push_str(&format!("<tr><td>{}</td>{cells}</tr>\n", escape(name)));
     }
     table + "</table>"
+}
+
+/// What each node said of itself in the end.
+pub(super) fn states(evidence: &Evidence) -> String {
+    let mut rows = String::new();
+    for op in evidence.ops_of("final-cluster") {
+        let told = op.result();
+        let cells = if op.is_ok() {
+            let leader =
+                told["leader"]["node"].as_u64().map_or_else(|| "–".to_owned(), |n| n.to_string());
+            [
+                told["applied_index"].to_string(),
+                escape(told["state_hash"].as_str().unwrap_or("–")),
+                leader,
+                told["leader"]["term"].to_string(),
+            ]
+        } else {
+            ["no answer", "–", "–", "–"].map(str::to_owned)
+        };
+        let cells = cells.map(|cell| format!("<td>{cell}</td>")).concat();
+        rows.push_str(&format!("<tr><td>{}</td>{cells}</tr>\n", escape(&op.ask.k)));
+    }
+    if rows.is_empty() {
+        return String::new();
+    }
+    let names = ["Node in the end", "Applied", "Hash of its state", "Leader", "Term"];
+    format!("<table>{}{rows}</table>", head(&names, 9))
 }
 
 /// What a reader must not conclude.

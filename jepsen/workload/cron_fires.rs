@@ -24,6 +24,10 @@ const CHANGED: u32 = 8;
 /// Clients that change jobs; each has its own.
 const EDITORS: u32 = 2;
 
+/// More jobs than these do nothing and are judged by the cluster's record: processes
+/// by the hundred would measure this machine.
+const WITNESSED: u32 = 48;
+
 /// Expressions, the frequent ones more often.
 const CRONS: [&str; 8] = [
     "* * * * * ?",
@@ -44,7 +48,7 @@ fn job_name(n: u32) -> String {
     format!("cron-{n:03}")
 }
 
-fn definition(ctx: &Ctx, name: &str, rng: &mut ChaCha12Rng) -> Value {
+fn definition(ctx: &Ctx, name: &str, witnessed: bool, rng: &mut ChaCha12Rng) -> Value {
     let pick = |rng: &mut ChaCha12Rng, from: &[&'static str]| {
         from.choose(rng).copied().unwrap_or("* * * * * ?")
     };
@@ -58,9 +62,17 @@ fn definition(ctx: &Ctx, name: &str, rng: &mut ChaCha12Rng) -> Value {
     let mut job = json!({
         "name": name,
         "triggers": triggers,
-        "exec": ctx.exec(&options),
         "on_worker_lost": "rerun",
     });
+    if witnessed {
+        job["exec"] = ctx.exec(&options);
+    } else {
+        job["noop"] = json!(true);
+    }
+    if rng.random_bool(0.3) {
+        // The shortest there is: a lost worker is noticed within a test.
+        job["lease"] = json!("10s");
+    }
     if let Some(zone) = ZONES.choose(rng).copied().flatten() {
         job["zone"] = json!(zone);
     }
@@ -77,7 +89,8 @@ pub(super) async fn setup(ctx: &Ctx) -> Result<(), Error> {
     let mut rng = ctx.stream("cron-setup");
     for n in 0..count {
         let name = job_name(n);
-        let definition = definition(ctx, &name, &mut rng);
+        let witnessed = n < WITNESSED || n >= count - CHANGED;
+        let definition = definition(ctx, &name, witnessed, &mut rng);
         let path = format!("jobs/{name}");
         set_up(ctx, ("apply", &name, json!({"definition": definition})), put(&path, &definition))
             .await?;
@@ -130,7 +143,7 @@ async fn edit(ctx: &Ctx, editor: u32, until: Instant) -> Result<(), Error> {
             jobs.swap_remove(at);
             let name = format!("cron-new-{editor}-{created}");
             created += 1;
-            let definition = definition(ctx, &name, &mut rng);
+            let definition = definition(ctx, &name, true, &mut rng);
             let path = format!("jobs/{name}");
             let what = ("apply", name.as_str(), json!({"definition": definition}));
             match process.insist(what, put(&path, &definition), until).await? {
@@ -139,7 +152,7 @@ async fn edit(ctx: &Ctx, editor: u32, until: Instant) -> Result<(), Error> {
             }
             outcome
         } else {
-            let definition = definition(ctx, &job.name, &mut rng);
+            let definition = definition(ctx, &job.name, true, &mut rng);
             let what = ("apply", job.name.as_str(), json!({"definition": definition}));
             process.insist(what, put(&path, &definition), until).await?
         };
