@@ -245,6 +245,13 @@ impl Api {
         let mut applied: Vec<Option<AppliedJob>> = vec![None; definitions.jobs.len()];
         let mut rest = order.as_slice();
         while !rest.is_empty() {
+            if rest.len() < order.len() {
+                // A follower applies what it has just handed to the leader a little later.
+                self.node
+                    .linearize(READ_LIMIT)
+                    .await
+                    .map_err(|error| Fault::from(error).and(&applied_before(&applied)))?;
+            }
             // As many as need no job that is not there yet go in one trip.
             let specs = self.read(|state| definitions.ready(rest, state))?;
             let envelopes = rest.iter().zip(specs).map(|(i, spec)| {
@@ -257,19 +264,23 @@ impl Api {
                 let done =
                     outcome.map_err(Fault::from).and_then(|outcome| definitions.done(i, outcome));
                 applied[i] = Some(done.map_err(|fault| {
-                    let done: Vec<&str> =
-                        applied.iter().flatten().map(|done| done.name.as_str()).collect();
                     let fault = definitions.refused(i, fault);
-                    if done.is_empty() {
+                    if applied.iter().all(Option::is_none) {
                         return fault;
                     }
-                    fault.and(&format!("applied before it: {}", done.join(", ")))
+                    fault.and(&applied_before(&applied))
                 })?);
             }
             rest = later;
         }
         Ok(AppliedJobs { jobs: applied.into_iter().flatten().collect() })
     }
+}
+
+/// Which jobs of a request are applied already.
+fn applied_before(applied: &[Option<AppliedJob>]) -> String {
+    let done: Vec<&str> = applied.iter().flatten().map(|done| done.name.as_str()).collect();
+    format!("applied before it: {}", done.join(", "))
 }
 
 impl Definitions {

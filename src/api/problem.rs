@@ -101,6 +101,7 @@ impl From<NodeError> for Fault {
                 ErrorCode::OutcomeUnknown,
                 "ask again with the same Idempotency-Key, or look first",
             ),
+            NodeError::Busy => (ErrorCode::Unavailable, "ask again later, or another node"),
             NodeError::Stopped => (ErrorCode::Unavailable, "ask another node"),
             NodeError::TooLarge(_) => (ErrorCode::TooLarge, "split the request"),
             NodeError::Refused(_) => {
@@ -263,4 +264,16 @@ pub(super) async fn wrong_method(method: Method, uri: Uri) -> Fault {
     let path: String = uri.path().chars().take(200).collect();
     let detail = format!("{path} does not take {method}");
     Fault::new(ErrorCode::MethodNotAllowed, detail, "see the header Allow for what it takes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_is_too_busy_is_no_internal_error() {
+        let fault = Fault::from(NodeError::Busy);
+        assert_eq!(fault.0.code(), ErrorCode::Unavailable);
+        assert!(fault.0.code().retryable());
+    }
 }

@@ -369,3 +369,31 @@ fn a_node_that_is_taken_out_says_so_and_ends() {
     refused(&back, 4, &["cannot come back", "horai cluster join"]);
     cluster.end();
 }
+
+#[test]
+fn a_set_of_jobs_that_need_each_other_is_applied_through_a_follower() {
+    const LENGTH: usize = 12;
+    let cluster = Cluster::start(3, 0);
+    let leader = cluster.wait_for_leader();
+    cluster.wait_for_all_to_follow();
+    let follower = (leader + 1) % cluster.nodes.len();
+    for chain in 0..5 {
+        // Each needs the one before, so that each goes in a trip of its own.
+        let job = |n: usize| {
+            let mut job = json!({"name": format!("chain-{chain}-{n}"), "noop": true});
+            if n > 0 {
+                job["depends_on"] = json!([format!("chain-{chain}-{}", n - 1)]);
+            }
+            job
+        };
+        let body = json!({"jobs": (0..LENGTH).map(job).collect::<Vec<_>>()});
+        let id = format!("chain-{chain}");
+        let said = until("the chain to be applied", || {
+            let (status, said) = cluster.ask(follower, "POST", "jobs", Some(&body), Some(&id))?;
+            assert!(status == 200 || status >= 500, "{status} {said}");
+            (status == 200).then_some(said)
+        });
+        assert_eq!(said["jobs"].as_array().unwrap().len(), LENGTH);
+    }
+    cluster.end();
+}

@@ -1,0 +1,392 @@
+//! Fires: every instant that was promised happened once, and nothing else did.
+//!
+//! Targets come from an independent evaluation of the definitions that clients
+//! wrote. Starts come from the jobs themselves; only jobs that run nothing
+//! (`noop`) are judged by the cluster's record. Twice: by the names that starts
+//! carry, and by matching starts to windows without trusting any name.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Checked;
+use super::matching::{Window, misfits};
+use super::records::Records;
+use super::timeline::{Life, Meant, lives};
+use crate::history::MS;
+use crate::store::{Evidence, Said};
+
+/// Cluster time is not wall time: a new leader goes on from what it last heard, which
+/// may be the length of a message and a busy moment behind. An instant so close to a
+/// change may be on either side of it.
+const EDGE_MS: i64 = 500;
+
+/// An instant that a job had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// Milliseconds since 1970.
+    pub(crate) nominal: i64,
+    /// False in the window of a change, or where a deletion may have come first.
+    pub(crate) must: bool,
+    /// The last millisecond in which it is not late.
+    pub(crate) deadline: i64,
+    /// True if its job was paused before it had to run: it waited for that.
+    pub(crate) held: bool,
+    /// When its first run began; none if it never did.
+    pub(crate) start: Option<i64>,
+}
+
+/// A run that began, as its job wrote it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Start {
+    /// The instant it says it is for.
+    pub(crate) nominal: i64,
+    /// Its run.
+    pub(crate) run: String,
+    /// When its first attempt began, milliseconds.
+    pub(crate) at: i64,
+}
+
+/// The fires of one job.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct JobFires {
+    /// In order.
+    pub(crate) targets: Vec<Target>,
+    /// In order of time.
+    pub(crate) starts: Vec<Start>,
+}
+
+/// The fires of all jobs, for judgement and for the report.
+#[derive(Debug, Default)]
+pub(crate) struct Fires {
+    /// By job.
+    pub(crate) jobs: BTreeMap<String, JobFires>,
+    findings: Vec<(&'static str, String, String, i64)>,
+    /// Later instants are not judged.
+    pub(crate) last: i64,
+    recorded: i64,
+    lost_with_workers: i64,
+    failure: Option<String>,
+}
+
+/// When everything that was due must have happened, and what is judged.
+struct Horizon {
+    /// Later instants may have happened.
+    last: i64,
+    /// No start is expected after it.
+    end: i64,
+}
+
+fn horizon(evidence: &Evidence) -> Horizon {
+    let marked = evidence.ops_of("horizon").filter_map(|op| op.result()["utc"].as_i64()).last();
+    let lines = evidence.witness.last().map(|line| line.utc_ns / 1_000_000);
+    let rows = evidence.ops.last().map(|op| op.end.as_ref().unwrap_or(&op.ask).utc);
+    let end = lines.unwrap_or(i64::MIN).max(rows.unwrap_or(i64::MIN));
+    // Without a mark the test did not come to its end: nothing is certain to have
+    // had its time.
+    Horizon { last: marked.unwrap_or(i64::MIN), end: end.saturating_add(1_000) }
+}
+
+/// The last millisecond in which an instant is not late: a while after it, and a
+/// while after every fault that it met has healed.
+pub(crate) fn deadline(evidence: &Evidence, nominal: i64) -> i64 {
+    let millis = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
+    let mut last = nominal.saturating_add(millis(evidence.test.late_ms));
+    loop {
+        let before = last;
+        for band in &evidence.bands {
+            let (from, to) = (evidence.mono_of_utc(nominal), evidence.mono_of_utc(last));
+            if band.from <= to && band.to >= from {
+                if band.to == u64::MAX {
+                    return i64::MAX;
+                }
+                let (t0, utc0) = evidence.origin();
+                let healed = utc0.saturating_add(millis(band.to.saturating_sub(t0) / MS));
+                last = last.max(healed.saturating_add(millis(evidence.test.recover_ms)));
+            }
+        }
+        if last == before {
+            return last;
+        }
+    }
+}
+
+impl Fires {
+    /// Puts targets and starts together.
+    pub(crate) fn of(evidence: &Evidence, records: &Records) -> Self {
+        let mut fires = Self::default();
+        let lives = match lives(evidence) {
+            Ok(lives) => lives,
+            Err(error) => {
+                fires.failure = Some(super::chain(&error));
+                return fires;
+            }
+        };
+        let horizon = horizon(evidence);
+        fires.last = horizon.last;
+        let mut starts = starts(evidence, records, &lives);
+        for (job, life) in &lives {
+            if life.changes.iter().all(|change| change.after.triggers.is_empty()) {
+                starts.remove(job);
+                continue;
+            }
+            let targets = targets(evidence, life, &horizon);
+            let starts = starts.remove(job).unwrap_or_default();
+            fires.judge(evidence, records, job, JobFires { targets, starts });
+        }
+        // Jobs that nobody ever applied, or that have no triggers, do not fire.
+        for (job, starts) in starts {
+            for start in starts.iter().filter(|_| !lives.contains_key(&job)) {
+                let told = format!("{} ran and no client ever applied the job", start.run);
+                fires.find("phantom", &job, told, start.at);
+            }
+        }
+        fires
+    }
+
+    fn find(&mut self, what: &'static str, job: &str, detail: String, at: i64) {
+        self.findings.push((what, job.to_owned(), detail, at));
+    }
+
+    fn judge(&mut self, evidence: &Evidence, records: &Records, job: &str, mut of: JobFires) {
+        let bound = i64::try_from(evidence.test.clock_bound_ms).unwrap_or(i64::MAX);
+        let shown = |at: i64| shown(at);
+        let mut by_nominal: BTreeMap<i64, Vec<&Start>> = BTreeMap::new();
+        for start in &of.starts {
+            by_nominal.entry(start.nominal).or_default().push(start);
+        }
+        let known: BTreeSet<i64> = of.targets.iter().map(|target| target.nominal).collect();
+        for (nominal, starts) in &by_nominal {
+            let first = starts[0];
+            if !known.contains(nominal) {
+                let told =
+                    format!("{} ran for {}, which nobody asked for", first.run, shown(*nominal));
+                self.find("phantom", job, told, first.at);
+            }
+            if let [_, second, ..] = starts[..] {
+                let told = format!("{} and {} ran for {}", first.run, second.run, shown(*nominal));
+                self.find("doubled", job, told, second.at);
+            }
+            if first.at < nominal - bound {
+                let early = nominal - first.at;
+                let told = format!("{} began {early} ms before {}", first.run, shown(*nominal));
+                self.find("early", job, told, first.at);
+            }
+        }
+        let mut lost = Vec::new();
+        for target in &mut of.targets {
+            let starts = by_nominal.get(&target.nominal);
+            target.start = starts.and_then(|starts| starts.first()).map(|start| start.at);
+            match target.start {
+                Some(at) if target.must && at > target.deadline => {
+                    let late = at - target.nominal;
+                    let told = format!("{} began {late} ms after its time", shown(target.nominal));
+                    self.find("late", job, told, at);
+                }
+                Some(_) => {}
+                None if target.must => {
+                    if is_lost_with_workers(evidence, records, job, target.nominal) {
+                        self.lost_with_workers += 1;
+                        target.must = false;
+                    } else {
+                        let state = records.actions.get(job).and_then(|a| a.get(&target.nominal));
+                        let state = state.map_or("not recorded", String::as_str);
+                        let told = format!(
+                            "nothing ran for {}; the action is {state}",
+                            shown(target.nominal)
+                        );
+                        lost.push(target.nominal);
+                        self.find("missed", job, told, target.nominal);
+                    }
+                }
+                None => {}
+            }
+            if records.is_missed(job, target.nominal, "misfire") {
+                self.recorded += 1;
+            }
+        }
+        self.match_without_names(job, &of, bound, &lost);
+        self.jobs.insert(job.to_owned(), of);
+    }
+
+    /// The second opinion. Only what the names did not tell is added.
+    fn match_without_names(&mut self, job: &str, of: &JobFires, bound: i64, lost: &[i64]) {
+        let windows: Vec<Window> = (of.targets.iter())
+            .map(|target| Window {
+                from: target.nominal - bound,
+                // A late one is found by its name; here it must not count twice.
+                to: target.deadline.max(target.start.unwrap_or(i64::MIN)),
+                must: target.must,
+            })
+            .collect();
+        let starts: Vec<i64> = of.starts.iter().map(|start| start.at).collect();
+        let found = misfits(&windows, &starts);
+        let is_told = |what: &str| self.findings.iter().any(|f| f.1 == job && f.0 == what);
+        let extra_is_told = ["phantom", "doubled", "early"].iter().any(|what| is_told(what));
+        if !found.extra.is_empty() && !extra_is_told {
+            let start = &of.starts[found.extra[0]];
+            let told = format!("{} starts fit no window, such as {}", found.extra.len(), start.run);
+            self.find("unmatched-start", job, told, start.at);
+        }
+        if found.missed.len() > lost.len() && !extra_is_told {
+            let at = of.targets.iter().filter(|t| t.must).nth(found.missed[0]);
+            let at = at.map_or(0, |target| target.nominal);
+            let told = format!("{} windows have no start", found.missed.len());
+            self.find("unmatched-window", job, told, at);
+        }
+    }
+
+    /// How late each start was, in milliseconds, ascending; without those that a pause
+    /// held.
+    pub(crate) fn lateness(&self) -> Vec<i64> {
+        let all = self.jobs.values().flat_map(|job| &job.targets);
+        let all = all.filter(|target| !target.held);
+        let mut late: Vec<i64> = all.filter_map(|t| Some(t.start? - t.nominal)).collect();
+        late.sort_unstable();
+        late
+    }
+
+    /// The verdict.
+    pub(crate) fn check(&self, evidence: &Evidence) -> Checked {
+        let promise = "every instant of every trigger ran once, not before its time and not late";
+        let mut checked = Checked::new("fires", promise);
+        if let Some(failure) = &self.failure {
+            checked.damaged(failure.clone());
+            return checked;
+        }
+        for what in ["missed", "doubled", "phantom", "early", "late"] {
+            checked.count(what, 0);
+        }
+        let mut judged = 0;
+        for target in self.jobs.values().flat_map(|job| &job.targets) {
+            judged += i64::from(target.must);
+            if target.nominal <= self.last {
+                checked.count("in the window of a change", i64::from(!target.must));
+                checked.count("ran", i64::from(target.start.is_some()));
+            } else {
+                checked.count("after the end, not judged", 1);
+            }
+        }
+        checked.count("expected", judged);
+        checked.count("recorded as skipped", self.recorded);
+        checked.count("lost with their workers", self.lost_with_workers);
+        for (what, job, detail, at) in &self.findings {
+            if *what == "late" && !evidence.test.is_safe() {
+                // Without a quorum nothing can be on time.
+                checked.count("late while no quorum was promised", 1);
+            } else {
+                checked.wrong(what, job, detail.clone(), evidence.mono_of_utc(*at));
+            }
+        }
+        let late = self.lateness();
+        for (name, share) in [("lateness p50 ms", 50), ("lateness p99 ms", 99)] {
+            if let Some(value) = late.get((late.len() * share / 100).min(late.len().max(1) - 1)) {
+                checked.count(name, *value);
+            }
+        }
+        if let Some(last) = late.last() {
+            checked.count("lateness max ms", *last);
+        }
+        if evidence.ran("cron-fires") && judged < 20 {
+            checked.unknown(format!("only {judged} fires were expected"));
+        }
+        checked
+    }
+}
+
+/// An instant for people.
+pub(crate) fn shown(at: i64) -> String {
+    jiff::Timestamp::from_millisecond(at).map_or_else(|_| at.to_string(), |at| at.to_string())
+}
+
+/// Every worker that was given the run was lost before the job wrote a line. Only a
+/// test that breaks workers may excuse so.
+fn is_lost_with_workers(evidence: &Evidence, records: &Records, job: &str, at: i64) -> bool {
+    let breaks_workers = evidence.has_fault("worker") || !evidence.test.is_safe();
+    let mut runs = records.runs.values();
+    breaks_workers
+        && runs.any(|run| {
+            let lost = |how: &str| matches!(how, "worker_lost" | "gone" | "lease_expired");
+            (run.job.as_str(), run.nominal) == (job, at)
+                && run.has_action
+                && run.state == "failed"
+                && run.attempts.iter().all(|attempt| lost(&attempt.how))
+        })
+}
+
+/// First starts of runs that stand for an instant, by job.
+fn starts(
+    evidence: &Evidence,
+    records: &Records,
+    lives: &BTreeMap<String, Life>,
+) -> BTreeMap<String, Vec<Start>> {
+    let mut first: BTreeMap<(&str, &str), Start> = BTreeMap::new();
+    for line in evidence.witness.iter().filter(|line| line.e == Said::Start) {
+        let Some(nominal) = line.nominal_ms().filter(|_| !line.action.is_empty()) else { continue };
+        let (run, at) = (line.run.clone(), line.utc_ns / 1_000_000);
+        first.entry((&line.job, &line.run)).or_insert(Start { nominal, run, at });
+    }
+    let is_noop = |job: &str| {
+        let applied = lives.get(job).and_then(|life| life.changes.first());
+        applied.is_some_and(|change| change.after.definition["noop"] == true)
+    };
+    for run in records.runs.values().filter(|run| run.has_action && is_noop(&run.job)) {
+        let Some(at) = run.attempts.first().and_then(|attempt| attempt.started) else { continue };
+        let start = Start { nominal: run.nominal, run: run.id.clone(), at };
+        first.entry((&run.job, &run.id)).or_insert(start);
+    }
+    let mut starts: BTreeMap<String, Vec<Start>> = BTreeMap::new();
+    for ((job, _), start) in first {
+        starts.entry(job.to_owned()).or_default().push(start);
+    }
+    for of in starts.values_mut() {
+        of.sort_by_key(|start| start.at);
+    }
+    starts
+}
+
+/// Every instant that the job must or may have had.
+fn targets(evidence: &Evidence, life: &Life, horizon: &Horizon) -> Vec<Target> {
+    let mut found: BTreeMap<i64, bool> = BTreeMap::new();
+    let nothing = Meant::default();
+    let mut before = &nothing;
+    for (at, change) in life.changes.iter().enumerate() {
+        let edge = change.from.saturating_sub(EDGE_MS);
+        let over = change.to.saturating_add(EDGE_MS).min(horizon.end);
+        let next = life.changes.get(at + 1).map_or(i64::MAX, |next| next.from);
+        let until = next.saturating_sub(EDGE_MS).min(horizon.end);
+        for meant in [before, &change.after].into_iter().filter(|meant| meant.fires()) {
+            for nominal in meant.instants(edge, over) {
+                found.entry(nominal).or_insert(false);
+            }
+        }
+        if change.after.fires() && change.to < i64::MAX {
+            for nominal in change.after.instants(over + 1, until - 1) {
+                found.insert(nominal, nominal <= horizon.last);
+            }
+        }
+        before = &change.after;
+    }
+    // A run that waits when its job is deleted is dropped; one that waits when its
+    // job is paused stays until it goes on, if ever.
+    let stops: Vec<(i64, Option<i64>)> = (life.changes.iter().enumerate())
+        .filter(|(_, change)| matches!(change.f.as_str(), "delete" | "pause"))
+        .map(|(at, change)| {
+            let mut later = life.changes[at..].iter();
+            (change.from, later.find(|c| c.f == "resume" && c.to < i64::MAX).map(|c| c.to))
+        })
+        .collect();
+    let target = |(nominal, must): (i64, bool)| {
+        let mut target = Target { nominal, must, deadline: i64::MAX, held: false, start: None };
+        target.deadline = deadline(evidence, nominal);
+        let stop = stops.iter().find(|(from, _)| nominal < *from && target.deadline >= *from);
+        match stop {
+            Some((_, Some(resumed))) => {
+                target.deadline = deadline(evidence, *resumed);
+                target.held = true;
+            }
+            Some((_, None)) => target.must = false,
+            None => {}
+        }
+        target
+    };
+    found.into_iter().map(target).collect()
+}

@@ -1,0 +1,201 @@
+//! Planted fires: good ones accepted, each kind of bad one found.
+
+use serde_json::json;
+
+use super::Verdict;
+use super::fires::Fires;
+use super::planted::{BASE_UTC, Planted};
+use super::records::Records;
+use crate::history::Kind;
+use crate::store::{Evidence, Said};
+
+/// A job that fires every second from 1.1 s on, judged up to 20 s.
+fn job() -> Planted {
+    let mut planted = Planted::new();
+    let definition = json!({"definition": {"name": "j", "triggers": [{"cron": "* * * * * ?"}]}});
+    planted.op(1_000, Some(1_020), "apply", "j", definition, Kind::Ok, json!({}));
+    planted
+}
+
+fn fire(planted: &mut Planted, second: i64, run: u64) {
+    planted.line(second * 1_000 + 12, Said::Start, "j", Some(second * 1_000), run, 1);
+    planted.line(second * 1_000 + 13, Said::End, "j", Some(second * 1_000), run, 1);
+}
+
+fn evidence(mut planted: Planted) -> Evidence {
+    planted.op(
+        20_500,
+        Some(20_501),
+        "horizon",
+        "",
+        json!(null),
+        Kind::Ok,
+        json!({
+            "utc": BASE_UTC + 20_500
+        }),
+    );
+    planted.op(28_000, Some(28_001), "runs", "", json!(null), Kind::Ok, json!([]));
+    let mut evidence = planted.evidence();
+    evidence.test.late_ms = 3_000;
+    evidence.test.workloads = vec!["fires alone".to_owned()];
+    evidence
+}
+
+#[track_caller]
+fn found(planted: Planted) -> Vec<String> {
+    let evidence = evidence(planted);
+    let checked = Fires::of(&evidence, &Records::of(&evidence)).check(&evidence);
+    let expected = if checked.findings.is_empty() { Verdict::Valid } else { Verdict::Invalid };
+    assert_eq!(checked.verdict, expected);
+    checked.findings.into_iter().map(|finding| finding.what).collect()
+}
+
+#[test]
+fn fires_as_promised_are_accepted() {
+    let mut planted = job();
+    (2..=21).for_each(|second| fire(&mut planted, second, second as u64));
+    let evidence = evidence(planted);
+    let checked = Fires::of(&evidence, &Records::of(&evidence)).check(&evidence);
+    assert_eq!(checked.verdict, Verdict::Valid, "{checked:?}");
+    assert_eq!((checked.counted("expected"), checked.counted("ran")), (19, 19));
+    assert_eq!(checked.counted("lateness p99 ms"), 12);
+}
+
+#[test]
+fn a_missed_fire_is_found() {
+    let mut planted = job();
+    (2..=20).filter(|s| *s != 7).for_each(|second| fire(&mut planted, second, second as u64));
+    assert_eq!(found(planted), ["missed"]);
+}
+
+#[test]
+fn a_doubled_fire_is_found() {
+    let mut planted = job();
+    (2..=20).for_each(|second| fire(&mut planted, second, second as u64));
+    planted.line(7_400, Said::Start, "j", Some(7_000), 99, 1);
+    assert_eq!(found(planted), ["doubled"]);
+}
+
+#[test]
+fn another_attempt_of_one_run_is_no_second_fire() {
+    let mut planted = job();
+    (2..=20).for_each(|second| fire(&mut planted, second, second as u64));
+    planted.line(7_400, Said::Start, "j", Some(7_000), 7, 2);
+    assert_eq!(found(planted), Vec::<String>::new());
+}
+
+#[test]
+fn early_and_phantom_fires_are_found() {
+    let mut planted = job();
+    (2..=20).filter(|s| *s != 9).for_each(|second| fire(&mut planted, second, second as u64));
+    planted.line(8_970, Said::Start, "j", Some(9_000), 9, 1);
+    planted.line(10_700, Said::Start, "j", Some(10_500), 77, 1);
+    let mut what = found(planted);
+    what.sort();
+    assert_eq!(what, ["early", "phantom"]);
+    let mut stranger = job();
+    (2..=20).for_each(|second| fire(&mut stranger, second, second as u64));
+    stranger.line(5_000, Said::Start, "other", Some(5_000), 50, 1);
+    assert_eq!(found(stranger), ["phantom"]);
+}
+
+#[test]
+fn ten_milliseconds_before_its_time_is_what_clocks_may_differ() {
+    let mut planted = job();
+    (2..=20).filter(|s| *s != 9).for_each(|second| fire(&mut planted, second, second as u64));
+    planted.line(8_990, Said::Start, "j", Some(9_000), 9, 1);
+    assert_eq!(found(planted), Vec::<String>::new());
+}
+
+#[test]
+fn late_is_late_unless_a_fault_was_there() {
+    let late = |fault: bool| {
+        let mut planted = job();
+        (2..=20).filter(|s| *s != 9).for_each(|second| fire(&mut planted, second, second as u64));
+        planted.line(14_000, Said::Start, "j", Some(9_000), 9, 1);
+        if fault {
+            planted.fault(8_500, 11_000, "kill-leader");
+        }
+        found(planted)
+    };
+    assert_eq!(late(false), ["late"]);
+    assert_eq!(late(true), Vec::<String>::new());
+}
+
+#[test]
+fn a_name_that_lies_is_found() {
+    let mut planted = job();
+    (2..=20).filter(|s| *s != 9).for_each(|second| fire(&mut planted, second, second as u64));
+    planted.line(3_500, Said::Start, "j", Some(9_000), 9, 1);
+    assert_eq!(found(planted), ["early"]);
+}
+
+#[test]
+fn what_a_change_may_have_caught_may_but_need_not_run() {
+    for has_fire in [true, false] {
+        let mut planted = job();
+        let other = json!({"definition": {"name": "j", "triggers": [{"cron": "0/5 * * * * ?"}]}});
+        planted.op(9_900, Some(11_100), "apply", "j", other, Kind::Ok, json!({}));
+        (2..=9).for_each(|second| fire(&mut planted, second, second as u64));
+        if has_fire {
+            fire(&mut planted, 10, 10);
+            fire(&mut planted, 11, 11);
+        }
+        fire(&mut planted, 15, 15);
+        fire(&mut planted, 20, 20);
+        assert_eq!(found(planted), Vec::<String>::new(), "{has_fire}");
+    }
+    let mut planted = job();
+    let other = json!({"definition": {"name": "j", "triggers": [{"cron": "0/5 * * * * ?"}]}});
+    planted.op(9_900, Some(11_100), "apply", "j", other, Kind::Ok, json!({}));
+    (2..=9).for_each(|second| fire(&mut planted, second, second as u64));
+    // An old instant after the change was acknowledged.
+    [13, 15, 20].into_iter().for_each(|second| fire(&mut planted, second, second as u64));
+    assert_eq!(found(planted), ["phantom"]);
+}
+
+#[test]
+fn nothing_runs_in_a_pause_and_nothing_is_lost_around_it() {
+    let paused = |seconds: &[i64]| {
+        let mut planted = job();
+        planted.op(7_500, Some(7_510), "pause", "j", json!({"key": "p"}), Kind::Ok, json!(null));
+        planted.op(15_500, Some(15_510), "resume", "j", json!({"key": "r"}), Kind::Ok, json!(null));
+        seconds.iter().for_each(|second| fire(&mut planted, *second, *second as u64));
+        found(planted)
+    };
+    let good = [2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20];
+    assert_eq!(paused(&good), Vec::<String>::new());
+    assert_eq!(paused(&[&good[..], &[10]].concat()), ["phantom"]);
+    assert_eq!(paused(&good[1..]), ["missed"]);
+}
+
+#[test]
+fn a_deleted_job_may_drop_what_waited_and_fires_no_more() {
+    let deleted = |seconds: &[i64]| {
+        let mut planted = job();
+        planted.op(12_500, Some(12_510), "delete", "j", json!({"key": "d"}), Kind::Ok, json!(null));
+        seconds.iter().for_each(|second| fire(&mut planted, *second, *second as u64));
+        found(planted)
+    };
+    assert_eq!(deleted(&[2, 3, 4, 5, 6, 7, 8, 9, 10, 11]), Vec::<String>::new());
+    assert_eq!(deleted(&[2, 3, 4, 5, 6, 7, 9, 10, 11, 12]), ["missed"]);
+    assert_eq!(deleted(&[2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 14]), ["phantom"]);
+}
+
+#[test]
+fn an_edit_that_nobody_knows_of_makes_the_rest_possible() {
+    let mut planted = job();
+    planted.op(9_500, Some(9_600), "delete", "j", json!({"key": "d"}), Kind::Info, json!(null));
+    (2..=6).for_each(|second| fire(&mut planted, second, second as u64));
+    fire(&mut planted, 13, 13);
+    assert_eq!(found(planted), Vec::<String>::new());
+}
+
+#[test]
+fn a_test_without_fires_is_unknown() {
+    let mut evidence = evidence(job());
+    evidence.test.workloads = vec!["cron-fires".to_owned()];
+    evidence.ops.retain(|op| op.ask.f == "horizon");
+    let checked = Fires::of(&evidence, &Records::of(&evidence)).check(&evidence);
+    assert_eq!(checked.verdict, Verdict::Unknown);
+}

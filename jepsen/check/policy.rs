@@ -1,0 +1,209 @@
+//! Retries and cancels: as many attempts as the policy allows, not sooner than it
+//! says; and a run that was cancelled is over, with everything it started.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::Checked;
+use super::attempts::{Attempts, lived};
+use super::records::Records;
+use super::timeline::lives;
+use crate::history::{Kind, MS};
+use crate::store::Evidence;
+
+/// From the acknowledgement until the worker was told, on a healthy cluster.
+const TOLD_MS: u64 = 2_000;
+/// A wait before a retry may be this much shorter: two clocks and a commit.
+const SHORTER_MS: u64 = 50;
+
+/// `1s`, `250ms` in milliseconds.
+fn span(text: &Value) -> Option<u64> {
+    let text = text.as_str()?;
+    match text.strip_suffix("ms") {
+        Some(ms) => ms.parse().ok(),
+        None => text.strip_suffix('s')?.parse::<u64>().ok().map(|s| s * 1000),
+    }
+}
+
+/// The verdict on retries.
+pub(crate) fn retries(evidence: &Evidence, records: &Records) -> Checked {
+    let promise = "a failed attempt is tried again as often and as late as its job says";
+    let mut checked = Checked::new("retries", promise);
+    let lives = match lives(evidence) {
+        Ok(lives) => lives,
+        Err(error) => {
+            checked.damaged(super::chain(&error));
+            return checked;
+        }
+    };
+    let runs = lived(&evidence.witness);
+    for record in records.runs.values().filter(|run| run.job.starts_with("retry-")) {
+        let Some(life) = lives.get(&record.job) else { continue };
+        let Some(definition) = life.changes.first().map(|c| &c.after.definition) else { continue };
+        let allowed = definition["retries"]["count"].as_u64().unwrap_or(0);
+        let backoff = span(&definition["retries"]["backoff"]).unwrap_or(10_000);
+        checked.count("runs", 1);
+        let attempts = runs.get(&(record.id.clone(), 0)).cloned().unwrap_or_default();
+        let failures = |attempts: &Attempts| {
+            attempts.values().filter(|a| a.exit.is_some_and(|exit| exit != 0)).count() as u64
+        };
+        if record.retries > allowed {
+            let told = format!("{} retries of {allowed}", record.retries);
+            checked.wrong("too many retries", &record.id, told, 0);
+        }
+        let has_success = attempts.values().any(|a| a.exit == Some(0));
+        // An attempt that was ended from outside, such as by a lost lease, counts as
+        // a failure too, which only the record tells.
+        let ended = record.attempts.iter().filter(|a| a.how != "worker_lost").count() as u64;
+        if record.state == "failed" && record.losses == 0 && ended < allowed + 1 {
+            let told = format!("failed after {ended} attempts of {}", allowed + 1);
+            checked.wrong("too few retries", &record.id, told, 0);
+        }
+        if record.state == "failed" && has_success && failures(&attempts) <= allowed {
+            let told = "an attempt succeeded, and the run failed".to_owned();
+            checked.wrong("success not taken", &record.id, told, 0);
+        }
+        for (number, attempt) in attempts.iter().filter(|(_, a)| a.cause == "retry") {
+            checked.count("retries", 1);
+            let Some(before) = number.checked_sub(1).and_then(|n| attempts.get(&n)) else {
+                continue;
+            };
+            let waited = attempt.start.saturating_sub(before.last) / MS;
+            if waited + SHORTER_MS < backoff {
+                let told = format!("attempt {number} after {waited} ms instead of {backoff}");
+                checked.wrong("too early", &record.id, told, attempt.start);
+            }
+        }
+    }
+    if checked.counts.get("retries").copied().unwrap_or(0) == 0 {
+        checked.unknown("nothing was tried again");
+    }
+    checked
+}
+
+/// The verdict on cancels.
+pub(crate) fn cancels(evidence: &Evidence, records: &Records) -> Checked {
+    let promise = "after a cancel was acknowledged and the grace has passed nothing of it lives";
+    let mut checked = Checked::new("cancel", promise);
+    for what in ["alive after cancel", "not cancelled"] {
+        checked.count(what, 0);
+    }
+    let grace = crate::workload::CANCEL_GRACE_MS;
+    let mut acked: BTreeMap<&str, u64> = BTreeMap::new();
+    for op in evidence.ops_of("cancel").filter(|op| op.kind() == Kind::Ok) {
+        let at = acked.entry(&op.ask.k).or_insert(u64::MAX);
+        *at = (*at).min(op.known_at());
+    }
+    for (run, at) in &acked {
+        checked.count("cancelled", 1);
+        // A worker that cannot be told goes on until its lease ends.
+        let end = at + (grace + TOLD_MS) * MS;
+        let test = &evidence.test;
+        let cut = evidence.bands.iter().any(|band| band.from <= end && band.to >= *at);
+        let more = if cut { test.lease_ms + test.lease_margin_ms + test.recover_ms } else { 0 };
+        let end = end + more * MS;
+        let mut lines = evidence.witness.iter().filter(|line| line.run == *run && line.t > end);
+        if let Some(line) = lines.next_back() {
+            let late = (line.t - at) / MS;
+            let told = format!("it wrote {:?} {late} ms after the cancel", line.e);
+            checked.wrong("alive after cancel", run, told, line.t);
+        }
+        let good = evidence.witness.iter().any(|line| line.run == *run && line.exit == Some(0));
+        match records.runs.get(*run).map(|record| record.state.as_str()) {
+            Some("cancelled") => {}
+            // It may have been over before; then it had said so itself.
+            Some("success") if good => checked.count("over before", 1),
+            Some("failed") if cut => checked.count("lost meanwhile", 1),
+            Some(other) => {
+                let told = format!("it is {other}");
+                checked.wrong("not cancelled", run, told, *at);
+            }
+            None => checked.wrong("not cancelled", run, "it is not over".to_owned(), *at),
+        }
+    }
+    // Nobody asked: it must not be cancelled.
+    let asked: Vec<&str> = evidence.ops_of("cancel").map(|op| op.ask.k.as_str()).collect();
+    for record in records.runs.values().filter(|run| run.state == "cancelled") {
+        if !asked.contains(&record.id.as_str()) {
+            let told = "nobody asked for it".to_owned();
+            checked.wrong("cancelled by nobody", &record.id, told, 0);
+        }
+    }
+    if acked.is_empty() {
+        checked.unknown("nothing was cancelled");
+    }
+    checked
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::planted::Planted;
+    use super::*;
+    use crate::store::Said;
+
+    fn retry(exits: &[i32], waits: i64, state: &str, used: u64) -> Vec<String> {
+        let mut planted = Planted::new();
+        let jobs = json!({"jobs": [{"name": "retry-1", "retries": {"count": 2, "backoff": "1s"}}]});
+        planted.op(1, Some(2), "apply-set", "x", jobs, Kind::Ok, json!({}));
+        let mut at = 5_000;
+        let mut attempts = Vec::new();
+        for (number, exit) in (1..).zip(exits) {
+            planted.line(at, Said::Start, "retry-1", Some(5_000), 1, number);
+            let end = planted.line(at + 50, Said::End, "retry-1", Some(5_000), 1, number);
+            end.exit = Some(*exit);
+            attempts.push(json!({"number": number, "token": 100 + number,
+                "end": {"how": "exited", "code": exit}}));
+            at += 50 + waits;
+        }
+        let run = json!([{"id": "r-1", "job": "retry-1", "state": state, "retries": used,
+            "nominal": "2026-11-21T10:00:05Z", "attempts": attempts}]);
+        planted.op(20_000, Some(20_001), "runs", "", json!(null), Kind::Ok, run);
+        let evidence = planted.evidence();
+        let checked = retries(&evidence, &Records::of(&evidence));
+        checked.findings.into_iter().map(|f| f.what).collect()
+    }
+
+    #[test]
+    fn retries_as_the_job_says_are_accepted_and_others_found() {
+        assert_eq!(retry(&[1, 1, 0], 1_100, "success", 2), Vec::<String>::new());
+        assert_eq!(retry(&[1, 1, 1], 1_100, "failed", 2), Vec::<String>::new());
+        assert_eq!(retry(&[1, 1, 1, 1], 1_100, "failed", 3), ["too many retries"]);
+        assert_eq!(retry(&[1, 1], 1_100, "failed", 1), ["too few retries"]);
+        assert_eq!(retry(&[1, 1, 0], 300, "success", 2), ["too early", "too early"]);
+        assert_eq!(retry(&[1, 1, 0], 1_100, "failed", 2), ["success not taken"]);
+    }
+
+    fn cancel(last: (i64, Said), state: &str, asked: bool) -> Vec<String> {
+        let mut planted = Planted::new();
+        planted.line(1_000, Said::Start, "c", None, 1, 1);
+        planted.line(last.0, last.1, "c", None, 1, 1);
+        let key = if asked { "r-1" } else { "r-2" };
+        planted.op(2_000, Some(2_010), "cancel", key, json!({"key": "k"}), Kind::Ok, json!(null));
+        let run = |id: &str, state: &str| {
+            json!({"id": id, "job": "c", "state": state,
+            "nominal": "2026-11-21T10:00:01Z", "attempts": []})
+        };
+        let mut runs = vec![run("r-1", state)];
+        if !asked {
+            runs.push(run("r-2", "cancelled"));
+        }
+        planted.op(9_000, Some(9_001), "runs", "", json!(null), Kind::Ok, json!(runs));
+        let evidence = planted.evidence();
+        let checked = cancels(&evidence, &Records::of(&evidence));
+        checked.findings.into_iter().map(|f| f.what).collect()
+    }
+
+    #[test]
+    fn cancels_are_judged_by_what_still_lives() {
+        assert_eq!(cancel((2_900, Said::Tick), "cancelled", true), Vec::<String>::new());
+        assert_eq!(cancel((1_900, Said::End), "success", true), Vec::<String>::new());
+        assert_eq!(cancel((9_000, Said::Tick), "cancelled", true), ["alive after cancel"]);
+        assert_eq!(cancel((9_000, Said::Child), "cancelled", true), ["alive after cancel"]);
+        assert_eq!(cancel((2_900, Said::Tick), "success", true), ["not cancelled"]);
+        assert_eq!(cancel((2_900, Said::Tick), "running", true), ["not cancelled"]);
+        assert_eq!(cancel((2_900, Said::Tick), "cancelled", false), ["cancelled by nobody"]);
+    }
+}

@@ -1,0 +1,207 @@
+//! The replicated log, seen from outside: terms and applied commands never go back,
+//! a term of a node has one leader, equal histories have equal states, and in the
+//! end all nodes have everything.
+
+use std::collections::BTreeMap;
+
+use super::Checked;
+use crate::store::{Evidence, Poll};
+
+/// What a node told last.
+#[derive(Default)]
+struct Last {
+    term: u64,
+    applied: u64,
+    t: u64,
+    answered: bool,
+}
+
+/// The verdict.
+pub(crate) fn check(evidence: &Evidence) -> Checked {
+    let promise = "terms and applied commands never go back; equal index, equal state";
+    let mut checked = Checked::new("raft", promise);
+    for what in ["state differs", "term went back", "applied went back"] {
+        checked.count(what, 0);
+    }
+    if evidence.polls.is_empty() {
+        checked.unknown("no node was ever asked");
+        return checked;
+    }
+    let mut last: BTreeMap<&str, Last> = BTreeMap::new();
+    let mut hashes: BTreeMap<u64, BTreeMap<&str, &Poll>> = BTreeMap::new();
+    let mut leaders: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+    let mut newest = 0;
+    for poll in &evidence.polls {
+        let before = last.entry(&poll.node).or_default();
+        if !poll.ok {
+            before.answered = false;
+            continue;
+        }
+        newest = newest.max(poll.applied);
+        judge_step(&mut checked, evidence, before, poll);
+        if let Some(leader) = poll.leader.filter(|_| poll.term > 0) {
+            let known = leaders.entry(poll.term).or_default();
+            if !known.contains(&leader) {
+                known.push(leader);
+            }
+        }
+        let (term, applied) = (before.term.max(poll.term), poll.applied);
+        *before = Last { term, applied, t: poll.t, answered: true };
+        if !poll.state_hash.is_empty() {
+            hashes.entry(poll.applied).or_default().entry(&poll.node).or_insert(poll);
+        }
+    }
+    judge_hashes(&mut checked, &hashes);
+    let changes = leaders.len().saturating_sub(1);
+    let ended = |op: &str| op.starts_with("kill-leader") || op.starts_with("power-leader");
+    if changes == 0 && evidence.bands.iter().any(|band| band.installed && ended(&band.op)) {
+        checked.unknown("the leader was ended, and nobody saw another term");
+    }
+    checked.count("leader changes", i64::try_from(changes).unwrap_or(i64::MAX));
+    // Two nodes may lead in one term one after the other, as a pair of term and
+    // node names a leader; more than the cluster has is a fault of what we read.
+    checked
+        .count("terms with two leaders", leaders.values().filter(|l| l.len() > 1).count() as i64);
+    for (node, last) in &last {
+        if last.applied < newest && !last.answered {
+            checked.count("nodes silent at the end", 1);
+        } else if newest.saturating_sub(last.applied) > FAR_BEHIND {
+            let told = format!("applied {} of {newest} at its last answer", last.applied);
+            checked.wrong("left behind", node, told, last.t);
+        }
+    }
+    checked
+}
+
+/// A node this far behind in the end, among nodes that are at work, does not follow.
+const FAR_BEHIND: u64 = 20_000;
+
+fn judge_step(checked: &mut Checked, evidence: &Evidence, before: &Last, poll: &Poll) {
+    if poll.term > 0 && poll.term < before.term {
+        let told = format!("term {} after {}", poll.term, before.term);
+        checked.wrong("term went back", &poll.node, told, poll.t);
+    }
+    if poll.applied < before.applied {
+        // A node that starts again reads its log anew: it comes back to where it
+        // was. One that was up all the time cannot.
+        let restarted = !before.answered || was_restarted(evidence, before.t, poll.t);
+        if restarted {
+            checked.count("restarts seen", 1);
+        } else {
+            let told = format!("applied {} after {}", poll.applied, before.applied);
+            checked.wrong("applied went back", &poll.node, told, poll.t);
+        }
+    }
+}
+
+/// True if a fault that ends processes was there between two polls.
+fn was_restarted(evidence: &Evidence, from: u64, to: u64) -> bool {
+    const ENDING: [&str; 6] = ["kill", "term", "crash", "power", "disk", "member"];
+    evidence.faults.iter().any(|fault| {
+        // What has just healed may have been started in this moment.
+        let near = fault.t.saturating_add(2_000_000_000) >= from && fault.t <= to;
+        near && ENDING.iter().any(|word| fault.op.contains(word))
+    })
+}
+
+fn judge_hashes(checked: &mut Checked, hashes: &BTreeMap<u64, BTreeMap<&str, &Poll>>) {
+    for (index, nodes) in hashes {
+        let mut all = nodes.iter();
+        let Some((first, poll)) = all.next() else { continue };
+        for (node, other) in all {
+            checked.count("states compared", 1);
+            if other.state_hash != poll.state_hash {
+                let told = format!(
+                    "at index {index} {first} has {} and {node} has {}",
+                    poll.state_hash, other.state_hash
+                );
+                checked.wrong("state differs", index, told, other.t);
+            }
+        }
+    }
+    if hashes.values().all(|nodes| nodes.len() < 2) {
+        checked.unknown("no two nodes were seen at one index");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Verdict;
+    use super::super::planted::Planted;
+    use super::*;
+
+    fn good() -> Planted {
+        let mut planted = Planted::new();
+        for at in 1..10 {
+            for node in ["n1", "n2", "n3"] {
+                planted.poll(at * 100, node, 3, at as u64 * 7, &format!("h{at}"));
+            }
+        }
+        planted
+    }
+
+    fn found(planted: &Planted) -> Vec<String> {
+        check(&planted.evidence()).findings.into_iter().map(|f| f.what).collect()
+    }
+
+    #[test]
+    fn a_log_that_grows_is_accepted() {
+        let mut planted = good();
+        planted.poll(1_000, "n2", 0, 0, "");
+        // Started again, it reads its log anew.
+        planted.poll(1_100, "n2", 3, 14, "h2");
+        planted.poll(1_200, "n2", 4, 70, "h10");
+        assert_eq!(found(&planted), Vec::<String>::new());
+        let checked = check(&planted.evidence());
+        assert_eq!(checked.verdict, Verdict::Valid);
+        assert_eq!(checked.counted("leader changes"), 1);
+        assert!(checked.counted("states compared") >= 18);
+    }
+
+    #[test]
+    fn a_leader_that_was_ended_without_a_change_of_term_says_nothing() {
+        let mut planted = good();
+        planted.fault(500, 600, "kill-leader");
+        assert_eq!(check(&planted.evidence()).verdict, Verdict::Unknown);
+        planted.poll(1_000, "n1", 4, 70, "h10");
+        assert_eq!(check(&planted.evidence()).verdict, Verdict::Valid);
+    }
+
+    #[test]
+    fn what_goes_back_is_found() {
+        let mut planted = good();
+        planted.poll(1_000, "n2", 2, 70, "h10");
+        assert_eq!(found(&planted), ["term went back"]);
+        let mut planted = good();
+        planted.poll(1_000, "n2", 0, 0, "");
+        planted.poll(1_100, "n2", 2, 70, "h10");
+        assert_eq!(found(&planted), ["term went back"]);
+        let mut planted = good();
+        planted.poll(1_000, "n2", 3, 56, "h8");
+        assert_eq!(found(&planted), ["applied went back"]);
+    }
+
+    #[test]
+    fn states_that_differ_are_found() {
+        let mut planted = good();
+        planted.poll(1_000, "n2", 3, 70, "h10");
+        planted.poll(1_050, "n3", 3, 70, "other");
+        assert_eq!(found(&planted), ["state differs"]);
+    }
+
+    #[test]
+    fn a_node_that_does_not_follow_is_found() {
+        let mut planted = good();
+        planted.poll(1_000, "n2", 3, 90_000, "x");
+        planted.poll(1_000, "n1", 3, 90_000, "x");
+        assert_eq!(found(&planted), ["left behind"]);
+    }
+
+    #[test]
+    fn nothing_compared_says_nothing() {
+        assert_eq!(check(&Planted::new().evidence()).verdict, Verdict::Unknown);
+        let mut planted = Planted::new();
+        planted.poll(1_000, "n2", 3, 90, "x");
+        assert_eq!(check(&planted.evidence()).verdict, Verdict::Unknown);
+    }
+}

@@ -1,0 +1,223 @@
+//! Recovery: how long after a fault began, and after it healed, the first write was
+//! acknowledged and the first fire that was due came; and how long the work of a
+//! lost worker waited for another.
+
+use std::collections::BTreeMap;
+
+use super::Checked;
+use super::attempts::lived;
+use crate::history::MS;
+use crate::store::{Band, Evidence, Said};
+
+/// Operations that change something through the log.
+const WRITES: [&str; 11] = [
+    "add",
+    "apply",
+    "pause",
+    "resume",
+    "delete",
+    "acquire",
+    "release",
+    "reg-write",
+    "reg-cas",
+    "trigger",
+    "cancel",
+];
+
+/// What followed one fault.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Recovery {
+    /// Which.
+    pub(crate) op: String,
+    /// Monotonic nanoseconds.
+    pub(crate) from: u64,
+    /// Milliseconds from its beginning to the first write that was asked for after
+    /// it and acknowledged.
+    pub(crate) write_ms: Option<u64>,
+    /// Milliseconds from its beginning to the first start of something due after it.
+    pub(crate) fire_ms: Option<u64>,
+    /// The same from its end.
+    pub(crate) healed_write_ms: Option<u64>,
+    /// The same from its end.
+    pub(crate) healed_fire_ms: Option<u64>,
+    /// True if no other fault was there from its end until it had to be over.
+    pub(crate) calm: bool,
+}
+
+/// What followed each fault that was there.
+pub(crate) fn recoveries(evidence: &Evidence) -> Vec<Recovery> {
+    // Moments of writes and fires, by when they could begin.
+    let mut writes: Vec<(u64, u64)> = (evidence.ops.iter())
+        .filter(|op| op.is_ok() && WRITES.contains(&op.ask.f.as_str()))
+        .map(|op| (op.ask.t, op.known_at()))
+        .collect();
+    let mut fires: Vec<(u64, u64)> = (evidence.witness.iter())
+        .filter(|line| line.e == Said::Start && line.attempt == 1 && !line.action.is_empty())
+        .filter_map(|line| Some((evidence.mono_of_utc(line.nominal_ms()?), line.t)))
+        .collect();
+    writes.sort_unstable();
+    fires.sort_unstable();
+    let (writes, fires) = (soonest(&writes), soonest(&fires));
+    let after = |all: &[(u64, u64)], t: u64| {
+        let (_, end) = *all.get(all.partition_point(|(begin, _)| *begin < t))?;
+        Some(end.saturating_sub(t) / MS)
+    };
+    let recovery = |band: &Band| {
+        let heal = (band.to < u64::MAX).then_some(band.to);
+        Recovery {
+            op: band.op.clone(),
+            from: band.from,
+            write_ms: after(&writes, band.from),
+            fire_ms: after(&fires, band.from),
+            healed_write_ms: heal.and_then(|to| after(&writes, to)),
+            healed_fire_ms: heal.and_then(|to| after(&fires, to)),
+            calm: !evidence.bands.iter().any(|other| {
+                let later = band.to.saturating_add(evidence.test.recover_ms * MS);
+                other != band && other.from <= later && other.to >= band.to
+            }),
+        }
+    };
+    evidence.bands.iter().filter(|band| band.installed).map(recovery).collect()
+}
+
+/// For each beginning the soonest end of it and all later ones.
+fn soonest(sorted: &[(u64, u64)]) -> Vec<(u64, u64)> {
+    let mut all = sorted.to_vec();
+    let mut least = u64::MAX;
+    for (_, end) in all.iter_mut().rev() {
+        least = least.min(*end);
+        *end = least;
+    }
+    all
+}
+
+/// The verdict.
+pub(crate) fn check(evidence: &Evidence) -> Checked {
+    let promise = "soon after a fault writes are taken and fires come again";
+    let mut checked = Checked::new("recovery", promise);
+    let limit = evidence.test.recover_ms;
+    let mut times: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for found in recoveries(evidence) {
+        // With a quorum left it counts from the beginning, else from the end.
+        let (write, fire) = if evidence.test.is_safe() {
+            (found.write_ms, found.fire_ms)
+        } else {
+            (found.healed_write_ms, found.healed_fire_ms)
+        };
+        for (what, ms) in [("write", write), ("fire", fire)] {
+            let Some(ms) = ms else { continue };
+            times.entry(format!("{} first {what}", found.op)).or_default().push(ms);
+            // Without a quorum another fault may have been in the way.
+            if ms > limit && (evidence.test.is_safe() || found.calm) {
+                let told = format!("the first {what} came after {ms} ms");
+                checked.wrong("slow", &found.op, told, found.from);
+            }
+        }
+    }
+    for (name, mut all) in times {
+        all.sort_unstable();
+        for (label, share) in [("p50", 50), ("max", 100)] {
+            let at = (all.len() * share / 100).min(all.len() - 1);
+            checked
+                .count(&format!("{name} {label} ms"), i64::try_from(all[at]).unwrap_or(i64::MAX));
+        }
+    }
+    judge_reruns(&mut checked, evidence);
+    checked
+}
+
+/// Work of a lost worker is taken up by another within lease, margin and a while.
+fn judge_reruns(checked: &mut Checked, evidence: &Evidence) {
+    let test = &evidence.test;
+    let limit = (test.lease_ms + test.lease_margin_ms + test.recover_ms) * MS;
+    for ((run, _), attempts) in lived(&evidence.witness) {
+        for (number, attempt) in attempts.iter().filter(|(_, a)| a.cause == "worker_lost") {
+            let Some(before) = number.checked_sub(1).and_then(|n| attempts.get(&n)) else {
+                continue;
+            };
+            let waited = attempt.start.saturating_sub(before.last);
+            checked.count("reruns after a lost worker", 1);
+            // While nodes are broken nobody can give it to another.
+            let broken: u64 = (evidence.bands.iter())
+                .filter(|band| !band.op.starts_with("worker"))
+                .map(|band| {
+                    let (from, to) = (band.from.max(before.last), band.to.min(attempt.start));
+                    to.saturating_sub(from)
+                })
+                .sum();
+            if waited > limit.saturating_add(broken) {
+                let told = format!("attempt {number} began {} ms after the last sign", waited / MS);
+                checked.wrong("late rerun", &run, told, attempt.start);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::planted::{Planted, t};
+    use super::*;
+    use crate::history::Kind;
+
+    fn planted(back: i64) -> Planted {
+        let mut planted = Planted::new();
+        planted.op(1_000, Some(1_100), "add", "set", json!(1), Kind::Ok, json!(1));
+        planted.fault(2_000, 40_000, "kill-leader");
+        planted.op(1_900, Some(2_100), "add", "set", json!(2), Kind::Ok, json!(2));
+        planted.op(2_200, Some(2_300), "add", "set", json!(3), Kind::Info, json!(null));
+        planted.op(back - 50, Some(back), "add", "set", json!(4), Kind::Ok, json!(4));
+        planted.line(2_500, Said::Start, "j", Some(1_000), 1, 1);
+        planted.line(back + 20, Said::Start, "j", Some(3_000), 2, 1);
+        planted
+    }
+
+    #[test]
+    fn times_count_from_what_could_begin_after_the_fault() {
+        let evidence = planted(3_500).evidence();
+        let found = recoveries(&evidence);
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].write_ms, found[0].fire_ms), (Some(1_500), Some(1_520)));
+        assert_eq!((found[0].from, found[0].healed_write_ms), (t(2_000), None));
+        assert!(check(&evidence).findings.is_empty());
+    }
+
+    #[test]
+    fn a_slow_recovery_is_found_where_a_quorum_was_left() {
+        let mut evidence = planted(36_000).evidence();
+        assert_eq!(check(&evidence).wrong, 2);
+        evidence.test.regime = "brutal".to_owned();
+        assert_eq!(check(&evidence).wrong, 0);
+    }
+
+    #[test]
+    fn without_a_quorum_only_a_calm_recovery_is_judged() {
+        let mut planted = Planted::new();
+        planted.fault(2_000, 4_000, "power-all");
+        planted.op(50_000, Some(50_100), "add", "set", json!(4), Kind::Ok, json!(4));
+        let mut evidence = planted.evidence();
+        evidence.test.regime = "brutal".to_owned();
+        assert_eq!(check(&evidence).wrong, 1);
+        planted.fault(10_000, 20_000, "freeze-all");
+        let mut evidence = planted.evidence();
+        evidence.test.regime = "brutal".to_owned();
+        // The second one ended 30 seconds before: that is slow too, and it was calm.
+        assert_eq!(
+            check(&evidence).findings.iter().map(|f| f.key.as_str()).collect::<Vec<_>>(),
+            ["freeze-all"]
+        );
+    }
+
+    #[test]
+    fn a_lost_workers_run_that_waits_too_long_is_found() {
+        let late = |at: i64| {
+            let mut planted = Planted::new();
+            planted.fault(900, 2_000, "worker-kill");
+            planted.line(1_000, Said::Start, "j", Some(1_000), 1, 1);
+            planted.line(at, Said::Start, "j", Some(1_000), 1, 2).cause = "worker_lost".to_owned();
+            check(&planted.evidence()).counted("late rerun")
+        };
+        assert_eq!((late(60_000), late(120_000)), (0, 1));
+    }
+}

@@ -1,0 +1,426 @@
+//! `jepsen doctor`: does each fault, and sees whether it is one.
+//!
+//! A harness whose faults do nothing finds nothing. So nothing is looked up or
+//! assumed here: packets are counted, files are lost, processes die, clocks are
+//! read. One line an ability; the answer is whether all of them work.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use crate::env::clocks::Clock;
+use crate::env::links::{Host, Link, between, on, one_way, ring};
+use crate::env::namespaces::PRIVATE;
+use crate::env::network::HARNESS;
+use crate::env::processes::Process;
+use crate::env::{Env, Error, Machine, Plan, at, witness};
+
+/// Enough for every shape of a partition.
+const MACHINES: Host = 5;
+const HOSTS: [Host; 6] = [1, 2, 3, 4, 5, HARNESS];
+const DISK_MIB: u64 = 48;
+const SHELL: &str = "/bin/sh";
+
+/// How often an ability is tried before it counts as missing.
+const TRIES: u32 = 3;
+
+type Check = fn(&mut Trial) -> Result<String, Error>;
+
+/// What is checked, in this order.
+const CHECKS: [(&str, Check); 24] = [
+    ("witness: static, and true under a false clock", static_witness),
+    ("network: all hear all", |t| shape(t, &[])),
+    ("partition: one alone", |t| shape(t, &between(&[1], &[2, 3, 4, 5]))),
+    ("partition: majority and minority", |t| shape(t, &between(&[1, 2], &[3, 4, 5]))),
+    ("partition: majorities on a ring", |t| shape(t, &ring(&[1, 2, 3, 4, 5]))),
+    ("partition: two halves and a bridge", |t| shape(t, &between(&[1, 2], &[4, 5]))),
+    ("partition: one way out", |t| shape(t, &one_way(&[1], &[2, 3, 4, 5]))),
+    ("partition: one way in", |t| shape(t, &one_way(&[2, 3, 4, 5], &[1]))),
+    ("partition: one directed edge", |t| shape(t, &one_way(&[1], &[2]))),
+    ("packets: delay", delay),
+    ("packets: loss", loss),
+    ("packets: duplication", duplication),
+    ("packets: slow link", slow_link),
+    ("packets: long ones vanish", short_packets),
+    ("disk: power cut", power_cut),
+    ("disk: full", full_disk),
+    ("disk: hung", hung_disk),
+    ("disk: slow", slow_disk),
+    ("disk: read-only", read_only_disk),
+    ("disk: dead", dead_disk),
+    ("disk: bits turned over", turned_bits),
+    ("processes: freeze and kill", freeze_and_kill),
+    ("processes: little processor", little_processor),
+    ("clocks: set off, and back", clocks),
+];
+
+struct Trial {
+    env: Env,
+    witness: Option<PathBuf>,
+    folder: PathBuf,
+}
+
+impl Trial {
+    fn build() -> Result<Self, Error> {
+        let folder = Path::new(PRIVATE).join("doctor");
+        fs::create_dir_all(&folder).map_err(at(&folder.display().to_string()))?;
+        let machines = (1..=MACHINES).map(|host| (format!("n{host}"), host)).collect();
+        let disk_folder = std::env::temp_dir();
+        let plan = Plan { machines, disk_mib: DISK_MIB, disk_folder: &disk_folder, seed: 1 };
+        Ok(Self { env: Env::build(&plan)?, witness: None, folder })
+    }
+
+    fn machine(&mut self) -> &mut Machine {
+        &mut self.env.machines[0]
+    }
+
+    fn shell(&self, script: &str, clock: bool) -> Result<String, Error> {
+        let machine = &self.env.machines[0];
+        let out = Process::run(machine, Path::new(SHELL), &["-c", script], clock)?;
+        if !out.status.success() {
+            let said = String::from_utf8_lossy(&out.stderr).into_owned();
+            return Err(Error::Misuse(format!("{script:?} on a machine failed: {said}")));
+        }
+        Ok(String::from_utf8_lossy(&out.stdout).trim().to_owned())
+    }
+}
+
+/// Checks everything and says so, line by line. True if all of it works.
+pub(crate) fn run(out: &mut impl Write) -> std::io::Result<bool> {
+    let (begun, mut broken) = (Instant::now(), 0);
+    let mut trial = match Trial::build() {
+        Ok(trial) => trial,
+        Err(error) => {
+            writeln!(out, "FAIL environment: {}", error.chain())?;
+            return Ok(false);
+        }
+    };
+    for (name, check) in CHECKS {
+        let mut done = check(&mut trial);
+        // On a busy machine a measure of time may fail by chance; a fault that is none
+        // fails each time.
+        for _ in 1..TRIES {
+            if done.is_err() {
+                done = check(&mut trial);
+            }
+        }
+        match done {
+            Ok(said) => writeln!(out, "ok   {name}: {said}")?,
+            Err(error) => {
+                broken += 1;
+                writeln!(out, "FAIL {name}: {}", error.chain())?;
+            }
+        }
+    }
+    let took = begun.elapsed().as_secs_f32();
+    match broken {
+        0 => writeln!(out, "doctor: all {} abilities work ({took:.1} s)", CHECKS.len())?,
+        n => writeln!(out, "doctor: {n} of {} abilities do not work ({took:.1} s)", CHECKS.len())?,
+    }
+    Ok(broken == 0)
+}
+
+/// Builds everything, says so, and waits to be killed: to see what stays behind.
+pub(crate) fn hold(out: &mut impl Write) -> std::io::Result<bool> {
+    let held = Trial::build().and_then(|trial| {
+        let log = trial.folder.join("log");
+        let arguments = ["-c", "setsid sleep 1000 & exec sleep 1000"];
+        let sleeper =
+            Process::start(&trial.env.machines[0], Path::new(SHELL), &arguments, &log, false)?;
+        Ok((trial, sleeper))
+    });
+    match held {
+        Ok(_) => {
+            writeln!(out, "holding {}", crate::env::namespaces::group())?;
+            out.flush()?;
+            loop {
+                std::thread::park();
+            }
+        }
+        Err(error) => {
+            writeln!(out, "FAIL environment: {}", error.chain())?;
+            Ok(false)
+        }
+    }
+}
+
+fn ensure(is: bool, otherwise: impl FnOnce() -> String) -> Result<(), Error> {
+    if is { Ok(()) } else { Err(Error::Misuse(otherwise())) }
+}
+
+fn static_witness(trial: &mut Trial) -> Result<String, Error> {
+    Clock::check()?;
+    let program = witness::build(&trial.folder)?;
+    let (folder, path) = (trial.folder.display().to_string(), program.display().to_string());
+    trial.machine().clock.set(3_600_000, 1000)?;
+    trial.shell(&format!("{path} --to {folder}"), true)?;
+    trial.machine().clock.set(0, 1000)?;
+    let file = trial.folder.join("unknown.jsonl");
+    let line = fs::read_to_string(&file).map_err(at(&file.display().to_string()))?;
+    let line: serde_json::Value = line
+        .lines()
+        .next()
+        .and_then(|line| serde_json::from_str(line).ok())
+        .ok_or_else(|| Error::Misuse("the witness wrote no line".into()))?;
+    let told = i128::from(line["utc_ns"].as_u64().unwrap_or(0)) / 1_000_000_000;
+    let off = told - i128::from(jiff::Timestamp::now().as_second());
+    ensure(off.abs() < 60, || format!("a preloaded clock put it off by {off} s"))?;
+    trial.witness = Some(program);
+    Ok("told true time".into())
+}
+
+fn shape(trial: &mut Trial, cut: &[(Host, Host)]) -> Result<String, Error> {
+    let network = &trial.env.network;
+    network.lay(1, on(cut.iter().copied(), Link::CUT));
+    let found = network.verify(&HOSTS)?;
+    let heard = network.reach(&HOSTS)?.len();
+    network.lift(1);
+    ensure(found.is_empty(), || found.join(", "))?;
+    let pairs = HOSTS.len() * (HOSTS.len() - 1);
+    ensure(heard == pairs - cut.len(), || format!("{heard} of {pairs} pairs hear each other"))?;
+    let healed = network.verify(&HOSTS)?;
+    ensure(healed.is_empty(), || format!("after healing: {}", healed.join(", ")))?;
+    Ok(format!("{heard} of {pairs} pairs hear each other"))
+}
+
+fn delay(trial: &mut Trial) -> Result<String, Error> {
+    let network = &trial.env.network;
+    network.lay(1, on(between(&[1], &[2]), Link { delay_us: 50_000, ..Link::default() }));
+    let there = network.trip(1, 2)?.unwrap_or_default();
+    let other = network.trip(1, 3)?.unwrap_or_default();
+    network.lift(1);
+    let slow = Duration::from_millis(100)..Duration::from_millis(400);
+    ensure(slow.contains(&there), || format!("50 ms each way made {there:?}"))?;
+    ensure(other < slow.start, || format!("another link took {other:?}"))?;
+    Ok(format!("50 ms each way made {there:.1?}, another link took {other:.1?}"))
+}
+
+fn loss(trial: &mut Trial) -> Result<String, Error> {
+    let network = &trial.env.network;
+    network.lay(1, on(one_way(&[1], &[2]), Link { loss: 300, ..Link::default() }));
+    let arrived = network.count_arrivals(1, 2, 1000, 8)?;
+    let back = network.count_arrivals(2, 1, 1000, 8)?;
+    network.lift(1);
+    ensure((600..800).contains(&arrived), || format!("at 30 % loss {arrived} of 1000 arrived"))?;
+    ensure(back == 1000, || format!("the other way only {back} of 1000 arrived"))?;
+    Ok(format!("at 30 % {arrived} of 1000 arrived, the other way all"))
+}
+
+fn duplication(trial: &mut Trial) -> Result<String, Error> {
+    let network = &trial.env.network;
+    network.lay(1, on(one_way(&[1], &[2]), Link { twice: 500, ..Link::default() }));
+    let arrived = network.count_arrivals(1, 2, 400, 8)?;
+    network.lift(1);
+    ensure((520..680).contains(&arrived), || format!("of 400 at 50 % came {arrived}"))?;
+    Ok(format!("of 400 at 50 % came {arrived}"))
+}
+
+fn slow_link(trial: &mut Trial) -> Result<String, Error> {
+    let network = &trial.env.network;
+    network.lay(1, on(one_way(&[1], &[2]), Link { rate: 8_000, ..Link::default() }));
+    // A datagram of 9 bytes is a packet of 37: 37 ms at 8 kbit/s.
+    let took = network.trip(1, 2)?.unwrap_or_default();
+    network.lift(1);
+    let right = Duration::from_millis(37)..Duration::from_millis(400);
+    ensure(right.contains(&took), || format!("37 bytes at 8 kbit/s took {took:?}"))?;
+    Ok(format!("37 bytes at 8 kbit/s took {took:.1?}"))
+}
+
+fn short_packets(trial: &mut Trial) -> Result<String, Error> {
+    let network = &trial.env.network;
+    network.lay(1, on(one_way(&[1], &[2]), Link { longest: 500, ..Link::default() }));
+    let (short, long) =
+        (network.count_arrivals(1, 2, 20, 100)?, network.count_arrivals(1, 2, 20, 1000)?);
+    network.lift(1);
+    ensure((short, long) == (20, 0), || format!("{short} short and {long} long of 20 arrived"))?;
+    Ok("short ones arrived, long ones did not".into())
+}
+
+fn write_synced(path: &Path, text: &[u8]) -> std::io::Result<()> {
+    let mut file = fs::File::create(path)?;
+    file.write_all(text)?;
+    file.sync_all()
+}
+
+fn power_cut(trial: &mut Trial) -> Result<String, Error> {
+    let machine = trial.machine();
+    let folder = machine.disk.at().to_owned();
+    let kept = folder.join("kept");
+    write_synced(&kept, b"synced").map_err(at("write a file"))?;
+    fs::File::open(&folder).and_then(|f| f.sync_all()).map_err(at("sync a folder"))?;
+    fs::File::options()
+        .append(true)
+        .open(&kept)
+        .and_then(|mut file| file.write_all(b" and not synced"))
+        .map_err(at("write a file"))?;
+    fs::write(folder.join("lost"), "never synced").map_err(at("write a file"))?;
+    machine.cut_power()?;
+    machine.disk.mount()?;
+    let text = fs::read_to_string(&kept).map_err(at("read what was synced"))?;
+    ensure(text == "synced", || format!("the synced file holds {text:?}"))?;
+    ensure(!folder.join("lost").exists(), || "a file that was never synced is there".into())?;
+    Ok("what was synced is there, nothing else".into())
+}
+
+fn full_disk(trial: &mut Trial) -> Result<String, Error> {
+    let disk = &trial.machine().disk;
+    disk.fill(0)?;
+    let refused = fs::write(disk.at().join("more"), vec![0; 100_000]).map_err(|e| e.kind());
+    disk.free()?;
+    let full = std::io::ErrorKind::StorageFull;
+    ensure(refused == Err(full), || format!("a write to a full disk gave {refused:?}"))?;
+    fs::write(disk.at().join("more"), vec![0; 100_000]).map_err(at("write again"))?;
+    Ok("ENOSPC, and space again".into())
+}
+
+fn hung_disk(trial: &mut Trial) -> Result<String, Error> {
+    let disk = &trial.machine().disk;
+    let path = disk.at().join("hung");
+    disk.hang()?;
+    let begun = Instant::now();
+    let writer = std::thread::spawn(move || write_synced(&path, b"late"));
+    std::thread::sleep(Duration::from_millis(300));
+    let hung = !writer.is_finished();
+    disk.thaw()?;
+    let wrote = writer.join().map_err(|_| Error::Misuse("the writer panicked".into()))?;
+    wrote.map_err(at("write after the thaw"))?;
+    ensure(hung, || "a write to a hung disk went on".into())?;
+    Ok(format!("a write took {:.1?}", begun.elapsed()))
+}
+
+fn slow_disk(trial: &mut Trial) -> Result<String, Error> {
+    let folder = trial.machine().disk.at().display().to_string();
+    let script = format!(
+        "for i in 1 2 3 4 5; do dd if=/dev/zero of={folder}/slow bs=64k count=1 conv=fsync \
+         2>/dev/null; done"
+    );
+    let timed = |trial: &Trial| -> Result<Duration, Error> {
+        let begun = Instant::now();
+        trial.shell(&script, false)?;
+        Ok(begun.elapsed())
+    };
+    let fast = timed(trial)?;
+    let machine = trial.machine();
+    let (device, _) = machine.disk.device()?;
+    machine.group.write_limit(&device, Some(200_000))?;
+    let slow = timed(trial);
+    trial.machine().group.write_limit(&device, None)?;
+    let slow = slow?;
+    let (least, most) = (Duration::from_millis(800), fast + Duration::from_millis(500));
+    ensure(slow > least && slow > most, || format!("320 KB at 200 KB/s took {slow:?}"))?;
+    Ok(format!("320 KB took {fast:.1?}, and {slow:.1?} at 200 KB/s"))
+}
+
+fn read_only_disk(trial: &mut Trial) -> Result<String, Error> {
+    let disk = &mut trial.machine().disk;
+    disk.turn_read_only()?;
+    let refused = fs::write(disk.at().join("ro"), "x").map_err(|e| e.kind());
+    disk.unmount()?;
+    disk.mend()?;
+    disk.mount()?;
+    let expected = std::io::ErrorKind::ReadOnlyFilesystem;
+    ensure(refused == Err(expected), || format!("a write gave {refused:?}"))?;
+    fs::write(disk.at().join("rw"), "x").map_err(at("write after it was mended"))?;
+    Ok("EROFS, and mended".into())
+}
+
+fn dead_disk(trial: &mut Trial) -> Result<String, Error> {
+    let disk = &mut trial.machine().disk;
+    let mut file = fs::File::create(disk.at().join("dead")).map_err(at("make a file"))?;
+    disk.die()?;
+    let refused = file.write_all(b"x").and_then(|()| file.sync_all());
+    drop(file);
+    disk.unmount()?;
+    disk.mount()?;
+    let code = refused.err().and_then(|e| e.raw_os_error());
+    ensure(code == Some(rustix::io::Errno::IO.raw_os_error()), || {
+        format!("a write to a dead disk gave error {code:?}")
+    })?;
+    Ok("EIO, and back after a mount".into())
+}
+
+fn turned_bits(trial: &mut Trial) -> Result<String, Error> {
+    let disk = &trial.machine().disk;
+    let folder = disk.at().join("bits");
+    fs::create_dir_all(&folder).map_err(at("make a folder"))?;
+    let path = folder.join("zeros");
+    fs::write(&path, vec![0; 50_000]).map_err(at("write a file"))?;
+    let done = disk.flip_bits("bits", 3, &mut ChaCha8Rng::seed_from_u64(7))?;
+    let bytes = fs::read(&path).map_err(at("read a file"))?;
+    let ones: u32 = bytes.iter().map(|byte| byte.count_ones()).sum();
+    ensure(ones == 3 && done.len() == 3, || format!("{ones} bits of 3 were turned"))?;
+    Ok("3 of 3".into())
+}
+
+fn freeze_and_kill(trial: &mut Trial) -> Result<String, Error> {
+    let counter = trial.folder.join("counter");
+    let log = trial.folder.join("log");
+    // A child that left its parent's session must freeze and die with it.
+    let work = format!("while :; do echo >> {}; sleep 0.01; done", counter.display());
+    let script = format!("setsid sh -c '{work}' & wait");
+    let machine = &trial.env.machines[0];
+    let mut process = Process::start(machine, Path::new(SHELL), &["-c", &script], &log, false)?;
+    let size = || fs::metadata(&counter).map_or(0, |m| m.len());
+    let grows = |within: Duration| -> bool {
+        let (end, first) = (Instant::now() + within, size());
+        while Instant::now() < end {
+            if size() > first {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        false
+    };
+    ensure(grows(Duration::from_secs(5)), || "the process did nothing".into())?;
+    let frozen = machine.group.freeze(true)?;
+    ensure(frozen && !grows(Duration::from_millis(300)), || "a frozen process went on".into())?;
+    machine.group.freeze(false)?;
+    ensure(grows(Duration::from_secs(5)), || "it did not go on when thawed".into())?;
+    let count = machine.pids().len();
+    machine.kill()?;
+    ensure(!grows(Duration::from_millis(200)), || "a killed process went on".into())?;
+    ensure(process.wait(Duration::from_secs(5))?.is_some(), || "it is still there".into())?;
+    Ok(format!("{count} processes, one in a session of its own"))
+}
+
+fn little_processor(trial: &mut Trial) -> Result<String, Error> {
+    let script = "i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done";
+    let timed = |trial: &Trial| -> Result<Duration, Error> {
+        let begun = Instant::now();
+        trial.shell(script, false)?;
+        Ok(begun.elapsed())
+    };
+    let fast = timed(trial)?;
+    let before = trial.machine().group.throttled();
+    trial.machine().group.processor_limit(Some(50))?;
+    let slow = timed(trial);
+    trial.machine().group.processor_limit(None)?;
+    let (slow, waited) = (slow?, trial.machine().group.throttled() - before);
+    ensure(waited > 0, || format!("{fast:.1?}, and {slow:.1?} with 5 % of a processor"))?;
+    Ok(format!("{fast:.1?}, and {slow:.1?} with 5 % of a processor, {waited} times held"))
+}
+
+fn clocks(trial: &mut Trial) -> Result<String, Error> {
+    Clock::check()?;
+    let off = |trial: &Trial| -> Result<i64, Error> {
+        let told = trial.shell("date +%s", true)?;
+        let told: i64 = told.parse().map_err(|_| Error::Misuse(format!("date said {told:?}")))?;
+        Ok(told - jiff::Timestamp::now().as_second())
+    };
+    trial.machine().clock.set(120_000, 1000)?;
+    let ahead = off(trial)?;
+    trial.machine().clock.set(-45_000, 1000)?;
+    let behind = off(trial)?;
+    trial.machine().clock.set(0, 1000)?;
+    let right = off(trial)?;
+    // The harness's own clock is the machine's, and nobody may ever set that.
+    let apart = |seen: i64, wanted: i64| (seen - wanted).abs() <= 2;
+    ensure(apart(ahead, 120) && apart(behind, -45) && apart(right, 0), || {
+        format!("set to +120, -45 and 0 s it was off by {ahead}, {behind} and {right} s")
+    })?;
+    Ok(format!("off by {ahead}, {behind} and {right} s"))
+}

@@ -1,0 +1,171 @@
+//! Control groups: to end, freeze or starve a machine's processes whatever they do.
+//!
+//! Each machine has one group in the unified tree (kill and freeze) and one in each
+//! of the older trees of disks and processors, where these exist. They are the one
+//! thing of the harness outside its namespaces; [`remove`] takes them away, from the
+//! guard and, should that be killed too, at the next start.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::{Error, at};
+
+const ROOT: &str = "/sys/fs/cgroup";
+/// Where the unified tree is: beside the older ones, or alone.
+const UNIFIED: [&str; 2] = ["unified", ""];
+const OLDER: [&str; 2] = ["blkio", "cpu"];
+/// How long the kernel may take until a killed group is empty.
+const EMPTY: Duration = Duration::from_secs(10);
+
+fn unified() -> Option<PathBuf> {
+    let trees = UNIFIED.map(|tree| Path::new(ROOT).join(tree));
+    trees.into_iter().find(|tree| tree.join("cgroup.controllers").exists())
+}
+
+fn trees() -> impl Iterator<Item = PathBuf> {
+    let older = OLDER.iter().map(|tree| Path::new(ROOT).join(tree));
+    unified().into_iter().chain(older.filter(|tree| tree.join("cgroup.procs").exists()))
+}
+
+/// One machine's groups.
+#[derive(Debug)]
+pub(crate) struct Group {
+    folders: Vec<PathBuf>,
+}
+
+impl Group {
+    /// Makes them, inside the harness's own.
+    pub(crate) fn make(harness: &str, machine: &str) -> Result<Self, Error> {
+        let unified = unified().ok_or_else(|| {
+            Error::Misuse(format!("{ROOT} has no unified tree (cgroup v2) to work in"))
+        })?;
+        let mut folders = Vec::new();
+        for tree in trees() {
+            let folder = tree.join(harness).join(machine);
+            std::fs::create_dir_all(&folder).map_err(at(&folder.display().to_string()))?;
+            folders.push(folder);
+        }
+        let kill = unified.join(harness).join(machine).join("cgroup.kill");
+        if !kill.exists() {
+            return Err(Error::Misuse(
+                "the kernel has no cgroup.kill: 5.14 or later is needed".into(),
+            ));
+        }
+        Ok(Self { folders })
+    }
+
+    /// Where a process enters: its own number goes into each.
+    pub(crate) fn entrances(&self) -> impl Iterator<Item = PathBuf> {
+        self.folders.iter().map(|folder| folder.join("cgroup.procs"))
+    }
+
+    fn file(&self, name: &str) -> Option<PathBuf> {
+        self.folders.iter().map(|folder| folder.join(name)).find(|file| file.exists())
+    }
+
+    fn write(&self, name: &str, value: &str) -> Result<(), Error> {
+        let file = self
+            .file(name)
+            .ok_or_else(|| Error::Misuse(format!("no control group here has {name}")))?;
+        std::fs::write(&file, value).map_err(at(&format!("{} = {value}", file.display())))
+    }
+
+    /// The processes in it.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        let Some(first) = self.folders.first() else { return Vec::new() };
+        let text = std::fs::read_to_string(first.join("cgroup.procs")).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok()).collect()
+    }
+
+    /// Ends all of them at once, those that changed their session too.
+    pub(crate) fn kill(&self) -> Result<(), Error> {
+        self.write("cgroup.kill", "1")?;
+        let end = Instant::now() + EMPTY;
+        while !self.pids().is_empty() {
+            if Instant::now() > end {
+                return Err(Error::Misuse(format!("processes survive a kill: {:?}", self.pids())));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    }
+
+    /// Stops or continues all of them; true once the kernel says so.
+    pub(crate) fn freeze(&self, frozen: bool) -> Result<bool, Error> {
+        self.write("cgroup.freeze", if frozen { "1" } else { "0" })?;
+        let want = if frozen { "frozen 1" } else { "frozen 0" };
+        let end = Instant::now() + Duration::from_secs(2);
+        loop {
+            let file = self.file("cgroup.events");
+            let text = file.and_then(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
+            if text.contains(want) {
+                return Ok(true);
+            }
+            if Instant::now() > end {
+                return Ok(false);
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Lets a block device be written so fast; none is as fast as it goes.
+    pub(crate) fn write_limit(&self, device: &str, bytes: Option<u64>) -> Result<(), Error> {
+        let line = format!("{device} {}", bytes.unwrap_or(0));
+        self.write("blkio.throttle.write_bps_device", &line)
+    }
+
+    /// Leaves the machine so many thousandths of a processor; none is all of it.
+    pub(crate) fn processor_limit(&self, thousandths: Option<u64>) -> Result<(), Error> {
+        let quota = thousandths.map_or_else(|| "-1".to_owned(), |t| (t * 100).to_string());
+        self.write("cpu.cfs_quota_us", &quota)
+    }
+}
+
+impl Group {
+    /// How often the machine had to wait because its share of a processor was used up.
+    pub(crate) fn throttled(&self) -> u64 {
+        let stats = self.folders.iter().filter_map(|folder| {
+            let text = std::fs::read_to_string(folder.join("cpu.stat")).ok()?;
+            text.lines().find_map(|line| line.strip_prefix("nr_throttled ")?.parse::<u64>().ok())
+        });
+        stats.sum()
+    }
+}
+
+/// Takes away all groups of one harness. What does not go is tried again until it
+/// does: the processes in it are being killed.
+pub(super) fn remove(harness: &str) {
+    let end = Instant::now() + EMPTY;
+    for tree in trees() {
+        let top = tree.join(harness);
+        while top.exists() && Instant::now() < end {
+            remove_folders(&top);
+            if top.exists() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+    }
+}
+
+/// Takes away groups of harnesses that no longer run.
+pub(super) fn sweep() {
+    for tree in trees() {
+        let Ok(entries) = std::fs::read_dir(&tree) else { continue };
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let pid = name.strip_prefix("jepsen-").and_then(|pid| pid.parse::<u32>().ok());
+            if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+                remove_folders(&entry.path());
+            }
+        }
+    }
+}
+
+/// Removes a group and those in it; its files are the kernel's and go with it.
+fn remove_folders(folder: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())) {
+        remove_folders(&entry.path());
+    }
+    let _ = std::fs::remove_dir(folder);
+}

@@ -1,0 +1,225 @@
+//! The world that a cluster is tested in: machines with a network, a disk, a clock
+//! and processes of their own, each of which can be made to fail.
+//!
+//! It knows nothing of what runs on the machines. Every fault is installed by one
+//! call and undone by another, and says so if it could not be.
+
+pub(crate) mod cgroups;
+pub(crate) mod clocks;
+pub(crate) mod disks;
+pub(crate) mod links;
+pub(crate) mod namespaces;
+pub(crate) mod network;
+pub(crate) mod processes;
+mod sys;
+pub(crate) mod witness;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use cgroups::Group;
+use clocks::Clock;
+use disks::Disk;
+use links::Host;
+use namespaces::{Namespace, PRIVATE};
+use network::Network;
+
+/// The environment could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// A call to the system failed.
+    #[error("cannot {what}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A tool of the system is not installed.
+    #[error("{tool} cannot be run: install the Debian package {package}")]
+    Missing {
+        /// Which.
+        tool: String,
+        /// What has it.
+        package: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A tool of the system failed.
+    #[error("{command} failed ({how}): {said}")]
+    Failed {
+        /// The command.
+        command: String,
+        /// How it ended.
+        how: String,
+        /// What it said.
+        said: String,
+    },
+    /// Namespaces, mounts and interfaces need rights.
+    #[error("the harness makes namespaces, mounts and interfaces: run it as root")]
+    NotRoot,
+    /// It cannot be done here or now.
+    #[error("{0}")]
+    Misuse(String),
+}
+
+impl Error {
+    fn missing(tool: &str, package: &str, source: io::Error) -> Self {
+        if source.kind() == io::ErrorKind::NotFound {
+            Self::Missing { tool: tool.to_owned(), package: package.to_owned(), source }
+        } else {
+            Self::Io { what: format!("run {tool}"), source }
+        }
+    }
+
+    fn failed(command: &str, out: &Output) -> Self {
+        let mut said = String::from_utf8_lossy(&out.stderr).trim().to_owned();
+        if said.is_empty() {
+            said = String::from_utf8_lossy(&out.stdout).trim().to_owned();
+        }
+        Self::Failed { command: command.to_owned(), how: processes::how(out.status), said }
+    }
+
+    /// The whole chain of causes on one line.
+    pub(crate) fn chain(&self) -> String {
+        chain(self)
+    }
+}
+
+/// An error and all its causes on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}
+
+/// Makes an error of a failed call, for `map_err`.
+pub(crate) fn at(what: &str) -> impl FnOnce(io::Error) -> Error + use<> {
+    let what = what.to_owned();
+    move |source| Error::Io { what, source }
+}
+
+/// Nanoseconds of the one clock that all evidence is ordered by.
+pub(crate) fn mono_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let (seconds, rest) = (u64::try_from(now.tv_sec), u64::try_from(now.tv_nsec));
+    seconds.unwrap_or(0) * 1_000_000_000 + rest.unwrap_or(0)
+}
+
+/// The tools of the system that the environment uses, and who has them.
+pub(crate) const TOOLS: [(&str, &str); 7] = [
+    ("ip", "iproute2"),
+    ("unshare", "util-linux"),
+    ("mount", "mount"),
+    ("umount", "mount"),
+    ("fsfreeze", "util-linux"),
+    ("mkfs.ext4", "e2fsprogs"),
+    ("e2fsck", "e2fsprogs"),
+];
+
+/// Runs a tool of the system and answers what it printed.
+pub(crate) fn tool(program: &str, arguments: &[&str]) -> Result<String, Error> {
+    let package = TOOLS.iter().find(|(tool, _)| *tool == program).map_or("", |(_, p)| p);
+    let out = Command::new(program).args(arguments).output();
+    let out = out.map_err(|source| Error::missing(program, package, source))?;
+    if !out.status.success() {
+        return Err(Error::failed(&format!("{program} {}", arguments.join(" ")), &out));
+    }
+    Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+}
+
+/// One machine: whatever is started on it shares its fate.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    /// `n1` or `w2`.
+    pub(crate) name: String,
+    /// Its place on the switch.
+    pub(crate) host: Host,
+    pub(crate) namespace: Namespace,
+    pub(crate) group: Group,
+    pub(crate) clock: Clock,
+    pub(crate) disk: Disk,
+}
+
+impl Machine {
+    /// The processes on it, wherever they hid.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        self.group.pids()
+    }
+
+    /// All processes end at once; the disk keeps what the system had of them.
+    pub(crate) fn kill(&self) -> Result<(), Error> {
+        self.group.kill()
+    }
+
+    /// The power goes: processes end, and what was not synced is gone.
+    pub(crate) fn cut_power(&mut self) -> Result<(), Error> {
+        // Nobody may see the disk fail: a machine without power does not look.
+        self.group.freeze(true)?;
+        let cut = self.disk.power_cut();
+        self.power_off()?;
+        cut?;
+        self.disk.unmount()
+    }
+
+    /// Ends what is frozen and lets the next processes run.
+    pub(crate) fn power_off(&self) -> Result<(), Error> {
+        self.group.kill()?;
+        self.group.freeze(false).map(drop)
+    }
+}
+
+/// What to build.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan<'a> {
+    /// Names and places of the machines.
+    pub(crate) machines: Vec<(String, Host)>,
+    /// Size of each disk.
+    pub(crate) disk_mib: u64,
+    /// On which file system the bytes of the disks are.
+    pub(crate) disk_folder: &'a Path,
+    /// For what the network draws.
+    pub(crate) seed: u64,
+}
+
+/// All machines and what connects them. It ends with the process: see
+/// [`namespaces`].
+pub(crate) struct Env {
+    pub(crate) network: Network,
+    pub(crate) machines: Vec<Machine>,
+}
+
+impl Env {
+    /// Builds it; only inside the harness's namespaces.
+    pub(crate) fn build(plan: &Plan<'_>) -> Result<Self, Error> {
+        let private = Path::new(PRIVATE);
+        if !private.exists() {
+            return Err(Error::Misuse(format!("{PRIVATE} is not there: not in the namespaces")));
+        }
+        let mut machines = Vec::new();
+        for (name, host) in &plan.machines {
+            let on = machine_folder(name);
+            machines.push(Machine {
+                name: name.clone(),
+                host: *host,
+                namespace: Namespace::make(name)?,
+                group: Group::make(&namespaces::group(), name)?,
+                clock: Clock::make(private, name)?,
+                disk: Disk::make(plan.disk_folder, &on, plan.disk_mib)?,
+            });
+        }
+        let ports: Vec<_> = machines.iter().map(|m| (m.host, &m.namespace)).collect();
+        let network = Network::build(&ports, plan.seed)?;
+        Ok(Self { network, machines })
+    }
+}
+
+/// Where a machine's disk is mounted. The witness finds the worker's name in it.
+pub(crate) fn machine_folder(name: &str) -> PathBuf {
+    Path::new(PRIVATE).join("machines").join(name)
+}

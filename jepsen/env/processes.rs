@@ -1,0 +1,122 @@
+//! Programs on a machine: started in its namespace and groups, killed, frozen.
+
+use std::fs::File;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{Error, Machine, at};
+
+/// How long a killed process may take to be gone: one in a hung disk takes long.
+const GONE: Duration = Duration::from_secs(20);
+/// Enters the groups named before `--`, then becomes the program.
+const ENTER: &str =
+    r#"while [ "$1" != -- ]; do echo $$ > "$1" || exit 98; shift; done; shift; exec "$@""#;
+
+/// A program that runs on a machine.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    /// How it ended, once it has.
+    ended: Option<ExitStatus>,
+}
+
+fn command(machine: &Machine, program: &Path, arguments: &[&str], clock: bool) -> Command {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", ENTER, "enter"]).args(machine.group.entrances()).arg("--");
+    if clock {
+        // Only for the program: a preloaded library should not meet the shell.
+        command.arg("/usr/bin/env");
+        let vars = machine.clock.environment();
+        command.args(vars.map(|(name, value)| format!("{name}={value}")));
+    }
+    command.arg(program).args(arguments).stdin(Stdio::null());
+    command
+}
+
+impl Process {
+    /// Starts a program; what it says goes to the end of `log`.
+    pub(crate) fn start(
+        machine: &Machine,
+        program: &Path,
+        arguments: &[&str],
+        log: &Path,
+        clock: bool,
+    ) -> Result<Self, Error> {
+        let what = log.display().to_string();
+        let out = File::options().create(true).append(true).open(log).map_err(at(&what))?;
+        let also = out.try_clone().map_err(at(&what))?;
+        let mut command = command(machine, program, arguments, clock);
+        command.stdout(also).stderr(out);
+        let child = machine.namespace.within(move || command.spawn())?;
+        let child = child.map_err(at(&format!("start {}", program.display())))?;
+        Ok(Self { child, ended: None })
+    }
+
+    /// Runs a command on a machine until it ends.
+    pub(crate) fn run(
+        machine: &Machine,
+        program: &Path,
+        arguments: &[&str],
+        clock: bool,
+    ) -> Result<Output, Error> {
+        let mut command = command(machine, program, arguments, clock);
+        let done = machine.namespace.within(move || command.output())?;
+        done.map_err(at(&format!("run {}", program.display())))
+    }
+
+    fn pid(&self) -> Result<Pid, Error> {
+        let pid = Pid::from_raw(self.child.id().cast_signed());
+        pid.ok_or_else(|| Error::Misuse("a process without a number".into()))
+    }
+
+    /// How it ended; none while it runs.
+    pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>, Error> {
+        if self.ended.is_none() {
+            self.ended = self.child.try_wait().map_err(at("look at a process"))?;
+        }
+        Ok(self.ended)
+    }
+
+    /// Sends it a signal, if it still runs.
+    pub(crate) fn signal(&mut self, signal: Signal) -> Result<(), Error> {
+        if self.ended()?.is_some() {
+            return Ok(());
+        }
+        // Its number is ours until we have waited for it.
+        kill_process(self.pid()?, signal).map_err(|e| at("signal a process")(e.into()))
+    }
+
+    /// Waits until it has ended; none if it has not in time.
+    pub(crate) fn wait(&mut self, patience: Duration) -> Result<Option<ExitStatus>, Error> {
+        let end = Instant::now() + patience;
+        loop {
+            let ended = self.ended()?;
+            if ended.is_some() || Instant::now() > end {
+                return Ok(ended);
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// kill -9, and gone when this returns.
+    pub(crate) fn kill(&mut self) -> Result<(), Error> {
+        self.signal(Signal::KILL)?;
+        match self.wait(GONE)? {
+            Some(_) => Ok(()),
+            None => Err(Error::Misuse(format!("process {} survives a kill", self.child.id()))),
+        }
+    }
+}
+
+/// How a process ended, in words.
+pub(crate) fn how(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => status.to_string(),
+    }
+}

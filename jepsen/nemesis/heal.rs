@@ -1,0 +1,191 @@
+//! How each fault is healed, and nodes are brought back.
+//!
+//! A node that refuses to start after its disk failed is replaced under a new
+//! number, as an operator would. One that refuses after a kill or a power cut is a
+//! fault of the product: that is written down as `node-refused`.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::install::Undo;
+use super::ops::DiskFault;
+use crate::cluster::Cluster;
+use crate::env::Error;
+use crate::env::processes::how as how_ended;
+
+/// How long a node that was started may take to answer.
+const ANSWER: Duration = Duration::from_secs(15);
+/// How long a node may take to end for a fault that is healed already.
+const LATE: Duration = Duration::from_millis(500);
+/// How much of a refusing node's log is shown.
+const SHOWN_LINES: usize = 5;
+
+/// What came of bringing nodes back.
+#[derive(Debug, Default)]
+pub(super) struct Revived {
+    /// Nodes that do not start, and what they said.
+    pub(super) refused: Vec<(String, String)>,
+    /// This node still has to enter the cluster with its empty disk.
+    pub(super) must_enter: Option<usize>,
+    /// A node has entered with an empty disk.
+    pub(super) replaced: bool,
+    /// For the record.
+    pub(super) detail: Vec<Value>,
+}
+
+impl Cluster {
+    pub(super) fn heal(&mut self, id: u64, undo: &Undo) -> Result<Revived, Error> {
+        let mut revived = Revived::default();
+        match undo {
+            Undo::Nothing => {}
+            Undo::Links => {
+                self.env.network.lift(id);
+                let hosts: Vec<u8> = self.env.machines.iter().map(|m| m.host).collect();
+                let wrong = self.env.network.verify(&hosts)?;
+                if !wrong.is_empty() {
+                    return Err(Error::Misuse(wrong.join(", ")));
+                }
+            }
+            Undo::Thaw(machines) => self.thaw(machines)?,
+            Undo::Start(targets) => {
+                for machine in targets.machines(self) {
+                    self.env.machines[machine].disk.mount_if_not()?;
+                }
+                for n in &targets.workers {
+                    self.start_worker(*n)?;
+                }
+                self.revive(&targets.nodes, false, &mut revived)?;
+            }
+            Undo::Disk(n, how) => self.heal_disk(*n, *how, &mut revived)?,
+            Undo::Clock(machines) => {
+                for machine in machines {
+                    self.env.machines[*machine].clock.set(0, 1000)?;
+                }
+            }
+            Undo::Processor(machines) => {
+                for machine in machines {
+                    self.env.machines[*machine].group.processor_limit(None)?;
+                }
+            }
+            Undo::Enter(n) => self.try_to_enter(*n, &mut revived)?,
+        }
+        Ok(revived)
+    }
+
+    fn heal_disk(&mut self, n: usize, how: DiskFault, revived: &mut Revived) -> Result<(), Error> {
+        let machine = self.nodes[n].machine;
+        if let Some(status) = self.nodes[n].has_ended()? {
+            let text = how_ended(status);
+            revived.detail.push(json!({"node": self.nodes[n].name, "had_ended": text}));
+            self.nodes[n].forget();
+        }
+        match how {
+            DiskFault::Full(_) => self.env.machines[machine].disk.free()?,
+            DiskFault::Slow(_) => {
+                let (device, _) = self.env.machines[machine].disk.device()?;
+                self.env.machines[machine].group.write_limit(&device, None)?;
+            }
+            DiskFault::Hung => self.env.machines[machine].disk.thaw()?,
+            DiskFault::ReadOnly | DiskFault::Dead => {
+                self.nodes[n].kill()?;
+                let disk = &mut self.env.machines[machine].disk;
+                disk.unmount()?;
+                if how == DiskFault::ReadOnly {
+                    disk.mend()?;
+                }
+                disk.mount()?;
+            }
+            DiskFault::Bits(..) => {}
+        }
+        // It may have seen the disk fail only now.
+        if self.nodes[n].wait(LATE)?.is_some() {
+            revived.detail.push(json!({"node": self.nodes[n].name, "ended_late": true}));
+            self.nodes[n].forget();
+        }
+        self.revive(&[n], true, revived)
+    }
+
+    /// Starts nodes and waits until each answers.
+    fn revive(
+        &mut self,
+        nodes: &[usize],
+        may_replace: bool,
+        revived: &mut Revived,
+    ) -> Result<(), Error> {
+        for n in nodes {
+            self.start_node(*n)?;
+        }
+        for n in nodes {
+            let end = Instant::now() + ANSWER;
+            loop {
+                if let Some(status) = self.nodes[*n].has_ended()? {
+                    let (name, said) = (self.nodes[*n].name.clone(), self.last_words(*n));
+                    self.nodes[*n].forget();
+                    let text = format!("{}: {said}", how_ended(status));
+                    if may_replace {
+                        revived.detail.push(json!({"node": name, "refused_to_start": text}));
+                        self.empty_disk(*n)?;
+                        revived.must_enter = Some(*n);
+                    } else {
+                        revived.refused.push((name, text));
+                    }
+                    break;
+                }
+                if self.status(*n).is_some() {
+                    break;
+                }
+                if Instant::now() > end {
+                    let name = self.nodes[*n].name.clone();
+                    revived.detail.push(json!({"node": name, "silent_after": ANSWER.as_secs()}));
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
+        Ok(())
+    }
+
+    /// A node that ended because of damage on its disk gets an empty one.
+    pub(super) fn empty_disk(&mut self, n: usize) -> Result<(), Error> {
+        self.nodes[n].kill()?;
+        self.env.machines[self.nodes[n].machine].disk.wipe()
+    }
+
+    /// A node with an empty disk enters: in its old place, or as a new node. Without a
+    /// leader it has to be tried again: nothing else may wait for it meanwhile.
+    fn try_to_enter(&mut self, n: usize, revived: &mut Revived) -> Result<(), Error> {
+        let status = self.leader().and_then(|leader| self.status(leader));
+        let Some(status) = status else {
+            revived.must_enter = Some(n);
+            return Ok(());
+        };
+        let number = self.nodes[n].number;
+        let members = status["members"].as_array().map_or(&[][..], Vec::as_slice);
+        let is_member = members.iter().any(|member| member["node"] == number);
+        let lost = Some(number).filter(|_| number > 0 && is_member);
+        if let Err(error) = self.enter(n, lost) {
+            // What was cut short may have left something behind.
+            self.empty_disk(n)?;
+            revived.must_enter = Some(n);
+            revived.detail.push(json!(error.chain()));
+            return Ok(());
+        }
+        revived.replaced = true;
+        self.start_node(n)?;
+        self.learn_number(n)?;
+        let node = &self.nodes[n];
+        let detail = json!({"node": node.name, "entered_as": node.number, "instead_of": lost});
+        revived.detail.push(detail);
+        Ok(())
+    }
+
+    /// The last lines of a node's log.
+    pub(super) fn last_words(&self, n: usize) -> String {
+        let path = self.settings.logs.join(&self.nodes[n].name).join("log");
+        let bytes = std::fs::read(path).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(SHOWN_LINES)..].join(" | ")
+    }
+}

@@ -1,0 +1,310 @@
+//! How each fault is done. Nothing counts as installed that was not seen to be so.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha12Rng;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::ops::{ClockFault, DiskFault, Fault, Shape, Who};
+use super::targets::{Field, Targets};
+use crate::cluster::Cluster;
+use crate::cluster::node::DATA;
+use crate::env::Error;
+use crate::env::links::{Host, Link, Overlay, between, on};
+use crate::env::network::HARNESS;
+
+/// How long a node may take to stop when it is asked to, or told it was removed.
+const STOP: Duration = Duration::from_secs(20);
+
+/// How long an operator's command is tried: other faults wait for it.
+const OPERATION: &str = "3s";
+
+/// What heals a fault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Undo {
+    /// Its overlay is taken away.
+    Links,
+    /// The same processes go on.
+    Thaw(Vec<usize>),
+    /// Nodes and workers are started; where the power was cut, disks are mounted first.
+    Start(Targets),
+    /// The disk has space again, or is as fast as before, or writes go on.
+    Disk(usize, DiskFault),
+    /// A clock is right.
+    Clock(Vec<usize>),
+    /// A machine has its processor.
+    Processor(Vec<usize>),
+    /// A node enters the cluster with an empty disk.
+    Enter(usize),
+    /// It healed itself.
+    Nothing,
+}
+
+/// A fault that is there.
+pub(super) struct Installed {
+    pub(super) undo: Undo,
+    /// Machines that no other fault may touch meanwhile.
+    pub(super) hit: Vec<usize>,
+    /// Nodes that may be missing in a quorum meanwhile.
+    pub(super) cost: BTreeSet<usize>,
+    /// For the record.
+    pub(super) detail: Value,
+    /// What is cut, for faults that cut and mend again and again.
+    pub(super) overlay: Option<Overlay>,
+}
+
+/// What is about to be done, with its targets chosen.
+pub(super) struct Aim {
+    pub(super) targets: Targets,
+    pub(super) pairs: Vec<(Host, Host)>,
+    pub(super) cost: BTreeSet<usize>,
+}
+
+impl Aim {
+    /// Chooses the targets of a fault.
+    pub(super) fn take(field: &Field<'_>, fault: &Fault) -> Result<Self, String> {
+        let of = |who: Who| -> Result<Self, String> {
+            let targets = field.resolve(who)?;
+            let cost = targets.nodes.iter().copied().collect();
+            Ok(Self { targets, pairs: Vec::new(), cost })
+        };
+        let harmless = |aim: Self| Self { cost: BTreeSet::new(), ..aim };
+        match fault {
+            Fault::Partition(shape) | Fault::Flap(shape, _) => {
+                let (pairs, cost) = field.cut(*shape)?;
+                Ok(Self { targets: Targets::default(), pairs, cost })
+            }
+            // Links can be bad to machines that are down, too.
+            Fault::Packets(Who::All, _) => {
+                let nodes = (0..field.cluster.nodes.len()).collect();
+                let targets = Targets { nodes, workers: Vec::new() };
+                Ok(Self { targets, pairs: Vec::new(), cost: BTreeSet::new() })
+            }
+            Fault::Packets(who, _) | Fault::Processor(who, _) => of(*who).map(harmless),
+            Fault::Clock(who, _) => of(*who).map(harmless),
+            Fault::Kill(who)
+            | Fault::Stop(who)
+            | Fault::CrashLoop(who, _)
+            | Fault::Freeze(who)
+            | Fault::Power(who)
+            | Fault::Disk(who, _)
+            | Fault::Worker(who) => of(*who),
+            // A smaller membership bears less: nothing else may be missing.
+            Fault::Replace(who) | Fault::Remove(who) => {
+                let mut aim = of(*who)?;
+                let bearable = (field.cluster.nodes.len() - 1) / 2;
+                let others = (0..field.cluster.nodes.len()).filter(|n| !aim.cost.contains(n));
+                let more: Vec<usize> = others.take(bearable.saturating_sub(1)).collect();
+                aim.cost.extend(more);
+                Ok(aim)
+            }
+            Fault::Transfer(number) => {
+                let mut aim = of(Who::One(*number))?;
+                aim.cost.clear();
+                Ok(aim)
+            }
+        }
+    }
+}
+
+impl Cluster {
+    fn all_hosts(&self) -> Vec<Host> {
+        let machines = self.env.machines.iter().map(|machine| machine.host);
+        machines.chain([HARNESS]).collect()
+    }
+
+    /// Lays a fault over links and looks whether it is there.
+    pub(super) fn lay(&self, id: u64, overlay: Overlay) -> Result<(), Error> {
+        self.env.network.lay(id, overlay);
+        let wrong = self.env.network.verify(&self.all_hosts())?;
+        if wrong.is_empty() { Ok(()) } else { Err(Error::Misuse(wrong.join(", "))) }
+    }
+
+    pub(super) fn install(&mut self, id: u64, fault: &Fault, aim: Aim) -> Result<Installed, Error> {
+        let machines = aim.targets.machines(self);
+        let mut done = Installed {
+            undo: Undo::Nothing,
+            hit: machines.clone(),
+            cost: aim.cost,
+            detail: Value::Null,
+            overlay: None,
+        };
+        match *fault {
+            Fault::Partition(shape) | Fault::Flap(shape, _) => {
+                let overlay = on(aim.pairs.iter().copied(), Link::CUT);
+                let what = json!({"cut": aim.pairs, "shape": shape});
+                self.lay(id, overlay.clone()).inspect_err(|_| self.env.network.lift(id))?;
+                // A partition leaves machines free for other faults.
+                done.hit.clear();
+                (done.undo, done.overlay, done.detail) = (Undo::Links, Some(overlay), what);
+                if matches!(shape, Shape::WorkersFromLeader | Shape::Worker(_)) {
+                    done.cost.clear();
+                }
+            }
+            Fault::Packets(_, link) => {
+                let chosen: Vec<Host> =
+                    machines.iter().map(|m| self.env.machines[*m].host).collect();
+                let machines = self.env.machines.iter().map(|machine| machine.host);
+                let everyone: Vec<Host> = machines.collect();
+                let overlay = on(between(&chosen, &everyone), link);
+                self.lay(id, overlay).inspect_err(|_| self.env.network.lift(id))?;
+                done.hit.clear();
+                done.undo = Undo::Links;
+            }
+            Fault::Kill(_) | Fault::CrashLoop(..) => {
+                self.kill(&aim.targets)?;
+                done.undo = Undo::Start(aim.targets);
+            }
+            Fault::Stop(_) => {
+                for n in &aim.targets.nodes {
+                    self.nodes[*n].terminate()?;
+                }
+                done.undo = Undo::Start(aim.targets);
+            }
+            Fault::Worker(_) => {
+                for n in &aim.targets.workers {
+                    self.workers[*n].kill()?;
+                }
+                done.undo = Undo::Start(aim.targets);
+            }
+            Fault::Freeze(_) => {
+                for machine in &machines {
+                    if !self.env.machines[*machine].group.freeze(true)? {
+                        self.thaw(&machines)?;
+                        return Err(Error::Misuse("the kernel does not say frozen".into()));
+                    }
+                }
+                done.undo = Undo::Thaw(machines);
+            }
+            Fault::Power(_) => {
+                self.cut_power(&aim.targets)?;
+                done.undo = Undo::Start(aim.targets);
+            }
+            Fault::Disk(_, how) => {
+                let n = aim.targets.nodes.first().copied();
+                let n = n.ok_or_else(|| Error::Misuse("a disk fault without a node".into()))?;
+                done.detail = self.harm_disk(n, how)?;
+                done.undo = Undo::Disk(n, how);
+            }
+            Fault::Clock(_, how) => {
+                let (off, rate) = match how {
+                    ClockFault::Jump(off) | ClockFault::Strobe(off) => (off, 1000),
+                    ClockFault::Rate(rate) => (0, rate),
+                };
+                for machine in &machines {
+                    self.env.machines[*machine].clock.set(off, rate)?;
+                }
+                done.hit.clear();
+                done.undo = Undo::Clock(machines);
+            }
+            Fault::Processor(_, thousandths) => {
+                for machine in &machines {
+                    self.env.machines[*machine].group.processor_limit(Some(thousandths))?;
+                }
+                done.hit.clear();
+                done.undo = Undo::Processor(machines);
+            }
+            Fault::Replace(_) => {
+                let n = first_node(&aim.targets)?;
+                self.nodes[n].kill()?;
+                self.env.machines[self.nodes[n].machine].disk.wipe()?;
+                done.undo = Undo::Enter(n);
+            }
+            Fault::Remove(_) => {
+                let n = first_node(&aim.targets)?;
+                let number = self.nodes[n].number.to_string();
+                self.operate(&["cluster", "remove", &number, "--timeout", OPERATION])?;
+                let ended = self.nodes[n].wait(STOP)?;
+                done.detail = json!({"stopped_by_itself": ended.is_some()});
+                self.nodes[n].kill()?;
+                self.env.machines[self.nodes[n].machine].disk.wipe()?;
+                // Its number is gone: it joins as a new node.
+                self.nodes[n].number = 0;
+                done.undo = Undo::Enter(n);
+            }
+            Fault::Transfer(_) => {
+                let n = first_node(&aim.targets)?;
+                let number = self.nodes[n].number.to_string();
+                self.operate(&["cluster", "transfer", &number, "--timeout", OPERATION])?;
+                done.hit.clear();
+            }
+        }
+        Ok(done)
+    }
+
+    /// kill -9: of a node its process, of a worker everything on its machine.
+    pub(super) fn kill(&mut self, targets: &Targets) -> Result<(), Error> {
+        // All are told before any is waited for: they should end together.
+        for n in &targets.nodes {
+            self.nodes[*n].signal(Signal::KILL)?;
+        }
+        for n in &targets.nodes {
+            self.nodes[*n].kill()?;
+        }
+        for n in &targets.workers {
+            self.env.machines[self.workers[*n].machine].kill()?;
+            self.workers[*n].kill()?;
+        }
+        Ok(())
+    }
+
+    fn cut_power(&mut self, targets: &Targets) -> Result<(), Error> {
+        let machines = targets.machines(self);
+        for machine in &machines {
+            self.env.machines[*machine].group.freeze(true)?;
+        }
+        for machine in &machines {
+            self.env.machines[*machine].disk.power_cut()?;
+        }
+        for machine in &machines {
+            self.env.machines[*machine].power_off()?;
+        }
+        for n in &targets.nodes {
+            self.nodes[*n].kill()?;
+        }
+        for n in &targets.workers {
+            self.workers[*n].kill()?;
+        }
+        for machine in machines {
+            self.env.machines[machine].disk.unmount()?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn thaw(&self, machines: &[usize]) -> Result<(), Error> {
+        for machine in machines {
+            self.env.machines[*machine].group.freeze(false)?;
+        }
+        Ok(())
+    }
+
+    fn harm_disk(&mut self, n: usize, how: DiskFault) -> Result<Value, Error> {
+        let machine = self.nodes[n].machine;
+        let disk = &self.env.machines[machine].disk;
+        match how {
+            DiskFault::Full(leave) => disk.fill(leave)?,
+            DiskFault::Slow(bytes) => {
+                let (device, _) = disk.device()?;
+                self.env.machines[machine].group.write_limit(&device, Some(bytes))?;
+            }
+            DiskFault::Hung => disk.hang()?,
+            DiskFault::ReadOnly => disk.turn_read_only()?,
+            DiskFault::Dead => disk.die()?,
+            DiskFault::Bits(count, seed) => {
+                self.nodes[n].kill()?;
+                let mut rng = ChaCha12Rng::seed_from_u64(seed);
+                let done = self.env.machines[machine].disk.flip_bits(DATA, count, &mut rng)?;
+                return Ok(json!(done));
+            }
+        }
+        Ok(Value::Null)
+    }
+}
+
+pub(super) fn first_node(targets: &Targets) -> Result<usize, Error> {
+    let first = targets.nodes.first().copied();
+    first.ok_or_else(|| Error::Misuse("a fault of nodes without a node".into()))
+}

@@ -1,0 +1,325 @@
+//! What can be done to a cluster: the kinds of faults and their parameters.
+//!
+//! Pure data. A fault says whom it hits by role (`the leader`, `any node`), because
+//! who leads is known only when it is done; whatever else is random in it was drawn
+//! when the schedule was.
+
+use rand::Rng;
+use rand_chacha::ChaCha12Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::env::links::Link;
+
+/// Whom a fault hits. Numbers choose among those that fit, modulo their count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Who {
+    /// The node that leads.
+    Leader,
+    /// Any node.
+    One(u32),
+    /// The leader and others, so that no quorum is left.
+    Majority(u32),
+    /// All nodes.
+    All,
+    /// One worker.
+    Worker(u32),
+}
+
+/// Which links are cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Shape {
+    /// The leader from the other nodes; workers and clients still reach it.
+    Leader,
+    /// A node from nodes and workers; clients still reach it.
+    One(u32),
+    /// Nodes in a majority and a minority, the workers on either side.
+    Halves(u32),
+    /// Each node hears its neighbours only: all see a majority, none the same.
+    Ring(u32),
+    /// Two sides that only one node between them hears both of.
+    Bridge(u32),
+    /// What the leader says to other nodes is not heard.
+    LeaderOut,
+    /// The leader does not hear other nodes.
+    LeaderIn,
+    /// One node does not hear one other.
+    Edge(u32),
+    /// All workers from the leader.
+    WorkersFromLeader,
+    /// One worker from all nodes.
+    Worker(u32),
+}
+
+/// What happens to a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum DiskFault {
+    /// No space but for so many bytes.
+    Full(u64),
+    /// So many bytes a second can be written.
+    Slow(u64),
+    /// Writes block.
+    Hung,
+    /// Read-only after an error.
+    ReadOnly,
+    /// Each call fails.
+    Dead,
+    /// So many bits are turned over while the node is down, from this seed.
+    Bits(u32, u64),
+}
+
+/// What happens to a wall clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum ClockFault {
+    /// Off by so many milliseconds.
+    Jump(i64),
+    /// To and fro by so many milliseconds.
+    Strobe(i64),
+    /// At so many thousandths of the true rate.
+    Rate(u32),
+}
+
+/// A fault with its parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Fault {
+    /// Links are cut.
+    Partition(Shape),
+    /// The same, cut and mended each so many milliseconds.
+    Flap(Shape, u32),
+    /// All links of these nodes do this.
+    Packets(Who, Link),
+    /// kill -9 of the processes.
+    Kill(Who),
+    /// They are asked to stop, and start again.
+    Stop(Who),
+    /// Killed so many times, as soon as they are back.
+    CrashLoop(Who, u32),
+    /// Stopped, and later continued.
+    Freeze(Who),
+    /// The power goes: what was not synced is gone.
+    Power(Who),
+    /// A disk fails.
+    Disk(Who, DiskFault),
+    /// A clock lies.
+    Clock(Who, ClockFault),
+    /// So many thousandths of a processor are left.
+    Processor(Who, u64),
+    /// The worker is killed, its shims and jobs go on.
+    Worker(Who),
+    /// A node's disk is lost, and it is replaced under a new number.
+    Replace(Who),
+    /// A node is removed, and later joins with an empty disk.
+    Remove(Who),
+    /// Leadership is handed over.
+    Transfer(u32),
+}
+
+impl Fault {
+    /// Whether a node's store may be lost for ever.
+    pub(crate) fn loses_store(&self) -> bool {
+        use DiskFault::{Bits, Dead, ReadOnly};
+        matches!(
+            self,
+            Self::Disk(_, Bits(..) | Dead | ReadOnly) | Self::Replace(_) | Self::Remove(_)
+        )
+    }
+}
+
+/// A kind of fault as it is asked for.
+pub(crate) struct Kind {
+    /// `PACKAGE-WHAT`
+    pub(crate) name: &'static str,
+    /// True if it takes the quorum away: availability is then not judged.
+    pub(crate) brutal: bool,
+    /// With fewer nodes it makes no sense.
+    pub(crate) least_nodes: u8,
+    /// How long it lasts, in milliseconds, at a pace of 10 seconds.
+    pub(crate) lasts_ms: (u64, u64),
+    /// Draws its parameters.
+    pub(crate) draw: fn(&mut ChaCha12Rng) -> Fault,
+}
+
+impl Kind {
+    /// What is before the first hyphen.
+    pub(crate) fn package(&self) -> &'static str {
+        self.name.split('-').next().unwrap_or(self.name)
+    }
+
+    /// Whether clocks must be ready to be set.
+    pub(crate) fn needs_clocks(&self) -> bool {
+        self.package() == "clock"
+    }
+}
+
+const fn kind(
+    name: &'static str,
+    lasts_ms: (u64, u64),
+    draw: fn(&mut ChaCha12Rng) -> Fault,
+) -> Kind {
+    Kind { name, brutal: false, least_nodes: 1, lasts_ms, draw }
+}
+
+const fn brutal(
+    name: &'static str,
+    lasts_ms: (u64, u64),
+    draw: fn(&mut ChaCha12Rng) -> Fault,
+) -> Kind {
+    Kind { name, brutal: true, least_nodes: 1, lasts_ms, draw }
+}
+
+const fn of(least_nodes: u8, kind: Kind) -> Kind {
+    Kind { least_nodes, ..kind }
+}
+
+fn delayed(rng: &mut ChaCha12Rng) -> Link {
+    let delay_us = rng.random_range(1_000..80_000);
+    Link { delay_us, jitter_us: rng.random_range(0..=delay_us), ..Link::default() }
+}
+
+fn jump(rng: &mut ChaCha12Rng) -> ClockFault {
+    let far = [100, 1_000, 30_000, 3_600_000][rng.random_range(0..4)];
+    ClockFault::Jump(if rng.random() { far } else { -far })
+}
+
+/// All kinds, by package.
+pub(crate) const KINDS: [Kind; 40] = [
+    of(3, kind("partition-leader", (4_000, 9_000), |_| Fault::Partition(Shape::Leader))),
+    of(3, kind("partition-one", (4_000, 9_000), |r| Fault::Partition(Shape::One(r.random())))),
+    of(
+        3,
+        kind("partition-halves", (4_000, 9_000), |r| Fault::Partition(Shape::Halves(r.random()))),
+    ),
+    of(5, kind("partition-ring", (4_000, 9_000), |r| Fault::Partition(Shape::Ring(r.random())))),
+    of(
+        3,
+        kind("partition-bridge", (4_000, 9_000), |r| Fault::Partition(Shape::Bridge(r.random()))),
+    ),
+    of(3, kind("partition-out", (4_000, 9_000), |_| Fault::Partition(Shape::LeaderOut))),
+    of(3, kind("partition-in", (4_000, 9_000), |_| Fault::Partition(Shape::LeaderIn))),
+    of(3, kind("partition-edge", (4_000, 9_000), |r| Fault::Partition(Shape::Edge(r.random())))),
+    of(
+        3,
+        kind("partition-flap", (4_000, 9_000), |r| {
+            Fault::Flap(Shape::One(r.random()), r.random_range(200..2_000))
+        }),
+    ),
+    kind("partition-workers", (4_000, 9_000), |_| Fault::Partition(Shape::WorkersFromLeader)),
+    kind("packets-delay", (5_000, 12_000), |r| Fault::Packets(Who::All, delayed(r))),
+    kind("packets-loss", (5_000, 12_000), |r| {
+        Fault::Packets(Who::All, Link { loss: r.random_range(10..150), ..Link::default() })
+    }),
+    kind("packets-twice", (5_000, 12_000), |r| {
+        let twice = r.random_range(50..300);
+        Fault::Packets(Who::All, Link { twice, jitter_us: 3_000, ..Link::default() })
+    }),
+    kind("packets-slow", (5_000, 12_000), |r| {
+        let rate = r.random_range(200_000..2_000_000);
+        Fault::Packets(Who::One(r.random()), Link { rate, ..Link::default() })
+    }),
+    of(
+        3,
+        kind("packets-short", (4_000, 9_000), |r| {
+            Fault::Packets(Who::One(r.random()), Link { longest: 500, ..Link::default() })
+        }),
+    ),
+    of(3, kind("kill-leader", (500, 5_000), |_| Fault::Kill(Who::Leader))),
+    of(3, kind("kill-one", (500, 9_000), |r| Fault::Kill(Who::One(r.random())))),
+    of(3, kind("kill-gently", (100, 3_000), |_| Fault::Stop(Who::Leader))),
+    of(3, kind("kill-loop", (4_000, 9_000), |r| Fault::CrashLoop(Who::One(r.random()), 5))),
+    brutal("kill-majority", (500, 5_000), |r| Fault::Kill(Who::Majority(r.random()))),
+    brutal("kill-all", (100, 4_000), |_| Fault::Kill(Who::All)),
+    of(3, kind("freeze-leader", (500, 9_000), |_| Fault::Freeze(Who::Leader))),
+    of(3, kind("freeze-one", (500, 9_000), |r| Fault::Freeze(Who::One(r.random())))),
+    brutal("freeze-all", (500, 9_000), |_| Fault::Freeze(Who::All)),
+    of(3, kind("power-leader", (500, 5_000), |_| Fault::Power(Who::Leader))),
+    of(3, kind("power-one", (500, 5_000), |r| Fault::Power(Who::One(r.random())))),
+    brutal("power-majority", (500, 4_000), |r| Fault::Power(Who::Majority(r.random()))),
+    brutal("power-all", (100, 3_000), |_| Fault::Power(Who::All)),
+    of(
+        3,
+        kind("disk-full", (4_000, 9_000), |r| {
+            Fault::Disk(Who::One(r.random()), DiskFault::Full(r.random_range(0..3) * 200_000))
+        }),
+    ),
+    of(
+        3,
+        kind("disk-slow", (4_000, 9_000), |r| {
+            Fault::Disk(Who::One(r.random()), DiskFault::Slow(r.random_range(100_000..1_000_000)))
+        }),
+    ),
+    of(
+        3,
+        kind("disk-hung", (1_000, 9_000), |r| Fault::Disk(Who::One(r.random()), DiskFault::Hung)),
+    ),
+    of(
+        3,
+        kind("disk-readonly", (2_000, 9_000), |r| {
+            Fault::Disk(Who::One(r.random()), DiskFault::ReadOnly)
+        }),
+    ),
+    of(
+        3,
+        kind("disk-dead", (2_000, 9_000), |r| Fault::Disk(Who::One(r.random()), DiskFault::Dead)),
+    ),
+    of(
+        3,
+        kind("disk-bits", (1_000, 4_000), |r| {
+            Fault::Disk(Who::One(r.random()), DiskFault::Bits(r.random_range(1..40), r.random()))
+        }),
+    ),
+    kind("clock-jump", (4_000, 12_000), |r| Fault::Clock(Who::One(r.random()), jump(r))),
+    kind("clock-leader", (4_000, 12_000), |r| Fault::Clock(Who::Leader, jump(r))),
+    kind("clock-strobe", (4_000, 12_000), |r| {
+        Fault::Clock(Who::One(r.random()), ClockFault::Strobe(200))
+    }),
+    kind("clock-rate", (4_000, 12_000), |r| {
+        Fault::Clock(Who::One(r.random()), ClockFault::Rate(r.random_range(500..2_000)))
+    }),
+    kind("resource-processor", (4_000, 9_000), |r| {
+        Fault::Processor(Who::One(r.random()), r.random_range(30..200))
+    }),
+    kind("admin-transfer", (100, 1_000), |r| Fault::Transfer(r.random())),
+];
+
+/// Kinds that hit workers and membership; apart from the others, because a cluster
+/// without workers or spare disks cannot have them.
+pub(crate) const MORE_KINDS: [Kind; 7] = [
+    kind("worker-kill", (500, 9_000), |r| Fault::Worker(Who::Worker(r.random()))),
+    kind("worker-machine", (500, 9_000), |r| Fault::Kill(Who::Worker(r.random()))),
+    kind("worker-freeze", (500, 30_000), |r| Fault::Freeze(Who::Worker(r.random()))),
+    kind("worker-power", (500, 9_000), |r| Fault::Power(Who::Worker(r.random()))),
+    kind("worker-partition", (1_000, 30_000), |r| Fault::Partition(Shape::Worker(r.random()))),
+    of(3, kind("member-replace", (2_000, 6_000), |r| Fault::Replace(Who::One(r.random())))),
+    of(3, kind("member-remove", (2_000, 6_000), |r| Fault::Remove(Who::One(r.random())))),
+];
+
+/// Every kind there is.
+pub(crate) fn kinds() -> impl Iterator<Item = &'static Kind> {
+    KINDS.iter().chain(&MORE_KINDS)
+}
+
+/// The kinds that a name stands for: its own, or a package's. `all` is all.
+pub(crate) fn named(name: &str) -> Vec<&'static Kind> {
+    kinds().filter(|k| k.name == name || k.package() == name || name == "all").collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_packages_name_their_kinds() {
+        let names: BTreeSet<&str> = kinds().map(|k| k.name).collect();
+        assert_eq!(names.len(), KINDS.len() + MORE_KINDS.len());
+        assert_eq!(named("kill-leader").len(), 1);
+        assert_eq!(named("partition").len(), 10);
+        assert!(named("worker").iter().all(|k| k.name.starts_with("worker-")));
+        assert!(named("nothing").is_empty());
+    }
+}

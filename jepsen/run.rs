@@ -1,0 +1,394 @@
+//! `jepsen test` and `jepsen replay`: builds a cluster, asks it, breaks it, heals it,
+//! and gives what was recorded to the judge.
+//!
+//! Phases: *bootstrap* (the cluster stands, workloads set up), *main* (load and
+//! faults), *heal* (load goes on, everything is mended), *converge* (until all nodes
+//! agree), *drain* and *final* (nothing new; everything is read on every node). If
+//! the harness itself cannot do its part, the verdict is `harness-failure`.
+
+use std::error::Error;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::check::Verdict;
+use crate::client::Client;
+use crate::cluster::view::Poller;
+use crate::cluster::{Cluster, Settings};
+use crate::env::namespaces::PRIVATE;
+use crate::env::witness;
+use crate::history::{Stamp, Writer};
+use crate::nemesis::Nemesis;
+use crate::nemesis::ops::kinds;
+use crate::nemesis::schedule::{Schedule, chosen, draw};
+use crate::store::{Phase, TestInfo};
+use crate::workload::{Ctx, Load, Workload};
+
+/// The load goes on for so long after the faults, while everything is mended.
+const TAIL: Duration = Duration::from_secs(4);
+/// How long everything may take to be as before.
+const CONVERGE: Duration = Duration::from_secs(60);
+/// How long what is planned may take to end.
+const DRAIN: Duration = Duration::from_secs(90);
+/// A lying clock moves cluster time by so many thousandths of its speed.
+const SLEW: u64 = 10;
+
+/// Why the harness could not do its part.
+pub(crate) type Failure = Box<dyn Error + Send + Sync>;
+
+/// Which test.
+#[derive(Debug, Clone, clap::Args, Serialize, Deserialize)]
+pub(crate) struct Options {
+    /// Workloads that run side by side, or mixed for all of them
+    #[arg(long, default_value = "cron-fires,set,lock")]
+    workload: String,
+    /// Faults: kinds, packages of them, all, or none
+    #[arg(long, value_delimiter = ',', default_value = "none")]
+    nemesis: Vec<String>,
+    /// Everything random comes from it; drawn and printed if it is not given
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Length of the main phase, in seconds
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(5..=86_400))]
+    time: u64,
+    /// The program under test
+    #[arg(long, env = "JEPSEN_HORAI")]
+    horai: PathBuf,
+    /// Where folders of tests are made
+    #[arg(long, default_value = "target/jepsen")]
+    store: PathBuf,
+    /// Nodes of the cluster
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
+    nodes: u8,
+    /// Workers of the cluster
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=9))]
+    workers: u8,
+    /// safe always leaves a quorum and judges availability too; brutal does neither
+    #[arg(long, default_value = "safe", value_parser = ["safe", "brutal"])]
+    regime: String,
+    /// How much is asked, in percent
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    rate: u32,
+    /// Mean milliseconds from one fault of a package to the next
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1_000..=600_000))]
+    interval: u64,
+    /// Attempts that each worker runs at once
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    slots: u32,
+    /// Shortest wait before an election, in milliseconds; the longest is twice that
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(100..=10_000))]
+    election: u64,
+    /// A fire that no fault delays may be so many milliseconds late; a busy machine needs more
+    #[arg(long, default_value_t = 3_000, value_parser = clap::value_parser!(u64).range(100..=60_000))]
+    #[serde(default = "late_by_default")]
+    late: u64,
+    /// Size of each machine's disk, in MiB
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u64).range(64..=65_536))]
+    disk: u64,
+}
+
+fn late_by_default() -> u64 {
+    3_000
+}
+
+/// What is stored beside the evidence, to run the same again.
+const OPTIONS: &str = "options.json";
+const SCHEDULE: &str = "schedule.json";
+
+/// Runs a test and judges it. Every way out says a verdict on the last line.
+pub(crate) fn test(options: &Options, out: &mut impl Write) -> Result<Verdict, Failure> {
+    let mut options = options.clone();
+    options.seed = Some(options.seed.unwrap_or_else(|| rand::random_range(1..1_000_000)));
+    let schedule = options.plan()?;
+    perform(&options, &schedule, out)
+}
+
+impl Options {
+    /// The faults that are planned for these options.
+    pub(crate) fn plan(&self) -> Result<Schedule, Failure> {
+        let kinds = chosen(&self.nemesis, self.regime == "brutal", self.nodes)?;
+        Ok(draw(&kinds, self.seed.unwrap_or(0), self.time * 1000, self.interval))
+    }
+}
+
+/// The options alone, for tests of what gives them.
+#[cfg(test)]
+#[derive(clap::Parser)]
+pub(crate) struct Line {
+    #[command(flatten)]
+    pub(crate) options: Options,
+}
+
+/// Runs the same again: the same parameters, the same faults at the same times.
+pub(crate) fn replay(
+    store: &Path,
+    horai: Option<PathBuf>,
+    out: &mut impl Write,
+) -> Result<Verdict, Failure> {
+    let read = |name: &str| -> Result<Vec<u8>, Failure> {
+        let path = store.join(name);
+        fs::read(&path).map_err(|e| format!("{} cannot be read: {e}", path.display()).into())
+    };
+    let mut options: Options = serde_json::from_slice(&read(OPTIONS)?)?;
+    let schedule: Schedule = serde_json::from_slice(&read(SCHEDULE)?)?;
+    if let Some(horai) = horai {
+        options.horai = horai;
+    }
+    perform(&options, &schedule, out)
+}
+
+fn perform(
+    options: &Options,
+    schedule: &Schedule,
+    out: &mut impl Write,
+) -> Result<Verdict, Failure> {
+    let mut test = describe(options)?;
+    let folder = new_folder(options, &test)?;
+    fs::write(folder.join(OPTIONS), serde_json::to_vec_pretty(options)?)?;
+    fs::write(folder.join(SCHEDULE), serde_json::to_vec_pretty(schedule)?)?;
+    writeln!(out, "test {} of seed {} in {}", test.name, test.seed, folder.display())?;
+    writeln!(out, "{} faults in {} s; again: {}", schedule.faults.len(), test.seconds, test.rerun)?;
+    out.flush()?;
+    // Whatever happens from here on is in the store, and the judge sees it.
+    test.harness_error = "the test did not come to its end".to_owned();
+    write_test(&folder, &test)?;
+    let done = conduct(options, schedule, &folder, &mut test, out);
+    test.harness_error =
+        done.as_ref().err().map_or_else(String::new, |error| crate::check::chain(&**error));
+    gather_witness(&folder)?;
+    write_test(&folder, &test)?;
+    crate::drive::check(&folder, out)
+}
+
+fn write_test(folder: &Path, test: &TestInfo) -> Result<(), Failure> {
+    Ok(fs::write(folder.join("test.json"), serde_json::to_vec_pretty(test)?)?)
+}
+
+fn describe(options: &Options) -> Result<TestInfo, Failure> {
+    let workloads = Workload::parse_list(&options.workload)?;
+    let seed = options.seed.unwrap_or(0);
+    let version = Command::new(&options.horai).arg("version").output();
+    let version = version.map_err(|e| {
+        format!("--horai {}: {e}; name the program under test", options.horai.display())
+    })?;
+    let version = String::from_utf8_lossy(&version.stdout);
+    let lying = kinds().any(|kind| {
+        kind.needs_clocks() && options.nemesis.iter().any(|n| n == kind.name || n == kind.package())
+    });
+    let defaults = TestInfo::default();
+    let bound = defaults.clock_bound_ms + if lying { options.time * SLEW } else { 0 };
+    Ok(TestInfo {
+        name: format!("{}+{}", options.workload, options.nemesis.join(",")),
+        workloads: workloads.iter().map(|workload| workload.name().to_owned()).collect(),
+        nemesis: options.nemesis.clone(),
+        required: required(&options.nemesis),
+        seed,
+        seconds: options.time,
+        regime: options.regime.clone(),
+        version: version.lines().next().unwrap_or_default().to_owned(),
+        commit: commit(),
+        nodes: (1..=options.nodes).map(|n| format!("n{n}")).collect(),
+        workers: (1..=options.workers).map(|n| format!("w{n}")).collect(),
+        election_max_ms: options.election * 2,
+        clock_bound_ms: bound,
+        late_ms: options.late,
+        rerun: format!(
+            "jepsen test --workload {} --nemesis {} --seed {seed} --time {} --nodes {} --workers \
+             {} --regime {} --rate {} --interval {} --late {} --horai {}",
+            options.workload,
+            options.nemesis.join(","),
+            options.time,
+            options.nodes,
+            options.workers,
+            options.regime,
+            options.rate,
+            options.interval,
+            options.late,
+            options.horai.display(),
+        ),
+        ..defaults
+    })
+}
+
+/// What must have been there at least once. Of all, some that always can be.
+fn required(names: &[String]) -> Vec<String> {
+    let some = |name: &String| match name.as_str() {
+        "all" => ["partition", "kill", "freeze"].map(str::to_owned).to_vec(),
+        _ => vec![name.clone()],
+    };
+    names.iter().flat_map(some).collect()
+}
+
+/// The commit of the working tree we are in, if it is one.
+fn commit() -> String {
+    let said = Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).output();
+    let good = said.ok().filter(|out| out.status.success());
+    good.map(|out| String::from_utf8_lossy(&out.stdout).trim().to_owned()).unwrap_or_default()
+}
+
+fn new_folder(options: &Options, test: &TestInfo) -> Result<PathBuf, Failure> {
+    let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
+    let name = test.name.replace(',', "-");
+    let folder = options.store.join(name).join(format!("{now}-{}", test.seed));
+    let cannot = |e: std::io::Error| format!("--store: {} cannot be made: {e}", folder.display());
+    fs::create_dir_all(folder.join("witness")).map_err(cannot)?;
+    Ok(folder.canonicalize()?)
+}
+
+/// Puts what the workers' jobs wrote into one file.
+fn gather_witness(folder: &Path) -> Result<(), Failure> {
+    let mut all = File::create(folder.join("witness.jsonl"))?;
+    for entry in fs::read_dir(folder.join("witness"))?.flatten() {
+        if entry.path().extension().is_some_and(|e| e == "jsonl") {
+            all.write_all(&fs::read(entry.path())?)?;
+        }
+    }
+    Ok(())
+}
+
+fn settings(options: &Options, folder: &Path) -> Settings {
+    let clocks = |name: &String| name == "all" || name.starts_with("clock");
+    Settings {
+        horai: options.horai.canonicalize().unwrap_or_else(|_| options.horai.clone()),
+        nodes: options.nodes,
+        workers: options.workers,
+        slots: options.slots,
+        heartbeat_ms: (options.election / 5).clamp(10, 1000),
+        election_ms: (options.election, options.election * 2),
+        disk_mib: options.disk,
+        disk_folder: folder.to_owned(),
+        clocks: options.nemesis.iter().any(clocks),
+        seed: options.seed.unwrap_or(0),
+        logs: folder.join("nodes"),
+    }
+}
+
+/// Phases, as they were.
+struct Phases<'a> {
+    test: &'a mut TestInfo,
+    began: Stamp,
+}
+
+impl Phases<'_> {
+    /// The phase that has just ended.
+    fn ended(&mut self, name: &str) {
+        let now = Stamp::now();
+        self.test.phases.push(Phase { name: name.to_owned(), from: self.began.t, to: now.t });
+        self.began = now;
+    }
+}
+
+fn conduct(
+    options: &Options,
+    schedule: &Schedule,
+    folder: &Path,
+    test: &mut TestInfo,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let (begun, mut phases) = (Instant::now(), Phases { test, began: Stamp::now() });
+    let program = witness::build(Path::new(PRIVATE))?;
+    let mut cluster = Cluster::found(settings(options, folder), runtime.handle().clone())?;
+    writeln!(out, "cluster of {} nodes up after {:.1?}", options.nodes, begun.elapsed())?;
+    let nodes = &cluster.nodes;
+    let clients = nodes.iter().map(|node| Client::new(&node.name, &node.url(), &cluster.token));
+    let clients = clients.collect::<Result<Vec<_>, _>>()?;
+    let writer = Arc::new(Writer::create(&folder.join("history.jsonl"))?);
+    let seed = options.seed.unwrap_or(0);
+    let mut ctx = Ctx::new(clients, writer, seed, program, folder.join("witness"));
+    ctx.rate = options.rate;
+    let load = Load::new(Workload::parse_list(&options.workload)?);
+    let poller = Poller::start(&cluster, File::create(folder.join("nodes.jsonl"))?)?;
+    let rows = File::create(folder.join("nemesis.jsonl"))?;
+    let mut nemesis = Nemesis::new(rows, options.regime != "brutal");
+
+    runtime.block_on(load.setup(&ctx))?;
+    phases.ended("bootstrap");
+    ctx.writer.enter("main");
+    writeln!(out, "workloads set up after {:.1?}", begun.elapsed())?;
+    out.flush()?;
+
+    let (start, length) = (Instant::now(), Duration::from_secs(options.time));
+    let (asked, broken) = std::thread::scope(|scope| {
+        let breaking = scope.spawn(|| -> Result<(), Failure> {
+            nemesis.run(&mut cluster, schedule, start, length)?;
+            phases.ended("main");
+            ctx.writer.enter("heal");
+            nemesis.heal_all(&mut cluster)?;
+            Ok(())
+        });
+        let asked = runtime.block_on(load.main(&ctx, start + length + TAIL));
+        (asked, breaking.join())
+    });
+    broken.map_err(|_| "the nemesis panicked")??;
+    asked?;
+    phases.ended("heal");
+
+    ctx.writer.enter("converge");
+    let converged = converge(&mut cluster, &mut nemesis)?;
+    let how = if converged { "converged" } else { "did NOT converge" };
+    writeln!(out, "{how} after {:.1?}", Duration::from_nanos(Stamp::now().t - phases.began.t))?;
+    phases.ended("converge");
+
+    let over = AtomicBool::new(false);
+    let (read, tended) = std::thread::scope(|scope| {
+        let tending = scope.spawn(|| {
+            while !over.load(Ordering::Acquire) {
+                nemesis.look_after(&mut cluster)?;
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            Ok::<(), crate::env::Error>(())
+        });
+        let read = runtime.block_on(load.finish(&ctx, DRAIN));
+        over.store(true, Ordering::Release);
+        (read, tending.join())
+    });
+    tended.map_err(|_| "the look after processes panicked")??;
+    read?;
+    phases.ended("final");
+    runtime.block_on(poller.stop());
+    write_network(&cluster, folder)?;
+    cluster.stop()?;
+    Ok(())
+}
+
+/// How many packets passed and did not, between which machines.
+fn write_network(cluster: &Cluster, folder: &Path) -> Result<(), Failure> {
+    let mut file = File::create(folder.join("network.jsonl"))?;
+    for ((from, to), (passed, lost)) in cluster.env.network.counts() {
+        let row = serde_json::json!({"from": from, "to": to, "passed": passed, "lost": lost});
+        writeln!(file, "{row}")?;
+    }
+    Ok(())
+}
+
+/// Waits until there is one leader, all nodes vote and have applied what it has, and
+/// all workers are there.
+fn converge(cluster: &mut Cluster, nemesis: &mut Nemesis) -> Result<bool, Failure> {
+    let end = Instant::now() + CONVERGE;
+    loop {
+        nemesis.look_after(cluster)?;
+        if is_whole(cluster) == Some(true) {
+            return Ok(true);
+        }
+        if Instant::now() > end {
+            return Ok(false);
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn is_whole(cluster: &Cluster) -> Option<bool> {
+    let applied = |n: usize| cluster.status(n)?["applied_index"].as_u64();
+    let goal = applied(cluster.leader()?)?;
+    let follow = (0..cluster.nodes.len()).all(|n| applied(n).is_some_and(|index| index >= goal));
+    let voters = cluster.voters()? == cluster.nodes.len();
+    let workers = cluster.connected_workers()? == cluster.workers.len();
+    Some(follow && voters && workers)
+}

@@ -1,0 +1,520 @@
+//! The folder of one test: what is in it, how it is read.
+//!
+//! `test.json` (parameters), `schedule.json` (planned faults), `history.jsonl`
+//! (clients), `witness.jsonl` (jobs), `nodes.jsonl` (polls of each node),
+//! `nemesis.jsonl` (faults as they happened), `nodes/*/log`, `results.json`,
+//! `report.html`. A line that cannot be read is counted, never skipped in silence:
+//! evidence that is damaged makes a run a failure of the harness.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::history::{Op, PairError, Row, pair};
+
+/// The parameters of a test.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct TestInfo {
+    /// Its name, such as `set+partition`.
+    pub(crate) name: String,
+    /// Workloads that ran side by side.
+    pub(crate) workloads: Vec<String>,
+    /// Kinds of faults that were asked for.
+    pub(crate) nemesis: Vec<String>,
+    /// Kinds that must have been installed at least once.
+    pub(crate) required: Vec<String>,
+    /// All randomness comes from it.
+    pub(crate) seed: u64,
+    /// Seconds of the main phase.
+    pub(crate) seconds: u64,
+    /// `safe`: survivors always form a quorum, so being available is judged too;
+    /// `brutal`: only safety is.
+    pub(crate) regime: String,
+    /// Version of the program under test.
+    pub(crate) version: String,
+    /// Its commit, if known.
+    pub(crate) commit: String,
+    /// Names of the nodes in the order of their numbers.
+    pub(crate) nodes: Vec<String>,
+    /// Names of the workers.
+    pub(crate) workers: Vec<String>,
+    /// Lease of attempts, in milliseconds.
+    pub(crate) lease_ms: u64,
+    /// What is waited beyond a lease.
+    pub(crate) lease_margin_ms: u64,
+    /// Older instants are misfires.
+    pub(crate) misfire_after_ms: u64,
+    /// Longest election.
+    pub(crate) election_max_ms: u64,
+    /// How far cluster time may be from true time.
+    pub(crate) clock_bound_ms: u64,
+    /// A fire this late without a fault is too late.
+    pub(crate) late_ms: u64,
+    /// How long after a fault has healed everything must be as before.
+    pub(crate) recover_ms: u64,
+    /// Phases in order.
+    pub(crate) phases: Vec<Phase>,
+    /// The command that runs the same again.
+    pub(crate) rerun: String,
+    /// Why the harness could not do its work; empty if it could.
+    pub(crate) harness_error: String,
+}
+
+impl Default for TestInfo {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            workloads: Vec::new(),
+            nemesis: Vec::new(),
+            required: Vec::new(),
+            seed: 0,
+            seconds: 0,
+            regime: "safe".to_owned(),
+            version: String::new(),
+            commit: String::new(),
+            nodes: Vec::new(),
+            workers: Vec::new(),
+            lease_ms: 60_000,
+            lease_margin_ms: 10_000,
+            misfire_after_ms: 60_000,
+            election_max_ms: 400,
+            clock_bound_ms: 10,
+            late_ms: 5_000,
+            recover_ms: 30_000,
+            phases: Vec::new(),
+            rerun: String::new(),
+            harness_error: String::new(),
+        }
+    }
+}
+
+impl TestInfo {
+    /// True if survivors formed a quorum all the time.
+    pub(crate) fn is_safe(&self) -> bool {
+        self.regime != "brutal"
+    }
+}
+
+/// A part of a test.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Phase {
+    /// `bootstrap main heal converge drain final`.
+    pub(crate) name: String,
+    /// Monotonic nanoseconds.
+    pub(crate) from: u64,
+    /// Monotonic nanoseconds; 0 if it did not end.
+    pub(crate) to: u64,
+}
+
+/// What a line of a witness says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Said {
+    /// The job began.
+    Start,
+    /// It is alive.
+    Tick,
+    /// It is about to exit.
+    End,
+    /// It showed its fencing token to the resource.
+    Token,
+    /// A process that it left behind is alive.
+    Child,
+}
+
+/// A line that a job wrote itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Line {
+    /// What it says.
+    pub(crate) e: Said,
+    /// Wall clock, nanoseconds.
+    pub(crate) utc_ns: i64,
+    /// Monotonic nanoseconds.
+    pub(crate) t: u64,
+    /// Name of the job.
+    pub(crate) job: String,
+    /// `JOB@20261121T030000Z`; empty for a run by hand.
+    pub(crate) action: String,
+    /// Nominal time, RFC 3339.
+    pub(crate) nominal: String,
+    /// `r-17`.
+    pub(crate) run: String,
+    /// 2 of `r-17.2`.
+    #[serde(deserialize_with = "attempt_number")]
+    pub(crate) attempt: u32,
+    /// Which part.
+    #[serde(deserialize_with = "number")]
+    pub(crate) shard: u64,
+    /// Fencing token.
+    #[serde(deserialize_with = "number")]
+    pub(crate) token: u64,
+    /// Where.
+    pub(crate) worker: String,
+    /// Process id.
+    pub(crate) pid: u32,
+    /// Boot id.
+    pub(crate) boot: String,
+    /// Exit code of an `end`.
+    pub(crate) exit: Option<i32>,
+    /// `first retry worker_lost`.
+    pub(crate) cause: String,
+    /// Whether the resource took a shown token.
+    pub(crate) accepted: Option<bool>,
+    /// The largest token that the resource had seen before.
+    pub(crate) largest: Option<u64>,
+}
+
+impl Default for Line {
+    fn default() -> Self {
+        Self {
+            e: Said::Start,
+            utc_ns: 0,
+            t: 0,
+            job: String::new(),
+            action: String::new(),
+            nominal: String::new(),
+            run: String::new(),
+            attempt: 1,
+            shard: 0,
+            token: 0,
+            worker: String::new(),
+            pid: 0,
+            boot: String::new(),
+            exit: None,
+            cause: String::new(),
+            accepted: None,
+            largest: None,
+        }
+    }
+}
+
+impl Line {
+    /// The nominal time in milliseconds, if the line has one that can be read.
+    pub(crate) fn nominal_ms(&self) -> Option<i64> {
+        self.nominal.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond)
+    }
+}
+
+/// A number, written as such or as text.
+fn number<'de, D: serde::Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    match Value::deserialize(from)? {
+        Value::Number(n) => n.as_u64().ok_or_else(|| serde::de::Error::custom("negative")),
+        Value::String(text) => text.parse().map_err(serde::de::Error::custom),
+        other => Err(serde::de::Error::custom(format!("{other} is no number"))),
+    }
+}
+
+/// The number in `2`, `"2"`, `"r-17.2"`.
+fn attempt_number<'de, D: serde::Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    match Value::deserialize(from)? {
+        Value::Number(n) => {
+            let number = n.as_u64().and_then(|n| u32::try_from(n).ok());
+            number.ok_or_else(|| serde::de::Error::custom("no attempt number"))
+        }
+        Value::String(text) => {
+            let last = text.rsplit('.').next().unwrap_or_default();
+            last.parse().map_err(serde::de::Error::custom)
+        }
+        other => Err(serde::de::Error::custom(format!("{other} is no attempt"))),
+    }
+}
+
+/// What one node told when it was asked.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Poll {
+    /// Monotonic nanoseconds.
+    pub(crate) t: u64,
+    /// Wall clock milliseconds.
+    pub(crate) utc: i64,
+    /// Name of the node.
+    pub(crate) node: String,
+    /// True if it answered.
+    pub(crate) ok: bool,
+    /// Number of the node that leads, as far as it knows.
+    pub(crate) leader: Option<u64>,
+    /// In which term.
+    pub(crate) term: u64,
+    /// Index of the last command applied.
+    pub(crate) applied: u64,
+    /// Of its state.
+    pub(crate) state_hash: String,
+    /// How many members it knows.
+    pub(crate) members: Value,
+    /// How much it holds.
+    pub(crate) counts: Value,
+    /// Why it did not answer.
+    pub(crate) error: Option<String>,
+}
+
+/// A step of a fault.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Fault {
+    /// Monotonic nanoseconds.
+    pub(crate) t: u64,
+    /// Wall clock milliseconds.
+    pub(crate) utc: i64,
+    /// Such as `partition-ring`.
+    pub(crate) op: String,
+    /// On whom and how much.
+    pub(crate) args: Value,
+    /// `start installed heal healed skipped indeterminate`.
+    pub(crate) stage: String,
+    /// More about it.
+    pub(crate) detail: Value,
+}
+
+/// The stretch in which a fault may have been felt.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Band {
+    /// Which.
+    pub(crate) op: String,
+    /// On whom.
+    pub(crate) args: Value,
+    /// Monotonic nanoseconds.
+    pub(crate) from: u64,
+    /// Monotonic nanoseconds; `u64::MAX` if it never healed.
+    pub(crate) to: u64,
+    /// True if it was seen to be there.
+    pub(crate) installed: bool,
+}
+
+/// Stretches of faults, from rows in order.
+pub(crate) fn bands(faults: &[Fault]) -> Vec<Band> {
+    let mut bands: Vec<Band> = Vec::new();
+    for row in faults {
+        let open = bands
+            .iter_mut()
+            .rev()
+            .find(|band| band.op == row.op && band.to == u64::MAX && band.args == row.args);
+        match (row.stage.as_str(), open) {
+            ("start" | "installed" | "indeterminate", None) => bands.push(Band {
+                op: row.op.clone(),
+                args: row.args.clone(),
+                from: row.t,
+                to: u64::MAX,
+                installed: row.stage == "installed",
+            }),
+            ("installed", Some(band)) => band.installed = true,
+            ("healed", Some(band)) => band.to = row.t,
+            // Nothing was done: nothing can be felt.
+            ("skipped", Some(band)) if !band.installed => band.to = band.from,
+            _ => {}
+        }
+    }
+    bands.retain(|band| band.to > band.from);
+    bands
+}
+
+/// Everything that is known of a test.
+#[derive(Debug, Default)]
+pub(crate) struct Evidence {
+    /// Parameters.
+    pub(crate) test: TestInfo,
+    /// What clients asked and got.
+    pub(crate) ops: Vec<Op>,
+    /// What jobs wrote, in the order of the monotonic clock.
+    pub(crate) witness: Vec<Line>,
+    /// What nodes told.
+    pub(crate) polls: Vec<Poll>,
+    /// Steps of faults.
+    pub(crate) faults: Vec<Fault>,
+    /// Stretches of faults.
+    pub(crate) bands: Vec<Band>,
+    /// Logs of nodes and workers, by their name.
+    pub(crate) logs: BTreeMap<String, String>,
+    /// Lines of files that could not be read.
+    pub(crate) damaged: Vec<String>,
+}
+
+impl Evidence {
+    /// True if the nemesis has any fault of a kind that begins so.
+    pub(crate) fn has_fault(&self, start: &str) -> bool {
+        self.bands.iter().any(|band| band.op.starts_with(start))
+    }
+
+    /// The wall clock at a monotonic time, by the rows around it.
+    pub(crate) fn mono_of_utc(&self, utc: i64) -> u64 {
+        let (t0, utc0) = self.origin();
+        let delta = utc.saturating_sub(utc0);
+        let shift = delta.unsigned_abs().saturating_mul(crate::history::MS);
+        if delta < 0 { t0.saturating_sub(shift) } else { t0.saturating_add(shift) }
+    }
+
+    /// A monotonic time and the wall clock at it. The machine's clock is not moved
+    /// in a test, so that one pair stands for all.
+    pub(crate) fn origin(&self) -> (u64, i64) {
+        if let Some(op) = self.ops.first() {
+            return (op.ask.t, op.ask.utc);
+        }
+        self.witness.first().map_or((0, 0), |line| (line.t, line.utc_ns / 1_000_000))
+    }
+
+    /// Operations of one kind.
+    pub(crate) fn ops_of<'a>(&'a self, f: &'a str) -> impl Iterator<Item = &'a Op> {
+        self.ops.iter().filter(move |op| op.ask.f == f)
+    }
+
+    /// True if the workload ran, alone or as a part of the mix.
+    pub(crate) fn ran(&self, workload: &str) -> bool {
+        self.test.workloads.iter().any(|name| name == workload || name == "mixed")
+    }
+}
+
+/// Why a store cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    /// A file is missing or cannot be read.
+    #[error("{} cannot be read", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Not what it should be.
+    #[error("{} is not what a test writes", path.display())]
+    Form {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// A history that no sound harness writes.
+    #[error("the history cannot be judged")]
+    History(#[from] PairError),
+}
+
+/// Rows of a file and the lines that were none.
+pub(crate) struct Rows<T> {
+    /// In the order of the file.
+    pub(crate) rows: Vec<T>,
+    /// Number and text of each other line.
+    pub(crate) damaged: Vec<String>,
+}
+
+/// Reads JSON lines; a file that is not there has none.
+///
+/// # Errors
+/// [`StoreError::Io`]
+pub(crate) fn read_rows<T: DeserializeOwned>(path: &Path) -> Result<Rows<T>, StoreError> {
+    let mut read = Rows { rows: Vec::new(), damaged: Vec::new() };
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(read),
+        Err(source) => return Err(StoreError::Io { path: path.to_owned(), source }),
+    };
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    for (at, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+        if line.is_empty() {
+            continue;
+        }
+        match serde_json::from_slice(line) {
+            Ok(row) => read.rows.push(row),
+            Err(error) => {
+                let shown: String = String::from_utf8_lossy(line).chars().take(120).collect();
+                read.damaged.push(format!("{name}:{}: {error}: {shown}", at + 1));
+            }
+        }
+    }
+    Ok(read)
+}
+
+/// Loads a store.
+///
+/// # Errors
+/// [`StoreError`]: it cannot be judged at all.
+pub(crate) fn load(folder: &Path) -> Result<Evidence, StoreError> {
+    let path = folder.join("test.json");
+    let text = fs::read(&path).map_err(|source| StoreError::Io { path: path.clone(), source })?;
+    let test: TestInfo =
+        serde_json::from_slice(&text).map_err(|source| StoreError::Form { path, source })?;
+    let history = read_rows::<Row>(&folder.join("history.jsonl"))?;
+    let witness = read_rows::<Line>(&folder.join("witness.jsonl"))?;
+    let polls = read_rows::<Poll>(&folder.join("nodes.jsonl"))?;
+    let faults = read_rows::<Fault>(&folder.join("nemesis.jsonl"))?;
+    let mut lines = witness.rows;
+    lines.sort_by_key(|line| line.t);
+    let damaged = [history.damaged, witness.damaged, polls.damaged, faults.damaged].concat();
+    Ok(Evidence {
+        test,
+        ops: pair(&history.rows)?,
+        witness: lines,
+        polls: polls.rows,
+        bands: bands(&faults.rows),
+        faults: faults.rows,
+        logs: read_logs(&folder.join("nodes")),
+        damaged,
+    })
+}
+
+/// `nodes/NAME/log` by name. Bytes that are no text are shown as such.
+fn read_logs(folder: &Path) -> BTreeMap<String, String> {
+    let Ok(entries) = fs::read_dir(folder) else { return BTreeMap::new() };
+    let mut logs = BTreeMap::new();
+    for entry in entries.flatten() {
+        if let Ok(bytes) = fs::read(entry.path().join("log")) {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            logs.insert(name, String::from_utf8_lossy(&bytes).into_owned());
+        }
+    }
+    logs
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn faults_become_stretches() {
+        let row = |t, op: &str, stage: &str| Fault {
+            t,
+            op: op.to_owned(),
+            stage: stage.to_owned(),
+            ..Fault::default()
+        };
+        let rows = [
+            row(1, "kill", "start"),
+            row(2, "kill", "installed"),
+            row(3, "freeze", "start"),
+            row(4, "freeze", "skipped"),
+            row(5, "kill", "heal"),
+            row(6, "kill", "healed"),
+            row(7, "kill", "start"),
+        ];
+        let found = bands(&rows);
+        let shown: Vec<_> = found.iter().map(|b| (b.from, b.to, b.installed)).collect();
+        assert_eq!(shown, [(1, 6, true), (7, u64::MAX, false)]);
+    }
+
+    #[test]
+    fn torn_lines_are_counted_and_forms_of_numbers_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("witness.jsonl");
+        let good = json!({"e": "end", "t": 5, "attempt": "r-17.2", "token": "9", "exit": 0});
+        fs::write(&path, format!("{good}\n{{\"e\":\"sta\n")).unwrap();
+        let read = read_rows::<Line>(&path).unwrap();
+        assert_eq!((read.rows.len(), read.damaged.len()), (1, 1));
+        assert_eq!((read.rows[0].attempt, read.rows[0].token), (2, 9));
+        assert!(read.damaged[0].starts_with("witness.jsonl:2"), "{:?}", read.damaged);
+    }
+
+    #[test]
+    fn a_store_without_parameters_cannot_be_judged() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(matches!(load(folder.path()), Err(StoreError::Io { .. })));
+        fs::write(folder.path().join("test.json"), "{}").unwrap();
+        assert_eq!(load(folder.path()).unwrap().test, TestInfo::default());
+    }
+}

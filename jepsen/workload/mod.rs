@@ -1,0 +1,426 @@
+//! Workloads: what clients ask of a cluster while it is being broken.
+//!
+//! Each has a setup, a main phase that lasts as long as it is told, and a finish
+//! that writes down what must be known at the end. They write the history and judge
+//! nothing. All choices come from named streams of one seed; what the cluster
+//! answers decides only how far a stream is read.
+
+mod api_fuzz;
+mod cancel;
+mod cron_fires;
+mod dag;
+pub(crate) mod finals;
+mod lock;
+mod logs;
+mod register;
+mod retries;
+mod set;
+
+pub(crate) use cancel::GRACE_MS as CANCEL_GRACE_MS;
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::future::{BoxFuture, join_all};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha12Rng;
+use serde_json::{Value, json};
+
+use crate::client::{Client, Outcome, Request};
+use crate::history::{Ask, Came, Kind, Writer};
+
+/// Why a workload cannot go on: the harness failed, not the cluster.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The history cannot be written.
+    #[error("the history cannot be written")]
+    History(#[from] io::Error),
+    /// What was to be set up was not, in the time for it.
+    #[error("{0} could not be set up: {1}")]
+    Setup(String, String),
+}
+
+/// What workloads share. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Ctx {
+    /// One client for each node.
+    pub(crate) clients: Arc<Vec<Client>>,
+    /// The history.
+    pub(crate) writer: Arc<Writer>,
+    /// The seed of the test.
+    pub(crate) seed: u64,
+    /// The witness program, as workers see it.
+    pub(crate) witness: PathBuf,
+    /// The folder that the witness appends to, as workers see it.
+    pub(crate) witness_to: PathBuf,
+    /// Scales how much is asked, in percent.
+    pub(crate) rate: u32,
+    /// Jobs of which nobody knows whether a change was made: they are left alone.
+    abandoned: Arc<Mutex<BTreeSet<String>>>,
+    next: Arc<AtomicUsize>,
+}
+
+impl Ctx {
+    /// With 100 percent of the rate.
+    pub(crate) fn new(
+        clients: Vec<Client>,
+        writer: Arc<Writer>,
+        seed: u64,
+        witness: PathBuf,
+        witness_to: PathBuf,
+    ) -> Self {
+        let (clients, next) = (Arc::new(clients), Arc::new(AtomicUsize::new(0)));
+        let abandoned = Arc::default();
+        Self { clients, writer, seed, witness, witness_to, rate: 100, abandoned, next }
+    }
+
+    /// Nobody knows how this job stands.
+    fn abandon(&self, job: &str) {
+        self.abandoned.lock().unwrap_or_else(PoisonError::into_inner).insert(job.to_owned());
+    }
+
+    fn is_abandoned(&self, job: &str) -> bool {
+        self.abandoned.lock().unwrap_or_else(PoisonError::into_inner).contains(job)
+    }
+
+    /// The stream of that name: the same for the same seed, whatever else runs.
+    pub(crate) fn stream(&self, name: &str) -> ChaCha12Rng {
+        // FNV-1a: any fixed hash will do, if it is the same everywhere.
+        let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        ChaCha12Rng::seed_from_u64(self.seed ^ hash)
+    }
+
+    /// Any node's client, one after the other.
+    pub(crate) fn any(&self) -> &Client {
+        let at = self.next.fetch_add(1, Ordering::Relaxed) % self.clients.len().max(1);
+        &self.clients[at]
+    }
+
+    /// So many per second at 100 percent.
+    pub(crate) fn pause(&self, per_second: f64, rng: &mut impl Rng) -> Duration {
+        let scaled = per_second * f64::from(self.rate.max(1)) / 100.0;
+        // Between none and twice the mean, so that clients do not march in step.
+        Duration::from_secs_f64(rng.random_range(0.0..2.0) / scaled)
+    }
+
+    /// How to run the witness.
+    pub(crate) fn exec(&self, options: &[(&str, String)]) -> Value {
+        let mut argv = vec![self.witness.display().to_string()];
+        argv.extend(["--to".to_owned(), self.witness_to.display().to_string()]);
+        for (name, value) in options {
+            argv.extend([format!("--{name}"), value.clone()]);
+        }
+        json!(argv)
+    }
+}
+
+/// One client of a workload: a logical process with at most one open request.
+pub(crate) struct Process<'a> {
+    ctx: &'a Ctx,
+    p: u32,
+}
+
+impl<'a> Process<'a> {
+    /// A new one.
+    pub(crate) fn new(ctx: &'a Ctx) -> Self {
+        Self { ctx, p: ctx.writer.process() }
+    }
+
+    /// Asks once, and writes both rows. The process is another one after an answer
+    /// that nobody knows, as a history demands.
+    pub(crate) async fn ask(
+        &mut self,
+        client: &Client,
+        (f, k, v): (&'static str, &str, Value),
+        request: Request<'_>,
+        result: impl FnOnce(&crate::client::Answer) -> Value,
+    ) -> Result<Outcome, Error> {
+        let ask = Ask { p: self.p, f, k: k.to_owned(), v, node: client.node.clone() };
+        self.ctx.writer.invoke(&ask)?;
+        let outcome = client.send(request).await;
+        let came = outcome.came(result);
+        self.complete(&ask, came)?;
+        Ok(outcome)
+    }
+
+    /// Does several requests as one operation.
+    pub(crate) async fn whole<T>(
+        &mut self,
+        node: &str,
+        (f, k, v): (&'static str, &str, Value),
+        work: impl AsyncFnOnce() -> (Came, T),
+    ) -> Result<T, Error> {
+        let ask = Ask { p: self.p, f, k: k.to_owned(), v, node: node.to_owned() };
+        self.ctx.writer.invoke(&ask)?;
+        let (came, value) = work().await;
+        self.complete(&ask, came)?;
+        Ok(value)
+    }
+
+    fn complete(&mut self, ask: &Ask, came: Came) -> Result<(), Error> {
+        let is_lost = came.kind == Kind::Info;
+        self.ctx.writer.complete(ask, came)?;
+        if is_lost {
+            self.p = self.ctx.writer.process();
+        }
+        Ok(())
+    }
+
+    /// Sends one write, under one idempotency key, until its outcome is known or the
+    /// time is over. Each try is an operation of its own that names the key.
+    pub(crate) async fn insist(
+        &mut self,
+        (f, k, v): (&'static str, &str, Value),
+        request: Request<'_>,
+        until: Instant,
+    ) -> Result<Outcome, Error> {
+        let key = format!("{f}-{k}-{}", self.ctx.writer.process());
+        let mut argument = v;
+        argument["key"] = json!(key);
+        loop {
+            let client = self.ctx.any();
+            let sent = request.clone().header("Idempotency-Key", &key);
+            let what = (f, k, argument.clone());
+            let outcome = self.ask(client, what, sent, |answer| answer.body.clone()).await?;
+            // Refused by the machine is known; not reached, or not now, is not.
+            let is_known = match &outcome {
+                Outcome::Done(_) => true,
+                Outcome::Refused(Some(answer), _) => answer.status != 429,
+                Outcome::Refused(None, _) | Outcome::Unknown(..) => false,
+            };
+            if is_known || Instant::now() >= until {
+                return Ok(outcome);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+/// How long a setup may take.
+const SETUP: Duration = Duration::from_secs(60);
+
+/// Sends a write of a setup until it is done.
+pub(crate) async fn set_up(
+    ctx: &Ctx,
+    what: (&'static str, &str, Value),
+    request: Request<'_>,
+) -> Result<(), Error> {
+    let name = format!("{} {}", what.0, what.1);
+    match Process::new(ctx).insist(what, request, Instant::now() + SETUP).await? {
+        Outcome::Done(_) => Ok(()),
+        Outcome::Refused(_, why) | Outcome::Unknown(_, why) => Err(Error::Setup(name, why)),
+    }
+}
+
+/// A workload. The mix is all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Workload {
+    /// Cron jobs that are edited, paused and deleted.
+    CronFires,
+    /// Unique jobs, listed on every node.
+    Set,
+    /// Leases, and a resource that checks tokens.
+    Lock,
+    /// Compare-and-set on definitions.
+    Register,
+    /// Success dependencies.
+    Dag,
+    /// Attempts that fail.
+    Retries,
+    /// Runs that are cancelled.
+    Cancel,
+    /// Output that is followed.
+    Logs,
+    /// Requests that make no sense.
+    ApiFuzz,
+}
+
+impl Workload {
+    /// All of them: the mix.
+    pub(crate) const ALL: [Self; 9] = [
+        Self::CronFires,
+        Self::Set,
+        Self::Lock,
+        Self::Register,
+        Self::Dag,
+        Self::Retries,
+        Self::Cancel,
+        Self::Logs,
+        Self::ApiFuzz,
+    ];
+
+    /// Its name on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::CronFires => "cron-fires",
+            Self::Set => "set",
+            Self::Lock => "lock",
+            Self::Register => "register",
+            Self::Dag => "dag",
+            Self::Retries => "retries",
+            Self::Cancel => "cancel",
+            Self::Logs => "logs",
+            Self::ApiFuzz => "api-fuzz",
+        }
+    }
+
+    /// Reads a list of names; `mixed` is all.
+    ///
+    /// # Errors
+    /// A text for people that names what there is.
+    pub(crate) fn parse_list(text: &str) -> Result<Vec<Self>, String> {
+        if text == "mixed" {
+            return Ok(Self::ALL.to_vec());
+        }
+        let find = |name: &str| {
+            Self::ALL.into_iter().find(|known| known.name() == name).ok_or_else(|| {
+                let known: Vec<&str> = Self::ALL.iter().map(|w| w.name()).collect();
+                format!(
+                    "there is no workload {name:?}: write mixed, or some of {}",
+                    known.join(",")
+                )
+            })
+        };
+        text.split(',').map(str::trim).map(find).collect()
+    }
+
+    /// Makes what the main phase needs.
+    ///
+    /// # Errors
+    /// [`Error`]: the test cannot begin.
+    pub(crate) fn setup<'a>(self, ctx: &'a Ctx) -> BoxFuture<'a, Result<(), Error>> {
+        match self {
+            Self::CronFires => Box::pin(cron_fires::setup(ctx)),
+            Self::Dag => Box::pin(dag::setup(ctx)),
+            Self::Retries => Box::pin(retries::setup(ctx)),
+            Self::Cancel => Box::pin(cancel::setup(ctx)),
+            Self::Logs => Box::pin(logs::setup(ctx)),
+            Self::Set | Self::Lock | Self::Register | Self::ApiFuzz => {
+                Box::pin(std::future::ready(Ok(())))
+            }
+        }
+    }
+
+    /// Asks until the time is over.
+    ///
+    /// # Errors
+    /// [`Error`]: the harness failed.
+    pub(crate) fn main<'a>(self, ctx: &'a Ctx, until: Instant) -> BoxFuture<'a, Result<(), Error>> {
+        match self {
+            Self::CronFires => Box::pin(cron_fires::main(ctx, until)),
+            Self::Set => Box::pin(set::main(ctx, until)),
+            Self::Lock => Box::pin(lock::main(ctx, until)),
+            Self::Register => Box::pin(register::main(ctx, until)),
+            Self::Dag | Self::Retries => Box::pin(std::future::ready(Ok(()))),
+            Self::Cancel => Box::pin(cancel::main(ctx, until)),
+            Self::Logs => Box::pin(logs::main(ctx, until)),
+            Self::ApiFuzz => Box::pin(api_fuzz::main(ctx, until)),
+        }
+    }
+
+    /// After everything has healed: what is missing is done, then nothing more is
+    /// asked of it.
+    ///
+    /// # Errors
+    /// [`Error`]: the harness failed.
+    pub(crate) fn settle<'a>(self, ctx: &'a Ctx) -> BoxFuture<'a, Result<(), Error>> {
+        match self {
+            Self::CronFires => Box::pin(cron_fires::settle(ctx)),
+            Self::Set => Box::pin(set::settle(ctx)),
+            _ => Box::pin(std::future::ready(Ok(()))),
+        }
+    }
+
+    /// What must be read from a cluster at rest.
+    ///
+    /// # Errors
+    /// [`Error`]: the harness failed.
+    pub(crate) fn finish<'a>(self, ctx: &'a Ctx) -> BoxFuture<'a, Result<(), Error>> {
+        match self {
+            Self::Set => Box::pin(set::finish(ctx)),
+            Self::Logs => Box::pin(logs::finish(ctx)),
+            _ => Box::pin(std::future::ready(Ok(()))),
+        }
+    }
+}
+
+/// Phases of a test, for all its workloads side by side. Between them the caller
+/// moves the writer's phase, and breaks and heals the cluster.
+pub(crate) struct Load {
+    workloads: Vec<Workload>,
+}
+
+impl Load {
+    /// Of these.
+    pub(crate) fn new(workloads: Vec<Workload>) -> Self {
+        Self { workloads }
+    }
+
+    /// Makes what the main phase needs.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub(crate) async fn setup(&self, ctx: &Ctx) -> Result<(), Error> {
+        join_all(self.workloads.iter().map(|w| w.setup(ctx))).await.into_iter().collect()
+    }
+
+    /// Asks until the time is over, and looks at records before they are forgotten.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub(crate) async fn main(&self, ctx: &Ctx, until: Instant) -> Result<(), Error> {
+        let all = join_all(self.workloads.iter().map(|w| w.main(ctx, until)));
+        let (done, watched) = tokio::join!(all, finals::watch_runs(ctx, until));
+        watched?;
+        done.into_iter().collect()
+    }
+
+    /// After everything has healed: ends what is planned, waits until nothing is
+    /// open any more (at most `patience`), and reads everything on every node.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub(crate) async fn finish(&self, ctx: &Ctx, patience: Duration) -> Result<(), Error> {
+        ctx.writer.enter("drain");
+        let settled = join_all(self.workloads.iter().map(|w| w.settle(ctx))).await;
+        settled.into_iter().collect::<Result<Vec<()>, _>>()?;
+        finals::mark_horizon(ctx).await?;
+        finals::drain(ctx, patience).await?;
+        ctx.writer.enter("final");
+        join_all(self.workloads.iter().map(|w| w.finish(ctx)))
+            .await
+            .into_iter()
+            .collect::<Result<Vec<()>, _>>()?;
+        finals::read_everything(ctx).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read() {
+        let list = Workload::parse_list("cron-fires, set").unwrap();
+        assert_eq!(list, [Workload::CronFires, Workload::Set]);
+        assert_eq!(Workload::parse_list("mixed").unwrap().len(), Workload::ALL.len());
+        assert!(Workload::parse_list("sets").unwrap_err().contains("cron-fires"));
+    }
+
+    #[test]
+    fn streams_depend_on_seed_and_name_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let writer = Arc::new(Writer::create(&folder.path().join("h")).unwrap());
+        let ctx = |seed| Ctx::new(Vec::new(), writer.clone(), seed, "w".into(), "t".into());
+        let draw = |seed, name| ctx(seed).stream(name).random::<u64>();
+        assert_eq!(draw(1, "a"), draw(1, "a"));
+        assert_ne!(draw(1, "a"), draw(1, "b"));
+        assert_ne!(draw(1, "a"), draw(2, "a"));
+    }
+}
