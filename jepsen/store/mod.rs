@@ -68,6 +68,8 @@ pub(crate) struct TestInfo {
     pub(crate) rerun: String,
     /// Why the harness could not do its work; empty if it could.
     pub(crate) harness_error: String,
+    /// Why the machine was too busy for times to mean anything; empty if it was not.
+    pub(crate) busy: String,
 }
 
 impl Default for TestInfo {
@@ -94,14 +96,15 @@ impl Default for TestInfo {
             phases: Vec::new(),
             rerun: String::new(),
             harness_error: String::new(),
+            busy: String::new(),
         }
     }
 }
 
 impl TestInfo {
-    /// True if survivors formed a quorum all the time.
+    /// True if survivors formed a quorum all the time, on a machine that let them work.
     pub(crate) fn is_safe(&self) -> bool {
-        self.regime != "brutal"
+        self.regime != "brutal" && self.busy.is_empty()
     }
 }
 
