@@ -6,6 +6,7 @@
 //! that, `report` how it is shown.
 
 mod campaign;
+mod canary;
 mod check;
 mod client;
 mod cluster;

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::canary::Canary;
 use crate::check::Verdict;
 use crate::client::Client;
 use crate::cluster::view::Poller;
@@ -301,6 +302,7 @@ fn conduct(
     let clients = clients.collect::<Result<Vec<_>, _>>()?;
     let writer = Arc::new(Writer::create(&folder.join("history.jsonl"))?);
     let seed = options.seed.unwrap_or(0);
+    let canary = Canary::start(program.clone(), &Path::new(PRIVATE).join("canary"))?;
     let mut ctx = Ctx::new(clients, writer, seed, program, folder.join("witness"));
     ctx.rate = options.rate;
     let load = Load::new(Workload::parse_list(&options.workload)?);
@@ -352,6 +354,7 @@ fn conduct(
     tended.map_err(|_| "the look after processes panicked")??;
     read?;
     phases.ended("final");
+    phases.test.busy = canary.stop();
     runtime.block_on(poller.stop());
     write_network(&cluster, folder)?;
     cluster.stop()?;

@@ -29,6 +29,9 @@ pub(crate) fn check(evidence: &Evidence) -> Checked {
     if !evidence.test.harness_error.is_empty() {
         checked.damaged(evidence.test.harness_error.clone());
     }
+    if !evidence.test.busy.is_empty() {
+        checked.unknown(evidence.test.busy.clone());
+    }
     for line in evidence.damaged.iter().take(10) {
         checked.damaged(line.clone());
     }
@@ -157,6 +160,14 @@ mod tests {
         let mut broken = evidence(&good());
         broken.test.harness_error = "no disk".to_owned();
         assert_eq!(check(&broken).verdict, Verdict::HarnessFailure);
+    }
+
+    #[test]
+    fn a_machine_that_was_too_busy_proves_nothing() {
+        let mut busy = evidence(&good());
+        busy.test.busy = "too busy".to_owned();
+        assert_eq!(check(&busy).verdict, Verdict::Unknown);
+        assert!(!busy.test.is_safe());
     }
 
     #[test]
