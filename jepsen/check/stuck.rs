@@ -103,8 +103,11 @@ fn fault_of(
     let is_true = match reason {
         "paused" => is_paused(job),
         "upstream_paused" => upstream().iter().any(|up| is_paused(up)),
+        // What was open when it was read may have failed before the reason was asked
+        // for; an open one is judged itself.
         "upstream_failed" => {
-            f == "open-action" && upstream().iter().any(|up| is(up, &["failed", "cancelled"]))
+            let may_have = ["failed", "cancelled", "planned", "waiting", "ready", "running"];
+            f == "open-action" && upstream().iter().any(|up| is(up, &may_have))
         }
         // It waits for one that waits itself, whose reason is judged too.
         "upstream" => upstream().iter().any(|up| is(up, &["waiting", "ready", "running"])),
@@ -159,6 +162,12 @@ mod tests {
         apply(&mut planted);
         planted.op(3, Some(4), "pause", "j", json!({}), Kind::Ok, json!(null));
         open(&mut planted, "open-run", "queued", json!("paused"));
+        assert_eq!(judged(&mut planted).verdict, Verdict::Valid);
+        // It failed between two reads.
+        let mut planted = Planted::new();
+        apply(&mut planted);
+        open(&mut planted, "open-action", "waiting", json!("upstream_failed"));
+        upstream_is(&mut planted, "running");
         assert_eq!(judged(&mut planted).verdict, Verdict::Valid);
         // Over at the second look.
         let mut planted = Planted::new();

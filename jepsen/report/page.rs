@@ -184,7 +184,7 @@ border-radius:9px;padding:16px 18px 14px;margin-top:18px}section>p{margin:0 0 8p
 border-radius:9px;padding:9px 15px;min-width:104px}.tile b{display:block;font-size:22px;font-variant-numeric:tabular-nums}
 .tile span{color:var(--soft);font-size:12.5px}.tile.good b{color:var(--ok)}.tile.bad b{color:var(--bad)}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:2px 18px;margin:16px 2px 8px}dt{color:var(--soft)}dd{margin:0}
-pre{background:var(--card);border:1px solid var(--line);border-radius:7px;padding:9px 12px;overflow-x:auto;
+pre{background:var(--card);border:1px solid var(--line);border-radius:7px;padding:9px 12px;white-space:pre-wrap;overflow-wrap:anywhere;
 font:13px/1.45 ui-monospace,"DejaVu Sans Mono",monospace;margin:4px 0}.rerun{margin:8px 2px 0;color:var(--soft)}
 table{border-collapse:collapse;width:100%;font-size:13.5px;margin-top:6px}
 th{text-align:left;color:var(--soft);font-weight:500;border-bottom:1px solid var(--line);padding:4px 10px 4px 0}

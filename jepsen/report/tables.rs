@@ -12,7 +12,7 @@ use crate::history::MS;
 use crate::store::Evidence;
 
 /// Findings shown of one checker.
-const MOST_FINDINGS: usize = 40;
+const MOST_FINDINGS: usize = 12;
 /// Rows of the table of faults.
 const MOST_FAULTS: usize = 60;
 
@@ -49,11 +49,15 @@ pub(super) fn verdicts(results: &Results, span: Span) -> String {
         );
         let cells = [
             escape(&checked.name),
-            escape(&checked.promise) + &findings(checked, span),
+            escape(&checked.promise),
             verdict,
             format!("<span class=\"small\">{}</span>", counts.join(" · ")),
         ];
         table.push_str(&row(&cells, ""));
+        let found = findings(checked, span);
+        if !found.is_empty() {
+            table.push_str(&format!("<tr><td></td><td colspan=\"3\">{found}</td></tr>\n"));
+        }
     }
     table + "</table>"
 }
