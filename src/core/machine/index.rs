@@ -15,6 +15,7 @@ use crate::model::action::{Action, ActionState};
 use crate::model::job::Job;
 use crate::model::lock::Lock;
 use crate::model::run::{Run, RunResult, RunState};
+use crate::mutants::{self, Mutant};
 use crate::time::{Span, UtcMillis};
 
 /// What happens at an instant.
@@ -335,6 +336,9 @@ impl State {
         }
         for (key, action) in self.actions.iter() {
             index.action_changed(*key, None, Some(action), self.limits.max_wait);
+        }
+        if mutants::on(Mutant::WaitersNotRestored) {
+            index.upstream.clear();
         }
         for (_, run) in self.runs.iter() {
             let old = (None, RunPlace::default());

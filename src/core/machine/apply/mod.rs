@@ -17,6 +17,7 @@ mod worker;
 use super::command::{Actor, Command, Entry, Envelope, Request};
 use super::outcome::{Applied, Event, Outcome, Reject};
 use super::state::{Remembered, State};
+use crate::mutants::{self, Mutant};
 
 impl State {
     /// Applies one command.
@@ -44,7 +45,9 @@ impl State {
     fn permit(&self, envelope: &Envelope) -> Result<(), Reject> {
         match (&envelope.actor, &envelope.command) {
             (_, Command::LeaderStarted(_)) => Ok(()),
-            (Actor::Leader(leader), _) if *leader != self.meta.leader => {
+            (Actor::Leader(leader), _)
+                if *leader != self.meta.leader && !mutants::on(Mutant::StaleLeaderObeyed) =>
+            {
                 Err(Reject::StaleLeader(*leader))
             }
             (Actor::Leader(_) | Actor::Worker(_) | Actor::User(_), _) => Ok(()),
@@ -92,6 +95,9 @@ impl State {
         if length == 0 || length > Request::MAX_LEN {
             let problem = format!("{length} bytes; use 1 to {}", Request::MAX_LEN);
             return Some(Outcome::Rejected(invalid("request id", problem)));
+        }
+        if mutants::on(Mutant::RequestsForgotten) {
+            return None;
         }
         let known = self.index.request_ids.get(&request.id);
         if let Some(old) = known.and_then(|seq| self.requests.get(seq)) {
