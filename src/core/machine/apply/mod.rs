@@ -1,8 +1,8 @@
 //! One command at a time, from state to state.
 //!
 //! The order is fixed: a request that was answered before is answered the same
-//! again; then replicated time moves and what is due is released; then the
-//! command itself. Nothing here can fail: what cannot be done is a rejection
+//! again; then replicated time moves and, if the leader says so, what is due is
+//! released; then the command itself. Nothing here can fail: what cannot be done is a rejection
 //! and leaves everything but time as it was.
 
 mod access;
@@ -29,7 +29,9 @@ impl State {
             return Applied { outcome, events };
         }
         self.meta.now = self.meta.now.max(entry.now);
-        self.release_due(&mut events);
+        if self.is_by_leader(entry.command) {
+            self.release_due(&mut events);
+        }
         let outcome = self
             .permit(entry.command)
             .and_then(|()| self.execute(&entry.command.command, &mut events));
@@ -38,6 +40,13 @@ impl State {
             self.remember(request, &outcome);
         }
         Applied { outcome, events }
+    }
+
+    /// Only the newest leader's own commands release what is due. Its term begins
+    /// by letting all leases run anew; what anybody else writes before that, at a
+    /// time that may have been set anew since, must let nothing expire.
+    fn is_by_leader(&self, envelope: &Envelope) -> bool {
+        matches!(envelope.actor, Actor::Leader(leader) if leader == self.meta.leader)
     }
 
     /// A leader that was followed by another decides nothing any more, whichever

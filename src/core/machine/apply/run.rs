@@ -119,7 +119,7 @@ impl State {
             OnWorkerLost::Rerun | OnWorkerLost::Fail if mutants::on(Mutant::NoLeaseMargin) => {
                 spec.lease
             }
-            OnWorkerLost::Rerun | OnWorkerLost::Fail => spec.lease.plus(self.lease_margin()),
+            OnWorkerLost::Rerun | OnWorkerLost::Fail => self.outlasting(spec.lease),
             OnWorkerLost::Keep { keep_for } => keep_for,
         }
     }

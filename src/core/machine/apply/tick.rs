@@ -42,8 +42,11 @@ impl State {
             return Err(Reject::StaleLeader(leader));
         }
         if leader > self.meta.leader {
-            self.meta.leader = leader;
-            self.meta.lease_floor = self.meta.now;
+            let running: Vec<RunId> = self.index.running.iter().map(|(_, run)| *run).collect();
+            self.move_places(&running, |state| {
+                state.meta.leader = leader;
+                state.meta.lease_floor = state.meta.now;
+            });
             self.take_over_wrongly();
         }
         Ok(Outcome::Done)

@@ -25,6 +25,7 @@ mod oracle;
 mod replicas;
 mod rng;
 mod run;
+mod scenarios;
 mod script;
 mod sessions;
 mod shim;
