@@ -14,6 +14,7 @@
 pub mod ids;
 pub mod machine;
 pub mod model;
+pub mod mutants;
 pub mod placement;
 pub mod time;
 pub mod timing;

@@ -37,7 +37,8 @@ pub(super) async fn run<R: Replica, O: Orders>(
     }
 }
 
-fn to_cancel(state: &State, changed: &Changed<RunId>) -> Vec<RunId> {
+/// Pure: of what changed, the runs whose live attempt someone asked to end.
+pub(super) fn to_cancel(state: &State, changed: &Changed<RunId>) -> Vec<RunId> {
     let is_wanted = |run: &&Run| run.cancel_requested && run.live_attempt().is_some();
     let mut wanted: Vec<RunId> = match changed {
         Changed::Some(runs) => {

@@ -4,7 +4,8 @@
 //! act: a worker is told only after its dispatch is committed. Several groups
 //! of proposals are under way at once, so that the log is never idle while
 //! runs wait; there is no task, no log line and no allocation of note per run.
-//! Which run goes where is decided in [`super::picks`].
+//! Which run goes where is decided in [`super::picks`], what an answer means in
+//! [`super::answers`].
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -16,9 +17,9 @@ use horai_core::ids::{RunId, WorkerId};
 use horai_core::machine::command::Command;
 use horai_core::machine::outcome::{Outcome, Reject};
 use horai_core::time::UtcMillis;
-use horai_raft::node;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::answers::{self, Answers};
 use super::events::Receiver;
 use super::picks::{Pick, Picker};
 use super::ports::{Orders, Replica, propose};
@@ -99,52 +100,21 @@ async fn send<R: Replica, O: Orders>(
 ) -> Result<Sent, Error> {
     let counters = &term.counters;
     let envelopes = picks.iter().map(|pick| pick.envelope(term.leader)).collect();
-    let mut answers = term.replica.propose_all(envelopes, LIMIT).await.into_iter();
-    let mut starts: BTreeMap<WorkerId, Vec<RunId>> = BTreeMap::new();
-    let mut unsure = Vec::new();
-    let mut failed = false;
-    for pick in &picks {
-        match answers.next().unwrap_or(Err(node::Error::OutcomeUnknown)) {
-            Ok(Outcome::Dispatched { .. }) => {
-                starts.entry(pick.worker).or_default().push(pick.run);
-            }
-            Ok(Outcome::Rejected(Reject::StaleLeader(leader))) => {
-                return Err(Error::Deposed(leader));
-            }
-            Ok(Outcome::Rejected(
-                Reject::NotDispatchable(_) | Reject::RunOver(_) | Reject::NoSuchRun(_),
-            )) => {
-                counters.duplicates.fetch_add(1, Relaxed);
-            }
-            Ok(_) => {
-                // The worker went or filled up in between: the run waits on.
-                counters.outrun.fetch_add(1, Relaxed);
-            }
-            Err(node::Error::OutcomeUnknown) => {
-                failed = true;
-                unsure.push(*pick);
-            }
-            Err(error) => {
-                if !std::mem::replace(&mut failed, true) {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "dispatches were not committed");
-                }
-            }
-        }
+    let answers = term.replica.propose_all(envelopes, LIMIT).await;
+    let Answers { starts, unsure, failed, duplicates, outrun, error } =
+        answers::read(&picks, answers).map_err(Error::Deposed)?;
+    counters.duplicates.fetch_add(duplicates, Relaxed);
+    counters.outrun.fetch_add(outrun, Relaxed);
+    if let Some(error) = error {
+        let error = &error as &dyn std::error::Error;
+        tracing::warn!(error, "dispatches were not committed");
     }
-    // Nothing but refusals: whatever the cause, asking at once would not help.
-    failed |= starts.is_empty();
     tell(term, orders, starts);
     if !unsure.is_empty() {
         tracing::warn!(count = unsure.len(), "outcome of dispatches is unknown");
         counters.unsure.fetch_add(unsure.len() as u64, Relaxed);
         pass_barrier(term).await?;
-        let mut starts: BTreeMap<WorkerId, Vec<RunId>> = BTreeMap::new();
-        term.replica.read(|state| {
-            for pick in unsure.iter().filter(|pick| pick.is_committed(state)) {
-                starts.entry(pick.worker).or_default().push(pick.run);
-            }
-        });
+        let starts = term.replica.read(|state| answers::committed(state, &unsure));
         tell(term, orders, starts);
     }
     Ok(Sent { picks, failed })

@@ -7,10 +7,11 @@
 //!
 //! Reading order: [`ports`] and [`events`], what the services talk to;
 //! `planner` with `plan_book` and `plan_job`; `ticker`; `dispatcher` with
-//! `picks` and `in_flight`; `cancels`.
+//! `picks`, `answers` and `in_flight`; `cancels`.
 
 pub mod events;
 pub mod ports;
+mod answers;
 mod cancels;
 mod dispatcher;
 mod in_flight;

@@ -13,6 +13,7 @@ use std::iter::Peekable;
 use horai_core::ids::{Incarnation, LeaderId, Name, RunId, WorkerId};
 use horai_core::machine::command::{Command, Envelope};
 use horai_core::machine::state::State;
+use horai_core::mutants::{self, Mutant};
 use horai_core::placement::choose;
 use horai_core::time::{Span, UtcMillis};
 
@@ -220,6 +221,9 @@ impl Picker {
     /// These were answered, one way or the other.
     pub(super) fn settle(&mut self, picks: &[Pick]) {
         for pick in picks {
+            if mutants::on(Mutant::RefusedStaysInFlight) && pick.number % 2 == 0 {
+                continue;
+            }
             self.in_flight.end(pick.run);
         }
     }

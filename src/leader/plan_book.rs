@@ -12,6 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use horai_core::ids::{JobId, Revision};
 use horai_core::machine::command::PlanBatch;
 use horai_core::machine::state::State;
+use horai_core::mutants::{self, Mutant};
 use horai_core::time::{Span, UtcMillis};
 use horai_core::timing::plan::Limits;
 
@@ -246,7 +247,8 @@ impl PlanBook {
                 continue;
             };
             let Some(line) = self.lines.get_mut(&job) else { continue };
-            let is_as_expected = expected.get(&job) == Some(&seen);
+            let is_as_expected =
+                expected.get(&job) == Some(&seen) || mutants::on(Mutant::PlannerTrustsItself);
             line.seen = seen;
             let next = if is_as_expected {
                 if !line.told {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use horai_core::machine::command::Command;
 use horai_core::machine::outcome::{Outcome, Reject};
+use horai_core::time::{Span, UtcMillis};
 use tokio::time::{sleep, timeout};
 
 use super::events::Receiver;
@@ -29,8 +30,8 @@ pub(super) async fn run<R: Replica>(term: Term<R>, mut news: Receiver) -> Result
     loop {
         news.take();
         let next = term.replica.read(|state| state.next_timer());
-        let wait = match (next, term.replica.cluster_now()) {
-            (Some(at), Some(now)) if at <= now => {
+        let wait = match next_step(next, term.replica.cluster_now()) {
+            Step::Tick => {
                 tick(&term, burst).await?;
                 let is_due_still = term
                     .replica
@@ -38,12 +39,35 @@ pub(super) async fn run<R: Replica>(term: Term<R>, mut news: Receiver) -> Result
                 burst = if is_due_still { (2 * burst).min(BURST) } else { 1 };
                 continue;
             }
-            (Some(at), Some(now)) => Duration::from_millis(at.since(now).0).min(IDLE),
-            (Some(_), None) => RETRY,
-            (None, _) => IDLE,
+            Step::Wait(span) => Duration::from_millis(span.0).min(IDLE),
+            Step::AskAgain => RETRY,
+            Step::Idle => IDLE,
         };
         // Woken or not, the next step is to look.
         let _woken = timeout(wait, news.changed()).await;
+    }
+}
+
+/// What to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Something is due.
+    Tick,
+    /// Nothing is, for so long.
+    Wait(Span),
+    /// There is no cluster time at the moment.
+    AskAgain,
+    /// Nothing will be due unless something changes.
+    Idle,
+}
+
+/// Pure: from the state's next timer and cluster time.
+pub(super) fn next_step(next: Option<UtcMillis>, now: Option<UtcMillis>) -> Step {
+    match (next, now) {
+        (Some(at), Some(now)) if at <= now => Step::Tick,
+        (Some(at), Some(now)) => Step::Wait(at.since(now)),
+        (Some(_), None) => Step::AskAgain,
+        (None, _) => Step::Idle,
     }
 }
 

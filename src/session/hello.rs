@@ -14,6 +14,7 @@ use horai_core::machine::command::{Actor, Command, Envelope};
 use horai_core::machine::outcome::{Outcome, Reject};
 use horai_core::machine::state::State;
 use horai_core::model::worker::WorkerProfile;
+use horai_core::mutants::{self, Mutant};
 use horai_proto::worker as pb;
 use horai_proto::worker::to_worker::Body as Say;
 use horai_proto::worker::verdict::Decision;
@@ -38,10 +39,12 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// The frames of one Hello so far.
 #[derive(Default)]
-pub(super) struct Parts {
+pub(crate) struct Parts {
     frames: usize,
-    live: Vec<(AttemptKey, Token)>,
-    results: Vec<Reported>,
+    /// Attempts that may be running there.
+    pub(crate) live: Vec<(AttemptKey, Token)>,
+    /// Results that no leader has committed yet, as far as the worker knows.
+    pub(crate) results: Vec<Reported>,
 }
 
 impl Parts {
@@ -171,14 +174,20 @@ impl Sessions {
 
 /// What a worker that attached is told.
 #[derive(Debug, Default, PartialEq)]
-struct Answer {
-    verdicts: Vec<pb::Verdict>,
-    cancels: Vec<pb::Cancel>,
+pub(crate) struct Answer {
+    pub(crate) verdicts: Vec<pb::Verdict>,
+    pub(crate) cancels: Vec<pb::Cancel>,
     /// Runs whose live attempt the worker does not know.
-    missing: Vec<RunId>,
+    pub(crate) missing: Vec<RunId>,
 }
 
-fn compare(state: &State, worker: WorkerId, incarnation: Incarnation, parts: &Parts) -> Answer {
+/// Pure: what the worker holds against what the state wants of it.
+pub(crate) fn compare(
+    state: &State,
+    worker: WorkerId,
+    incarnation: Incarnation,
+    parts: &Parts,
+) -> Answer {
     let mut answer = Answer::default();
     let results = parts.results.iter().map(|(key, token, _)| (*key, *token));
     let known: BTreeSet<(AttemptKey, Token)> = parts.live.iter().copied().chain(results).collect();
@@ -196,7 +205,9 @@ fn compare(state: &State, worker: WorkerId, incarnation: Incarnation, parts: &Pa
         if run.cancel_requested {
             // One that it does not know is reported as gone, and so ends.
             answer.cancels.extend(start::cancel(state, run.id).map(|(_, cancel)| cancel));
-        } else if !known.contains(&(attempt.key, attempt.token)) {
+        } else if !known.contains(&(attempt.key, attempt.token))
+            && !mutants::on(Mutant::AttachTellsNothing)
+        {
             answer.missing.push(run.id);
         }
     }

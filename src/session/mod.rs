@@ -40,6 +40,14 @@ pub use stream::Link;
 
 use registry::{Leading, Registry};
 
+/// The pure parts, for whoever simulates sessions with the code that serves them.
+#[cfg(test)]
+pub(crate) mod pure {
+    pub(crate) use super::hello::{Parts, compare};
+    pub(crate) use super::results::{Finished, Step, envelope, is_known};
+    pub(crate) use super::start::{build, cancel};
+}
+
 /// The replicated node that everything here reads and proposes to.
 pub type Node = RaftNode<State>;
 

@@ -29,7 +29,7 @@ const MAX_QUEUED_BYTES: usize = 64 << 20;
 const MAX_READERS: usize = 32;
 
 /// Numbers streams; a later one is newer.
-pub(super) type StreamId = u64;
+pub(crate) type StreamId = u64;
 
 /// How busy a worker says it is. Volatile, and different on each node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

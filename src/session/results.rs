@@ -15,6 +15,7 @@ use horai_core::machine::outcome::{Outcome, Reject};
 use horai_core::machine::state::State;
 use horai_proto::worker as pb;
 use horai_proto::worker::to_worker::Body as Say;
+use horai_raft::Error;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -31,12 +32,12 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// One result as a worker reported it.
 #[derive(Debug, Clone)]
-pub(super) struct Finished {
-    pub(super) stream: StreamId,
-    pub(super) worker: WorkerId,
-    pub(super) key: AttemptKey,
-    pub(super) token: Token,
-    pub(super) report: EndReport,
+pub(crate) struct Finished {
+    pub(crate) stream: StreamId,
+    pub(crate) worker: WorkerId,
+    pub(crate) key: AttemptKey,
+    pub(crate) token: Token,
+    pub(crate) report: EndReport,
 }
 
 /// Results that are being committed: a worker that repeats one is not listened to.
@@ -84,13 +85,12 @@ async fn commit(sessions: &Sessions, group: Vec<Finished>) {
         let outcomes = sessions.node.propose_all(envelopes, LIMIT).await;
         let mut failed = Vec::new();
         for (finished, outcome) in open.into_iter().zip(outcomes) {
-            match outcome {
-                Ok(Outcome::Rejected(Reject::StaleAttempt(_))) => over.push(finished),
-                Ok(Outcome::Rejected(reject)) => {
+            match Step::after(outcome) {
+                Step::Forget => over.push(finished),
+                Step::GiveUp(reject) => {
                     tracing::error!(attempt = %finished.key, %reject, "result refused");
                 }
-                Ok(_) => over.push(finished),
-                Err(error) => {
+                Step::Again(error) => {
                     tracing::debug!(attempt = %finished.key, %error, "result not committed yet");
                     failed.push(finished);
                 }
@@ -106,14 +106,38 @@ async fn commit(sessions: &Sessions, group: Vec<Finished>) {
     }
 }
 
+/// What follows when a result was proposed.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// It is committed, or moves nothing any more: the worker may forget it.
+    Forget,
+    /// The machine refuses it for good; the worker asks again one day.
+    GiveUp(Reject),
+    /// Nothing is known: it is proposed once more.
+    Again(Error),
+}
+
+impl Step {
+    /// Pure: reads the answer to a proposal.
+    pub(crate) fn after(answer: Result<Outcome, Error>) -> Self {
+        match answer {
+            Ok(Outcome::Rejected(Reject::StaleAttempt(_))) => Self::Forget,
+            Ok(Outcome::Rejected(reject)) => Self::GiveUp(reject),
+            Ok(_) => Self::Forget,
+            Err(error) => Self::Again(error),
+        }
+    }
+}
+
 /// True if the state holds the end of this attempt already.
-fn is_known(state: &State, finished: &Finished) -> bool {
+pub(crate) fn is_known(state: &State, finished: &Finished) -> bool {
     let run = state.run(finished.key.run);
     let attempt = run.and_then(|run| run.attempts.iter().find(|a| a.key == finished.key));
     attempt.is_some_and(|a| a.token == finished.token && a.end.is_some())
 }
 
-fn envelope(finished: &Finished) -> Envelope {
+/// The command that commits it.
+pub(crate) fn envelope(finished: &Finished) -> Envelope {
     let command = Command::Complete {
         attempt: finished.key,
         token: finished.token,

@@ -18,7 +18,7 @@ use crate::worker::wire;
 pub(super) const AT_ONCE: usize = 64;
 
 /// The order for a run's live attempt, if it is this worker's and incarnation's.
-pub(super) fn build(
+pub(crate) fn build(
     state: &State,
     id: RunId,
     worker: WorkerId,
@@ -78,7 +78,7 @@ fn due(state: &State, run: &Run) -> UtcMillis {
 }
 
 /// The order to end a run's live attempt, and to whom it goes.
-pub(super) fn cancel(state: &State, id: RunId) -> Option<(WorkerId, pb::Cancel)> {
+pub(crate) fn cancel(state: &State, id: RunId) -> Option<(WorkerId, pb::Cancel)> {
     let run = state.run(id)?;
     let attempt = run.live_attempt()?;
     let grace_ms = state.spec(run.job, run.revision).map_or(0, |spec| spec.grace.0);

@@ -167,7 +167,7 @@ impl Sessions {
 }
 
 /// Attempt, token, and how it ended.
-pub(super) type Reported =
+pub(crate) type Reported =
     (horai_core::ids::AttemptKey, horai_core::ids::Token, horai_core::machine::command::EndReport);
 
 /// Refuses a longer list than the protocol allows.

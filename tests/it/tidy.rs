@@ -36,7 +36,8 @@ const MAY_IMPORT: [(&str, &[&str]); 10] = [
             "worker",
         ],
     ),
-    ("leader", &["session", "telemetry"]),
+    // Of the worker its simulation takes the translation of wire messages.
+    ("leader", &["session", "telemetry", "worker"]),
     // Of the worker only the translation of wire messages; tests run a whole one.
     ("session", &["error", "worker"]),
     ("telemetry", &["config"]),

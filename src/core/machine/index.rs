@@ -15,6 +15,7 @@ use crate::model::action::{Action, ActionState};
 use crate::model::job::Job;
 use crate::model::lock::Lock;
 use crate::model::run::{Run, RunResult, RunState};
+use crate::mutants::{self, Mutant};
 use crate::time::{Span, UtcMillis};
 
 /// What happens at an instant.
@@ -317,9 +318,11 @@ impl State {
             RunState::Running => {
                 // The shim counts from the start, which comes at latest with the
                 // lease's end after dispatch; this is only the backstop behind it.
+                // It runs anew with each leader: cluster time may have been set anew.
                 let timer = run.live_attempt().zip(spec.timeout).map(|(attempt, timeout)| {
-                    let span = spec.lease.plus(timeout).plus(spec.grace).plus(self.lease_margin());
-                    (attempt.dispatched.plus(span), Timer::Timeout(run.id))
+                    let span = self.outlasting(spec.lease.plus(timeout)).plus(spec.grace);
+                    let from = attempt.dispatched.max(self.meta.lease_floor);
+                    (from.plus(span), Timer::Timeout(run.id))
                 });
                 RunPlace { queue: None, timer }
             }
@@ -335,6 +338,9 @@ impl State {
         }
         for (key, action) in self.actions.iter() {
             index.action_changed(*key, None, Some(action), self.limits.max_wait);
+        }
+        if mutants::on(Mutant::WaitersNotRestored) {
+            index.upstream.clear();
         }
         for (_, run) in self.runs.iter() {
             let old = (None, RunPlace::default());

@@ -526,7 +526,22 @@ impl State {
     pub fn lease_margin(&self) -> Span {
         self.meta.settings.as_ref().map_or(DEFAULT_MARGIN, |s| s.lease_margin)
     }
+
+    /// How long cluster time must count until a span is over for certain that a
+    /// worker counts by its own clock: with the margin, and with what a long span
+    /// may drift beyond it.
+    pub(super) fn outlasting(&self, span: Span) -> Span {
+        let margin = self.lease_margin();
+        let drift = Span((span.0 / DRIFT).saturating_sub(margin.0 / MARGIN_FOR_DRIFT));
+        span.plus(drift).plus(margin)
+    }
 }
+
+/// Two machines' clocks run less than 1 % apart, and cluster time leans by up to
+/// 1 % against the leader's: together less than one part in this.
+const DRIFT: u64 = 48;
+/// So much of the margin is there for drift; a long span gets more.
+const MARGIN_FOR_DRIFT: u64 = 8;
 
 /// Waiting runs of one worker group that only time orders.
 #[derive(Debug, Clone)]

@@ -13,6 +13,7 @@ use crate::ids::{ActionKey, JobId, Revision, TriggerName};
 use crate::machine::command::{PlanBatch, PlanSource, PlannedAction};
 use crate::model::action::{Missed, MissedReason};
 use crate::model::job::MisfirePolicy;
+use crate::mutants::{self, Mutant};
 use crate::time::{Span, UtcMillis};
 
 /// Whose instants are planned, and how late ones are treated.
@@ -198,6 +199,10 @@ impl LateInstants {
         };
         self.kept.push_back(instant);
         while let Some(oldest) = self.kept.front().copied() {
+            if mutants::on(Mutant::SilentMisfireCap) && self.kept.len() > 100 {
+                self.kept.pop_front();
+                continue;
+            }
             if self.kept.len() <= count && self.now.since(oldest) <= span {
                 break;
             }

@@ -4,4 +4,5 @@ mod node;
 mod planning;
 mod random;
 mod services;
+mod simulation;
 mod support;

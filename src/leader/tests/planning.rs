@@ -240,7 +240,7 @@ fn late_runs_come_last_and_at_a_pace() {
     let mut book = fresh(&fake);
     fake.pass(3 * 3_600_000);
     plan_all(&fake, &mut book);
-    fake.user(Command::Tick);
+    fake.apply(&own(leader(1), Command::Tick));
     let waiting = fake.view().queue_len();
     assert!(waiting > 900, "{waiting} runs of job {job} wait");
     let mut picker = Picker::new(fake.now());

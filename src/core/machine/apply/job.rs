@@ -11,6 +11,7 @@ use crate::ids::{JobId, Name, Revision, TriggerName};
 use crate::model::action::{ActionState, Missed, MissedReason, SkipReason};
 use crate::model::job::{Backoff, Executor, Job, JobSpec, OnWorkerLost};
 use crate::model::run::{RunResult, RunState};
+use crate::mutants::{self, Mutant};
 
 const WEEK_MS: u64 = 7 * 86_400_000;
 const YEAR_MS: u64 = 366 * 86_400_000;
@@ -198,7 +199,7 @@ impl State {
         self.put_job_and_queue(Job { paused: false, ..(*job).clone() });
         let now = self.meta.now;
         for (source, cursor) in self.cursors_of(id) {
-            if cursor < now {
+            if cursor < now && !mutants::on(Mutant::ResumeReplays) {
                 if let PlanSource::Trigger(trigger) = source.clone() {
                     // Which instants lie between, only the planner could count.
                     let (count, reason) = (0, MissedReason::Paused);

@@ -5,6 +5,7 @@ use super::super::state::State;
 use super::{at_most, within};
 use crate::ids::{Name, Token};
 use crate::model::lock::{Holder, Lock, Waiter};
+use crate::mutants::{self, Mutant};
 use crate::time::{Span, UtcMillis};
 
 const MAX_OWNER: usize = 200;
@@ -54,7 +55,8 @@ impl State {
             self.put_lock(name, lock);
             return Ok(queued(place));
         }
-        if lock.holders.len() < slots as usize && lock.waiters.is_empty() {
+        let has_room = lock.holders.len() < slots as usize && lock.waiters.is_empty();
+        if has_room || mutants::on(Mutant::LockGivenTwice) {
             let holder = self.grant(&mut lock, owner.to_owned(), ttl);
             self.put_lock(name, lock);
             ev.push(Event::Lock);
@@ -72,7 +74,10 @@ impl State {
     }
 
     fn grant(&mut self, lock: &mut Lock, owner: String, ttl: Span) -> Outcome {
-        let token = self.meta.last_token.next();
+        let mut token = self.meta.last_token.next();
+        if mutants::on(Mutant::LockTokenStands) {
+            token = self.meta.last_token;
+        }
         self.meta.last_token = token;
         let acquired = self.meta.now;
         let expires = acquired.plus(ttl);
@@ -82,6 +87,9 @@ impl State {
 
     /// The end of a lease, as the newest leader's term extends it.
     fn lease_end(&self, holder: &Holder) -> UtcMillis {
+        if mutants::on(Mutant::LockLeaseNotExtended) {
+            return holder.expires;
+        }
         holder.expires.max(self.meta.lease_floor.plus(holder.ttl))
     }
 
@@ -89,6 +97,9 @@ impl State {
         let (mut lock, place) = self.held(name, token)?;
         let holder = &mut lock.holders[place];
         holder.expires = self.meta.now.plus(holder.ttl);
+        if mutants::on(Mutant::LockEndsEarly) {
+            holder.expires = self.meta.now.plus(Span(holder.ttl.0 / 2));
+        }
         let outcome = Outcome::LockHeld { token, expires: holder.expires };
         self.put_lock(name, lock);
         Ok(outcome)

@@ -1,8 +1,8 @@
 //! One command at a time, from state to state.
 //!
 //! The order is fixed: a request that was answered before is answered the same
-//! again; then replicated time moves and what is due is released; then the
-//! command itself. Nothing here can fail: what cannot be done is a rejection
+//! again; then replicated time moves and, if the leader says so, what is due is
+//! released; then the command itself. Nothing here can fail: what cannot be done is a rejection
 //! and leaves everything but time as it was.
 
 mod access;
@@ -17,6 +17,7 @@ mod worker;
 use super::command::{Actor, Command, Entry, Envelope, Request};
 use super::outcome::{Applied, Event, Outcome, Reject};
 use super::state::{Remembered, State};
+use crate::mutants::{self, Mutant};
 
 impl State {
     /// Applies one command.
@@ -28,7 +29,9 @@ impl State {
             return Applied { outcome, events };
         }
         self.meta.now = self.meta.now.max(entry.now);
-        self.release_due(&mut events);
+        if self.is_by_leader(entry.command) {
+            self.release_due(&mut events);
+        }
         let outcome = self
             .permit(entry.command)
             .and_then(|()| self.execute(&entry.command.command, &mut events));
@@ -39,12 +42,21 @@ impl State {
         Applied { outcome, events }
     }
 
+    /// Only the newest leader's own commands release what is due. Its term begins
+    /// by letting all leases run anew; what anybody else writes before that, at a
+    /// time that may have been set anew since, must let nothing expire.
+    fn is_by_leader(&self, envelope: &Envelope) -> bool {
+        matches!(envelope.actor, Actor::Leader(leader) if leader == self.meta.leader)
+    }
+
     /// A leader that was followed by another decides nothing any more, whichever
     /// way its command came here.
     fn permit(&self, envelope: &Envelope) -> Result<(), Reject> {
         match (&envelope.actor, &envelope.command) {
             (_, Command::LeaderStarted(_)) => Ok(()),
-            (Actor::Leader(leader), _) if *leader != self.meta.leader => {
+            (Actor::Leader(leader), _)
+                if *leader != self.meta.leader && !mutants::on(Mutant::StaleLeaderObeyed) =>
+            {
                 Err(Reject::StaleLeader(*leader))
             }
             (Actor::Leader(_) | Actor::Worker(_) | Actor::User(_), _) => Ok(()),
@@ -92,6 +104,9 @@ impl State {
         if length == 0 || length > Request::MAX_LEN {
             let problem = format!("{length} bytes; use 1 to {}", Request::MAX_LEN);
             return Some(Outcome::Rejected(invalid("request id", problem)));
+        }
+        if mutants::on(Mutant::RequestsForgotten) {
+            return None;
         }
         let known = self.index.request_ids.get(&request.id);
         if let Some(old) = known.and_then(|seq| self.requests.get(seq)) {

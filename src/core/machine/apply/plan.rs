@@ -10,6 +10,7 @@ use crate::ids::{ActionKey, JobId, RunId, TriggerName};
 use crate::model::action::{Action, ActionState, SkipReason, Upstream};
 use crate::model::job::{Job, JobSpec};
 use crate::model::run::{Run, RunKind, RunState};
+use crate::mutants::{self, Mutant};
 use crate::time::UtcMillis;
 
 impl State {
@@ -60,6 +61,9 @@ impl State {
     /// True if an upstream action could still appear behind this batch's cursor.
     fn passes_upstream(&self, job: &Job, batch: &PlanBatch) -> bool {
         // A trigger without instants up to there misses none.
+        if mutants::on(Mutant::DependantRunsAhead) {
+            return false;
+        }
         let needs_upstream = batch.source == PlanSource::Dependencies || !batch.actions.is_empty();
         needs_upstream
             && job.spec.depends_on.iter().any(|up| self.planned_through(up.job) < batch.through)
@@ -92,7 +96,10 @@ impl State {
             PlanSource::Dependencies => None,
         };
         for planned in batch.actions.iter().filter(|p| p.nominal > floor) {
-            let key = ActionKey { job: batch.job, nominal: planned.nominal };
+            let mut key = ActionKey { job: batch.job, nominal: planned.nominal };
+            if mutants::on(Mutant::NamedByCommitTime) {
+                key.nominal = key.nominal.max(self.meta.now);
+            }
             if let Some(old) = self.actions.get(&key) {
                 if let Some(name) = trigger.filter(|name| !old.triggers.contains(name)) {
                     self.edit_action(key, |a| a.triggers.push(name.clone()));
@@ -218,18 +225,31 @@ impl State {
                 a.finished = Some(now);
             });
             ev.push(Event::Action(key));
-            let waiting: Vec<ActionKey> = self.waiting_for(key).collect();
+            let mut waiting: Vec<ActionKey> = self.waiting_for(key).collect();
+            let is_met = |up: &Upstream| {
+                up.action == key
+                    || (mutants::on(Mutant::AnyVersionSatisfies) && up.action.job == key.job)
+            };
+            if mutants::on(Mutant::AnyVersionSatisfies) {
+                let live = self.index.live.iter().copied();
+                waiting = live
+                    .filter(|down| {
+                        self.actions.get(down).is_some_and(|a| a.upstream.iter().any(is_met))
+                    })
+                    .collect();
+            }
             match state {
                 ActionState::Success => {
                     for down in waiting {
                         self.edit_action(down, |a| {
-                            for up in a.upstream.iter_mut().filter(|u| u.action == key) {
+                            for up in a.upstream.iter_mut().filter(|up| is_met(up)) {
                                 up.met = met;
                             }
                         });
                         self.reconsider(down, ev);
                     }
                 }
+                ActionState::Skipped(_) if mutants::on(Mutant::SkipStaysAlone) => {}
                 ActionState::Skipped(_) => {
                     let skipped = ActionState::Skipped(SkipReason::Upstream);
                     work.extend(waiting.into_iter().map(|down| (down, skipped)));
@@ -252,6 +272,9 @@ impl State {
     ) {
         let mut gone = Vec::new();
         for key in self.live_actions_of(job).collect::<Vec<_>>() {
+            if mutants::on(Mutant::EditKeepsPlan) {
+                continue;
+            }
             let Some(action) = self.actions.get(&key).filter(|a| self.is_ahead(a)) else {
                 continue;
             };

@@ -72,13 +72,20 @@ impl State {
     /// Writes a job whose pause or definition moves places in the queue.
     pub(super) fn put_job_and_queue(&mut self, job: Job) {
         let runs = self.live_runs_of(job.id);
-        let old: Vec<RunPlace> =
-            runs.iter().filter_map(|id| Some(self.place_of(self.runs.get(id)?))).collect();
-        self.put_job(job);
+        self.move_places(&runs, |state| state.put_job(job));
+    }
+
+    /// Makes a change that moves runs in queue and time, and moves them.
+    pub(super) fn move_places(&mut self, runs: &[RunId], change: impl FnOnce(&mut Self)) {
+        let place = |state: &Self, id: &RunId| {
+            state.runs.get(id).map_or_else(RunPlace::default, |run| state.place_of(run))
+        };
+        let old: Vec<RunPlace> = runs.iter().map(|id| place(self, id)).collect();
+        change(self);
         for (id, old_place) in runs.iter().zip(old) {
+            let new_place = place(self, id);
             let run = self.runs.get(id);
-            let place = run.map_or_else(RunPlace::default, |run| self.place_of(run));
-            self.index.run_changed((run, old_place), (run, place));
+            self.index.run_changed((run, old_place), (run, new_place));
         }
     }
 

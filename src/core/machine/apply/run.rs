@@ -9,6 +9,7 @@ use crate::model::job::OnWorkerLost;
 use crate::model::run::{
     Attempt, AttemptCause, AttemptEnd, EndKind, Run, RunKind, RunResult, RunState,
 };
+use crate::mutants::{self, Mutant};
 use crate::time::{Span, UtcMillis};
 
 impl State {
@@ -59,7 +60,8 @@ impl State {
         if matches!(run.state, RunState::Finished { .. }) {
             return Err(Reject::RunOver(id));
         }
-        let is_held = self.jobs.get(&run.job).is_some_and(|job| job.paused);
+        let is_held = self.jobs.get(&run.job).is_some_and(|job| job.paused)
+            && !mutants::on(Mutant::PauseDoesNotHold);
         let next = run.attempts.last().map_or(1, |a| a.key.number.saturating_add(1));
         if run.state != RunState::Queued || is_held || number != next {
             return Err(Reject::NotDispatchable(id));
@@ -111,7 +113,10 @@ impl State {
     pub(super) fn allowance(&self, run: &Run) -> Span {
         let Some(spec) = self.spec(run.job, run.revision) else { return self.lease_margin() };
         match spec.on_worker_lost {
-            OnWorkerLost::Rerun | OnWorkerLost::Fail => spec.lease.plus(self.lease_margin()),
+            OnWorkerLost::Rerun | OnWorkerLost::Fail if mutants::on(Mutant::NoLeaseMargin) => {
+                spec.lease
+            }
+            OnWorkerLost::Rerun | OnWorkerLost::Fail => self.outlasting(spec.lease),
             OnWorkerLost::Keep { keep_for } => keep_for,
         }
     }
@@ -124,7 +129,8 @@ impl State {
         ev: &mut Vec<Event>,
     ) -> Result<Outcome, Reject> {
         let live = self.runs.get(&attempt.run).and_then(Run::live_attempt);
-        if !live.is_some_and(|a| a.key == attempt && a.token == token) {
+        let is_late = mutants::on(Mutant::LateResultTaken) && live.is_some();
+        if !is_late && !live.is_some_and(|a| a.key == attempt && a.token == token) {
             return Err(Reject::StaleAttempt(attempt));
         }
         let how = match &report.how {
@@ -182,7 +188,9 @@ impl State {
         if run.retries >= retries.count {
             return self.finish_run(run, RunResult::Failed, ev);
         }
-        run.retries += 1;
+        if !mutants::on(Mutant::RetriesNotCounted) {
+            run.retries += 1;
+        }
         let until = self.meta.now.plus(retries.backoff.delay(run.retries));
         self.wait_again(run, until, ev);
     }
@@ -212,6 +220,9 @@ impl State {
         if let RunState::Backoff { until } = run.state {
             run.state = RunState::Queued;
             run.ready_at = until;
+            if mutants::on(Mutant::ApplyLooksAround) {
+                run.ready_at.0 += i64::from(mutants::around() % 3 == 1);
+            }
             self.put_run(run);
             ev.push(Event::Ready(id));
         }

@@ -10,6 +10,7 @@ use crate::ids::{ActionKey, JobId, LeaderId, RunId};
 use crate::model::action::{ActionState, SkipReason};
 use crate::model::cluster::ClusterSettings;
 use crate::model::run::EndKind;
+use crate::mutants::{self, Mutant};
 use crate::time::{Span, UtcMillis};
 
 /// Old records looked at each time one is added: more than one, so that a bound
@@ -41,10 +42,31 @@ impl State {
             return Err(Reject::StaleLeader(leader));
         }
         if leader > self.meta.leader {
-            self.meta.leader = leader;
-            self.meta.lease_floor = self.meta.now;
+            let running: Vec<RunId> = self.index.running.iter().map(|(_, run)| *run).collect();
+            self.move_places(&running, |state| {
+                state.meta.leader = leader;
+                state.meta.lease_floor = state.meta.now;
+            });
+            self.take_over_wrongly();
         }
         Ok(Outcome::Done)
+    }
+
+    /// What a leader must not do when it takes over.
+    fn take_over_wrongly(&mut self) {
+        let now = self.meta.now;
+        if mutants::on(Mutant::PlansFromNow) {
+            for job in self.jobs.iter().map(|(id, _)| *id).collect::<Vec<_>>() {
+                for (source, cursor) in self.cursors_of(job) {
+                    self.cursors.put((job, source), cursor.max(now));
+                }
+            }
+        }
+        if mutants::on(Mutant::RedispatchAtTakeover) {
+            for run in self.runs.iter().map(|(id, _)| *id).collect::<Vec<_>>() {
+                self.give_up(run, EndKind::Gone, &mut Vec::new());
+            }
+        }
     }
 
     /// Releases what is due, up to a bound; the rest is due still, and comes
@@ -136,7 +158,11 @@ impl State {
             }
             let floor = self.floor(key.job).map_or(key.nominal, |f| f.max(key.nominal));
             self.remove_action(key);
-            if self.jobs.contains(&key.job) {
+            if mutants::on(Mutant::CursorGoesBack) {
+                for (source, _) in self.cursors_of(key.job) {
+                    self.cursors.put((key.job, source), key.nominal.minus(Span(1)));
+                }
+            } else if self.jobs.contains(&key.job) {
                 self.floors.put(key.job, floor);
             }
         }

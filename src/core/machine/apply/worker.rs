@@ -6,6 +6,7 @@ use super::{at_most, invalid, within};
 use crate::ids::{Incarnation, RunId, WorkerId};
 use crate::model::run::{Attempt, EndKind, Run};
 use crate::model::worker::{Worker, WorkerProfile};
+use crate::mutants::{self, Mutant};
 use crate::time::UtcMillis;
 
 /// Earlier incarnations remembered; older ones count as silent since attachment.
@@ -42,6 +43,8 @@ impl State {
             let was = (old.profile.incarnation, old.last_heartbeat);
             let has_rebooted = old.profile.boot_id != profile.boot_id;
             let is_other = was.0 != profile.incarnation;
+            let has_rebooted =
+                has_rebooted || (is_other && mutants::on(Mutant::IncarnationIsDeath));
             let worker = Worker { profile: profile.clone(), last_heartbeat: now, ..old.clone() };
             self.workers.put(id, worker);
             if has_rebooted {
@@ -126,7 +129,12 @@ impl State {
                 .find(|(past, _)| *past == attempt.incarnation)
                 .map_or(attempt.dispatched, |(_, heard)| *heard),
         };
-        heard.max(attempt.dispatched).max(self.meta.lease_floor).plus(self.allowance(run))
+        let floor = if mutants::on(Mutant::LeaseNotExtended) {
+            UtcMillis(i64::MIN)
+        } else {
+            self.meta.lease_floor
+        };
+        heard.max(attempt.dispatched).max(floor).plus(self.allowance(run))
     }
 }
 

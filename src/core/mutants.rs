@@ -1,0 +1,157 @@
+//! Faults put in on purpose, to see whether the simulations and the chaos
+//! harness find them.
+//!
+//! Without the feature `mutants` [`on`] is `false` at compile time, and nothing
+//! of a fault is left in the program; release builds with the feature do not
+//! compile. With it, `HORAI_MUTANT=name` chooses one fault for the whole process.
+//! The variable is read once, the first time anybody asks: applying a command
+//! asks no environment, and two replicas in one process have the same fault.
+//!
+//! A fault stands where the right code stands, as `if mutants::on(...)`, so that
+//! moving the code moves the fault along. Other packages use this list too.
+
+/// The faults there are. What each does is said where it is named.
+macro_rules! mutants {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
+        /// A fault put in on purpose.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Mutant {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Mutant {
+            /// Every fault.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// What chooses it.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// What it does, in a sentence.
+            #[must_use]
+            pub fn what(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+),)+ }
+            }
+        }
+    };
+}
+
+mutants! {
+    /// A deposed leader's commands are still obeyed.
+    StaleLeaderObeyed = "stale-leader-obeyed",
+    /// A new leader puts running attempts back into the queue without asking workers.
+    RedispatchAtTakeover = "redispatch-at-takeover",
+    /// A new leader plans from now on instead of from the cursors.
+    PlansFromNow = "plans-from-now",
+    /// An action is named after the time of its commit, not after its instant.
+    NamedByCommitTime = "named-by-commit-time",
+    /// Of late instants the latest hundred are run, and the others are not recorded.
+    SilentMisfireCap = "silent-misfire-cap",
+    /// A lock is given to whoever asks, held or not.
+    LockGivenTwice = "lock-given-twice",
+    /// A new leader does not let the leases of locks run anew.
+    LockLeaseNotExtended = "lock-lease-not-extended",
+    /// A lock's lease ends after half of its length.
+    LockEndsEarly = "lock-ends-early",
+    /// A lock is given with the token that was given last.
+    LockTokenStands = "lock-token-stands",
+    /// A restored node does not know who waits for whom.
+    WaitersNotRestored = "waiters-not-restored",
+    /// A success counts for every version of the job that waits.
+    AnyVersionSatisfies = "any-version-satisfies",
+    /// Applying a command asks something outside of state and command.
+    ApplyLooksAround = "apply-looks-around",
+    /// A result is taken whatever its token, and after the attempt was given up.
+    LateResultTaken = "late-result-taken",
+    /// A request that is sent again is executed again.
+    RequestsForgotten = "requests-forgotten",
+    /// An attempt counts as lost when its lease ends, without the margin.
+    NoLeaseMargin = "no-lease-margin",
+    /// A new leader does not let the leases of attempts run anew.
+    LeaseNotExtended = "lease-not-extended",
+    /// Another incarnation counts as proof of death without another boot.
+    IncarnationIsDeath = "incarnation-is-death",
+    /// A paused job's runs are dispatched.
+    PauseDoesNotHold = "pause-does-not-hold",
+    /// After a pause the instants that passed meanwhile are planned.
+    ResumeReplays = "resume-replays",
+    /// An edit leaves the old definition's planned actions.
+    EditKeepsPlan = "edit-keeps-plan",
+    /// What depends on a skipped action is not skipped.
+    SkipStaysAlone = "skip-stays-alone",
+    /// Retention forgets up to where instants were dropped, and the cursor too.
+    CursorGoesBack = "cursor-goes-back",
+    /// A retry is not counted.
+    RetriesNotCounted = "retries-not-counted",
+    /// A dependant is planned beyond what its upstreams are planned to.
+    DependantRunsAhead = "dependant-runs-ahead",
+    /// Dispatches whose outcome is unknown are never looked up.
+    UnsureNeverTold = "unsure-never-told",
+    /// A worker that attaches is not told what it lacks.
+    AttachTellsNothing = "attach-tells-nothing",
+    /// The dispatcher does not settle dispatches that were refused.
+    RefusedStaysInFlight = "refused-stays-in-flight",
+    /// The planner believes that what it proposed was accepted.
+    PlannerTrustsItself = "planner-trusts-itself",
+}
+
+#[cfg(all(feature = "mutants", not(debug_assertions)))]
+compile_error!("the feature `mutants` puts faults in: it is not for release builds");
+
+/// True if this fault was chosen for the process.
+#[cfg(not(feature = "mutants"))]
+#[inline(always)]
+#[must_use]
+pub const fn on(_: Mutant) -> bool {
+    false
+}
+
+/// True if this fault was chosen for the process.
+///
+/// # Panics
+/// If `HORAI_MUTANT` names no fault: a harness that chose none would report that
+/// nothing was found.
+#[cfg(feature = "mutants")]
+#[must_use]
+pub fn on(mutant: Mutant) -> bool {
+    static CHOSEN: std::sync::OnceLock<Option<Mutant>> = std::sync::OnceLock::new();
+    *CHOSEN.get_or_init(chosen) == Some(mutant)
+}
+
+#[cfg(feature = "mutants")]
+#[expect(clippy::disallowed_methods, reason = "read once, and only in builds that have faults")]
+fn chosen() -> Option<Mutant> {
+    let name = std::env::var("HORAI_MUTANT").ok().filter(|name| !name.is_empty())?;
+    let found = Mutant::ALL.iter().copied().find(|mutant| mutant.name() == name);
+    Some(found.unwrap_or_else(|| panic!("HORAI_MUTANT={name}: there is no such mutant")))
+}
+
+/// Differs from one call to the next: what [`Mutant::ApplyLooksAround`] looks at.
+#[cfg(feature = "mutants")]
+pub(crate) fn around() -> u64 {
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+    CALLS.fetch_add(1, Relaxed)
+}
+
+/// Differs from one call to the next: what [`Mutant::ApplyLooksAround`] looks at.
+#[cfg(not(feature = "mutants"))]
+#[inline(always)]
+pub(crate) const fn around() -> u64 {
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Mutant;
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<&str> = Mutant::ALL.iter().map(|mutant| mutant.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Mutant::ALL.len());
+    }
+}

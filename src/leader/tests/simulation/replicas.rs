@@ -1,0 +1,184 @@
+//! The replicated machine without Raft: one order of commands, two replicas of
+//! the state, and the nodes' clocks.
+//!
+//! Every command is applied to both replicas, the second of which goes on from
+//! a snapshot now and then; they must agree at every index, whoever leads next.
+
+use std::time::Duration;
+
+use horai_core::ids::LeaderId;
+use horai_core::machine::command::{Entry, Envelope};
+use horai_core::machine::invariants;
+use horai_core::machine::outcome::Applied;
+use horai_core::machine::snapshot::{Restore, records};
+use horai_core::machine::state::{Limits, State};
+use horai_core::time::{Span, UtcMillis};
+use horai_raft::cluster_clock::{BootTime, ClusterClock, Reading};
+
+use super::rng::mix;
+use super::script::{NODES, Scale, Setup};
+
+/// What is wrong, for people.
+pub(super) type Problem = String;
+
+/// Small, so that every bound is met and each step can be checked as a whole.
+pub(super) fn limits(scale: Scale) -> Limits {
+    Limits {
+        ended: 90,
+        ended_per_job: 20,
+        requests: 40,
+        missed_per_job: 30,
+        timers: 40,
+        max_wait: Span(u64::try_from(scale.unit() * 200).unwrap()),
+        ..Limits::default()
+    }
+}
+
+/// The state as committed, twice.
+pub(super) struct Replicas {
+    pub(super) truth: State,
+    other: State,
+    pub(super) index: u64,
+    /// Sums up everything that was committed: equal runs give equal sums.
+    pub(super) trace: u64,
+}
+
+impl Replicas {
+    pub(super) fn new(scale: Scale) -> Self {
+        let new = || State::new(limits(scale));
+        Self { truth: new(), other: new(), index: 0, trace: 0 }
+    }
+
+    pub(super) fn commit(
+        &mut self,
+        command: &Envelope,
+        now: UtcMillis,
+    ) -> Result<Applied, Problem> {
+        self.index += 1;
+        let entry = Entry { index: self.index, now, command };
+        let applied = self.truth.apply(entry);
+        let again = self.other.apply(entry);
+        if applied != again {
+            return Err(format!("two replicas answer {command:?} with {applied:?} and {again:?}"));
+        }
+        let (hash, other) = (self.truth.hash(), self.other.hash());
+        if hash != other {
+            return Err(format!("two replicas differ after {command:?}"));
+        }
+        invariants::check(&self.truth).map_err(|e| format!("after {command:?}: {e}"))?;
+        self.trace = mix(&[self.trace, u64::try_from(hash >> 64).unwrap()]);
+        Ok(applied)
+    }
+
+    /// The other replica goes on from a snapshot of the first.
+    pub(super) fn restore(&mut self) -> Result<(), Problem> {
+        let mut restore = Restore::new(*self.truth.limits());
+        for record in records(&self.truth) {
+            restore.push(&record).map_err(|e| format!("a snapshot cannot be read: {e}"))?;
+        }
+        self.other = restore.finish().map_err(|e| format!("a snapshot cannot be taken: {e}"))?;
+        invariants::check(&self.other).map_err(|e| format!("in a restored state: {e}"))
+    }
+
+    /// The next leader is the node with the other replica.
+    pub(super) fn swap(&mut self) {
+        std::mem::swap(&mut self.truth, &mut self.other);
+    }
+}
+
+/// One scheduler node: whether it is there, and its clocks.
+pub(super) struct Node {
+    pub(super) is_up: bool,
+    /// Cut off from the other nodes.
+    pub(super) is_alone: bool,
+    pub(super) clock: ClusterClock,
+    /// Its wall clock against true time.
+    pub(super) wall_off: i64,
+    rate: i64,
+}
+
+impl Node {
+    fn boot(&self, now: i64) -> BootTime {
+        BootTime(Duration::from_millis(elapsed(now, self.rate)))
+    }
+}
+
+/// What a boot clock counts in true milliseconds, when it is off by so many parts per million.
+pub(super) fn elapsed(now: i64, rate: i64) -> u64 {
+    u64::try_from(now + now * rate / 1_000_000).unwrap_or(0)
+}
+
+/// All nodes.
+pub(super) struct Nodes {
+    pub(super) of: Vec<Node>,
+    start: i64,
+}
+
+impl Nodes {
+    pub(super) fn new(setup: &Setup) -> Self {
+        let node = |n: usize| Node {
+            is_up: true,
+            is_alone: false,
+            clock: ClusterClock::new(),
+            wall_off: i64::try_from(mix(&[setup.seed, 7, n as u64]) % 900).unwrap() - 450,
+            rate: setup.rates[n],
+        };
+        Self { of: (0..NODES).map(node).collect(), start: setup.start }
+    }
+
+    pub(super) fn cluster_now(&self, node: usize, now: i64) -> Option<UtcMillis> {
+        let node = &self.of[node];
+        Some(node.clock.read(node.boot(now))?.millis())
+    }
+
+    pub(super) fn stamp(&mut self, node: usize, now: i64) -> Option<UtcMillis> {
+        let node = &mut self.of[node];
+        let boot = node.boot(now);
+        node.clock.stamp(boot)
+    }
+
+    fn readings(&self, now: i64) -> Vec<Reading> {
+        let there = self.of.iter().enumerate().filter(|(_, node)| node.is_up && !node.is_alone);
+        let reading = |(n, node): (usize, &Node)| Reading {
+            node: horai_core::ids::NodeId(n as u64 + 1),
+            wall: UtcMillis(self.start + now + node.wall_off),
+            cluster: node.clock.read(node.boot(now)),
+        };
+        there.map(reading).collect()
+    }
+
+    pub(super) fn can_lead(&self, node: usize) -> bool {
+        self.of[node].is_up && !self.of[node].is_alone
+    }
+
+    /// The leader's messages reach the nodes that can be reached, and its readings of
+    /// their wall clocks come back.
+    pub(super) fn contact(&mut self, leader: LeaderId, from: usize, now: i64) {
+        let readings = self.readings(now);
+        let boot = self.of[from].boot(now);
+        self.of[from].clock.observe(&readings, NODES, boot);
+        let Some(told) = self.of[from].clock.read(boot) else { return };
+        for n in (0..NODES).filter(|n| *n != from) {
+            if self.can_lead(n) {
+                let boot = self.of[n].boot(now);
+                self.of[n].clock.learn(leader, told, boot);
+            }
+        }
+    }
+
+    /// A node begins to lead. After a full stop it may need an operator for the time.
+    pub(super) fn lead(&mut self, me: LeaderId, node: usize, committed: UtcMillis, now: i64) {
+        let boot = self.of[node].boot(now);
+        self.of[node].clock.lead(me, committed, boot);
+        self.establish(node, committed, now, false);
+    }
+
+    pub(super) fn establish(&mut self, node: usize, committed: UtcMillis, now: i64, confirm: bool) {
+        let (readings, boot) = (self.readings(now), self.of[node].boot(now));
+        let clock = &mut self.of[node].clock;
+        if clock.establish(&readings, NODES, committed, boot).is_err() && confirm {
+            let time = UtcMillis(self.start + now).max(committed);
+            clock.confirm(time, committed, boot).expect("time is missing, and not set back");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Worlds written by hand: each once broke a promise, and stays here for ever.
+
+use super::calendar::{Cron, Field, days};
+use super::run::run;
+use super::script::{Event, JobShape, Lost, NODES, Scale, Setup, Step, TriggerShape};
+
+const MINUTE: i64 = 60_000;
+const HOUR: i64 = 60 * MINUTE;
+
+/// Two workers, and clocks that run apart as far as is assumed of them: the
+/// leader's fast, the first worker's slow.
+fn setup(scale: Scale) -> Setup {
+    let mut rates = vec![4_900; NODES];
+    rates.extend([-4_900, 0]);
+    let start = days(2026, 11, 21) * 24 * HOUR;
+    Setup { seed: 4711, scale, start, workers: 2, slots: 100, rates }
+}
+
+/// Runs only when it is told to, for longer than any lease.
+fn by_hand(lease: i64) -> JobShape {
+    JobShape {
+        triggers: Vec::new(),
+        zone: None,
+        ups: Vec::new(),
+        noop: false,
+        retries: 2,
+        backoff: 0,
+        timeout: None,
+        lease,
+        lost: Lost::Rerun,
+        priority: 5,
+        fails: 0,
+        takes: 4 * lease,
+    }
+}
+
+/// The job, and some runs of it, of which both workers get some.
+fn runs_of(shape: JobShape) -> Vec<Step> {
+    let put = Step { at: 500, event: Event::Put(0, shape) };
+    let trigger = |n: i64| Step { at: 2_000 + n, event: Event::Trigger(0) };
+    std::iter::once(put).chain((0..6).map(trigger)).collect()
+}
+
+fn holds(scale: Scale, mut script: Vec<Step>) {
+    script.sort_by_key(|step| step.at);
+    if let Err(problem) = run(&setup(scale), &script) {
+        panic!("{problem}");
+    }
+}
+
+/// Every wall clock is two hours ahead, and after a full stop so is cluster time.
+fn clocks_jump(at: i64) -> Vec<Step> {
+    let jump = |node| Step { at, event: Event::Clock { node, by: 2 * HOUR } };
+    let mut steps: Vec<Step> = (0..NODES).map(jump).collect();
+    steps.push(Step { at: at + 10, event: Event::FullStop(2_000) });
+    steps
+}
+
+#[test]
+fn a_long_lease_allows_for_clocks_that_run_apart() {
+    let mut script = runs_of(by_hand(4 * HOUR));
+    // Cluster time leans forward as much as it may, and the worker is away.
+    let jump = |node| Step { at: 3_000, event: Event::Clock { node, by: 9 * HOUR } };
+    script.extend((0..NODES).map(jump));
+    script.push(Step { at: 10 * MINUTE, event: Event::Cut(0, None, 6 * HOUR) });
+    holds(Scale::Days, script);
+}
+
+#[test]
+fn a_long_time_out_allows_for_clocks_that_run_apart() {
+    let timeout = Some(20 * HOUR);
+    let shape = JobShape { timeout, takes: 90 * HOUR, retries: 1, ..by_hand(3 * MINUTE) };
+    let mut script = runs_of(shape);
+    let jump = |node| Step { at: 3_000, event: Event::Clock { node, by: 90 * HOUR } };
+    script.extend((0..NODES).map(jump));
+    holds(Scale::Days, script);
+}
+
+#[test]
+fn nothing_expires_before_a_new_leader_has_begun() {
+    let mut script = runs_of(by_hand(MINUTE));
+    script.extend(clocks_jump(20_000));
+    // Somebody writes before the new leader's term is committed.
+    script.push(Step { at: 21_900, event: Event::Trigger(0) });
+    holds(Scale::Minutes, script);
+}
+
+#[test]
+fn a_lock_is_kept_when_cluster_time_is_set_anew() {
+    let lock = Event::Lock { name: 0, slots: 1, ttl: MINUTE, hold: 3 * MINUTE, wait: 0 };
+    let mut script = vec![Step { at: 10_000, event: lock }];
+    script.extend(clocks_jump(20_000));
+    holds(Scale::Minutes, script);
+}
+
+#[test]
+fn a_time_out_is_not_over_because_cluster_time_was_set_anew() {
+    let shape = JobShape { timeout: Some(10 * MINUTE), ..by_hand(MINUTE) };
+    let mut script = runs_of(shape);
+    script.extend(clocks_jump(20_000));
+    holds(Scale::Minutes, script);
+}
+
+#[test]
+fn a_day_without_a_leader_is_made_up_for() {
+    let second = Field::List(&[0]);
+    let cron = Cron {
+        second: second.clone(),
+        minute: Field::Step(0, 5),
+        hour: Field::Any,
+        day: None,
+        month: Field::Any,
+        weekday: None,
+        years: None,
+    };
+    let trigger = TriggerShape { cron, zone: None, misfire: super::script::Misfire::All };
+    let shape = JobShape { triggers: vec![trigger], takes: 100, ..by_hand(3 * MINUTE) };
+    let script = vec![
+        Step { at: 500, event: Event::Put(0, shape) },
+        Step { at: HOUR, event: Event::FullStop(20 * HOUR) },
+    ];
+    holds(Scale::Days, script);
+}

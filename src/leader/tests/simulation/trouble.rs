@@ -1,0 +1,320 @@
+//! The script's events, and what becomes of leaders.
+
+use horai_core::ids::{LeaderId, NodeId};
+
+use super::clients::Client;
+use super::lead::{Lead, Purpose};
+use super::links::{Body, Side};
+use super::replicas::Problem;
+use super::script::{Event, Fate, NODES};
+use super::worker::ToWorker;
+use super::world::{Happening, Loop, World};
+
+/// How long a proposal waits for its answer.
+const PATIENCE: i64 = 10_000;
+
+impl World {
+    pub(super) fn on_script(&mut self, place: usize) -> Result<(), Problem> {
+        let now = self.now();
+        match self.script[place].event.clone() {
+            Event::Put(..)
+            | Event::Pause(_)
+            | Event::Resume(_)
+            | Event::Delete(_)
+            | Event::Trigger(_)
+            | Event::Cancel(_) => self.on_user_event(place),
+            Event::Lock { name, slots, ttl, hold, wait } => {
+                let number = self.clients.len();
+                self.clients.push(Client::new(number, name, slots, ttl, hold, wait));
+                self.agenda.after(0, Happening::Client(number));
+            }
+            Event::Elect { to, fate, kept, late, gap } => {
+                return self.elect(to, fate, kept, late, gap);
+            }
+            Event::Stall(long) => self.stall(now + long),
+            Event::FullStop(long) => return self.full_stop(long),
+            Event::Services => {
+                if let Some(serial) = self.current {
+                    self.oracle.disturbed(now);
+                    if let Some(lead) = self.lead_mut(serial) {
+                        lead.end();
+                    }
+                    self.agenda.after(100, Happening::Begin(serial));
+                }
+            }
+            Event::Snapshot => return self.replicas.restore(),
+            Event::Clock { node, by } => self.nodes.of[node].wall_off += by,
+            Event::KillAgent(w, long) => {
+                self.workers[w].kill_agent();
+                self.close_worker(w)?;
+                let life = self.workers[w].life;
+                self.agenda.after(long, Happening::AgentStarts(w, life));
+                return self.take_turn(w);
+            }
+            Event::Reboot(w, long) => {
+                self.workers[w].power_off();
+                self.close_worker(w)?;
+                let life = self.workers[w].life;
+                self.agenda.after(long, Happening::PowerOn(w, life));
+                return self.take_turn(w);
+            }
+            Event::Wipe(w, long) => {
+                self.workers[w].wipe();
+                self.close_worker(w)?;
+                let life = self.workers[w].life;
+                self.agenda.after(long, Happening::AgentStarts(w, life));
+                return self.take_turn(w);
+            }
+            Event::FreezeAgent(w, long) => {
+                let worker = &mut self.workers[w];
+                worker.agent_frozen = worker.agent_frozen.max(now + long);
+                (0..NODES).for_each(|n| self.frozen(w, n, Side::Worker, now + long));
+            }
+            Event::FreezeMachine(w, long) => {
+                let worker = &mut self.workers[w];
+                // Two in a row would be longer than what is assumed.
+                if worker.machine_frozen + 10_000 < now {
+                    worker.machine_frozen = now + long;
+                    (0..NODES).for_each(|n| self.frozen(w, n, Side::Worker, now + long));
+                }
+            }
+            Event::Cut(w, node, long) => {
+                let nodes = node.map_or(0..NODES, |n| n..n + 1);
+                nodes.for_each(|n| self.cut(w, n, long));
+            }
+            Event::Slow(w, by, long) => {
+                for n in 0..NODES {
+                    self.link(w, n).slow = by;
+                    self.agenda.after(long, Happening::Unslow(w, n));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What the leader had under way is committed in part, in its order; the rest
+    /// may come late. The copy of the leader that does not know goes on behind.
+    fn hand_over(
+        &mut self,
+        serial: u64,
+        kept: u64,
+        late: bool,
+        knows: bool,
+    ) -> Result<(), Problem> {
+        let Some(lead) = self.leads.iter_mut().find(|lead| lead.serial == serial) else {
+            return Ok(());
+        };
+        let log: Vec<_> = lead.log.iter().cloned().collect();
+        if !knows {
+            lead.behind = Some(self.replicas.truth.clone());
+        }
+        self.current = None;
+        let kept = usize::try_from(log.len() as u64 * kept / 1000).unwrap();
+        for proposal in &log[..kept] {
+            self.commit(proposal)?;
+        }
+        for proposal in log {
+            if late && self.draw(2) == 0 {
+                let wait = self.draw(3_000);
+                self.agenda.after(wait, Happening::Forward(proposal.envelope.clone()));
+            }
+            match proposal.purpose {
+                _ if proposal.is_answered => {}
+                _ if !knows => {
+                    self.agenda.after(PATIENCE, Happening::Expire(serial, proposal.id));
+                }
+                // Who asked sees the connection break.
+                Purpose::User(user) => self.ask_again(user),
+                Purpose::Client(client) => self.client_unanswered(client),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn elect(
+        &mut self,
+        to: usize,
+        fate: Fate,
+        kept: u64,
+        late: bool,
+        gap: i64,
+    ) -> Result<(), Problem> {
+        let now = self.now();
+        let Some(serial) = self.current else { return Ok(()) };
+        self.oracle.disturbed(now);
+        let (id, node) = self.lead(serial).map(|l| (l.id, l.node)).expect("the leader is known");
+        self.nodes.contact(id, node, now);
+        let knows = matches!(fate, Fate::Yields | Fate::Crashes(_));
+        self.hand_over(serial, kept, late, knows)?;
+        match fate {
+            Fate::Yields => {
+                self.leads.retain(|lead| lead.serial != serial);
+            }
+            Fate::Crashes(long) => {
+                self.leads.retain(|lead| lead.serial != serial);
+                self.nodes.of[node].is_up = false;
+                self.nodes.of[node].clock = horai_raft::cluster_clock::ClusterClock::new();
+                self.agenda.after(long, Happening::NodeUp(node));
+                self.close_node(node)?;
+            }
+            Fate::CutOff(long) => {
+                self.nodes.of[node].is_alone = true;
+                self.agenda.after(long, Happening::Rejoins(node));
+                self.agenda.after(long + 50, Happening::Learns(serial));
+            }
+            Fate::Freezes(long) => {
+                self.nodes.of[node].is_alone = true;
+                if let Some(lead) = self.lead_mut(serial) {
+                    lead.frozen_until = now + long;
+                }
+                self.agenda.after(long, Happening::Rejoins(node));
+                // It acts once more before it hears.
+                self.agenda.after(long + 200, Happening::Learns(serial));
+                (0..self.setup.workers).for_each(|w| self.frozen(w, node, Side::Node, now + long));
+            }
+        }
+        self.is_electing = true;
+        self.agenda.after(gap, Happening::NewLeader(to));
+        Ok(())
+    }
+
+    fn full_stop(&mut self, long: i64) -> Result<(), Problem> {
+        self.oracle.stopped(self.now(), long);
+        if let Some(serial) = self.current {
+            let kept = u64::try_from(self.draw(1001)).unwrap();
+            self.hand_over(serial, kept, false, true)?;
+        }
+        for serial in self.leads.iter().map(|lead| lead.serial).collect::<Vec<_>>() {
+            self.on_learns(serial)?;
+        }
+        for node in 0..NODES {
+            self.nodes.of[node].is_up = false;
+            self.nodes.of[node].clock = horai_raft::cluster_clock::ClusterClock::new();
+            self.agenda.after(long, Happening::NodeUp(node));
+            self.close_node(node)?;
+        }
+        if !std::mem::replace(&mut self.is_electing, true) {
+            self.agenda.after(long + 300, Happening::NewLeader(0));
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_new_leader(&mut self, to: usize) -> Result<(), Problem> {
+        if self.current.is_some() {
+            return Ok(());
+        }
+        let able: Vec<usize> = (0..NODES).filter(|n| self.nodes.can_lead(*n)).collect();
+        if able.len() < 2 {
+            self.agenda.after(self.setup.scale.unit() / 5, Happening::NewLeader(to));
+            return Ok(());
+        }
+        let node = if able.contains(&to) { to } else { able[0] };
+        // A node that comes back as leader has heard of its end before.
+        if let Some(old) = self.leads.iter().find(|lead| lead.node == node).map(|l| l.serial) {
+            self.on_learns(old)?;
+        }
+        let has_higher = NodeId(node as u64 + 1) > self.term.node;
+        let same_term = self.term.term > 0 && has_higher && self.draw(4) == 0;
+        let term = self.term.term + u64::from(!same_term);
+        self.term = LeaderId { term, node: NodeId(node as u64 + 1) };
+        self.serial += 1;
+        if self.draw(3) == 0 {
+            self.replicas.restore()?;
+        }
+        if self.draw(2) == 0 {
+            self.replicas.swap();
+        }
+        let (now, serial) = (self.now(), self.serial);
+        let committed = self.replicas.truth.now();
+        self.nodes.lead(self.term, node, committed, now);
+        self.leads.push(Lead::new(self.term, node, serial));
+        self.current = Some(serial);
+        self.is_electing = false;
+        self.oracle.disturbed(now);
+        self.agenda.after(1, Happening::Begin(serial));
+        Ok(())
+    }
+
+    /// The term is committed: the services start, and workers are asked to attach.
+    pub(super) fn on_begun(&mut self, serial: u64) {
+        let now = self.now();
+        let node = self.lead(serial).map_or(0, |lead| lead.node);
+        let time = self.nodes.cluster_now(node, now).unwrap_or_default();
+        let begun = self.with_view(serial, |lead, state| {
+            let is_own = state.leader() == lead.id;
+            if is_own && !lead.has_begun() {
+                lead.begin(state, time.max(state.now()));
+            }
+            is_own
+        });
+        if begun != Some(true) {
+            return;
+        }
+        for which in [Loop::Planner, Loop::Ticker, Loop::Dispatcher, Loop::Cancels] {
+            self.wake(serial, which, 0);
+        }
+        let Some(id) = self.lead(serial).map(|lead| lead.id) else { return };
+        for w in 0..self.setup.workers {
+            let epoch = self.link(w, node).epoch;
+            self.send(w, node, epoch, Body::To(ToWorker::Lead(id)));
+        }
+    }
+
+    /// A leader that was followed by another hears of it.
+    pub(super) fn on_learns(&mut self, serial: u64) -> Result<(), Problem> {
+        if self.current == Some(serial) {
+            return Ok(());
+        }
+        let Some(place) = self.leads.iter().position(|lead| lead.serial == serial) else {
+            return Ok(());
+        };
+        let lead = self.leads.remove(place);
+        for proposal in lead.log {
+            match proposal.purpose {
+                _ if proposal.is_answered => {}
+                Purpose::User(user) => self.ask_again(user),
+                Purpose::Client(client) => self.client_unanswered(client),
+                _ => {}
+            }
+            if self.draw(3) == 0 {
+                let wait = self.draw(500);
+                self.agenda.after(wait, Happening::Forward(proposal.envelope));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_contact(&mut self) -> Result<(), Problem> {
+        let now = self.now();
+        self.agenda.after(self.beat(), Happening::Contact);
+        let Some(serial) = self.current else { return Ok(()) };
+        let Some((id, node)) = self.lead(serial).map(|l| (l.id, l.node)) else { return Ok(()) };
+        if self.nodes.cluster_now(node, now).is_none() {
+            let committed = self.replicas.truth.now();
+            // Clocks that do not agree: an operator says what time it is.
+            self.nodes.establish(node, committed, now, true);
+        }
+        if now >= self.stalled_until {
+            self.nodes.contact(id, node, now);
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_agent_starts(&mut self, w: usize, life: u64) -> Result<(), Problem> {
+        if self.workers[w].life == life && !self.workers[w].is_running() {
+            self.workers[w].start_agent();
+            (0..NODES).for_each(|n| self.connect_soon(w, n));
+        }
+        self.take_turn(w)
+    }
+
+    pub(super) fn on_power_on(&mut self, w: usize, life: u64) -> Result<(), Problem> {
+        if self.workers[w].life == life && !self.workers[w].is_running() {
+            let now = self.now();
+            self.workers[w].power_on(now);
+            (0..NODES).for_each(|n| self.connect_soon(w, n));
+        }
+        self.take_turn(w)
+    }
+}
