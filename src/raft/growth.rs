@@ -161,13 +161,10 @@ impl<M: Machine> Inner<M> {
     /// The log's thread looks after its own database; this is the other one.
     async fn check_snapshots(&self) {
         let Some(snapshots) = self.snapshots.upgrade() else { return };
-        let checked = tokio::task::spawn_blocking(move || snapshots.check()).await;
-        let problem = match checked {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => error.to_string(),
-            Err(panicked) => panicked.to_string(),
-        };
-        self.fail(problem);
+        let store = Arc::clone(&snapshots);
+        if let Err(error) = snapshots.blocking(move || store.check()).await {
+            self.fail(error.to_string());
+        }
     }
 }
 

@@ -227,7 +227,7 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for StateMachine<M> {
     ) -> io::Result<()> {
         let snapshots = Arc::clone(&self.snapshots);
         let kept = meta.clone();
-        let machine = blocking(move || {
+        let machine = background(&self.snapshots, move || {
             let machine = M::restore(&mut snapshot.records())?;
             // Restored first: a snapshot that does not add up never counts.
             snapshots.publish(&kept, &snapshot)?;
@@ -271,7 +271,7 @@ impl<M: Machine> RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder<M> {
     ) -> io::Result<openraft::alias::SnapshotOf<TypeConfig, SnapshotHandle>> {
         let (view, meta) = (Arc::clone(&self.view), self.meta.clone());
         let snapshots = Arc::clone(&self.snapshots);
-        blocking(move || {
+        background(&self.snapshots, move || {
             let mut writer: SnapshotWriter = snapshots.writer(true);
             M::write(&view, &mut |record| writer.record(record))?;
             let snapshot = writer.finish()?;
@@ -282,13 +282,18 @@ impl<M: Machine> RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder<M> {
     }
 }
 
-/// Runs where blocking is allowed; a panic becomes an error, which stops the node.
-async fn blocking<T: Send + 'static>(
+/// Runs where blocking is allowed, after everything that is waited for; a panic
+/// becomes an error, which stops the node.
+async fn background<T: Send + 'static>(
+    snapshots: &SnapshotStore,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    let work = || {
-        priority::lower();
+    let is_thread = snapshots.has_threads();
+    let work = move || {
+        if is_thread {
+            priority::lower();
+        }
         work()
     };
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+    snapshots.blocking(work).await
 }

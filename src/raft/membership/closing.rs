@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use openraft::async_runtime::WatchReceiver;
 
+use crate::host::blocking;
 use crate::inner::Inner;
 use crate::state_machine::Machine;
 
@@ -60,8 +61,8 @@ impl<M: Machine> Inner<M> {
         };
         if closed == Closed::Removed {
             let identity = Arc::clone(&self.identity);
-            let marked = tokio::task::spawn_blocking(move || identity.update(|i| i.retired = true));
-            if let Ok(Err(error)) = marked.await {
+            let mark = move || identity.update(|i| i.retired = true);
+            if let Err(error) = blocking(&*self.shared.host, mark).await {
                 // It is refused again by whomever it talks to.
                 tracing::warn!(%error, "cannot write down that this node was removed");
             }
