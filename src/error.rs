@@ -179,6 +179,14 @@ impl FieldError {
     }
 }
 
+/// An error and all that caused it, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |e| e.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

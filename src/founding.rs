@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use horai_core::ids::Name;
+use horai_core::ids::{Name, NodeId};
 use horai_core::machine::command::{Actor, Command, Envelope, Request};
 use horai_core::machine::outcome::{Outcome, Reject};
 use horai_core::machine::state::State;
@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::config::{NodeConfig, Token, TokenError, make_token};
+use crate::files;
 use crate::session::Node;
-use crate::worker::files;
 
 /// Below the data folder: log and snapshots.
 const STORE: &str = "raft";
@@ -30,8 +30,6 @@ const STORE: &str = "raft";
 pub(crate) const IDENTITY: &str = "identity";
 /// The note of what is still to be committed.
 const NOTE: &str = "founding.json";
-/// The number of the node that founds a cluster.
-const FOUNDER: u64 = 1;
 /// How long the first join token is worth something.
 const JOIN_FOR: Span = Span::secs(86_400);
 /// How long one proposal may take,
@@ -138,7 +136,7 @@ pub fn found(config: &NodeConfig, default_zone: &str) -> Result<Founded, Error> 
     let content = serde_json::to_vec_pretty(&content).map_err(|e| io(&note)(e.into()))?;
     // First: a store without the note would never become a cluster.
     files::write_durably(&note, &content).map_err(io(&note))?;
-    drop(horai_raft::open::create(&store, cluster, FOUNDER)?);
+    drop(horai_raft::open::create(&store, cluster, NodeId::FOUNDER.0)?);
     files::sync_dir(data_dir).map_err(io(data_dir))?;
     Ok(Founded { cluster, token, join_token })
 }

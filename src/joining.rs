@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::config::NodeConfig;
+use crate::files;
 use crate::founding::{self, IDENTITY, holds_store, store_dir};
-use crate::worker::files;
 
 /// The note of an admission that is under way, and of the seeds.
 const NOTE: &str = "joining.json";

@@ -9,6 +9,7 @@
 
 pub mod api;
 pub mod error;
+pub mod files;
 pub mod config;
 pub mod worker;
 pub mod session;

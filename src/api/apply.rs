@@ -14,7 +14,6 @@ use horai_core::machine::outcome::Outcome;
 use horai_core::machine::state::State;
 use horai_core::model::job::JobSpec;
 use horai_core::timing::check::check_spec;
-use serde::de::IgnoredAny;
 
 use super::dto::{AppliedJob, AppliedJobs, JobSet};
 use super::job_definition::JobDefinition;
@@ -25,12 +24,6 @@ use crate::error::{ErrorCode, FieldError};
 
 /// The most jobs of one request.
 const MAX_SET: usize = 1_000;
-
-/// Tells a set from a single definition.
-#[derive(serde::Deserialize)]
-struct Peek {
-    jobs: Option<IgnoredAny>,
-}
 
 /// The definitions of a request, and how an error names each.
 pub(super) struct Definitions {
@@ -44,7 +37,7 @@ impl Definitions {
     /// Reads one definition, or a set of them.
     pub(super) fn read(write: &Write) -> Result<Self, Fault> {
         let given: serde_json::Value = json(write.body())?;
-        let is_set = json::<Peek>(write.body()).is_ok_and(|peek| peek.jobs.is_some());
+        let is_set = given.get("jobs").is_some_and(|jobs| !jobs.is_null());
         let jobs = if is_set {
             json::<JobSet>(write.body())?.jobs
         } else {

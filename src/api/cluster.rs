@@ -5,9 +5,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use horai_core::ids::{Name, NodeId};
 use horai_core::machine::command::Command;
-use horai_core::model::access::{AccessToken, TokenHash, TokenPurpose};
+use horai_core::model::access::{AccessToken, TokenPurpose};
 use horai_core::time::{Span, UtcMillis};
-use sha2::{Digest, Sha256};
+use horai_raft::membership::admission::token_hash;
 
 use super::dto::{
     ClusterDto, CountsDto, LeaderDto, MemberDto, NewTokenDto, NodeRequest, SpanText, Time,
@@ -53,6 +53,7 @@ pub(super) async fn show(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         leader: status.leadership.leader.map(|node| LeaderDto { node: node.0, term: status.term }),
         time: api.node.cluster_now().map(Time),
+        alarms: api.node.alarms(),
         members,
         counts,
         applied_index,
@@ -107,7 +108,7 @@ pub(super) async fn new_token(
     // A request that is sent again derives the same secret: it makes no second token.
     let secret = hex(&write.secret());
     let token = format!("hj-{secret}");
-    let hash: TokenHash = Sha256::digest(token.as_bytes()).into();
+    let hash = token_hash(&token);
     // Each has a name of its own, so that one does not end another.
     let name = format!("join-{}", hex(&hash[..16]));
     let name = Name::new(&name).expect("hexadecimal digits make a name");

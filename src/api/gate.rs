@@ -9,6 +9,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use horai_core::model::access::{TokenHash, TokenPurpose};
+use horai_raft::membership::admission::token_hash;
 use sha2::{Digest, Sha256};
 
 use super::Api;
@@ -91,7 +92,7 @@ pub(super) async fn authenticate(
         let remedy = "send the header Authorization: Bearer TOKEN";
         return Fault::new(ErrorCode::Unauthenticated, detail, remedy).into_response();
     };
-    match caller(&api, &Sha256::digest(token.as_bytes()).into()) {
+    match caller(&api, &token_hash(token)) {
         Ok(name) => {
             let secret = Sha256::new().chain_update(SECRET).chain_update(token).finalize().into();
             request.extensions_mut().insert(Caller { name, secret });

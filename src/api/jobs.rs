@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use horai_core::ids::{Name, Revision};
+use horai_core::ids::{JobId, Name, Revision};
 use horai_core::machine::command::Command;
 use horai_core::machine::outcome::Outcome;
 use horai_core::machine::state::State as CoreState;
@@ -111,10 +111,7 @@ pub(super) async fn pause(
     name: Segment,
     write: Write,
 ) -> Result<StatusCode, Fault> {
-    write.empty()?;
-    let name = name.name()?;
-    api.write(&write, |state| Ok(Command::PauseJob { job: find(state, &name)?.id })).await?;
-    Ok(StatusCode::NO_CONTENT)
+    ask(&api, name, &write, |job| Command::PauseJob { job }).await
 }
 
 pub(super) async fn resume(
@@ -122,9 +119,19 @@ pub(super) async fn resume(
     name: Segment,
     write: Write,
 ) -> Result<StatusCode, Fault> {
+    ask(&api, name, &write, |job| Command::ResumeJob { job }).await
+}
+
+/// A command that needs nothing but the job and answers nothing.
+async fn ask(
+    api: &Api,
+    name: Segment,
+    write: &Write,
+    command: fn(JobId) -> Command,
+) -> Result<StatusCode, Fault> {
     write.empty()?;
     let name = name.name()?;
-    api.write(&write, |state| Ok(Command::ResumeJob { job: find(state, &name)?.id })).await?;
+    api.write(write, |state| Ok(command(find(state, &name)?.id))).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -9,7 +9,7 @@ use horai_core::timing::schedule::ScheduleError;
 use horai_raft::node::Error as NodeError;
 
 use super::dto::{FieldProblem, Problem};
-use crate::error::{ErrorCode, FieldError};
+use crate::error::{ErrorCode, FieldError, chain};
 
 /// A request that was not done, or whose outcome is not known.
 #[derive(Debug)]
@@ -211,11 +211,7 @@ pub(super) fn of_timing(error: &SpecError, value: &str) -> Fault {
             (ErrorCode::UnknownZone, "write an IANA name, such as Europe/Berlin or UTC")
         }
     };
-    let problem =
-        std::iter::successors(Some(&error.source as &dyn std::error::Error), |e| e.source())
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join(": ");
+    let problem = chain(&error.source);
     FieldError::invalid(error.path.clone(), value, problem, remedy).with_code(code).into()
 }
 

@@ -10,10 +10,10 @@ use horai_core::timing::check::check_spec;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::failure::{Failure, chain};
+use super::failure::Failure;
 use crate::api::job_definition::JobDefinition;
 use crate::config::{self, Check};
-use crate::error::exit;
+use crate::error::{chain, exit};
 
 /// The largest job file, in bytes.
 const MAX_FILE: u64 = 16 * 1024 * 1024;

@@ -10,12 +10,13 @@ use horai_core::time::{Span, UtcMillis};
 use horai_raft::membership::admission::AskError;
 use serde::Serialize;
 
-use super::failure::{Failure, chain};
+use super::client::Client;
+use super::failure::Failure;
 use super::output::{Format, Output, Show, View, moment, note, or_dash, print};
 use super::remote::{Remote, token_of, wait};
 use crate::api::dto::{ClusterDto, MemberDto, Time, TokenDto};
 use crate::config::{self, NodeConfig, read_token};
-use crate::error::exit;
+use crate::error::{chain, exit};
 use crate::founding;
 use crate::joining;
 
@@ -124,7 +125,11 @@ pub(super) fn run(verb: ClusterCommand, out: &mut impl Write) -> Result<(), Fail
         }
         ClusterCommand::Status { remote } => {
             let client = remote.client()?;
-            let cluster = wait(async { Ok(client.cluster().await?) })?;
+            let mut cluster = wait(async { Ok(client.cluster().await?) })?;
+            if let Some(leader) = at_leader(&cluster, &remote)? {
+                let told = wait(async { Ok(leader.with_timeout(MAJORITY).cluster().await) })?;
+                cluster.alarms = told.map(|cluster| cluster.alarms).unwrap_or_default();
+            }
             print(out, remote.output.output, &cluster)?;
             // One node tells what it knew last; only a majority knows what is true now.
             wait(async { Ok(client.with_timeout(MAJORITY).readyz().await) })?.map_err(|_| {
@@ -216,7 +221,7 @@ fn enter(entry: &Entry, replaces: Option<NodeId>) -> Result<JoinedView, Failure>
                 joining::Error::Exists { .. } | joining::Error::Founding(_) => {
                     ("a node enters a cluster once, with an empty data_dir", exit::CONFLICT)
                 }
-                joining::Error::Ask(AskError::Refused(why)) if why.contains("token") => {
+                joining::Error::Ask(AskError::Denied(_)) => {
                     ("make a new token on the cluster: horai cluster token", exit::DENIED)
                 }
                 joining::Error::Ask(AskError::Refused(_)) => (
@@ -235,16 +240,21 @@ fn enter(entry: &Entry, replaces: Option<NodeId>) -> Result<JoinedView, Failure>
     Ok(JoinedView { cluster: joined.cluster.to_string(), node: joined.node.0 })
 }
 
+/// Asks the leader itself, if another node answered.
+fn at_leader(cluster: &ClusterDto, remote: &Remote) -> Result<Option<Client>, Failure> {
+    let leader = cluster.members.iter().find(|member| member.leader);
+    leader
+        .filter(|leader| leader.node != cluster.node)
+        .map(|leader| remote.client_at(vec![format!("http://{}", leader.http)]))
+        .transpose()
+}
+
 /// Only the leader's clock can be vouched for: it is asked itself.
 fn confirm_time(time: Option<Time>, remote: &Remote) -> Result<(), Failure> {
     let client = remote.client()?;
     wait(async {
         let cluster = client.cluster().await?;
-        let leader = cluster.members.iter().find(|member| member.leader);
-        let client = match leader {
-            Some(leader) => remote.client_at(vec![format!("http://{}", leader.http)])?,
-            None => client,
-        };
+        let client = at_leader(&cluster, remote)?.unwrap_or(client);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let now = UtcMillis(i64::try_from(now).unwrap_or(i64::MAX));
         Ok(client.confirm_time(time.map_or(now, |Time(time)| time)).await?)
@@ -295,7 +305,7 @@ impl Show for ClusterDto {
         let leader =
             self.leader.map(|leader| format!("node {}, term {}", leader.node, leader.term));
         let counts = self.counts;
-        let facts = vec![
+        let mut facts = vec![
             ("cluster", self.cluster.clone()),
             ("told by", format!("node {}, version {}", self.node, self.version)),
             ("leader", leader.unwrap_or_else(|| "nobody".to_owned())),
@@ -305,6 +315,7 @@ impl Show for ClusterDto {
             ("live actions", counts.live_actions.to_string()),
             ("applied", format!("{}, state {}", self.applied_index, self.state_hash)),
         ];
+        facts.extend(self.alarms.iter().map(|alarm| ("alarm", alarm.clone())));
         let titles = vec!["node", "role", "http", "grpc", "raft", "store"];
         let row = |member: &MemberDto| {
             let role = match (member.leader, member.voter) {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use horai_raft::membership::Closed;
 
 use crate::config::ConfigError;
-use crate::error::{FieldError, exit};
+use crate::error::{FieldError, chain, exit};
 use crate::server;
 
 /// A failure as a person reads it.
@@ -92,14 +92,6 @@ fn of_store(error: &horai_raft::open::Error) -> &'static str {
              --to HOST:PORT --token TOKEN (horai cluster token makes one)"
         }
     }
-}
-
-/// An error and all that caused it, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |e| e.source())
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
 }
 
 impl From<io::Error> for Failure {

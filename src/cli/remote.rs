@@ -8,10 +8,10 @@ use clap::Args;
 use horai_core::time::Span;
 
 use super::client::{ApiError, Client};
-use super::failure::{Failure, chain};
+use super::failure::Failure;
 use super::output::Output;
 use crate::config::read_token;
-use crate::error::exit;
+use crate::error::{chain, exit};
 
 /// Which cluster, as whom, and how to print.
 #[derive(Debug, Clone, Args)]

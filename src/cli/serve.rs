@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::failure::{Failure, chain};
+use super::failure::Failure;
 use crate::config::{self, NodeConfig, WorkerConfig};
-use crate::error::exit;
+use crate::error::{chain, exit};
 use crate::server;
 use crate::shutdown::Stop;
 use crate::telemetry;

@@ -16,7 +16,7 @@ use horai_core::ids::Name;
 use serde::Deserialize;
 
 pub use load::{ConfigError, environment, load};
-pub use token::{Token, TokenError, make_token, read_token, token_hash};
+pub use token::{Token, TokenError, make_token, read_token};
 
 use load::Problem;
 

@@ -9,9 +9,12 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use horai_core::model::access::TokenHash;
+use horai_raft::membership::admission::token_hash;
 use rand::TryRngCore;
 use rand::rngs::OsRng;
-use sha2::{Digest, Sha256};
+
+use crate::files::sync_dir;
 
 /// The longest token taken from a file, in bytes.
 const MAX_LEN: usize = 512;
@@ -41,7 +44,7 @@ impl Token {
 
     /// What the cluster knows of it.
     #[must_use]
-    pub fn hash(&self) -> [u8; 32] {
+    pub fn hash(&self) -> TokenHash {
         token_hash(&self.0)
     }
 }
@@ -50,12 +53,6 @@ impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Token(…)")
     }
-}
-
-/// SHA-256 of a token's text: what the cluster compares.
-#[must_use]
-pub fn token_hash(text: &str) -> [u8; 32] {
-    Sha256::digest(text.as_bytes()).into()
 }
 
 /// Why a token file cannot be used.
@@ -125,7 +122,7 @@ pub fn make_token(path: &Path) -> Result<Token, TokenError> {
         writeln!(file, "{}", token.text())?;
         file.sync_all()?;
         std::fs::hard_link(&aside, path)?;
-        File::open(folder)?.sync_all()
+        sync_dir(folder)
     };
     let written = write();
     // Left behind by a failure before it was made, it is not there.

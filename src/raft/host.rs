@@ -34,6 +34,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
 use crate::cluster_clock::BootTime;
+use crate::priority;
 
 /// The machine under a node or worker.
 pub trait Host: fmt::Debug + Send + Sync + 'static {
@@ -220,7 +221,7 @@ pub async fn blocking<T: Send + 'static>(
     if !host.has_threads() {
         return work();
     }
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+    priority::blocking(work).await
 }
 
 #[cfg(test)]

@@ -235,10 +235,14 @@ fn open_sled(dir: &Path) -> Result<Disks, Error> {
     Ok((open("log", LOG_CACHE)?, open("snapshots", SNAPSHOT_CACHE)?))
 }
 
+/// Name of the thread on which a store is opened. A damaged one makes sled panic
+/// there, which is caught: a hook that ends the process must let it be.
+pub const OPENER: &str = "raft-open";
+
 /// Runs on a thread of its own, whose panic becomes an error.
 fn caught<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
     let thread =
-        std::thread::Builder::new().name("raft-open".to_owned()).spawn(work).map_err(Error::Io)?;
+        std::thread::Builder::new().name(OPENER.to_owned()).spawn(work).map_err(Error::Io)?;
     thread.join().map_err(|panic| {
         let text = panic
             .downcast_ref::<String>()

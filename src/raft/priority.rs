@@ -5,14 +5,33 @@
 //! too late, the cluster elects instead of working, and the jobs pile up. These
 //! threads do little, so nobody else notices. It needs a right that not every
 //! process has; without it they go like all others.
+//!
+//! A runtime's threads for blocking work start like its others: [`background`],
+//! through [`crate::host::blocking`], is how such work is done in this package.
+
+use std::io;
+
+use tokio::task::JoinHandle;
 
 /// As `nice` counts: 0 is usual, -20 the first of all.
 const NICE: i32 = -10;
 
-/// Long work that nobody waits for is the exception, wherever it runs.
-pub(crate) fn lower() {
-    // Going back is always allowed.
-    let _ = rustix::process::setpriority_process(None, 0);
+/// Does long work where blocking is allowed, at the usual priority.
+pub(crate) fn background<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> JoinHandle<T> {
+    tokio::task::spawn_blocking(|| {
+        // Going back is always allowed.
+        let _ = rustix::process::setpriority_process(None, 0);
+        work()
+    })
+}
+
+/// The same for work on storage, waited for; a panic becomes an error.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    background(work).await.map_err(io::Error::other)?
 }
 
 /// Raises the calling thread; the answer says whether it was allowed.
@@ -38,5 +57,20 @@ mod tests {
         }
         assert_eq!(priority, if allowed { super::NICE } else { before });
         assert_eq!(getpriority_process(None).unwrap(), before);
+    }
+
+    #[test]
+    fn background_work_is_not_raised_and_its_panic_is_an_error() {
+        let raised = || {
+            let _allowed = super::raise();
+        };
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(1).on_thread_start(raised).build().unwrap();
+        runtime.block_on(async {
+            let priority = super::background(|| getpriority_process(None).unwrap()).await.unwrap();
+            assert_eq!(priority, 0);
+            let failed = super::blocking(|| -> std::io::Result<()> { panic!("on purpose") }).await;
+            assert!(failed.unwrap_err().to_string().contains("panic"));
+        });
     }
 }

@@ -7,7 +7,7 @@ use horai_core::machine::state::State;
 use horai_core::model::access::{TokenHash, TokenPurpose};
 use horai_proto::worker as pb;
 use horai_proto::worker::to_worker::Body as Say;
-use sha2::{Digest, Sha256};
+use horai_raft::membership::admission::token_hash;
 use tonic::metadata::MetadataMap;
 
 use crate::error::ErrorCode;
@@ -59,7 +59,7 @@ pub(super) fn caller(metadata: &MetadataMap) -> Result<Caller, Refusal> {
         .filter(|text| text.len() == 32)
         .and_then(|text| u128::from_str_radix(text, 16).ok())
         .ok_or_else(|| missing("which incarnation of the worker it is of"))?;
-    let token = Sha256::digest(token.trim().as_bytes()).into();
+    let token = token_hash(token.trim());
     Ok(Caller { name, incarnation: Incarnation(incarnation), token })
 }
 
@@ -101,7 +101,7 @@ mod tests {
         metadata.insert(INCARNATION, format!("{:032x}", 7).parse().unwrap());
         let caller = caller(&metadata).ok().unwrap();
         assert_eq!((caller.name.as_str(), caller.incarnation), ("w1", Incarnation(7)));
-        let hash: TokenHash = Sha256::digest(b"secret").into();
+        let hash = token_hash("secret");
         assert_eq!(caller.token, hash);
         let refused = permit(&State::default(), &hash).unwrap_err();
         assert_eq!(refused.code, ErrorCode::Unavailable);

@@ -10,8 +10,7 @@ use std::future::Future;
 use std::io::Write;
 use std::panic::PanicHookInfo;
 
-/// A thread whose panics are caught on purpose: opening a damaged store.
-const CAUGHT: &str = "raft-open";
+use horai_raft::open::OPENER;
 
 tokio::task_local! {
     /// Set while a future is polled whose panics are caught.
@@ -24,7 +23,7 @@ pub fn survivable<F: Future>(work: F) -> impl Future<Output = F::Output> {
 }
 
 fn is_caught() -> bool {
-    std::thread::current().name() == Some(CAUGHT) || SURVIVABLE.try_with(|()| ()).is_ok()
+    std::thread::current().name() == Some(OPENER) || SURVIVABLE.try_with(|()| ()).is_ok()
 }
 
 /// From now on.

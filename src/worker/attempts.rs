@@ -18,7 +18,6 @@ use tokio::sync::mpsc;
 use super::clock::millis;
 use super::jobs::{Control, JobRunner, Started};
 use super::journal::{self, Journal, Record};
-use super::shim::dir;
 
 /// What an attempt's task tells the agent.
 pub(super) enum Notice {
@@ -119,9 +118,9 @@ impl Runner {
                 self.collect(key, token).await;
             }
             Err(e) => {
-                let message = dir::short(&format!("the worker could not start it: {e}"));
+                let how = EndKind::not_started(&format!("the worker could not start it: {e}"));
                 let now = self.shared.cluster_now();
-                self.finish(key, token, ended(EndKind::NotStarted { message }, None, now)).await;
+                self.finish(key, token, ended(how, None, now)).await;
             }
         }
     }

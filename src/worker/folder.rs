@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::files;
+use crate::files;
 
 /// A folder of small files.
 pub trait Folder: fmt::Debug + Send + Sync + 'static {

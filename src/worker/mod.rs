@@ -12,7 +12,6 @@ mod attempts;
 pub mod clock;
 mod executor;
 pub mod fence;
-pub mod files;
 pub mod folder;
 mod hello;
 pub mod jobs;

@@ -21,12 +21,12 @@ use rustix::io::Errno;
 
 use super::attempts::gone;
 use super::executor::{self, Plan};
-use super::files;
 use super::jobs::{Control, JobRunner, Started};
 use super::output::{self, Piece};
 use super::retention::Retention;
 use super::shim::dir::{self, Spec};
 use super::shim::kill::{self, Process};
+use crate::files;
 
 /// Output kept of one attempt.
 const OUTPUT_LIMIT: u64 = 64 * 1024 * 1024;

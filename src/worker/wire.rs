@@ -80,9 +80,7 @@ pub fn report(result: &pb::Result) -> Result<(AttemptKey, Token, EndReport), Mis
         How::TimedOut(_) => EndKind::TimedOut,
         How::Cancelled(_) => EndKind::Cancelled,
         How::LeaseExpired(_) => EndKind::LeaseExpired,
-        How::NotStarted(message) => {
-            EndKind::NotStarted { message: super::shim::dir::short(message) }
-        }
+        How::NotStarted(message) => EndKind::not_started(message),
         How::Gone(_) => EndKind::Gone,
     };
     let report = EndReport {

@@ -15,10 +15,14 @@ pub struct ClusterDto {
     pub node: u64,
     /// Version of its program.
     pub version: String,
-    /// Who leads, if that is known.
+    /// Who led last, as this node knows; `/readyz` says whether a leader answers.
     pub leader: Option<LeaderDto>,
     /// Cluster time, if it is known.
     pub time: Option<Time>,
+    /// What a person should know of the clocks. Only the leader compares them: empty
+    /// at every other node.
+    #[serde(default)]
+    pub alarms: Vec<String>,
     /// All members, by number.
     pub members: Vec<MemberDto>,
     /// How much the cluster holds.

@@ -14,10 +14,10 @@ use horai_core::machine::state::State;
 use horai_core::model::access::{AccessToken, TokenPurpose};
 use horai_core::model::cluster::ClusterSettings;
 use horai_core::time::UtcMillis;
+use horai_raft::membership::admission::token_hash;
 use horai_raft::node::{Options, RaftNode};
 use horai_raft::types::Member;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use tower::ServiceExt;
 
 use crate::api::{ApiState, router};
@@ -56,7 +56,7 @@ impl Cluster {
         let cluster = Self::blank().await;
         cluster.propose(Command::InitCluster(ClusterSettings::new(7))).await;
         for (name, purpose) in [("admin", TokenPurpose::Admin), ("join", TokenPurpose::Join)] {
-            let hash = Sha256::digest(name.as_bytes()).into();
+            let hash = token_hash(name);
             let token = AccessToken { purpose, hash, expires: None, created: UtcMillis(0) };
             let name = Name::new(name).unwrap();
             cluster.propose(Command::PutToken { name, token }).await;

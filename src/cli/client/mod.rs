@@ -25,8 +25,8 @@ use crate::api::dto::{
     TransferRequest, WorkerDto,
 };
 use crate::api::job_definition::JobDefinition;
-use crate::error::{ErrorCode, FieldError};
-use transport::{Answer, Call, PAUSE, chain, read};
+use crate::error::{ErrorCode, FieldError, chain};
+use transport::{Answer, Call, PAUSE, read};
 
 /// How long one request may take, all tries together.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);

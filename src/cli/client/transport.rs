@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::{ApiError, Client};
 use crate::api::dto::Problem;
-use crate::error::{ErrorCode, FieldError};
+use crate::error::{ErrorCode, FieldError, chain};
 
 /// First and longest wait between tries.
 pub(super) const PAUSE: (Duration, Duration) =
@@ -253,12 +253,4 @@ fn refusal(status: StatusCode, body: &[u8]) -> ApiError {
 fn root(error: &dyn std::error::Error) -> String {
     let last = std::iter::successors(Some(error), |e| e.source()).last();
     last.unwrap_or(error).to_string()
-}
-
-/// An error and all that caused it, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |e| e.source())
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
 }

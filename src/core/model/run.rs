@@ -213,6 +213,14 @@ pub enum EndKind {
 }
 
 impl EndKind {
+    /// It could not be started: `why`, cut to the 256 bytes that are kept.
+    #[must_use]
+    pub fn not_started(why: &str) -> Self {
+        const MAX: usize = 256;
+        let cut = (0..=MAX.min(why.len())).rev().find(|i| why.is_char_boundary(*i)).unwrap_or(0);
+        Self::NotStarted { message: why[..cut].to_owned() }
+    }
+
     /// True for the one end that makes a run succeed.
     #[must_use]
     pub fn is_success(&self) -> bool {

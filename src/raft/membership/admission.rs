@@ -11,7 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use horai_core::ids::NodeId;
 use horai_core::machine::command::{self, Actor, Command, Envelope};
-use horai_core::machine::outcome::Outcome;
+use horai_core::machine::outcome::{Outcome, Reject};
+use horai_core::model::access::TokenHash;
 use horai_proto::raft as pb;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
@@ -29,6 +30,12 @@ const ROUND: Duration = Duration::from_millis(200);
 const CALL: Duration = Duration::from_secs(5);
 /// Hints to a leader followed in one round.
 const HINTS: usize = 4;
+
+/// SHA-256 of a token's text: all that the cluster keeps of a token.
+#[must_use]
+pub fn token_hash(text: &str) -> TokenHash {
+    Sha256::digest(text.as_bytes()).into()
+}
 
 /// The node may make its store and start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +55,9 @@ pub enum AskError {
     /// The cluster refused, for good.
     #[error("the cluster refused the node: {0}")]
     Refused(String),
+    /// The token lets nobody in.
+    #[error("the cluster did not let the node in: {0}")]
+    Denied(String),
     /// No leader answered.
     #[error("no node let this one in within {limit:?}; last answer: {last}")]
     NoAnswer {
@@ -62,7 +72,7 @@ pub enum AskError {
 /// store that will be made with [`crate::open::create_as`].
 ///
 /// # Errors
-/// [`AskError::Refused`] at once; everything else is tried until `limit`.
+/// [`AskError::Refused`] and [`AskError::Denied`] at once; everything else is tried until `limit`.
 pub async fn ask(
     seeds: &[String],
     token: &str,
@@ -102,7 +112,7 @@ pub async fn ask_from(
             let client = own(&address, dial.as_ref());
             match ask_one(client, token, store, replaces, left.min(CALL)).await {
                 Told::Admitted(admitted) => return Ok(admitted),
-                Told::Refused(text) => return Err(AskError::Refused(text)),
+                Told::Never(why) => return Err(why),
                 Told::Elsewhere(leader) if hints > 0 => {
                     hints -= 1;
                     last = format!("{address} does not lead");
@@ -118,7 +128,7 @@ pub async fn ask_from(
 
 enum Told {
     Admitted(Admitted),
-    Refused(String),
+    Never(AskError),
     Elsewhere(String),
     Nothing(String),
 }
@@ -156,7 +166,8 @@ async fn ask_one(
             }),
             Err(_) => Told::Nothing("answered with a damaged cluster id".to_owned()),
         },
-        Some(Answer::Refused(text)) => Told::Refused(text),
+        Some(Answer::Refused(text)) => Told::Never(AskError::Refused(text)),
+        Some(Answer::Denied(text)) => Told::Never(AskError::Denied(text)),
         Some(Answer::NotLeader(at)) if !at.raft_address.is_empty() => {
             Told::Elsewhere(at.raft_address)
         }
@@ -185,7 +196,7 @@ impl<M: Machine> Inner<M> {
             actor: Actor::User("cluster join".to_owned()),
             request: None,
             command: Command::AdmitNode {
-                token_hash: Sha256::digest(request.token.as_bytes()).into(),
+                token_hash: token_hash(&request.token),
                 store: u128::from_be_bytes(store),
                 replaces: (request.replaces != 0).then_some(NodeId(request.replaces)),
             },
@@ -194,6 +205,9 @@ impl<M: Machine> Inner<M> {
             Ok(Outcome::Node { node }) => {
                 let cluster = mine.to_vec().into();
                 Some(Answer::Done(pb::JoinDone { cluster, node: node.0 }))
+            }
+            Ok(Outcome::Rejected(reject @ Reject::NotAdmitted)) => {
+                Some(Answer::Denied(reject.to_string()))
             }
             Ok(Outcome::Rejected(reject)) => Some(Answer::Refused(reject.to_string())),
             Err(Error::NoLeader(leader)) => Some(Answer::NotLeader(self.not_leader_at(leader))),

@@ -5,6 +5,7 @@
 //! openraft; what concerns the product (proposals, reads, joins) goes to the
 //! [`Desk`], which the node implements.
 
+use std::io;
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

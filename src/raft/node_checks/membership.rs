@@ -13,12 +13,11 @@ use horai_core::machine::state::State;
 use horai_core::model::access::{AccessToken, TokenPurpose};
 use horai_core::model::cluster::ClusterSettings;
 use horai_core::time::UtcMillis;
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::support::{LIMIT, ask, calm, leads, node, store_dir, until};
 use crate::Closed;
-use crate::membership::admission::{self, AskError};
+use crate::membership::admission::{self, AskError, token_hash};
 use crate::node::{Error, RaftNode};
 use crate::open;
 use crate::types::Member;
@@ -41,7 +40,7 @@ async fn found(dir: &Path) -> Peer {
     leads(&one).await;
     let token = AccessToken {
         purpose: TokenPurpose::Join,
-        hash: Sha256::digest(TOKEN.as_bytes()).into(),
+        hash: token_hash(TOKEN),
         expires: None,
         created: UtcMillis(0),
     };
@@ -227,7 +226,7 @@ async fn asking_twice_gives_the_same_number_and_strangers_get_none() {
     assert_eq!(other.node, NodeId(3));
 
     let wrong = admission::ask(&seeds, "wrong", Uuid::new_v4(), None, LIMIT).await.unwrap_err();
-    assert!(matches!(&wrong, AskError::Refused(text) if text.contains("token")), "{wrong}");
+    assert!(matches!(&wrong, AskError::Denied(text) if text.contains("token")), "{wrong}");
     assert!(!wrong.to_string().contains("wrong"), "{wrong}");
     let nobody = Some(NodeId(77));
     let wrong = admission::ask(&seeds, TOKEN, Uuid::new_v4(), nobody, LIMIT).await.unwrap_err();

@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use openraft::SnapshotPolicy;
 use openraft::errors::RPCError;
@@ -69,8 +69,8 @@ async fn a_peer_that_is_down_is_unreachable_and_a_silent_one_costs_its_deadline(
     let refused = link.vote(request(), RPCOption::new(HARD)).await;
     assert!(matches!(refused, Err(RPCError::Unreachable(_))), "{refused:?}");
     let mut link = links.new_heartbeat_client(3, &at(&silent)).await;
-    let began = Instant::now();
-    let late = link.vote(request(), RPCOption::new(HARD)).await;
+    // The earlier deadline comes first however late both of them are seen.
+    let late = tokio::time::timeout(HARD, link.vote(request(), RPCOption::new(HARD))).await;
+    let late = late.expect("openraft would have given up first");
     assert!(matches!(late, Err(RPCError::Network(_))), "{late:?}");
-    assert!(began.elapsed() < HARD, "openraft gave up first: {:?}", began.elapsed());
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use horai_core::machine::command::EndReport;
 use serde::{Deserialize, Serialize};
 
-use crate::worker::files;
+use crate::files;
 
 /// The shim holds a lock on this while it lives.
 pub const LOCK: &str = "lock";
@@ -88,11 +88,4 @@ pub fn read_result(dir: &Path) -> io::Result<Option<EndReport>> {
 /// The system's.
 pub fn write_result(dir: &Path, report: &EndReport) -> io::Result<()> {
     files::write_durably(&dir.join(RESULT), &serde_json::to_vec(report).map_err(io::Error::other)?)
-}
-
-/// At most 256 bytes of `text`, as [`horai_core::model::run::EndKind::NotStarted`] allows.
-#[must_use]
-pub fn short(text: &str) -> String {
-    let end = (0..=text.len().min(256)).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
-    text[..end].to_owned()
 }

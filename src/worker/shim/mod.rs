@@ -22,7 +22,7 @@ use horai_core::machine::command::EndReport;
 use horai_core::model::run::EndKind;
 use rustix::process::{getpid, set_child_subreaper, setsid};
 
-use super::files;
+use crate::files;
 
 /// The shim's whole life, for the attempt whose folder is `dir`.
 #[must_use]
@@ -51,7 +51,7 @@ fn run(dir: &Path) -> io::Result<()> {
     let spec = dir::read_spec(dir)?;
     fs::create_dir_all(dir.join(dir::WORK))?;
     let report = supervise::supervise(dir, &spec).unwrap_or_else(|e| EndReport {
-        how: EndKind::NotStarted { message: dir::short(&e.to_string()) },
+        how: EndKind::not_started(&e.to_string()),
         started: None,
         ended: None,
         output_bytes: 0,

@@ -11,9 +11,6 @@ use crate::model::run::{
 };
 use crate::time::{Span, UtcMillis};
 
-/// The longest reason kept of an attempt that could not be started, in bytes.
-const MAX_MESSAGE: usize = 256;
-
 impl State {
     pub(super) fn trigger_job(
         &mut self,
@@ -131,9 +128,7 @@ impl State {
             return Err(Reject::StaleAttempt(attempt));
         }
         let how = match &report.how {
-            EndKind::NotStarted { message } => {
-                EndKind::NotStarted { message: cut(message, MAX_MESSAGE) }
-            }
+            EndKind::NotStarted { message } => EndKind::not_started(message),
             how => how.clone(),
         };
         let end = AttemptEnd {
@@ -254,10 +249,4 @@ impl State {
         }
         Ok(Outcome::Done)
     }
-}
-
-/// The text's beginning, at most `limit` bytes.
-fn cut(text: &str, limit: usize) -> String {
-    let end = (0..=limit.min(text.len())).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
-    text[..end].to_owned()
 }
