@@ -231,6 +231,15 @@ impl<M: Machine> RaftNode<M> {
         done.map_err(|e| Error::Refused(e.to_string()))
     }
 
+    /// Whether this node has ever been part of a cluster. Asks Raft itself: just
+    /// after a start, [`RaftNode::status`] may know no members yet.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] if Raft has ended.
+    pub async fn is_founded(&self) -> Result<bool, Error> {
+        self.inner.raft.is_initialized().await.map_err(|_| Error::Stopped)
+    }
+
     /// Commits one command, through the leader if need be, and says what it did.
     ///
     /// # Errors

@@ -203,7 +203,7 @@ impl<M: Machine> Server<M> {
     /// Storage work on a thread that may block.
     async fn blocking<T: Send + 'static>(
         &self,
-        work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> Result<T, Status> {
         let done = self.snapshots.blocking(work).await;
         done.map_err(|error| Status::internal(format!("snapshot cannot be kept: {error}")))
