@@ -6,6 +6,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("cargo:rerun-if-changed={file}");
     }
     let descriptors = protox::compile(files, ["."])?;
-    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    // Sorted maps: the same message is the same bytes each time.
+    let build = tonic_prost_build::configure().bytes(".").btree_map(".");
+    build.compile_fds(descriptors)?;
     Ok(())
 }

@@ -174,8 +174,9 @@ pub async fn complete(config: &NodeConfig, node: &Node, me: Member) -> Result<()
     let io = |source| Error::Io { path: path.clone(), source };
     let Some(content) = files::read_optional(&path).map_err(io)? else { return Ok(()) };
     let note: Note = serde_json::from_slice(&content).map_err(|_| Error::Damaged(path.clone()))?;
-    if node.status().members.is_empty() {
-        node.init(me).await.map_err(|e| Error::Refused(e.to_string()))?;
+    let refused = |e: horai_raft::Error| Error::Refused(e.to_string());
+    if !node.is_founded().await.map_err(refused)? {
+        node.init(me).await.map_err(refused)?;
     }
     let mut settings = ClusterSettings::new(note.cluster.as_u128());
     settings.default_zone = note.default_zone;

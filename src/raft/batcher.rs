@@ -461,7 +461,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         drop(listener);
-        let mut client = crate::network::channels::own(&address).unwrap();
+        let mut client = crate::network::channels::own(&address, None).unwrap();
         let status = client.propose(pb::ProposeRequest::default()).await.unwrap_err();
         assert!(never_sent(&status), "{status:?}");
         assert!(!never_sent(&tonic::Status::unknown("broke off")));

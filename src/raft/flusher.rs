@@ -1,23 +1,26 @@
-//! The one thread that makes votes and appends durable.
+//! The one thread, or task, that makes votes and appends durable.
 //!
 //! Callers write into the disk's memory in order and queue here; the thread
 //! takes all that is queued, syncs once and then answers (group commit). It
 //! never answers before the sync and stops answering well after the first
 //! failure. Truncation and purging run here too, so that the identity file is
-//! always lowered before and raised after the log it speaks of.
+//! always lowered before and raised after the log it speaks of. On a host without
+//! threads a task does the same, and the sync takes as long as the host says.
 
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use openraft::storage::IOFlushed;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::disk::{Disk, Space};
 use crate::entry;
+use crate::host::Host;
 use crate::identity::{IdentityFile, Stage};
 use crate::priority;
 use crate::reserve::Reserve;
@@ -97,9 +100,15 @@ impl Failure {
     }
 }
 
+/// The way to the thread or task.
+enum Jobs {
+    Thread(SyncSender<Job>),
+    Task(mpsc::Sender<Job>),
+}
+
 /// The thread's handle; dropping the last one ends the thread.
 pub(crate) struct Flusher {
-    jobs: Option<SyncSender<Job>>,
+    jobs: Option<Jobs>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -108,8 +117,8 @@ impl Flusher {
         disk: Arc<dyn Disk>,
         identity: Arc<IdentityFile>,
         failure: Arc<Failure>,
+        host: Arc<dyn Host>,
     ) -> io::Result<Self> {
-        let (jobs, queue) = sync_channel(QUEUE);
         let worker = Worker {
             disk,
             identity,
@@ -119,19 +128,29 @@ impl Flusher {
             marked: Instant::now(),
             checked: Instant::now(),
         };
+        if !host.has_threads() {
+            let (jobs, queue) = mpsc::channel(QUEUE);
+            tokio::spawn(worker.run_as_task(queue, host));
+            return Ok(Self { jobs: Some(Jobs::Task(jobs)), thread: None });
+        }
+        let (jobs, queue) = sync_channel(QUEUE);
         let thread =
             std::thread::Builder::new().name("raft-flusher".to_owned()).spawn(move || {
                 // Votes and appends wait for it. Not allowed is no fault.
                 let _allowed = priority::raise();
                 worker.run(&queue);
             })?;
-        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
+        Ok(Self { jobs: Some(Jobs::Thread(jobs)), thread: Some(thread) })
     }
 
     /// Queues a job; its `done` is dropped unanswered only if the thread is gone.
     pub(crate) fn send(&self, job: Job) -> io::Result<()> {
         let gone = || io::Error::other("the flusher thread is gone");
-        self.jobs.as_ref().ok_or_else(gone)?.send(job).map_err(|_| gone())
+        match self.jobs.as_ref().ok_or_else(gone)? {
+            Jobs::Thread(jobs) => jobs.send(job).map_err(|_| gone()),
+            // openraft has far fewer under way than fit.
+            Jobs::Task(jobs) => jobs.try_send(job).map_err(|_| gone()),
+        }
     }
 
     /// Queues a job and waits for its answer.
@@ -197,13 +216,44 @@ impl Worker {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            if self.failure.check().is_ok()
-                && let Err(error) = self.keep_house()
-            {
-                self.failure.set(&error, &self.identity);
-            }
+            self.after_a_group();
         }
-        // A clean stop leaves an exact mark.
+        self.end();
+    }
+
+    /// The same where there are no threads: what came by the time that the sync
+    /// begins is answered after it.
+    async fn run_as_task(mut self, mut queue: mpsc::Receiver<Job>, host: Arc<dyn Host>) {
+        let mut jobs = Vec::new();
+        loop {
+            let wait = if self.purge.is_some() { Duration::ZERO } else { MARK_EVERY };
+            match tokio::time::timeout(wait, queue.recv_many(&mut jobs, QUEUE)).await {
+                Ok(0) => break,
+                Ok(_) => {
+                    tokio::time::sleep(host.sync_takes()).await;
+                    let mut group = Group::default();
+                    for job in jobs.drain(..) {
+                        self.take(job, &mut group);
+                    }
+                    self.commit(&mut group);
+                }
+                Err(_) => {}
+            }
+            self.after_a_group();
+        }
+        self.end();
+    }
+
+    fn after_a_group(&mut self) {
+        if self.failure.check().is_ok()
+            && let Err(error) = self.keep_house()
+        {
+            self.failure.set(&error, &self.identity);
+        }
+    }
+
+    /// A clean stop leaves an exact mark.
+    fn end(&mut self) {
         if self.failure.check().is_ok()
             && let Err(error) = self.mark()
         {

@@ -14,7 +14,6 @@ use openraft::async_runtime::WatchReceiver;
 use tokio::time::Instant;
 
 use crate::inner::Inner;
-use crate::priority::blocking;
 use crate::state_machine::Machine;
 
 /// What an entry takes in the log beside its commands.
@@ -162,7 +161,8 @@ impl<M: Machine> Inner<M> {
     /// The log's thread looks after its own database; this is the other one.
     async fn check_snapshots(&self) {
         let Some(snapshots) = self.snapshots.upgrade() else { return };
-        if let Err(error) = blocking(move || snapshots.check()).await {
+        let store = Arc::clone(&snapshots);
+        if let Err(error) = snapshots.blocking(move || store.check()).await {
             self.fail(error.to_string());
         }
     }

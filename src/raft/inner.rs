@@ -27,7 +27,7 @@ use crate::identity::IdentityFile;
 use crate::membership::{Closed, Step};
 use crate::network::channels::Channels;
 use crate::network::server::{Committed, Desk, Refusal};
-use crate::network::{self, Shared, encode, wall_time};
+use crate::network::{self, Shared, encode};
 use crate::node::{Error, Leadership};
 use crate::snapshot_store::SnapshotStore;
 use crate::state_machine::{Machine, StateHandle, StateMachine};
@@ -247,7 +247,7 @@ impl<M: Machine> Inner<M> {
         let node = NodeId(voter);
         if voter == self.shared.local.node {
             let cluster = self.shared.clock(|clock, boot| clock.read(boot));
-            return Some(Reading { node, wall: wall_time(), cluster });
+            return Some(Reading { node, wall: self.shared.host.wall_time(), cluster });
         }
         let mut client = self.peer(voter)?;
         let mut request =

@@ -5,8 +5,8 @@
 //! the core's work, reached through [`state_machine::Machine`].
 //!
 //! Reading order: [`types`], the storage seam [`disk`] with its two
-//! implementations, [`log_store`], [`identity`] and [`open`], then snapshots and
-//! the state machine's adapter.
+//! implementations, the seam to the machine, [`host`], [`log_store`], [`identity`]
+//! and [`open`], then snapshots and the state machine's adapter.
 
 mod answers;
 mod batcher;
@@ -16,6 +16,7 @@ pub mod disk;
 pub mod entry;
 mod flusher;
 mod growth;
+pub mod host;
 pub mod identity;
 mod inner;
 pub mod log_store;

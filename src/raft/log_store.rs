@@ -16,6 +16,7 @@ use openraft::{LogState, OptionalSend, RaftLogReader};
 use crate::disk::{Disk, Space};
 use crate::entry::{self, Fault, Joiner};
 use crate::flusher::{Failure, Flusher, Job};
+use crate::host::Host;
 use crate::identity::IdentityFile;
 use crate::types::{Entry, LogId, TypeConfig, Vote};
 
@@ -125,9 +126,10 @@ impl LogStore {
         identity: Arc<IdentityFile>,
         failure: Arc<Failure>,
         marks: Marks,
+        host: Arc<dyn Host>,
     ) -> io::Result<Self> {
         let flusher =
-            Flusher::start(Arc::clone(&disk), Arc::clone(&identity), Arc::clone(&failure))?;
+            Flusher::start(Arc::clone(&disk), Arc::clone(&identity), Arc::clone(&failure), host)?;
         let shared = Shared { disk, identity, failure, marks: Mutex::new(marks) };
         Ok(Self { shared: Arc::new(shared), flusher })
     }

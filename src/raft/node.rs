@@ -27,6 +27,7 @@ use tonic::transport::server::TcpIncoming;
 
 use crate::batcher;
 use crate::growth::{Growth, SnapshotOptions};
+use crate::host::Port;
 use crate::inner::Inner;
 use crate::network::channels::Channels;
 use crate::network::client::Links;
@@ -179,17 +180,21 @@ pub struct RaftNode<M: Machine> {
 }
 
 impl<M: Machine> RaftNode<M> {
-    /// Starts a node on checked stores. `listener` is the Raft port.
+    /// Starts a node on checked stores. `port` is the Raft port.
     ///
     /// # Errors
     /// If its options, threads or storage do not work.
     pub async fn open(
         stores: Stores,
         machine: M,
-        listener: std::net::TcpListener,
+        port: impl Into<Port>,
         options: &Options,
     ) -> Result<Self, Error> {
-        let config = options.config()?;
+        let (config, port) = (options.config()?, port.into());
+        if !stores.host.has_threads() {
+            let inner = start(stores, machine, port, config, options.clone()).await?;
+            return Ok(Self { inner, runtime: std::sync::Mutex::new(None) });
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("raft")
@@ -199,8 +204,7 @@ impl<M: Machine> RaftNode<M> {
             })
             .enable_all()
             .build()?;
-        listener.set_nonblocking(true)?;
-        let started = runtime.spawn(start(stores, machine, listener, config, options.clone()));
+        let started = runtime.spawn(start(stores, machine, port, config, options.clone()));
         match started.await {
             Ok(Ok(inner)) => {
                 let runtime = std::sync::Mutex::new(Some(runtime));
@@ -225,6 +229,15 @@ impl<M: Machine> RaftNode<M> {
         let members = BTreeMap::from([(local.node, Member { store_uuid: local.store, ..me })]);
         let done = self.inner.raft.initialize(members).await;
         done.map_err(|e| Error::Refused(e.to_string()))
+    }
+
+    /// Whether this node has ever been part of a cluster. Asks Raft itself: just
+    /// after a start, [`RaftNode::status`] may know no members yet.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] if Raft has ended.
+    pub async fn is_founded(&self) -> Result<bool, Error> {
+        self.inner.raft.is_initialized().await.map_err(|_| Error::Stopped)
     }
 
     /// Commits one command, through the leader if need be, and says what it did.
@@ -389,7 +402,7 @@ impl<M: Machine> Drop for RaftNode<M> {
 async fn start<M: Machine>(
     stores: Stores,
     machine: M,
-    listener: std::net::TcpListener,
+    port: Port,
     config: Arc<Config>,
     options: Options,
 ) -> Result<Arc<Inner<M>>, Error> {
@@ -399,8 +412,8 @@ async fn start<M: Machine>(
         node: identity.node,
         store: identity.store.as_u128(),
     };
-    let shared = Arc::new(Shared::new(local));
-    let channels = Arc::new(Channels::default());
+    let channels = Arc::new(Channels::new(stores.host.dial()));
+    let shared = Arc::new(Shared::new(local, stores.host));
     let machine = StateMachine::new(machine, Arc::clone(&stores.snapshots), options.observer);
     let state = machine.handle();
     let keep_bytes = options.snapshots.keep_bytes;
@@ -434,13 +447,20 @@ async fn start<M: Machine>(
         stores.snapshots,
         Arc::clone(&inner) as Arc<dyn Desk>,
     );
-    let listener = TcpListener::from_std(listener)?;
     let stopped = inner.stop.clone().cancelled_owned();
+    let router = tonic::transport::Server::builder().add_service(service);
+    let served = match port {
+        Port::Tcp(listener) => {
+            listener.set_nonblocking(true)?;
+            let incoming = TcpIncoming::from(TcpListener::from_std(listener)?);
+            // The server's own setting does not reach connections that are handed in.
+            let incoming = incoming.with_nodelay(Some(true));
+            router.serve_with_incoming_shutdown(incoming, stopped).boxed()
+        }
+        Port::Other(incoming) => router.serve_with_incoming_shutdown(incoming, stopped).boxed(),
+    };
     tokio::spawn(async move {
-        // The server's own setting does not reach connections that are handed in.
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        let router = tonic::transport::Server::builder().add_service(service);
-        if let Err(error) = router.serve_with_incoming_shutdown(incoming, stopped).await {
+        if let Err(error) = served.await {
             tracing::error!(error = &error as &dyn std::error::Error, "raft port failed");
         }
     });

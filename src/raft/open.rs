@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::disk::{Disk, SmallFile, Space};
 use crate::entry::{self, Fault, Joiner};
 use crate::flusher::{Failure, delete_upto, is_full};
+use crate::host::{Host, OsHost};
 use crate::identity::{self, FORMAT, Identity, IdentityFile, OsFile, Stage};
 use crate::log_store::{COMMITTED, LogStore, Marks, PURGED, VOTE};
 use crate::reserve::{RESERVE, Reserve};
@@ -140,6 +141,8 @@ pub struct Stores {
     pub snapshots: Arc<SnapshotStore>,
     /// Who the node is.
     pub identity: Arc<IdentityFile>,
+    /// The machine under it.
+    pub host: Arc<dyn Host>,
 }
 
 /// First value of both databases.
@@ -171,7 +174,7 @@ pub fn create_as(dir: &Path, cluster: Uuid, node: u64, store: Uuid) -> Result<St
     let (log, snapshots) = open_sled(dir)?;
     let identity = Identity::new(cluster, node, store);
     let file = Box::new(OsFile::new(dir, IDENTITY));
-    create_with(log, snapshots, file, identity, Some(reserve))
+    create_with(Arc::new(OsHost), log, snapshots, file, identity, Some(reserve))
 }
 
 fn reserve(dir: &Path) -> Result<Reserve, Error> {
@@ -199,7 +202,8 @@ pub fn open(dir: &Path) -> Result<Stores, Error> {
     let reserve = reserve(dir)?;
     let (log, snapshots) = open_sled(dir)?;
     // Reading a damaged sled can panic too.
-    caught(move || open_with(log, snapshots, Box::new(file), Some(reserve)))?
+    let host = Arc::new(OsHost);
+    caught(move || open_with(host, log, snapshots, Box::new(file), Some(reserve)))?
 }
 
 /// A closed database is locked until sled's own threads have let go of it, which
@@ -259,10 +263,25 @@ pub fn create_on(
     file: Box<dyn SmallFile>,
     identity: Identity,
 ) -> Result<Stores, Error> {
-    create_with(log, snapshots, file, identity, None)
+    create_with(Arc::new(OsHost), log, snapshots, file, identity, None)
+}
+
+/// [`create_on`] on any host. One without threads needs a runtime around the call.
+///
+/// # Errors
+/// As [`create_on`].
+pub fn create_at(
+    host: Arc<dyn Host>,
+    log: Arc<dyn Disk>,
+    snapshots: Arc<dyn Disk>,
+    file: Box<dyn SmallFile>,
+    identity: Identity,
+) -> Result<Stores, Error> {
+    create_with(host, log, snapshots, file, identity, None)
 }
 
 fn create_with(
+    host: Arc<dyn Host>,
     log: Arc<dyn Disk>,
     snapshots: Arc<dyn Disk>,
     file: Box<dyn SmallFile>,
@@ -276,7 +295,7 @@ fn create_with(
     }
     // Last: before it there is no node, and nothing was promised.
     let identity = Arc::new(IdentityFile::create(file, identity)?);
-    start(log, snapshots, identity, Marks::default(), reserve)
+    start(host, log, snapshots, identity, Marks::default(), reserve)
 }
 
 /// [`open`] on any disks.
@@ -288,10 +307,24 @@ pub fn open_on(
     snapshots: Arc<dyn Disk>,
     file: Box<dyn SmallFile>,
 ) -> Result<Stores, Error> {
-    open_with(log, snapshots, file, None)
+    open_with(Arc::new(OsHost), log, snapshots, file, None)
+}
+
+/// [`open_on`] on any host. One without threads needs a runtime around the call.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_at(
+    host: Arc<dyn Host>,
+    log: Arc<dyn Disk>,
+    snapshots: Arc<dyn Disk>,
+    file: Box<dyn SmallFile>,
+) -> Result<Stores, Error> {
+    open_with(host, log, snapshots, file, None)
 }
 
 fn open_with(
+    host: Arc<dyn Host>,
     log: Arc<dyn Disk>,
     snapshots: Arc<dyn Disk>,
     file: Box<dyn SmallFile>,
@@ -315,7 +348,7 @@ fn open_with(
     let marks = check_log(&*log)?;
     compare(&marks, &known)?;
     let identity = Arc::new(file);
-    let stores = start(log, snapshots, identity, marks, reserve)?;
+    let stores = start(host, log, snapshots, identity, marks, reserve)?;
     let snapshot =
         stores.snapshots.current().and_then(|(meta, _)| meta.last_log_id).map(|id| id.index);
     not_below("snapshot", snapshot, known.snapshot)?;
@@ -325,6 +358,7 @@ fn open_with(
 }
 
 fn start(
+    host: Arc<dyn Host>,
     log: Arc<dyn Disk>,
     snapshots: Arc<dyn Disk>,
     identity: Arc<IdentityFile>,
@@ -333,9 +367,10 @@ fn start(
 ) -> Result<Stores, Error> {
     // One failure for both: a node whose snapshots fail must not go on voting.
     let failure = Arc::new(Failure::new(reserve));
-    let snapshots = SnapshotStore::load(snapshots, Arc::clone(&identity), Arc::clone(&failure))?;
-    let log = LogStore::start(log, Arc::clone(&identity), failure, marks)?;
-    Ok(Stores { log, snapshots, identity })
+    let (own, on) = (Arc::clone(&identity), Arc::clone(&host));
+    let snapshots = SnapshotStore::load(snapshots, own, Arc::clone(&failure), on)?;
+    let log = LogStore::start(log, Arc::clone(&identity), failure, marks, Arc::clone(&host))?;
+    Ok(Stores { log, snapshots, identity, host })
 }
 
 fn check_header(which: &'static str, disk: &dyn Disk, known: &Identity) -> Result<(), Error> {

@@ -6,8 +6,8 @@
 //! threads do little, so nobody else notices. It needs a right that not every
 //! process has; without it they go like all others.
 //!
-//! A runtime's threads for blocking work start like its others: [`background`]
-//! is how such work is done in this package.
+//! A runtime's threads for blocking work start like its others: [`background`],
+//! through [`crate::host::blocking`], is how such work is done in this package.
 
 use std::io;
 

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::disk::{Disk, MAX_VALUE, Space};
 use crate::entry::{self, Fault};
 use crate::flusher::Failure;
+use crate::host::{Host, blocking};
 use crate::identity::IdentityFile;
 use crate::types::SnapshotMeta;
 
@@ -62,6 +63,7 @@ pub struct SnapshotStore {
     disk: Arc<dyn Disk>,
     identity: Arc<IdentityFile>,
     failure: Arc<Failure>,
+    host: Arc<dyn Host>,
     closing: AtomicBool,
     inner: Mutex<Inner>,
 }
@@ -82,6 +84,7 @@ impl SnapshotStore {
         disk: Arc<dyn Disk>,
         identity: Arc<IdentityFile>,
         failure: Arc<Failure>,
+        host: Arc<dyn Host>,
     ) -> io::Result<Arc<Self>> {
         let current: Option<Pointer> = match disk.get(Space::Meta, POINTER)? {
             Some(sealed) => Some(entry::unseal_value(POINTER, &sealed)?),
@@ -91,8 +94,8 @@ impl SnapshotStore {
         let next = generations.last().map_or(1, |g| g.saturating_add(1));
         let next = next.max(current.as_ref().map_or(1, |p| p.generation.saturating_add(1)));
         let inner = Mutex::new(Inner { current, next, pins: BTreeMap::new() });
-        let store =
-            Arc::new(Self { disk, identity, failure, closing: AtomicBool::new(false), inner });
+        let closing = AtomicBool::new(false);
+        let store = Arc::new(Self { disk, identity, failure, host, closing, inner });
         if let Some((_, handle)) = store.current() {
             handle.verify()?;
         }
@@ -108,6 +111,21 @@ impl SnapshotStore {
     fn write(&self, write: impl FnOnce(&dyn Disk) -> io::Result<()>) -> io::Result<()> {
         self.failure.check()?;
         write(&*self.disk).inspect_err(|error| self.failure.set(error, &self.identity))
+    }
+
+    /// Does work on snapshots where blocking is allowed.
+    ///
+    /// # Errors
+    /// Those of the work; a panic is one, too.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        blocking(&*self.host, work).await
+    }
+
+    pub(crate) fn has_threads(&self) -> bool {
+        self.host.has_threads()
     }
 
     /// The node stops: what is being written breaks off, and never counts.
@@ -149,7 +167,8 @@ impl SnapshotStore {
             shape: Shape::default(),
             buffer: Vec::with_capacity(CHUNK),
             unsynced: 0,
-            pace: paced.then(Instant::now),
+            // Pacing is sleeping, which only a thread may.
+            pace: (paced && self.has_threads()).then(Instant::now),
         }
     }
 
@@ -281,6 +300,12 @@ impl SnapshotHandle {
     #[must_use]
     pub fn shape(&self) -> Shape {
         self.shape
+    }
+
+    /// [`SnapshotHandle::chunk`] for async code.
+    pub(crate) async fn read_chunk(&self, chunk: u32) -> io::Result<Bytes> {
+        let from = self.clone();
+        self.pin.store.blocking(move || from.chunk(chunk)).await
     }
 
     /// One chunk, checked; at most [`CHUNK`] bytes.

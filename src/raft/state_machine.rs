@@ -18,7 +18,6 @@ use openraft::{OptionalSend, RaftSnapshotBuilder};
 use tokio::sync::watch;
 
 use crate::growth::Growth;
-use crate::priority::blocking;
 use crate::snapshot_store::{Records, SnapshotHandle, SnapshotStore, SnapshotWriter};
 use crate::types::{EntryPayload, LogId, SnapshotMeta, StoredMembership, TypeConfig};
 
@@ -227,13 +226,15 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for StateMachine<M> {
     ) -> io::Result<()> {
         let snapshots = Arc::clone(&self.snapshots);
         let kept = meta.clone();
-        let machine = blocking(move || {
-            let machine = M::restore(&mut snapshot.records())?;
-            // Restored first: a snapshot that does not add up never counts.
-            snapshots.publish(&kept, &snapshot)?;
-            Ok(machine)
-        })
-        .await?;
+        let machine = self
+            .snapshots
+            .blocking(move || {
+                let machine = M::restore(&mut snapshot.records())?;
+                // Restored first: a snapshot that does not add up never counts.
+                snapshots.publish(&kept, &snapshot)?;
+                Ok(machine)
+            })
+            .await?;
         {
             let mut state = self.shared.state.write().unwrap_or_else(PoisonError::into_inner);
             *state =
@@ -271,13 +272,14 @@ impl<M: Machine> RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder<M> {
     ) -> io::Result<openraft::alias::SnapshotOf<TypeConfig, SnapshotHandle>> {
         let (view, meta) = (Arc::clone(&self.view), self.meta.clone());
         let snapshots = Arc::clone(&self.snapshots);
-        blocking(move || {
-            let mut writer: SnapshotWriter = snapshots.writer(true);
-            M::write(&view, &mut |record| writer.record(record))?;
-            let snapshot = writer.finish()?;
-            snapshots.publish(&meta, &snapshot)?;
-            Ok(Snapshot { meta, snapshot })
-        })
-        .await
+        self.snapshots
+            .blocking(move || {
+                let mut writer: SnapshotWriter = snapshots.writer(true);
+                M::write(&view, &mut |record| writer.record(record))?;
+                let snapshot = writer.finish()?;
+                snapshots.publish(&meta, &snapshot)?;
+                Ok(Snapshot { meta, snapshot })
+            })
+            .await
     }
 }

@@ -244,7 +244,7 @@ fn profile(
         incarnation,
         boot_id: id(&hello.boot_id, "boot id")?,
         groups: groups.map_err(|e| invalid(format!("group {e}")))?,
-        labels: hello.labels.clone().into_iter().collect(),
+        labels: hello.labels.clone(),
         slots: hello.slots,
         host: hello.host.clone(),
         version: hello.version.clone(),

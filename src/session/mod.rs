@@ -18,9 +18,11 @@ mod results;
 mod start;
 mod stream;
 
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::Stream;
 use horai_core::ids::{Incarnation, LeaderId, RunId, WorkerId};
 use horai_core::machine::state::State;
 use horai_core::time::UtcMillis;
@@ -28,11 +30,12 @@ use horai_proto::worker as pb;
 use horai_proto::worker::to_worker::Body as Say;
 use horai_proto::worker::worker_link_server::WorkerLinkServer;
 use horai_raft::node::RaftNode;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::TcpIncoming;
+use tonic::transport::server::{Connected, TcpIncoming};
 
 pub use logs::{LogError, LogPart, LogRequest};
 pub use registry::WorkerLoad;
@@ -103,6 +106,21 @@ impl Sessions {
         end: CancellationToken,
     ) -> Result<(), tonic::transport::Error> {
         let incoming = TcpIncoming::from(port).with_nodelay(Some(true));
+        self.serve_on(incoming, end).await
+    }
+
+    /// [`Self::serve`] on connections of any kind.
+    ///
+    /// # Errors
+    /// If accepting them fails.
+    pub async fn serve_on<C>(
+        self: Arc<Self>,
+        incoming: impl Stream<Item = io::Result<C>>,
+        end: CancellationToken,
+    ) -> Result<(), tonic::transport::Error>
+    where
+        C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    {
         tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(SILENT))
             .http2_keepalive_timeout(Some(ANSWER))

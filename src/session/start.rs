@@ -1,6 +1,6 @@
 //! Orders, built from the committed state and nothing else.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use horai_core::ids::{Incarnation, LeaderId, RunId, WorkerId};
 use horai_core::machine::state::State;
@@ -54,7 +54,7 @@ pub(crate) fn build(
 
 /// What the job declares, and what a worker does not know: that a run has one
 /// shard and no parameter of it.
-fn environment(spec: &JobSpec) -> HashMap<String, String> {
+fn environment(spec: &JobSpec) -> BTreeMap<String, String> {
     let ours = [("HORAI_SHARD_TOTAL", "1"), ("HORAI_SHARD_PARAM", "")];
     let ours = ours.map(|(key, value)| (key.to_owned(), value.to_owned()));
     spec.env.clone().into_iter().chain(ours).collect()

@@ -6,31 +6,31 @@
 //! counts from when an acknowledged heartbeat was *sent*.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use horai_core::ids::{AttemptKey, LeaderId, NodeId, Token};
 use horai_core::machine::command::EndReport;
 use horai_core::model::run::EndKind;
-use horai_core::time::UtcMillis;
 use horai_proto::worker as pb;
 use horai_proto::worker::from_worker::Body as Say;
 use horai_proto::worker::to_worker::Body as Hear;
+use horai_raft::host::Host;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::attach::{self, Event};
-use super::attempts::{self, Control, Notice, Runner, Shared};
-use super::clock::{boot_id, boot_ms};
+use super::attempts::{self, Notice, Runner, Shared};
 use super::fence::{self, Fence};
+use super::jobs::Control;
 use super::journal::{self, Journal, Record};
 use super::links::Links;
 use super::load::Load;
-use super::retention::Retention;
+use super::place::Place;
 use super::{Config, hello, output, wire};
 
 /// Items in one frame.
@@ -69,17 +69,6 @@ pub enum Error {
     },
 }
 
-fn lock(data_dir: &Path) -> Result<File, Error> {
-    let path = data_dir.join("worker.lock");
-    let io = |source| Error::Io { what: format!("its lock file {}", path.display()), source };
-    let file = File::options().create(true).append(true).open(&path).map_err(io)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::InUse { path: data_dir.to_owned() }),
-        Err(TryLockError::Error(source)) => Err(io(source)),
-    }
-}
-
 /// Runs a worker until `stop`. Its shims and jobs go on, and are adopted by the next.
 ///
 /// # Errors
@@ -97,9 +86,23 @@ pub async fn run_with(
     stop: CancellationToken,
     ready: impl FnOnce(),
 ) -> Result<(), Error> {
+    let place = Place::of(&config)?;
+    run_at(place, config, stop, ready).await
+}
+
+/// The same at any place.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_at(
+    place: Place,
+    config: Config,
+    stop: CancellationToken,
+    ready: impl FnOnce(),
+) -> Result<(), Error> {
     let (node_events, mut from_nodes) = mpsc::channel(1024);
     let (notices, mut from_attempts) = mpsc::channel(1024);
-    let mut agent = Agent::open(config, notices)?;
+    let mut agent = Agent::open(place, config, notices)?;
     let mut streams = Links::new(agent.identity(), node_events, &agent.config.nodes);
     let mut tick = tokio::time::interval(agent.config.heartbeat);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -140,7 +143,7 @@ struct Link {
 struct Live {
     token: Token,
     lease_ms: u64,
-    control: Option<Control>,
+    control: Option<Box<dyn Control>>,
     /// Asked to end, with this grace; told to the shim as soon as it listens.
     cancel: Option<u64>,
     /// Done inside this process: there is no folder of it.
@@ -162,6 +165,7 @@ impl Ended {
 
 struct Agent {
     config: Config,
+    host: Arc<dyn Host>,
     boot_id: u128,
     fence: Fence,
     runner: Runner,
@@ -174,9 +178,8 @@ struct Agent {
     held: Vec<(pb::Start, AttemptKey, Token)>,
     /// Attempts being run or adopted; they end with the agent, their shims do not.
     tasks: JoinSet<()>,
-    retention: Retention,
     readers: Arc<Semaphore>,
-    load: Load,
+    load: Box<dyn Load>,
     beat: u64,
     ticks: u64,
     /// Some results could not be sent.
@@ -184,31 +187,20 @@ struct Agent {
     /// What nodes said last when they refused this worker.
     refused: BTreeMap<usize, String>,
     /// Held while this worker lives: two would share one journal.
-    _lock: File,
+    _lock: Option<File>,
 }
 
 impl Agent {
-    fn open(config: Config, notices: mpsc::Sender<Notice>) -> Result<Self, Error> {
-        let io = |what: String| move |source| Error::Io { what, source };
-        let attempts = config.data_dir.join("attempts");
-        std::fs::create_dir_all(&attempts)
-            .map_err(io(format!("its data folder {}", attempts.display())))?;
-        let attempts = attempts.canonicalize().map_err(io("its data folder".into()))?;
-        let program = match &config.shim_program {
-            Some(program) => program.clone(),
-            None => std::env::current_exe().map_err(io("the path of its own program".into()))?,
-        };
-        let lock = lock(&config.data_dir)?;
-        let boot_id = boot_id().map_err(io("the machine's boot id".into()))?;
-        let fence = Fence::open(&config.data_dir)?;
-        let (journal, entries) = Journal::open(&config.data_dir)?;
-        let shared = Arc::new(Shared::default());
+    fn open(place: Place, config: Config, notices: mpsc::Sender<Notice>) -> Result<Self, Error> {
+        let Place { host, folder, jobs, load, boot_id, lock } = place;
+        let fence = Fence::open_in(Arc::clone(&folder))?;
+        let (journal, entries) = Journal::open_in(folder, Arc::clone(&host))?;
+        let shared = Arc::new(Shared::new(Arc::clone(&host)));
         let shared_too = Arc::clone(&shared);
-        let runner =
-            Runner { attempts: attempts.clone(), program, journal, shared: shared_too, notices };
-        let load = Load::new(&config.data_dir);
+        let runner = Runner { jobs, journal, shared: shared_too, notices };
         let mut agent = Self {
             config,
+            host,
             boot_id,
             fence,
             runner,
@@ -220,7 +212,6 @@ impl Agent {
             held: Vec::new(),
             tasks: JoinSet::new(),
             _lock: lock,
-            retention: Retention::default(),
             readers: Arc::new(Semaphore::new(READERS)),
             load,
             beat: 0,
@@ -228,17 +219,14 @@ impl Agent {
             resend: false,
             refused: BTreeMap::new(),
         };
-        agent.retention.adopt(&attempts, |folder| {
-            entries.keys().any(|key| attempts::folder(&attempts, *key) == folder)
-        });
+        agent.runner.jobs.adopt_all(&entries.keys().copied().collect());
         for (key, entry) in entries {
             if let Some(report) = entry.report {
                 let ended = Ended { token: entry.token, report, has_folder: true };
                 agent.results.insert(key, ended);
                 continue;
             }
-            let spec = super::shim::dir::read_spec(&attempts::folder(&attempts, key));
-            let lease_ms = spec.map_or(0, |spec| spec.lease_ms);
+            let lease_ms = agent.runner.jobs.lease_ms(key);
             let token = entry.token;
             let live = Live { token, lease_ms, control: None, cancel: None, noop: false };
             agent.live.insert(key, live);
@@ -252,6 +240,7 @@ impl Agent {
             name: self.config.name.clone(),
             incarnation: self.runner.journal.incarnation(),
             token: self.config.token.clone(),
+            dial: self.host.dial(),
         }
     }
 
@@ -364,7 +353,7 @@ impl Agent {
     }
 
     fn set_time(&self, cluster_ms: i64) {
-        let boot = i64::try_from(boot_ms()).unwrap_or(i64::MAX);
+        let boot = i64::try_from(self.shared.boot_ms()).unwrap_or(i64::MAX);
         self.shared.offset.store(cluster_ms.saturating_sub(boot), Ordering::Release);
     }
 
@@ -414,7 +403,7 @@ impl Agent {
             slots_free: if full { 0 } else { self.config.slots.saturating_sub(busy) },
             ..self.load.read()
         };
-        let sent = boot_ms();
+        let sent = self.shared.boot_ms();
         if self.say(node, Say::Heartbeat(beat))
             && let Some(link) = self.links.get_mut(&node)
         {
@@ -469,7 +458,7 @@ impl Agent {
         let fence = self.fence.highest();
         let mut noops = Vec::new();
         for (start, key, token) in orders {
-            if boot_ms() >= self.shared.deadline(start.lease_ms) {
+            if self.shared.boot_ms() >= self.shared.deadline(start.lease_ms) {
                 if self.held.len() < HELD {
                     self.held.push((start, key, token));
                 }
@@ -508,8 +497,7 @@ impl Agent {
             self.held.retain(|(_, held, _)| *held != key);
             let waited = self.held.len() < before;
             let how = if waited { EndKind::Cancelled } else { EndKind::Gone };
-            let offset = self.shared.offset.load(Ordering::Acquire);
-            let now = UtcMillis(offset.saturating_add_unsigned(boot_ms()));
+            let now = self.shared.cluster_now();
             self.say_results(vec![wire::result(key, token, &attempts::ended(how, None, now))]);
         }
     }
@@ -522,7 +510,7 @@ impl Agent {
                 records.push(Record::Forgotten { key });
                 let ended = self.results.remove(&key);
                 if ended.is_some_and(|ended| ended.has_folder) {
-                    self.retention.keep(attempts::folder(&self.runner.attempts, key));
+                    self.runner.jobs.release(key);
                 }
             }
         }
@@ -543,9 +531,9 @@ impl Agent {
             let _ = to.try_send(output::frame(chunk));
             return;
         };
-        let attempts = self.runner.attempts.clone();
+        let jobs = Arc::clone(&self.runner.jobs);
         tokio::spawn(async move {
-            output::serve(attempts, ask, to).await;
+            output::serve(jobs, ask, to).await;
             drop(permit);
         });
     }

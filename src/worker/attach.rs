@@ -6,6 +6,7 @@ use std::time::Duration;
 use horai_core::ids::{Incarnation, Name};
 use horai_proto::worker as pb;
 use horai_proto::worker::worker_link_client::WorkerLinkClient;
+use horai_raft::host::{self, Dial};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -40,6 +41,8 @@ pub(super) struct Identity {
     pub(super) name: Name,
     pub(super) incarnation: Incarnation,
     pub(super) token: String,
+    /// How connections are made; none: over TCP.
+    pub(super) dial: Option<Dial>,
 }
 
 /// Runs until the agent is gone.
@@ -75,16 +78,15 @@ async fn once(
     identity: &Identity,
     events: &mpsc::Sender<(usize, Event)>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let channel = Endpoint::from_shared(address.to_owned())?
+    let endpoint = Endpoint::from_shared(address.to_owned())?
         .connect_timeout(CONNECT_TIMEOUT)
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
         .keep_alive_while_idle(true)
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
-        .tcp_nodelay(true)
-        .connect()
-        .await?;
+        .tcp_nodelay(true);
+    let channel = host::connect(&endpoint, identity.dial.as_ref()).await?;
     let (frames, queue) = mpsc::channel(FRAMES);
     let mut request = Request::new(ReceiverStream::new(queue));
     let metadata = request.metadata_mut();

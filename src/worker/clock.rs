@@ -6,15 +6,19 @@
 
 use std::io;
 
-use rustix::time::{ClockId, clock_gettime};
+use horai_raft::cluster_clock::BootTime;
+use horai_raft::host::{Host, OsHost};
 
 /// Milliseconds since boot, suspension included.
 #[must_use]
 pub fn boot_ms() -> u64 {
-    let t = clock_gettime(ClockId::Boottime);
-    let secs = u64::try_from(t.tv_sec).unwrap_or(0);
-    let millis = u64::try_from(t.tv_nsec).unwrap_or(0) / 1_000_000;
-    secs.saturating_mul(1000).saturating_add(millis)
+    millis(OsHost.boot_time())
+}
+
+/// A reading of a boot clock in the milliseconds that leases are held in.
+#[must_use]
+pub fn millis(at: BootTime) -> u64 {
+    u64::try_from(at.0.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The kernel's random id of this boot.

@@ -6,10 +6,13 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use horai_core::ids::{LeaderId, NodeId};
 
-use crate::files;
+use super::folder::{Folder, OsFolder};
+
+const NAME: &str = "fence";
 
 /// Why a leader was not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +47,7 @@ pub enum Error {
 /// The file and what it holds.
 #[derive(Debug)]
 pub struct Fence {
-    path: PathBuf,
+    folder: Arc<dyn Folder>,
     highest: LeaderId,
 }
 
@@ -54,13 +57,21 @@ impl Fence {
     /// # Errors
     /// [`Error::Io`] or [`Error::Damaged`].
     pub fn open(dir: &Path) -> Result<Self, Error> {
-        let path = dir.join("fence");
+        Self::open_in(Arc::new(OsFolder::new(dir)))
+    }
+
+    /// [`Fence::open`] in any folder.
+    ///
+    /// # Errors
+    /// As [`Fence::open`].
+    pub fn open_in(folder: Arc<dyn Folder>) -> Result<Self, Error> {
+        let path = folder.path(NAME);
         let io = |source| Error::Io { path: path.clone(), source };
-        let highest = match files::read_optional(&path).map_err(io)? {
+        let highest = match folder.read(NAME).map_err(io)? {
             None => LeaderId::default(),
             Some(bytes) => decode(&bytes).ok_or_else(|| Error::Damaged { path: path.clone() })?,
         };
-        Ok(Self { path, highest })
+        Ok(Self { folder, highest })
     }
 
     /// The highest leader accepted so far.
@@ -78,8 +89,8 @@ impl Fence {
             return Err(Error::Older { offered: leader, highest: self.highest });
         }
         if leader > self.highest {
-            files::write_durably(&self.path, encode(leader).as_bytes())
-                .map_err(|source| Error::Io { path: self.path.clone(), source })?;
+            let replaced = self.folder.replace(NAME, encode(leader).as_bytes());
+            replaced.map_err(|source| Error::Io { path: self.folder.path(NAME), source })?;
             self.highest = leader;
         }
         Ok(())

@@ -17,7 +17,7 @@ pub(super) fn of(config: &Config) -> pb::Hello {
     pb::Hello {
         name: config.name.to_string(),
         groups: config.groups.iter().map(ToString::to_string).collect(),
-        labels: config.labels.clone().into_iter().collect(),
+        labels: config.labels.clone(),
         slots: config.slots,
         protocol: PROTOCOL,
         host: sysinfo::System::host_name().unwrap_or_default(),

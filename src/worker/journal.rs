@@ -3,7 +3,8 @@
 //! An attempt is started only after its `Accepted` record is on disk, and its
 //! result is reported only after its `Finished` record is: so that no crash of
 //! the worker can start a token twice or lose a result. One thread writes; what
-//! is asked while it syncs goes into the next frame together (group commit).
+//! is asked while it syncs goes into the next frame together (group commit). On a
+//! host without threads a task does the same.
 //!
 //! A frame is written by one append and synced before the next, so only the last
 //! can be torn; a bad frame with a good one behind it is damage, and refused.
@@ -16,8 +17,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use horai_core::ids::{AttemptKey, Incarnation, LeaderId, Token};
 use horai_core::machine::command::EndReport;
+use horai_raft::host::{Host, OsHost};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
+
+use super::folder::{Folder, OsFolder};
 
 #[path = "journal_file.rs"]
 mod file;
@@ -151,12 +155,24 @@ impl Journal {
     /// # Errors
     /// [`Error::Io`], [`Error::Damaged`] or [`Error::Foreign`].
     pub fn open(dir: &Path) -> Result<(Self, Entries), Error> {
-        let path = dir.join("journal");
-        let (file, entries) = JournalFile::open(&path)?;
-        let incarnation = file.incarnation();
+        Self::open_in(Arc::new(OsFolder::new(dir)), Arc::new(OsHost))
+    }
+
+    /// [`Journal::open`] in any folder, on any host; one without threads needs a
+    /// runtime around the call.
+    ///
+    /// # Errors
+    /// As [`Journal::open`].
+    pub fn open_in(folder: Arc<dyn Folder>, host: Arc<dyn Host>) -> Result<(Self, Entries), Error> {
+        let (file, entries) = JournalFile::open(folder)?;
+        let (path, incarnation) = (file.path(), file.incarnation());
         let size = Arc::new(Mutex::new(Size { records: entries.len(), bytes: file.len() }));
         let (queue, requests) = mpsc::channel(QUEUE);
         let writer = Writer { file, entries: entries.clone(), size: Arc::clone(&size) };
+        if !host.has_threads() {
+            tokio::spawn(writer.run_as_task(requests, host));
+            return Ok((Self { queue, incarnation, size }, entries));
+        }
         std::thread::Builder::new()
             .name("worker-journal".into())
             .spawn(move || writer.run(requests))
@@ -220,39 +236,49 @@ impl Writer {
         let mut records: Vec<Record> = Vec::new();
         loop {
             let is_last = requests.blocking_recv_many(&mut batch, BATCH) == 0;
-            records.extend(batch.iter_mut().flat_map(|r| std::mem::take(&mut r.records)));
-            if !is_last && records.len() < LAZY && batch.iter().all(|r| r.done.is_none()) {
-                batch.clear();
+            if !gather(&mut batch, &mut records, is_last) {
                 continue;
             }
-            let written = if records.is_empty() { Ok(()) } else { self.write(&records) };
+            let written = self.write(&records).and_then(|()| self.settle(&records));
             records.clear();
-            match written {
-                Ok(()) => {
-                    for done in batch.drain(..).filter_map(|request| request.done) {
-                        // A caller that went away needs no answer.
-                        let _ = done.send(Ok(()));
-                    }
-                }
-                Err(error) => {
-                    // What the disk holds now is unknown: nothing more is written.
-                    tracing::error!(%error, "worker journal failed");
-                    let mut first = Some(error);
-                    for done in batch.drain(..).filter_map(|request| request.done) {
-                        let answer = first.take().unwrap_or(Error::Broken);
-                        let _ = done.send(Err(answer));
-                    }
-                    return;
-                }
-            }
-            if is_last {
+            if !answer(&mut batch, written) || is_last {
                 return;
             }
         }
     }
 
+    /// The same where there are no threads: the sync takes as long as the host says.
+    async fn run_as_task(mut self, mut requests: mpsc::Receiver<Request>, host: Arc<dyn Host>) {
+        let mut batch: Vec<Request> = Vec::new();
+        let mut records: Vec<Record> = Vec::new();
+        loop {
+            let is_last = requests.recv_many(&mut batch, BATCH).await == 0;
+            if !gather(&mut batch, &mut records, is_last) {
+                continue;
+            }
+            let mut written = self.write(&records);
+            if written.is_ok() {
+                tokio::time::sleep(host.sync_takes()).await;
+                written = self.settle(&records);
+            }
+            records.clear();
+            if !answer(&mut batch, written) || is_last {
+                return;
+            }
+        }
+    }
+
+    /// Writes, and does not sync yet.
     fn write(&mut self, records: &[Record]) -> Result<(), Error> {
-        self.file.append(records)?;
+        if records.is_empty() { Ok(()) } else { self.file.append(records) }
+    }
+
+    /// Makes it durable.
+    fn settle(&mut self, records: &[Record]) -> Result<(), Error> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        self.file.sync()?;
         for record in records {
             apply(&mut self.entries, record);
         }
@@ -263,6 +289,33 @@ impl Writer {
             Size { records: self.entries.len(), bytes: self.file.len() };
         Ok(())
     }
+}
+
+/// Takes the records of a batch; false if they may wait for more.
+fn gather(batch: &mut Vec<Request>, records: &mut Vec<Record>, is_last: bool) -> bool {
+    records.extend(batch.iter_mut().flat_map(|r| std::mem::take(&mut r.records)));
+    if !is_last && records.len() < LAZY && batch.iter().all(|r| r.done.is_none()) {
+        batch.clear();
+        return false;
+    }
+    true
+}
+
+/// Answers a batch; false if nothing more may be written.
+fn answer(batch: &mut Vec<Request>, written: Result<(), Error>) -> bool {
+    let failed = written.err();
+    let is_well = failed.is_none();
+    if let Some(error) = &failed {
+        // What the disk holds now is unknown.
+        tracing::error!(%error, "worker journal failed");
+    }
+    let mut first = failed;
+    for done in batch.drain(..).filter_map(|request| request.done) {
+        let answer = if is_well { Ok(()) } else { Err(first.take().unwrap_or(Error::Broken)) };
+        // A caller that went away needs no answer.
+        let _ = done.send(answer);
+    }
+    is_well
 }
 
 /// Adds one fact to what is known. An end without an acceptance is dropped:

@@ -1,13 +1,15 @@
 //! The journal's file: header, frames, recovery, compaction. All of it blocks.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use horai_core::ids::Incarnation;
 
 use super::{Entries, Error, MAX_BYTES, Record, apply};
-use crate::files;
+use crate::worker::folder::{Folder, Tail};
+
+const NAME: &str = "journal";
 
 const HEADER_MAGIC: &[u8; 8] = b"HORAIJN1";
 /// Magic, incarnation, CRC.
@@ -24,8 +26,8 @@ const BYTES_PER_ENTRY: u64 = 200;
 
 /// The open file, positioned at its end.
 pub(super) struct JournalFile {
-    path: PathBuf,
-    file: File,
+    folder: Arc<dyn Folder>,
+    file: Box<dyn Tail>,
     len: u64,
     /// Size after the last rewrite: the next comes when it has doubled.
     base: u64,
@@ -33,30 +35,30 @@ pub(super) struct JournalFile {
 }
 
 impl JournalFile {
-    pub(super) fn open(path: &Path) -> Result<(Self, Entries), Error> {
+    pub(super) fn open(folder: Arc<dyn Folder>) -> Result<(Self, Entries), Error> {
+        let path = &folder.path(NAME);
         let io = |source| Error::Io { path: path.to_owned(), source };
-        let Some(bytes) = files::read_optional(path).map_err(io)? else {
+        let Some(bytes) = folder.read(NAME).map_err(io)? else {
             // The rename makes it whole or absent, so a short header is damage.
             let incarnation = Incarnation(uuid::Uuid::new_v4().as_u128());
-            files::write_durably(path, &header(incarnation)).map_err(io)?;
-            let file = OpenOptions::new().append(true).open(path).map_err(io)?;
+            folder.replace(NAME, &header(incarnation)).map_err(io)?;
+            let file = folder.tail(NAME).map_err(io)?;
             let len = HEADER as u64;
-            let journal = Self { path: path.to_owned(), file, len, base: len, incarnation };
+            let journal = Self { folder, file, len, base: len, incarnation };
             return Ok((journal, Entries::new()));
         };
         let incarnation =
             read_header(&bytes).ok_or_else(|| Error::Foreign { path: path.to_owned() })?;
         let (entries, good) = replay(path, &bytes)?;
-        let file = OpenOptions::new().append(true).open(path).map_err(io)?;
+        let mut file = folder.tail(NAME).map_err(io)?;
         if good < bytes.len() {
             tracing::warn!(path = %path.display(), good, cut = bytes.len() - good,
                 "cut the torn end of the worker journal");
-            file.set_len(good as u64).map_err(io)?;
         }
         // What was read may have been in memory only: make it what it claims to be.
-        file.sync_all().map_err(io)?;
         let len = good as u64;
-        Ok((Self { path: path.to_owned(), file, len, base: len, incarnation }, entries))
+        file.cut(len).map_err(io)?;
+        Ok((Self { folder, file, len, base: len, incarnation }, entries))
     }
 
     pub(super) fn incarnation(&self) -> Incarnation {
@@ -67,13 +69,20 @@ impl JournalFile {
         self.len
     }
 
-    /// One frame, synced.
+    pub(super) fn path(&self) -> PathBuf {
+        self.folder.path(NAME)
+    }
+
+    /// One frame, not synced yet.
     pub(super) fn append(&mut self, records: &[Record]) -> Result<(), Error> {
         let frame = frame(records).map_err(|e| self.io(e))?;
-        self.file.write_all(&frame).map_err(|e| self.io(e))?;
-        self.file.sync_data().map_err(|e| self.io(e))?;
+        self.file.append(&frame).map_err(|e| self.io(e))?;
         self.len += frame.len() as u64;
         Ok(())
+    }
+
+    pub(super) fn sync(&mut self) -> Result<(), Error> {
+        self.file.sync().map_err(|e| self.io(e))
     }
 
     pub(super) fn wants_compaction(&self, entries: usize) -> bool {
@@ -102,15 +111,15 @@ impl JournalFile {
         for chunk in records.chunks(REWRITE_FRAME) {
             bytes.extend(frame(chunk).map_err(|e| self.io(e))?);
         }
-        files::write_durably(&self.path, &bytes).map_err(|e| self.io(e))?;
-        self.file = OpenOptions::new().append(true).open(&self.path).map_err(|e| self.io(e))?;
+        self.folder.replace(NAME, &bytes).map_err(|e| self.io(e))?;
+        self.file = self.folder.tail(NAME).map_err(|e| self.io(e))?;
         self.len = bytes.len() as u64;
         self.base = self.len;
         Ok(())
     }
 
     fn io(&self, source: io::Error) -> Error {
-        Error::Io { path: self.path.clone(), source }
+        Error::Io { path: self.path(), source }
     }
 }
 
@@ -181,8 +190,14 @@ fn replay(path: &Path, bytes: &[u8]) -> Result<(Entries, usize), Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use horai_core::ids::{AttemptKey, LeaderId, RunId, Token};
+
+    use super::*;
+    use crate::worker::folder::OsFolder;
+
+    fn open(dir: &Path) -> Result<(JournalFile, Entries), Error> {
+        JournalFile::open(Arc::new(OsFolder::new(dir)))
+    }
 
     fn accepted(run: u64) -> Record {
         Record::Accepted {
@@ -196,7 +211,7 @@ mod tests {
     fn a_cut_at_any_byte_keeps_every_whole_frame_and_can_be_written_on() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal");
-        let (mut file, _) = JournalFile::open(&path).unwrap();
+        let (mut file, _) = open(dir.path()).unwrap();
         let mut ends = vec![];
         for run in 1..=5 {
             file.append(&[accepted(run), accepted(run + 100)]).unwrap();
@@ -205,15 +220,15 @@ mod tests {
         let whole = std::fs::read(&path).unwrap();
         for cut in HEADER..=whole.len() {
             std::fs::write(&path, &whole[..cut]).unwrap();
-            let (mut file, entries) = JournalFile::open(&path).unwrap();
+            let (mut file, entries) = open(dir.path()).unwrap();
             let frames = ends.iter().filter(|end| **end <= cut).count();
             assert_eq!(entries.len(), frames * 2, "cut at {cut}");
             file.append(&[accepted(999)]).unwrap();
-            assert_eq!(JournalFile::open(&path).unwrap().1.len(), frames * 2 + 1);
+            assert_eq!(open(dir.path()).unwrap().1.len(), frames * 2 + 1);
         }
         for cut in 0..HEADER {
             std::fs::write(&path, &whole[..cut]).unwrap();
-            assert!(matches!(JournalFile::open(&path), Err(Error::Foreign { .. })));
+            assert!(matches!(open(dir.path()), Err(Error::Foreign { .. })));
         }
     }
 
@@ -221,7 +236,7 @@ mod tests {
     fn a_flipped_byte_is_refused_unless_it_is_in_the_last_frame() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal");
-        let (mut file, _) = JournalFile::open(&path).unwrap();
+        let (mut file, _) = open(dir.path()).unwrap();
         file.append(&[accepted(1)]).unwrap();
         let last = file.len() as usize;
         file.append(&[accepted(2)]).unwrap();
@@ -230,7 +245,7 @@ mod tests {
             let mut bad = whole.clone();
             bad[i] ^= 0x55;
             std::fs::write(&path, &bad).unwrap();
-            match JournalFile::open(&path) {
+            match open(dir.path()) {
                 Err(Error::Damaged { offset, .. }) => {
                     assert!(i < last && offset == HEADER as u64, "byte {i}");
                 }
@@ -243,8 +258,7 @@ mod tests {
     #[test]
     fn a_rewrite_keeps_what_is_live_and_the_incarnation() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("journal");
-        let (mut file, mut entries) = JournalFile::open(&path).unwrap();
+        let (mut file, mut entries) = open(dir.path()).unwrap();
         for run in 1..=50 {
             file.append(&[accepted(run)]).unwrap();
         }
@@ -253,7 +267,7 @@ mod tests {
         file.rewrite(&entries).unwrap();
         assert!(file.len() < before);
         file.append(&[accepted(8)]).unwrap();
-        let (again, read) = JournalFile::open(&path).unwrap();
+        let (again, read) = open(dir.path()).unwrap();
         assert_eq!(again.incarnation(), file.incarnation());
         let runs: Vec<u64> = read.keys().map(|k| k.run.0).collect();
         assert_eq!(runs, [7, 8]);

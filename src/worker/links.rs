@@ -106,7 +106,8 @@ mod tests {
     #[tokio::test]
     async fn streams_follow_the_cluster_and_keep_what_is_configured() {
         let name = Name::new("w").unwrap();
-        let identity = Identity { name, incarnation: Incarnation(1), token: "t".into() };
+        let identity =
+            Identity { name, incarnation: Incarnation(1), token: "t".into(), dial: None };
         let events = mpsc::channel(64).0;
         let mut links = Links::new(identity, events, &["http://a:1".into()]);
         let say = |nodes: &[&str]| nodes.iter().map(ToString::to_string).collect::<Vec<_>>();

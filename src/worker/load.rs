@@ -5,22 +5,29 @@ use std::path::{Path, PathBuf};
 use horai_proto::worker as pb;
 use sysinfo::{Disks, System};
 
+/// Says how busy a machine is.
+pub trait Load: Send {
+    /// A heartbeat without number, slots and attempts.
+    fn read(&mut self) -> pb::Heartbeat;
+}
+
 /// Keeps what the difference between two readings needs.
-pub(super) struct Load {
+pub(super) struct OsLoad {
     system: Option<System>,
     disks: Option<Disks>,
     data_dir: PathBuf,
 }
 
-impl Load {
+impl OsLoad {
     /// What cannot be read on this machine is reported as 0.
     pub(super) fn new(data_dir: &Path) -> Self {
         let data_dir = data_dir.canonicalize().unwrap_or_else(|_| data_dir.to_owned());
         Self { system: System::new().ok(), disks: Disks::new_with_refreshed_list().ok(), data_dir }
     }
+}
 
-    /// A heartbeat without number, slots and attempts.
-    pub(super) fn read(&mut self) -> pb::Heartbeat {
+impl Load for OsLoad {
+    fn read(&mut self) -> pb::Heartbeat {
         let mut beat = pb::Heartbeat::default();
         if let Some(system) = &mut self.system {
             system.refresh_memory();

@@ -3,7 +3,8 @@
 //! It decides nothing about jobs: the replicated state does. Its duties are to
 //! start an attempt at most once per token, to end it when its lease ends even
 //! if the worker itself is gone (the shim does that), and to keep every result
-//! until the leader says that it is committed.
+//! until the leader says that it is committed. What it takes from its machine is
+//! in [`place`]: clocks and connections, its small files, and what jobs run as.
 
 pub mod agent;
 mod attach;
@@ -11,13 +12,17 @@ mod attempts;
 pub mod clock;
 mod executor;
 pub mod fence;
+pub mod folder;
 mod hello;
+pub mod jobs;
 pub mod journal;
 mod links;
-mod load;
+pub mod load;
 pub mod output;
+pub mod place;
 mod retention;
 pub mod shim;
+mod shims;
 pub mod wire;
 
 use std::collections::BTreeMap;

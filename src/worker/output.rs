@@ -6,14 +6,15 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use horai_core::ids::{AttemptKey, RunId};
 use horai_proto::worker as pb;
 use tokio::sync::mpsc;
 
-use super::attempts;
+use super::jobs::JobRunner;
 use super::shim::dir;
 
 /// Bytes in one frame.
@@ -55,15 +56,16 @@ pub fn read(folder: &Path, offset: u64, max: u64) -> io::Result<Piece> {
 }
 
 /// Answers one request with as many frames as it takes.
-pub(super) async fn serve(attempts: PathBuf, ask: pb::LogRead, to: mpsc::Sender<pb::FromWorker>) {
+pub(super) async fn serve(
+    jobs: Arc<dyn JobRunner>,
+    ask: pb::LogRead,
+    to: mpsc::Sender<pb::FromWorker>,
+) {
     let key = AttemptKey { run: RunId(ask.run), shard: ask.shard, number: ask.number };
-    let folder = attempts::folder(&attempts, key);
     let mut offset = ask.offset;
     let mut left = if ask.max_bytes == 0 { u64::MAX } else { ask.max_bytes };
     loop {
-        let (at, max) = (folder.clone(), left);
-        let read = tokio::task::spawn_blocking(move || read(&at, offset, max)).await;
-        let piece = match read.map_err(io::Error::other).and_then(|r| r) {
+        let piece = match jobs.read(key, offset, left).await {
             Ok(piece) => piece,
             Err(e) => {
                 let error = format!("output of {key} at byte {offset}: {e}");
@@ -111,6 +113,7 @@ pub(super) fn frame(chunk: pb::LogChunk) -> pb::FromWorker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::worker::shims::Shims;
 
     #[tokio::test]
     async fn a_followed_output_is_served_whole_and_ends_with_the_attempt() {
@@ -127,7 +130,8 @@ mod tests {
             offset: 2,
             ..Default::default()
         };
-        tokio::spawn(serve(home.path().to_owned(), ask, to));
+        let jobs = Shims::new(home.path().to_owned(), "none".into());
+        tokio::spawn(serve(Arc::new(jobs), ask, to));
         let mut text = Vec::new();
         loop {
             let Some(pb::from_worker::Body::LogChunk(chunk)) = from.recv().await.unwrap().body

@@ -13,7 +13,7 @@ const MAX_FOLDERS: usize = 2_000;
 const MAX_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 
 /// What is kept, oldest first.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Retention {
     kept: VecDeque<(PathBuf, u64)>,
     bytes: u64,

@@ -18,8 +18,9 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::host::{Host, OsHost};
 use crate::inner::Inner;
-use crate::network::channels::own;
+use crate::network::channels::{self, Client, own};
 use crate::node::Error;
 use crate::state_machine::Machine;
 
@@ -79,6 +80,22 @@ pub async fn ask(
     replaces: Option<NodeId>,
     limit: Duration,
 ) -> Result<Admitted, AskError> {
+    ask_from(&OsHost, seeds, token, store, replaces, limit).await
+}
+
+/// [`ask`] on any host.
+///
+/// # Errors
+/// As [`ask`].
+pub async fn ask_from(
+    host: &dyn Host,
+    seeds: &[String],
+    token: &str,
+    store: Uuid,
+    replaces: Option<NodeId>,
+    limit: Duration,
+) -> Result<Admitted, AskError> {
+    let dial = host.dial();
     if seeds.is_empty() {
         return Err(AskError::NoSeeds);
     }
@@ -92,7 +109,8 @@ pub async fn ask(
             if left.is_zero() {
                 return Err(AskError::NoAnswer { limit, last });
             }
-            match ask_one(&address, token, store, replaces, left.min(CALL)).await {
+            let client = own(&address, dial.as_ref());
+            match ask_one(client, token, store, replaces, left.min(CALL)).await {
                 Told::Admitted(admitted) => return Ok(admitted),
                 Told::Never(why) => return Err(why),
                 Told::Elsewhere(leader) if hints > 0 => {
@@ -116,14 +134,14 @@ enum Told {
 }
 
 async fn ask_one(
-    address: &str,
+    client: Result<Client, channels::Error>,
     token: &str,
     store: Uuid,
     replaces: Option<NodeId>,
     limit: Duration,
 ) -> Told {
     use pb::join_reply::Result as Answer;
-    let mut client = match own(address) {
+    let mut client = match client {
         Ok(client) => client,
         Err(error) => return Told::Nothing(error.to_string()),
     };

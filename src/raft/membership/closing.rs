@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use openraft::async_runtime::WatchReceiver;
 
+use crate::host::blocking;
 use crate::inner::Inner;
-use crate::priority::blocking;
 use crate::state_machine::Machine;
 
 /// Why a node stopped by itself.
@@ -61,8 +61,8 @@ impl<M: Machine> Inner<M> {
         };
         if closed == Closed::Removed {
             let identity = Arc::clone(&self.identity);
-            let marked = blocking(move || identity.update(|i| i.retired = true)).await;
-            if let Err(error) = marked {
+            let mark = move || identity.update(|i| i.retired = true);
+            if let Err(error) = blocking(&*self.shared.host, mark).await {
                 // It is refused again by whomever it talks to.
                 tracing::warn!(%error, "cannot write down that this node was removed");
             }

@@ -293,7 +293,7 @@ impl<M: Machine> Inner<M> {
 
     /// Tells a removed node, as long as there is hope that it hears.
     fn notify(&self, node: u64, member: &Member) {
-        let Ok(mut client) = crate::network::channels::own(&member.raft_addr) else { return };
+        let Ok(mut client) = self.channels.own(&member.raft_addr) else { return };
         let notice = pb::RetireNotice { header: Some(self.shared.header(node)) };
         let stop = self.stop.clone();
         tokio::spawn(async move {

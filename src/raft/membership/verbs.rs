@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{Closed, Step};
 use crate::inner::Inner;
-use crate::network::channels::{Client, own};
+use crate::network::channels::Client;
 use crate::node::{Error, RaftNode};
 use crate::state_machine::Machine;
 use crate::types::Member;
@@ -128,7 +128,7 @@ impl<M: Machine> Inner<M> {
             }
             let client = match clients.get(&address) {
                 Some(client) => client.clone(),
-                None => match own(&address) {
+                None => match self.channels.own(&address) {
                     Ok(client) => client,
                     Err(error) => return Step::Refused(error.to_string()),
                 },

@@ -13,6 +13,7 @@ use horai_proto::raft::raft_link_client::RaftLinkClient;
 use tonic::transport::{Channel, Endpoint};
 
 use super::MAX_MESSAGE;
+use crate::host::{self, Dial};
 
 /// How long a connection may take to be made.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
@@ -31,13 +32,26 @@ pub struct Error {
 }
 
 /// Where each peer is, and the shared connection to it.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Channels {
+    dial: Option<Dial>,
     quick: Mutex<BTreeMap<u64, (String, Client)>>,
     addresses: Mutex<BTreeMap<u64, String>>,
 }
 
+impl std::fmt::Debug for Channels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Channels").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
 impl Channels {
+    /// Nobody is known yet; connections are made with `dial`, if there is one.
+    #[must_use]
+    pub fn new(dial: Option<Dial>) -> Self {
+        Self { dial, ..Self::default() }
+    }
+
     /// Notes where members are now. openraft keeps the clients that it has when
     /// a member moves: they must look here.
     pub(crate) fn moved(&self, addresses: BTreeMap<u64, String>) {
@@ -63,9 +77,17 @@ impl Channels {
         {
             return Ok(client.clone());
         }
-        let client = own(address)?;
+        let client = self.own(address)?;
         quick.insert(node, (address.to_owned(), client.clone()));
         Ok(client)
+    }
+
+    /// A connection of one's own, for replication or a snapshot.
+    ///
+    /// # Errors
+    /// If `address` is not one.
+    pub(crate) fn own(&self, address: &str) -> Result<Client, Error> {
+        own(address, self.dial.as_ref())
     }
 
     /// Forgets peers that are no members any more.
@@ -75,8 +97,8 @@ impl Channels {
     }
 }
 
-/// A connection of one's own, for replication or a snapshot.
-pub(crate) fn own(address: &str) -> Result<Client, Error> {
+/// A connection of one's own.
+pub(crate) fn own(address: &str, dial: Option<&Dial>) -> Result<Client, Error> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|source| Error { address: address.to_owned(), source })?
         .connect_timeout(CONNECT_TIMEOUT)
@@ -85,7 +107,7 @@ pub(crate) fn own(address: &str) -> Result<Client, Error> {
         .keep_alive_while_idle(true)
         .initial_stream_window_size(4 << 20)
         .initial_connection_window_size(8 << 20);
-    let channel = endpoint.connect_lazy();
+    let channel = host::connect_lazy(&endpoint, dial);
     Ok(RaftLinkClient::new(channel)
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE))

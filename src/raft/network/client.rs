@@ -30,9 +30,8 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Response, Status};
 
-use super::channels::{CONNECT_TIMEOUT, Channels, Client, own};
+use super::channels::{CONNECT_TIMEOUT, Channels, Client};
 use super::{Shared, decode, encode};
-use crate::priority;
 use crate::snapshot_store::SnapshotHandle;
 use crate::types::{Member, TypeConfig, Vote};
 
@@ -121,7 +120,7 @@ impl Link {
         {
             return Ok(client.clone());
         }
-        let client = own(&address).map_err(|e| Unreachable::new(&e))?;
+        let client = self.channels.own(&address).map_err(|e| Unreachable::new(&e))?;
         self.bulk = Some((address, client.clone()));
         Ok(client)
     }
@@ -272,9 +271,9 @@ impl RaftNetworkV2<TypeConfig> for Link {
         let header = self.shared.header_for(self.target, self.store);
         let (parts, outgoing) = mpsc::channel(CHUNKS_AHEAD);
         let data = snapshot.snapshot;
-        // Dropping the receiver, by cancel or deadline, ends this thread's work.
-        priority::background(move || {
-            if let Err(error) = send_parts(&data, begin, &header, &parts) {
+        // Dropping the receiver, by cancel or deadline, ends this task's work.
+        tokio::spawn(async move {
+            if let Err(error) = send_parts(&data, begin, &header, &parts).await {
                 tracing::warn!(error = &error as &dyn std::error::Error, "snapshot not sent");
             }
         });
@@ -292,29 +291,29 @@ impl RaftNetworkV2<TypeConfig> for Link {
 
 /// Cuts a snapshot into messages. Without its end the receiver throws it away,
 /// so every failure just stops.
-fn send_parts(
+async fn send_parts(
     data: &SnapshotHandle,
     begin: Bytes,
     header: &pb::Header,
     parts: &mpsc::Sender<pb::SnapshotPart>,
 ) -> io::Result<()> {
     use pb::snapshot_part::Part;
-    let send = |part| {
+    let send = async |part| {
         let part = pb::SnapshotPart { header: Some(header.clone()), part: Some(part) };
-        parts.blocking_send(part).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
+        parts.send(part).await.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
     };
-    send(Part::Begin(begin))?;
+    send(Part::Begin(begin)).await?;
     let (mut length, mut crc) = (0_u64, 0_u32);
     for index in 0..data.shape().chunks {
-        let mut rest = data.chunk(index)?;
+        let mut rest = data.read_chunk(index).await?;
         while !rest.is_empty() {
             let data = rest.split_to(rest.len().min(SNAPSHOT_CHUNK));
             crc = crc32c::crc32c_append(crc, &data);
             let crc32c = crc32c::crc32c(&data);
             let offset = length;
             length += data.len() as u64;
-            send(Part::Chunk(pb::SnapshotChunk { offset, data, crc32c }))?;
+            send(Part::Chunk(pb::SnapshotChunk { offset, data, crc32c })).await?;
         }
     }
-    send(Part::End(pb::SnapshotEnd { length, crc32c: crc }))
+    send(Part::End(pb::SnapshotEnd { length, crc32c: crc })).await
 }

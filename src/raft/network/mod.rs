@@ -6,17 +6,16 @@
 //! hands the rest on.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use horai_core::ids::{LeaderId, NodeId};
-use horai_core::time::UtcMillis;
 use horai_proto::raft as pb;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 use crate::cluster_clock::{BootTime, ClusterClock, ClusterNanos};
+use crate::host::Host;
 
 pub mod channels;
 pub mod client;
@@ -110,27 +109,13 @@ pub struct Local {
     pub store: u128,
 }
 
-/// Reads the machine's clocks: the only place of this package that does.
-#[must_use]
-pub fn boot_time() -> BootTime {
-    let at = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let secs = u64::try_from(at.tv_sec).unwrap_or(0);
-    let nanos = u32::try_from(at.tv_nsec).unwrap_or(0);
-    BootTime(Duration::new(secs, nanos))
-}
-
-/// The wall clock, which sets cluster time only after a full stop.
-#[must_use]
-pub fn wall_time() -> UtcMillis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    UtcMillis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
-}
-
-/// What clients and server share: identity and the cluster clock.
+/// What clients and server share: identity, the machine and the cluster clock.
 #[derive(Debug)]
 pub struct Shared {
     /// Who this node is.
     pub local: Local,
+    /// What it runs on.
+    pub host: Arc<dyn Host>,
     clock: Mutex<ClusterClock>,
     retired: watch::Sender<bool>,
     /// Stores refused so far: each is told of once.
@@ -140,10 +125,10 @@ pub struct Shared {
 impl Shared {
     /// With a clock that knows nothing yet.
     #[must_use]
-    pub fn new(local: Local) -> Self {
+    pub fn new(local: Local, host: Arc<dyn Host>) -> Self {
         let retired = watch::Sender::new(false);
         let (clock, strangers) = (Mutex::new(ClusterClock::new()), Mutex::default());
-        Self { local, clock, retired, strangers }
+        Self { local, host, clock, retired, strangers }
     }
 
     /// Becomes true when the cluster says that it took this node out.
@@ -172,7 +157,7 @@ impl Shared {
         // The clock's methods leave it whole at every step, so a panic of
         // another holder left nothing half-done.
         let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
-        work(&mut clock, boot_time())
+        work(&mut clock, self.host.boot_time())
     }
 
     /// The header of a message to `target`.
@@ -271,10 +256,13 @@ fn uuid(bytes: &[u8]) -> Result<u128, Error> {
 
 #[cfg(test)]
 mod tests {
+    use horai_core::time::UtcMillis;
+
     use super::*;
+    use crate::host::OsHost;
 
     fn shared(node: u64) -> Shared {
-        Shared::new(Local { cluster: 7, node, store: 100 + u128::from(node) })
+        Shared::new(Local { cluster: 7, node, store: 100 + u128::from(node) }, Arc::new(OsHost))
     }
 
     #[test]
@@ -298,7 +286,8 @@ mod tests {
         let elsewhere = one.header(3);
         let wrong = two.check(Some(&elsewhere), |_| None);
         assert!(matches!(wrong, Err(Error::Target { meant: 3, me: 2 })));
-        let foreign = Shared::new(Local { cluster: 8, node: 1, store: 101 }).header(2);
+        let foreign = Local { cluster: 8, node: 1, store: 101 };
+        let foreign = Shared::new(foreign, Arc::new(OsHost)).header(2);
         let wrong = two.check(Some(&foreign), |_| None);
         assert!(matches!(wrong, Err(Error::Cluster { theirs: 8, mine: 7 })));
     }

@@ -27,8 +27,7 @@ use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::client::SNAPSHOT_CHUNK;
-use super::{Error, MAX_MESSAGE, RETIRED, Shared, decode, encode, wall_time};
-use crate::priority::blocking;
+use super::{Error, MAX_MESSAGE, RETIRED, Shared, decode, encode};
 use crate::snapshot_store::{SnapshotHandle, SnapshotStore};
 use crate::state_machine::{Machine, StateMachine};
 use crate::types::{SnapshotMeta, TypeConfig, Vote};
@@ -186,7 +185,7 @@ impl<M: Machine> Server<M> {
                         writer.write(&chunk.data)?;
                         Ok(writer)
                     };
-                    writer = blocking(push).await.map_err(not_kept)?;
+                    writer = self.blocking(push).await?;
                 }
                 Some(Part::End(end)) if end.length == length && end.crc32c == crc => break,
                 Some(Part::End(_) | Part::Begin(_)) | None => {
@@ -194,11 +193,20 @@ impl<M: Machine> Server<M> {
                 }
             }
         }
-        let snapshot = blocking(move || writer.finish()).await.map_err(not_kept)?;
+        let snapshot = self.blocking(move || writer.finish()).await?;
         let snapshot: SnapshotOf<TypeConfig, SnapshotHandle> =
             openraft::storage::Snapshot { meta, snapshot };
         let answer = self.raft.install_full_snapshot(vote, snapshot).await.map_err(fatal)?;
         self.reply(from, &answer)
+    }
+
+    /// Storage work on a thread that may block.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> Result<T, Status> {
+        let done = self.snapshots.blocking(work).await;
+        done.map_err(|error| Status::internal(format!("snapshot cannot be kept: {error}")))
     }
 
     async fn next_part(
@@ -210,11 +218,6 @@ impl<M: Machine> Server<M> {
             Err(_) => Err(Status::deadline_exceeded("the snapshot's sender went silent")),
         }
     }
-}
-
-#[allow(clippy::needless_pass_by_value, reason = "used as a function in map_err")]
-fn not_kept(error: io::Error) -> Status {
-    Status::internal(format!("snapshot cannot be kept: {error}"))
 }
 
 fn status(error: &Error) -> Status {
@@ -438,7 +441,7 @@ impl<M: Machine> RaftLink for Server<M> {
         let metrics = metrics.borrow_watched();
         Ok(Response::new(pb::StatusReply {
             header: Some(self.shared.header(from)),
-            wall_ms: wall_time().0,
+            wall_ms: self.shared.host.wall_time().0,
             term: metrics.current_term,
             leader: metrics.current_leader.unwrap_or(0),
             last_log_index: metrics.last_log_index.unwrap_or(0),

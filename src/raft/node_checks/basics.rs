@@ -40,6 +40,7 @@ async fn three_nodes_elect_commit_and_forward() {
 async fn what_was_acknowledged_is_there_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let (one, member) = node::<State>(dir.path(), 1).await;
+    assert!(!one.is_founded().await.unwrap());
     one.init(member).await.unwrap();
     leads(&one).await;
     let job = Name::new("load").unwrap();
@@ -57,6 +58,8 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let one = RaftNode::open(stores, State::default(), listener, &Options::default()).await;
     let one = one.unwrap();
+    // At once, before the metrics know any member.
+    assert!(one.is_founded().await.unwrap());
     leads(&one).await;
     one.linearize(LIMIT).await.unwrap();
     assert!(one.read(|state| state.job_by_name(&job).is_some()));

@@ -10,6 +10,7 @@ use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::VoteRequest;
 
 use super::support::{LIMIT, Trace, leads, node, tick};
+use crate::host::OsHost;
 use crate::network::channels::Channels;
 use crate::network::client::Links;
 use crate::network::{Local, Shared};
@@ -54,7 +55,8 @@ async fn a_cluster_begins_once() {
 async fn a_peer_that_is_down_is_unreachable_and_a_silent_one_costs_its_deadline() {
     const HARD: Duration = Duration::from_millis(400);
     let local = Local { cluster: 9, node: 1, store: 91 };
-    let mut links = Links::new(Arc::new(Shared::new(local)), Arc::new(Channels::default()));
+    let shared = Arc::new(Shared::new(local, Arc::new(OsHost)));
+    let mut links = Links::new(shared, Arc::new(Channels::default()));
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = |listener: &TcpListener| Member {
         raft_addr: listener.local_addr().unwrap().to_string(),

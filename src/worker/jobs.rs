@@ -1,0 +1,72 @@
+//! The seam to what an attempt runs as.
+//!
+//! A worker's own rules (journal before start, result before report, leases) are
+//! in [`super::attempts`] and the same for every runner. The product's runner is
+//! `super::shims`; a simulation has one without processes.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use futures_util::future::BoxFuture;
+use horai_core::ids::{AttemptKey, Token};
+use horai_core::machine::command::EndReport;
+use horai_proto::worker as pb;
+
+use super::output::Piece;
+
+/// Runs attempts outside of this process, so that they outlive it.
+pub trait JobRunner: Send + Sync + 'static {
+    /// Starts an attempt that must end by `deadline_ms` since boot unless it is told
+    /// a later one. `offset_ms` is cluster time minus time since boot.
+    fn start(
+        &self,
+        order: pb::Start,
+        key: AttemptKey,
+        token: Token,
+        deadline_ms: u64,
+        offset_ms: i64,
+    ) -> BoxFuture<'_, io::Result<Started>>;
+
+    /// The journal knows these attempts; what else is left of earlier ones is output.
+    /// Blocks; called once, before anything else.
+    fn adopt_all(&self, known: &BTreeSet<AttemptKey>);
+
+    /// The way to an attempt that an earlier worker started, if it takes orders.
+    fn adopt(&self, key: AttemptKey) -> Option<Box<dyn Control>>;
+
+    /// The lease that it was started with, in milliseconds; 0 if that is not known.
+    fn lease_ms(&self, key: AttemptKey) -> u64;
+
+    /// How it ended, once nothing of it can be running or start any more. What left
+    /// no result is ended, and is gone.
+    fn collect(&self, key: AttemptKey, token: Token) -> BoxFuture<'_, EndReport>;
+
+    /// Its result is committed: only its output is kept, for a while.
+    fn release(&self, key: AttemptKey);
+
+    /// Reads at most `max` bytes of an attempt's output.
+    fn read(&self, key: AttemptKey, offset: u64, max: u64) -> BoxFuture<'_, io::Result<Piece>>;
+}
+
+/// An attempt that was started.
+pub struct Started {
+    /// The way to it.
+    pub control: Box<dyn Control>,
+    /// Ends when it may have ended.
+    pub ended: BoxFuture<'static, ()>,
+}
+
+/// Orders to a running attempt. Those that do not get through are given again.
+pub trait Control: Send {
+    /// Its lease ends later.
+    ///
+    /// # Errors
+    /// If it is gone or does not listen.
+    fn extend(&self, deadline_ms: u64) -> io::Result<()>;
+
+    /// It is to end, with so much grace.
+    ///
+    /// # Errors
+    /// If it is gone or does not listen.
+    fn cancel(&self, grace_ms: u64) -> io::Result<()>;
+}

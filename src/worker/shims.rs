@@ -1,0 +1,241 @@
+//! Attempts as processes under shims: what the worker writes for a shim, and what
+//! it reads when that has ended.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use horai_core::ids::{AttemptKey, Token};
+use horai_core::machine::command::EndReport;
+use horai_proto::worker as pb;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
+use rustix::io::Errno;
+
+use super::attempts::gone;
+use super::executor::{self, Plan};
+use super::jobs::{Control, JobRunner, Started};
+use super::output::{self, Piece};
+use super::retention::Retention;
+use super::shim::dir::{self, Spec};
+use super::shim::kill::{self, Process};
+use crate::files;
+
+/// Output kept of one attempt.
+const OUTPUT_LIMIT: u64 = 64 * 1024 * 1024;
+/// How long processes of a dead shim may resist SIGKILL before they are reported gone anyway.
+const ORPHAN_PATIENCE: Duration = Duration::from_secs(5);
+/// Between two looks at a shim that is no child of this process.
+const ADOPT_STEP: Duration = Duration::from_millis(50);
+
+/// The folder of an attempt below `attempts`.
+fn folder(attempts: &Path, key: AttemptKey) -> PathBuf {
+    attempts.join(format!("{}-{}-{}", key.run, key.shard, key.number))
+}
+
+/// Runs attempts under shims, each in a folder of its own.
+pub(super) struct Shims {
+    attempts: PathBuf,
+    program: PathBuf,
+    retention: Mutex<Retention>,
+}
+
+impl Shims {
+    /// Below the folder `attempts`, by `program`'s verb `shim`.
+    pub(super) fn new(attempts: PathBuf, program: PathBuf) -> Self {
+        Self { attempts, program, retention: Mutex::default() }
+    }
+
+    fn folder(&self, key: AttemptKey) -> PathBuf {
+        folder(&self.attempts, key)
+    }
+}
+
+impl JobRunner for Shims {
+    fn start(
+        &self,
+        order: pb::Start,
+        key: AttemptKey,
+        token: Token,
+        deadline_ms: u64,
+        offset_ms: i64,
+    ) -> BoxFuture<'_, io::Result<Started>> {
+        async move {
+            let folder = self.folder(key);
+            let at = folder.clone();
+            let control =
+                blocking(move || prepare(&at, &order, key, token, deadline_ms, offset_ms)).await?;
+            let mut command = tokio::process::Command::new(&self.program);
+            command.arg("shim").arg(&folder).stdin(Stdio::null()).stdout(Stdio::null());
+            command.stderr(Stdio::null());
+            let mut shim = command.spawn()?;
+            // However it ended, what it left on disk tells.
+            let ended = async move { drop(shim.wait().await) }.boxed();
+            Ok(Started { control: Box::new(control), ended })
+        }
+        .boxed()
+    }
+
+    fn adopt_all(&self, known: &BTreeSet<AttemptKey>) {
+        let known: BTreeSet<PathBuf> = known.iter().map(|key| self.folder(*key)).collect();
+        let retention = &mut *self.retention.lock().unwrap_or_else(PoisonError::into_inner);
+        retention.adopt(&self.attempts, |folder| known.contains(folder));
+    }
+
+    fn adopt(&self, key: AttemptKey) -> Option<Box<dyn Control>> {
+        let control = Fifo::open(&self.folder(key)).ok()?;
+        Some(Box::new(control))
+    }
+
+    fn lease_ms(&self, key: AttemptKey) -> u64 {
+        dir::read_spec(&self.folder(key)).map_or(0, |spec| spec.lease_ms)
+    }
+
+    /// Waits until no shim can be there, and reads what it left.
+    fn collect(&self, key: AttemptKey, token: Token) -> BoxFuture<'_, EndReport> {
+        async move {
+            let folder = self.folder(key);
+            loop {
+                let at = folder.clone();
+                let seen = blocking(move || settle(&at, key, token)).await;
+                match seen {
+                    Ok(Some(report)) => return report,
+                    Ok(None) => wait_for_shim(&folder).await,
+                    Err(error) => {
+                        tracing::error!(attempt = %key, %error, "cannot read an attempt's folder");
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                    }
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn release(&self, key: AttemptKey) {
+        let retention = &mut *self.retention.lock().unwrap_or_else(PoisonError::into_inner);
+        retention.keep(self.folder(key));
+    }
+
+    fn read(&self, key: AttemptKey, offset: u64, max: u64) -> BoxFuture<'_, io::Result<Piece>> {
+        let folder = self.folder(key);
+        blocking(move || output::read(&folder, offset, max)).boxed()
+    }
+}
+
+/// The writing end of a shim's FIFO. Open for reading too, so that writing
+/// neither waits for the shim nor fails before it has opened its end.
+struct Fifo(File);
+
+impl Fifo {
+    fn open(folder: &Path) -> io::Result<Self> {
+        let flags = i32::try_from(OFlags::NONBLOCK.bits()).map_err(io::Error::other)?;
+        let path = folder.join(dir::CONTROL);
+        Ok(Self(OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)?))
+    }
+}
+
+impl Control for Fifo {
+    fn extend(&self, deadline_ms: u64) -> io::Result<()> {
+        (&self.0).write_all(format!("extend {deadline_ms}\n").as_bytes())
+    }
+
+    fn cancel(&self, grace_ms: u64) -> io::Result<()> {
+        (&self.0).write_all(format!("cancel {grace_ms}\n").as_bytes())
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+/// Writes everything a shim needs, durably.
+fn prepare(
+    folder: &Path,
+    start: &pb::Start,
+    key: AttemptKey,
+    token: Token,
+    deadline_ms: u64,
+    cluster_offset_ms: i64,
+) -> io::Result<Fifo> {
+    fs::create_dir_all(folder)?;
+    let plan = executor::plan(start, folder).map_err(io::Error::other)?;
+    let Plan::Process { argv, script } = plan else {
+        return Err(io::Error::other("a noop needs no process"));
+    };
+    if let Some(script) = script {
+        fs::write(folder.join(dir::SCRIPT), script)?;
+    }
+    let fifo = folder.join(dir::CONTROL);
+    mkfifoat(CWD, &fifo, Mode::RUSR | Mode::WUSR)?;
+    let spec = Spec {
+        argv,
+        env: executor::environment(start, key, token, folder),
+        timeout_ms: (start.timeout_ms > 0).then_some(start.timeout_ms),
+        grace_ms: start.grace_ms,
+        deadline_ms,
+        lease_ms: start.lease_ms,
+        keep_for_ms: if start.keep { start.keep_for_ms } else { 0 },
+        output_limit: OUTPUT_LIMIT,
+        cluster_offset_ms,
+    };
+    dir::write_spec(folder, &spec)?;
+    if let Some(parent) = folder.parent() {
+        files::sync_dir(parent)?;
+    }
+    Fifo::open(folder)
+}
+
+/// The result, once no shim is there; without one, ends what is left and says
+/// "gone" on disk, so that a shim that comes late starts nothing. None while a
+/// shim holds the lock.
+fn settle(folder: &Path, key: AttemptKey, token: Token) -> io::Result<Option<EndReport>> {
+    fs::create_dir_all(folder)?;
+    let lock = File::options().create(true).append(true).open(folder.join(dir::LOCK))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Ok(None),
+        Err(TryLockError::Error(e)) => return Err(e),
+    }
+    if let Some(report) = dir::read_result(folder)? {
+        return Ok(Some(report));
+    }
+    let job = read_process(&folder.join(dir::JOB));
+    if !kill::kill_orphans(job, &key.to_string(), token.0, ORPHAN_PATIENCE) {
+        tracing::error!(attempt = %key, "processes of an attempt without a shim resist being killed");
+    }
+    let report = gone();
+    dir::write_result(folder, &report)?;
+    Ok(Some(report))
+}
+
+fn read_process(path: &Path) -> Option<Process> {
+    fs::read_to_string(path).ok()?.parse().ok()
+}
+
+/// Returns when the shim may have ended: at its exit, or after a moment if it
+/// has not told its pid. Looks at the pidfd now and then, because the runtime
+/// takes a foreign descriptor only through unsafe code; it concerns adopted
+/// attempts only, a child's exit is waited for.
+async fn wait_for_shim(folder: &Path) {
+    let Some(handle) = read_process(&folder.join(dir::PID)).and_then(Process::open) else {
+        return tokio::time::sleep(ADOPT_STEP).await;
+    };
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    loop {
+        tokio::time::sleep(ADOPT_STEP).await;
+        let mut ends = [PollFd::new(&handle, PollFlags::IN)];
+        // Readable means ended; an error is for the caller to look at.
+        if !matches!(poll(&mut ends, Some(&now)), Ok(0) | Err(Errno::INTR)) {
+            return;
+        }
+    }
+}
