@@ -172,17 +172,25 @@ impl ClusterClock {
 
     /// Takes the time out of a leader's message.
     ///
-    /// A message can only be late, so a higher time is taken at once; a lower
-    /// one means that the message travelled or that this node's clock runs
-    /// fast, and is leant towards, so that this node, should it lead, never
-    /// goes back.
+    /// A new leader's time is taken whatever this node thought: one that was cut
+    /// off may have leant the other way for long, and cluster time would step if it
+    /// led next. From the same leader a message can only be late, so a higher time
+    /// is taken at once; a lower one means that the message travelled or that this
+    /// node's clock runs fast, and is leant towards.
     pub fn learn(&mut self, leader: LeaderId, told: ClusterNanos, boot: BootTime) {
         if leader < self.leader {
             return;
         }
+        let is_new = leader > self.leader;
+        if is_new {
+            // What this node stamped before and was committed, its state knows.
+            self.stamped = 0;
+        }
         self.leader = leader;
         let (at, error) = match self.read(boot) {
-            Some(ClusterNanos(mine)) if mine >= told.0 => (mine, told.0.saturating_sub(mine)),
+            Some(ClusterNanos(mine)) if mine >= told.0 && !is_new => {
+                (mine, told.0.saturating_sub(mine))
+            }
             Some(_) | None => (told.0, 0),
         };
         self.anchor = Some(Anchor { at, boot, error });
@@ -404,6 +412,19 @@ mod tests {
         clock.learn(leader(5, 2), UtcMillis(T0 + 10).into(), boot(1));
         clock.learn(leader(4, 1), UtcMillis(T0 + 90_000).into(), boot(2));
         assert_eq!(clock.stamp(boot(2)), Some(UtcMillis(T0 + 11)));
+    }
+
+    #[test]
+    fn a_node_that_was_cut_off_takes_the_new_leaders_time() {
+        let mut clock = running(T0);
+        clock.lead(leader(1, 1), UtcMillis(T0), boot(0));
+        clock.observe(&[reading(1, T0 + 900), reading(2, T0 + 900)], 3, boot(0));
+        assert_eq!(clock.stamp(boot(30_000)), Some(UtcMillis(T0 + 30_300)));
+        // Meanwhile the leader of term 2 leant the other way.
+        clock.learn(leader(2, 2), UtcMillis(T0 + 29_700).into(), boot(30_000));
+        assert_eq!(clock.read(boot(30_010)), Some(UtcMillis(T0 + 29_710).into()));
+        clock.lead(leader(3, 1), UtcMillis(T0 + 29_700), boot(30_020));
+        assert_eq!(clock.stamp(boot(30_020)), Some(UtcMillis(T0 + 29_720)));
     }
 
     proptest! {

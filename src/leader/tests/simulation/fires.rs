@@ -106,9 +106,10 @@ impl Fires {
     ) -> Result<(), Problem> {
         let sources = self.sources(spec);
         let old = self.books.entry(job).or_default().spec.replace(spec.clone());
-        let has_new_edges = old.is_some_and(|old| old.depends_on != spec.depends_on);
+        let old_edges = old.map_or(Vec::new(), |old| old.depends_on);
+        let has_new_edges = old_edges != spec.depends_on;
         let stays = |source: &Source| sources.contains(source) && !has_new_edges;
-        self.close(job, before, at, now, stays)?;
+        self.close(job, !old_edges.is_empty(), before, at, now, stays)?;
         let book = self.books.entry(job).or_default();
         book.changed = now;
         if !book.is_paused {
@@ -135,7 +136,8 @@ impl Fires {
         };
         book.is_paused = true;
         book.changed = now;
-        self.close(job, before, at, now, |_| false)
+        let has_edges = book.spec.as_ref().is_none_or(|spec| !spec.depends_on.is_empty());
+        self.close(job, has_edges, before, at, now, |_| false)
     }
 
     pub(super) fn on_resume(&mut self, job: JobId, at: i64, now: i64) {
@@ -147,9 +149,12 @@ impl Fires {
         book.epochs.extend(sources.into_iter().map(epoch));
     }
 
+    /// Ends what the job planned by until now. With edges (`has_edges`) it was planned
+    /// no further than what it waits for.
     fn close(
         &mut self,
         job: JobId,
+        has_edges: bool,
         before: &State,
         at: i64,
         now: i64,
@@ -169,7 +174,6 @@ impl Fires {
                 continue;
             }
             epoch.maybe = Some(planned);
-            let has_edges = book.spec.as_ref().is_none_or(|spec| !spec.depends_on.is_empty());
             if let Source::Trigger(trigger, cron, zone) = &epoch.source
                 && is_calm
                 && !has_edges

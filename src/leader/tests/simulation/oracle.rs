@@ -118,11 +118,17 @@ impl Oracle {
         (self.processes.len(), self.fires.count(), self.given.len())
     }
 
-    /// A leader stamps a proposal: cluster time leans, and never steps.
-    pub(super) fn on_stamp(&mut self, stamp: UtcMillis, now: i64) -> Result<(), Problem> {
+    /// A leader stamps a proposal: cluster time leans, and never steps. Nodes hear of
+    /// it each `beat`, and may lean apart in between.
+    pub(super) fn on_stamp(
+        &mut self,
+        stamp: UtcMillis,
+        now: i64,
+        beat: i64,
+    ) -> Result<(), Problem> {
         if let Some((then, told)) = self.clock {
             let (passed, shown) = (now - then, stamp.0 - told);
-            ensure((shown - passed).abs() <= passed / 40 + 50, || {
+            ensure((shown - passed).abs() <= (passed + 2 * beat) / 40 + 50, || {
                 format!("cluster time moved by {shown} ms in {passed} ms")
             })?;
         }

@@ -350,7 +350,7 @@ impl World {
         let latency = 1 + self.draw(8);
         let is_current = self.current == Some(serial);
         if is_current && self.wrong.is_none() {
-            self.wrong = self.oracle.on_stamp(stamp, now).err();
+            self.wrong = self.oracle.on_stamp(stamp, now, self.beat()).err();
         }
         let Some(lead) = self.lead_mut(serial) else { return };
         lead.log.push_back(Proposal { id, envelope, stamp, purpose, is_answered: false });
