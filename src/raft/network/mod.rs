@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use horai_core::ids::{LeaderId, NodeId};
+use horai_core::mutants::{self, Mutant};
 use horai_proto::raft as pb;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -207,6 +208,9 @@ impl Shared {
         }
         if header.to_node != node {
             return Err(Error::Target { meant: header.to_node, me: node });
+        }
+        if mutants::on(Mutant::OtherStoreTaken) {
+            return Ok(header);
         }
         if !header.to_store.is_empty() {
             let meant = uuid(&header.to_store)?;
