@@ -73,6 +73,12 @@ pub(super) struct User {
     is_waiting: bool,
 }
 
+impl User {
+    pub(super) fn new(command: Command) -> Self {
+        Self { command, issued: None, outcome: None, is_waiting: false }
+    }
+}
+
 /// Where a program stands that wants a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -149,7 +155,7 @@ impl World {
 
     pub(super) fn user(&mut self, command: Command) {
         let number = self.users.len();
-        self.users.push(User { command, issued: None, outcome: None, is_waiting: false });
+        self.users.push(User::new(command));
         self.agenda.after(0, Happening::User(number));
     }
 
