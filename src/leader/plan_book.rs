@@ -126,9 +126,11 @@ impl PlanBook {
 
     fn look_at_dependants(&mut self, state: &State, job: JobId, now: UtcMillis) {
         for down in state.dependants_of(job) {
-            // One that is not written down yet is about to be; one whose
-            // trouble is its own waits on.
-            if self.lines.get(&down).is_some_and(|line| line.failures == 0) {
+            // One that is not written down yet is about to be; one that is tried again
+            // after trouble of its own waits on. Without a time for that it would wait
+            // for ever: what was refused may have been planned to where nothing is now.
+            let waits = |line: &Line| line.failures > 0 && line.at.is_some();
+            if self.lines.get(&down).is_some_and(|line| !waits(line)) {
                 self.look_at(down, Some(now));
             }
         }

@@ -2,7 +2,7 @@
 
 use super::calendar::{Cron, Field, days};
 use super::run::run;
-use super::script::{Event, JobShape, Lost, NODES, Scale, Setup, Step, TriggerShape};
+use super::script::{Event, JobShape, Lost, Moment, NODES, Scale, Setup, Step, TriggerShape};
 
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
@@ -120,4 +120,31 @@ fn a_day_without_a_leader_is_made_up_for() {
         Step { at: HOUR, event: Event::FullStop(20 * HOUR) },
     ];
     holds(Scale::Days, script);
+}
+
+/// What a dependant was planned to is refused, because somebody touched its upstream
+/// just before; then there is nothing to plan for it, until the upstream is planned.
+#[test]
+fn a_dependant_is_planned_on_after_its_plan_was_refused() {
+    let mut shape = by_hand(5_000);
+    (shape.noop, shape.takes) = (true, 1);
+    let cron = Cron {
+        second: Field::Step(0, 2),
+        minute: Field::Any,
+        hour: Field::Any,
+        day: None,
+        month: Field::Any,
+        weekday: None,
+        years: None,
+    };
+    let trigger = TriggerShape { cron, zone: None, misfire: super::script::Misfire::All };
+    let up = JobShape { triggers: vec![trigger], ..shape.clone() };
+    let down = JobShape { ups: vec![0], ..shape };
+    let mut script = vec![
+        Step { at: 500, event: Event::Put(0, up) },
+        Step { at: 600, event: Event::Put(1, down) },
+    ];
+    let race = |n: i64| Step { at: 20_000 * n, event: Event::Race(Moment::Plan, 0) };
+    script.extend((1..9).map(race));
+    holds(Scale::Minutes, script);
 }
