@@ -15,6 +15,7 @@ mod doctor;
 mod drive;
 mod env;
 mod history;
+mod mutants;
 mod nemesis;
 mod report;
 mod run;
@@ -63,6 +64,8 @@ enum Verb {
         #[arg(long, default_value = "")]
         source: String,
     },
+    /// Put faults into the product and into the harness, and see whether they are found
+    Mutants(mutants::Options),
     /// Judge a store again
     Check {
         /// The folder of one test
@@ -109,6 +112,7 @@ fn main() -> ExitCode {
         Verb::Replay { store, horai } => run::replay(&store, horai, &mut out),
         Verb::Soak(options) => campaign::soak(&options, &mut out),
         Verb::Table { store, source } => campaign::table(&store, &source, &mut out),
+        Verb::Mutants(options) => mutants::run(&options, &mut out),
         Verb::Check { store } => drive::check(&store, &mut out),
         Verb::Report { store } => drive::report(&store, &mut out),
         Verb::Drive(options) => drive::run(&options, &mut out),

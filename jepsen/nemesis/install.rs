@@ -15,6 +15,7 @@ use crate::cluster::node::DATA;
 use crate::env::Error;
 use crate::env::links::{Host, Link, Overlay, between, on};
 use crate::env::network::HARNESS;
+use crate::mutants::harness;
 
 /// How long a node may take to stop when it is asked to, or told it was removed.
 const STOP: Duration = Duration::from_secs(20);
@@ -118,7 +119,9 @@ impl Cluster {
 
     /// Lays a fault over links and looks whether it is there.
     pub(super) fn lay(&self, id: u64, overlay: Overlay) -> Result<(), Error> {
-        self.env.network.lay(id, overlay);
+        if !harness::on(harness::Fault::NemesisIdle) {
+            self.env.network.lay(id, overlay);
+        }
         let wrong = self.env.network.verify(&self.all_hosts())?;
         if wrong.is_empty() { Ok(()) } else { Err(Error::Misuse(wrong.join(", "))) }
     }
@@ -132,6 +135,11 @@ impl Cluster {
             detail: Value::Null,
             overlay: None,
         };
+        let on_links = matches!(fault, Fault::Partition(_) | Fault::Flap(..) | Fault::Packets(..));
+        if harness::on(harness::Fault::NemesisIdle) && !on_links {
+            done.undo = Undo::Links;
+            return Ok(done);
+        }
         match *fault {
             Fault::Partition(shape) | Fault::Flap(shape, _) => {
                 let overlay = on(aim.pairs.iter().copied(), Link::CUT);
