@@ -50,7 +50,7 @@ pub(crate) struct Disks {
 
 /// What a client asks of a node.
 pub(crate) enum Ask {
-    Propose(Envelope, Duration, oneshot::Sender<Result<Outcome, Error>>),
+    Propose(Box<Envelope>, Duration, oneshot::Sender<Result<Outcome, Error>>),
     /// Which of these requests are remembered, read linearizably.
     Read(Vec<String>, Duration, oneshot::Sender<Result<Vec<bool>, Error>>),
     Remove(NodeId, oneshot::Sender<Result<(), Error>>),
