@@ -10,8 +10,7 @@ use serde_json::{Value, json};
 
 use super::ops::{ClockFault, DiskFault, Fault, Shape, Who};
 use super::targets::{Field, Targets};
-use crate::cluster::Cluster;
-use crate::cluster::node::DATA;
+use crate::cluster::{Cluster, DATA};
 use crate::env::Error;
 use crate::env::links::{Host, Link, Overlay, between, on};
 use crate::env::network::HARNESS;

@@ -163,7 +163,7 @@ impl Nemesis {
                 continue;
             }
             if let Some(status) = ended {
-                let detail = format!("{}: {}", how(status), cluster.last_words(n));
+                let detail = format!("{}: {}", how(status), node.last_words());
                 let machine = node.machine;
                 if self.damaged.remove(&machine) {
                     let args = json!({"who": [name]});
