@@ -18,7 +18,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::check::{Results, Verdict};
 use crate::run::Failure;
-use crate::store::{Band, Evidence, load, read_rows};
+use crate::store::{Band, Evidence, Said, load, read_rows, write_row};
+use crate::time::MS;
 
 /// One line a round.
 const ROUNDS: &str = "campaign.jsonl";
@@ -214,7 +215,7 @@ fn rounds(store: &Path) -> Result<Vec<Round>, Failure> {
 
 fn append(store: &Path, round: &Round) -> Result<(), Failure> {
     let mut file = File::options().create(true).append(true).open(store.join(ROUNDS))?;
-    file.write_all(format!("{}\n", serde_json::to_string(round)?).as_bytes())?;
+    write_row(&mut file, round)?;
     Ok(file.sync_data()?)
 }
 
@@ -317,9 +318,9 @@ const WRITES: [&str; 4] = ["add", "apply", "acquire", "reg-write"];
 fn recovery(evidence: &Evidence, band: &Band) -> (Option<u64>, Option<u64>) {
     let writes = evidence.ops.iter().filter(|op| WRITES.contains(&op.ask.f.as_str()));
     let after = writes.filter(|op| op.is_ok() && op.ask.t >= band.from).map(|op| op.known_at());
-    let starts = evidence.witness.iter().filter(|line| line.e == crate::store::Said::Start);
+    let starts = evidence.witness.iter().filter(|line| line.e == Said::Start);
     let start = starts.map(|line| line.t).filter(|t| *t >= band.from).min();
-    let ms = |t: u64| (t - band.from) / 1_000_000;
+    let ms = |t: u64| (t - band.from) / MS;
     (after.min().map(ms), start.map(ms))
 }
 

@@ -13,8 +13,9 @@ use serde_json::json;
 
 use crate::check::{self, Verdict};
 use crate::client::{Client, Outcome, Request};
-use crate::history::{Stamp, Writer};
+use crate::history::Writer;
 use crate::store::{Phase, Poll, TestInfo, load};
+use crate::time::Stamp;
 use crate::workload::{Ctx, Load, Workload};
 
 /// Between two polls of a node.

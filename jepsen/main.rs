@@ -19,6 +19,7 @@ mod nemesis;
 mod report;
 mod run;
 mod store;
+mod time;
 mod workload;
 
 use std::io::{self, Write};

@@ -24,11 +24,12 @@ use crate::cluster::view::Poller;
 use crate::cluster::{Cluster, Settings};
 use crate::env::namespaces::PRIVATE;
 use crate::env::witness;
-use crate::history::{Stamp, Writer};
+use crate::history::Writer;
 use crate::nemesis::Nemesis;
 use crate::nemesis::ops::kinds;
 use crate::nemesis::schedule::{Schedule, chosen, draw};
-use crate::store::{Phase, TestInfo};
+use crate::store::{Phase, TestInfo, write_row};
+use crate::time::Stamp;
 use crate::workload::{Ctx, Load, Workload};
 
 /// The load goes on for so long after the faults, while everything is mended.
@@ -366,7 +367,7 @@ fn write_network(cluster: &Cluster, folder: &Path) -> Result<(), Failure> {
     let mut file = File::create(folder.join("network.jsonl"))?;
     for ((from, to), (passed, lost)) in cluster.env.network.counts() {
         let row = serde_json::json!({"from": from, "to": to, "passed": passed, "lost": lost});
-        writeln!(file, "{row}")?;
+        write_row(&mut file, &row)?;
     }
     Ok(())
 }

@@ -11,8 +11,8 @@ use super::Checked;
 use super::matching::{Window, misfits};
 use super::records::Records;
 use super::timeline::{Life, Meant, lives};
-use crate::history::MS;
-use crate::store::{Evidence, Said};
+use crate::store::{Evidence, Line, Said};
+use crate::time::{MS, shown};
 
 /// Cluster time is not wall time: a new leader goes on from what it last heard, which
 /// may be the length of a message and a busy moment behind. An instant so close to a
@@ -77,7 +77,7 @@ struct Horizon {
 
 fn horizon(evidence: &Evidence) -> Horizon {
     let marked = evidence.ops_of("horizon").filter_map(|op| op.result()["utc"].as_i64()).last();
-    let lines = evidence.witness.last().map(|line| line.utc_ns / 1_000_000);
+    let lines = evidence.witness.last().map(Line::utc_ms);
     let rows = evidence.ops.last().map(|op| op.end.as_ref().unwrap_or(&op.ask).utc);
     let end = lines.unwrap_or(i64::MIN).max(rows.unwrap_or(i64::MIN));
     // Without a mark the test did not come to its end: nothing is certain to have
@@ -292,11 +292,6 @@ impl Fires {
     }
 }
 
-/// An instant for people.
-pub(crate) fn shown(at: i64) -> String {
-    jiff::Timestamp::from_millisecond(at).map_or_else(|_| at.to_string(), |at| at.to_string())
-}
-
 /// Every worker that was given the run was lost before the job wrote a line. Only a
 /// test that breaks workers may excuse so.
 fn is_lost_with_workers(evidence: &Evidence, records: &Records, job: &str, at: i64) -> bool {
@@ -321,7 +316,7 @@ fn starts(
     let mut first: BTreeMap<(&str, &str), Start> = BTreeMap::new();
     for line in evidence.witness.iter().filter(|line| line.e == Said::Start) {
         let Some(nominal) = line.nominal_ms().filter(|_| !line.action.is_empty()) else { continue };
-        let (run, at) = (line.run.clone(), line.utc_ns / 1_000_000);
+        let (run, at) = (line.run.clone(), line.utc_ms());
         first.entry((&line.job, &line.run)).or_insert(Start { nominal, run, at });
     }
     let is_noop = |job: &str| {

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use super::Checked;
-use super::fires::{deadline, shown};
+use super::fires::deadline;
 use super::timeline::lives;
-use crate::history::MS;
 use crate::store::{Evidence, Said};
+use crate::time::{MS, shown};
 
 /// What one action did, as its job wrote it.
 #[derive(Default, Clone, Copy)]
@@ -40,7 +40,7 @@ pub(crate) fn check(evidence: &Evidence) -> Checked {
             done.start = Some(line.t);
         }
         if line.e == Said::End && line.exit == Some(0) && done.success.is_none() {
-            done.success = Some((line.t, line.utc_ns / 1_000_000));
+            done.success = Some((line.t, line.utc_ms()));
         }
     }
     let horizon = evidence.ops_of("horizon").filter_map(|op| op.result()["utc"].as_i64()).last();

@@ -10,8 +10,9 @@ use std::time::Duration;
 use porcupine_rs::{CheckResult, Model, Operation};
 
 use super::Checked;
-use crate::history::{MS, Op};
+use crate::history::Op;
 use crate::store::Evidence;
+use crate::time::MS;
 
 /// How long the search for an order may take in all.
 const SEARCH: Duration = Duration::from_secs(20);

@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-use crate::history::{Kind, MS, Op, Row};
+use crate::history::{Kind, Op, Row};
 use crate::store::{Evidence, Fault, Line, Poll, Said, bands};
+use crate::time::{MS, shown};
 
 /// All times are in milliseconds from here.
 pub(crate) const BASE_UTC: i64 = 1_795_255_200_000;
@@ -80,8 +81,7 @@ impl Planted {
         run: u64,
         attempt: u32,
     ) -> &mut Line {
-        let nominal =
-            nominal.map(|at| jiff::Timestamp::from_millisecond(BASE_UTC + at).unwrap().to_string());
+        let nominal = nominal.map(|at| shown(BASE_UTC + at));
         self.witness.push(Line {
             e,
             utc_ns: (BASE_UTC + at) * 1_000_000,

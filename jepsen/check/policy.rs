@@ -9,8 +9,9 @@ use super::Checked;
 use super::attempts::{Attempts, lived};
 use super::records::Records;
 use super::timeline::lives;
-use crate::history::{Kind, MS};
+use crate::history::Kind;
 use crate::store::Evidence;
+use crate::time::MS;
 
 /// From the acknowledgement until the worker was told, on a healthy cluster.
 const TOLD_MS: u64 = 2_000;

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use super::Checked;
 use super::attempts::lived;
-use crate::history::MS;
 use crate::store::{Band, Evidence, Said};
+use crate::time::MS;
 
 /// Operations that change something through the log.
 const WRITES: [&str; 11] = [

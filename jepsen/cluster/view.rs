@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::Cluster;
 use crate::env::Error;
-use crate::env::mono_ns;
+use crate::time::Stamp;
 
 /// Between two polls of one node.
 const EVERY: Duration = Duration::from_millis(200);
@@ -68,8 +68,8 @@ fn append(file: &Mutex<File>, line: &str) {
 async fn ask(node: &str, request: reqwest::RequestBuilder) -> Value {
     let answer = async { request.send().await?.error_for_status()?.json::<Value>().await };
     let answer = answer.await;
-    let utc = jiff::Timestamp::now().as_millisecond();
-    let mut row = json!({"t": mono_ns(), "utc": utc, "node": node, "ok": answer.is_ok()});
+    let at = Stamp::now();
+    let mut row = json!({"t": at.t, "utc": at.utc, "node": node, "ok": answer.is_ok()});
     match answer {
         Ok(said) => {
             row["leader"] = said["leader"]["node"].clone();

@@ -104,13 +104,6 @@ pub(crate) fn at(what: &str) -> impl FnOnce(io::Error) -> Error + use<> {
     move |source| Error::Io { what, source }
 }
 
-/// Nanoseconds of the one clock that all evidence is ordered by.
-pub(crate) fn mono_ns() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let (seconds, rest) = (u64::try_from(now.tv_sec), u64::try_from(now.tv_nsec));
-    seconds.unwrap_or(0) * 1_000_000_000 + rest.unwrap_or(0)
-}
-
 /// The tools of the system that the environment uses, and who has them.
 pub(crate) const TOOLS: [(&str, &str); 7] = [
     ("ip", "iproute2"),

@@ -13,7 +13,6 @@ mod targets;
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::Write;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -21,7 +20,9 @@ use serde_json::{Value, json};
 use crate::cluster::Cluster;
 use crate::env::links::Overlay;
 use crate::env::processes::how;
-use crate::env::{Error, at, mono_ns};
+use crate::env::{Error, at};
+use crate::store;
+use crate::time::Stamp;
 use install::{Aim, Undo};
 use ops::{ClockFault, DiskFault, Fault};
 use schedule::{Planned, Schedule};
@@ -332,10 +333,9 @@ impl Nemesis {
     }
 
     fn row(&mut self, op: &str, args: &Value, stage: &str, detail: &Value) -> Result<(), Error> {
-        let utc = jiff::Timestamp::now().as_millisecond();
-        let row = json!({
-            "t": mono_ns(), "utc": utc, "op": op, "args": args, "stage": stage, "detail": detail,
-        });
-        self.rows.write_all(format!("{row}\n").as_bytes()).map_err(at("write nemesis.jsonl"))
+        let Stamp { t, utc } = Stamp::now();
+        let (op, stage) = (op.to_owned(), stage.to_owned());
+        let row = store::Fault { t, utc, op, args: args.clone(), stage, detail: detail.clone() };
+        store::write_row(&mut self.rows, &row).map_err(at("write nemesis.jsonl"))
     }
 }

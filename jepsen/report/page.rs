@@ -1,9 +1,10 @@
 //! The page around charts and tables: head, sections, style.
 
 use super::svg::escape;
-use crate::check::fires::{Fires, shown};
+use crate::check::fires::Fires;
 use crate::check::{Results, Verdict};
 use crate::store::Evidence;
+use crate::time::shown;
 
 /// A page that grows section by section.
 pub(super) struct Page(String);

@@ -8,8 +8,9 @@ use super::svg::escape;
 use crate::check::fires::Fires;
 use crate::check::recovery::recoveries;
 use crate::check::{Checked, Results};
-use crate::history::MS;
+use crate::history::Kind;
 use crate::store::Evidence;
+use crate::time::MS;
 
 /// Findings shown of one checker.
 const MOST_FINDINGS: usize = 12;
@@ -178,8 +179,8 @@ pub(super) fn latency(evidence: &Evidence) -> String {
         }
         let entry = kinds.entry(&op.ask.f).or_default();
         match (&op.end, op.kind()) {
-            (Some(end), crate::history::Kind::Ok) => entry.0.push((end.t - op.ask.t) / MS),
-            (_, crate::history::Kind::Fail) => entry.1 += 1,
+            (Some(end), Kind::Ok) => entry.0.push((end.t - op.ask.t) / MS),
+            (_, Kind::Fail) => entry.1 += 1,
             _ => entry.2 += 1,
         }
     }

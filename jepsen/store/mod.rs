@@ -10,7 +10,7 @@ mod line;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -20,6 +20,7 @@ use serde_json::Value;
 pub(crate) use line::{Line, Said};
 
 use crate::history::{Op, PairError, Row, pair};
+use crate::time::MS;
 
 /// The parameters of a test.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -239,7 +240,7 @@ impl Evidence {
     pub(crate) fn mono_of_utc(&self, utc: i64) -> u64 {
         let (t0, utc0) = self.origin();
         let delta = utc.saturating_sub(utc0);
-        let shift = delta.unsigned_abs().saturating_mul(crate::history::MS);
+        let shift = delta.unsigned_abs().saturating_mul(MS);
         if delta < 0 { t0.saturating_sub(shift) } else { t0.saturating_add(shift) }
     }
 
@@ -249,7 +250,7 @@ impl Evidence {
         if let Some(op) = self.ops.first() {
             return (op.ask.t, op.ask.utc);
         }
-        self.witness.first().map_or((0, 0), |line| (line.t, line.utc_ns / 1_000_000))
+        self.witness.first().map_or((0, 0), |line| (line.t, line.utc_ms()))
     }
 
     /// Operations of one kind.
@@ -293,6 +294,16 @@ pub(crate) struct Rows<T> {
     pub(crate) rows: Vec<T>,
     /// Number and text of each other line.
     pub(crate) damaged: Vec<String>,
+}
+
+/// Writes a row as one line, in one write: a reader never meets half of one.
+///
+/// # Errors
+/// It cannot be written: the evidence is not whole then.
+pub(crate) fn write_row(to: &mut impl Write, row: &impl Serialize) -> io::Result<()> {
+    let mut line = serde_json::to_vec(row)?;
+    line.push(b'\n');
+    to.write_all(&line)
 }
 
 /// Reads JSON lines; a file that is not there has none.

@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 use super::{Ctx, Error, Process};
 use crate::client::{Client, Outcome, Request};
-use crate::history::{Came, Kind, Stamp};
+use crate::history::{Came, Kind};
+use crate::time::{Stamp, millis};
 
 /// Between two looks at the list of runs.
 const LOOK: Duration = Duration::from_secs(3);
@@ -157,8 +158,7 @@ pub(super) async fn drain(ctx: &Ctx, patience: Duration) -> Result<(), Error> {
     let (horizon, until) = (Stamp::now().utc, Instant::now() + patience);
     let mut watch = Watch::default();
     let is_old = |run: &Value| {
-        let nominal = run["nominal"].as_str().and_then(|t| t.parse::<jiff::Timestamp>().ok());
-        nominal.is_none_or(|t| t.as_millisecond() <= horizon)
+        run["nominal"].as_str().and_then(millis).is_none_or(|nominal| nominal <= horizon)
     };
     // Instants just before now are due, and may not have a run yet.
     tokio::time::sleep(Duration::from_secs(2)).await;
