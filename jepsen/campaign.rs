@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::check::{Results, Verdict};
-use crate::run::Failure;
+use crate::error::Failure;
 use crate::store::{Band, Evidence, Said, load, read_rows, write_row};
 use crate::time::MS;
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
+use crate::error::chain;
 use crate::history::{Came, Kind};
 
 /// Longer than the product waits for a commit, so that its own answer is heard.
@@ -148,9 +149,9 @@ impl Client {
         match self.raw(request).await {
             Ok(answer) => classify(answer, is_read),
             Err(error) if is_read || error.is_connect() || error.is_builder() => {
-                Outcome::Refused(None, shown(&error))
+                Outcome::Refused(None, chain(&error))
             }
-            Err(error) => Outcome::Unknown(None, shown(&error)),
+            Err(error) => Outcome::Unknown(None, chain(&error)),
         }
     }
 
@@ -188,16 +189,6 @@ impl Client {
         }
         builder.send().await
     }
-}
-
-fn shown(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }
 
 /// A read changes nothing, so one that was not answered certainly did not happen.

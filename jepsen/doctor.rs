@@ -18,6 +18,7 @@ use crate::env::namespaces::PRIVATE;
 use crate::env::network::HARNESS;
 use crate::env::processes::Process;
 use crate::env::{Env, Error, Machine, Plan, at, witness};
+use crate::error::chain;
 
 /// Enough for every shape of a partition.
 const MACHINES: Host = 5;
@@ -95,7 +96,7 @@ pub(crate) fn run(out: &mut impl Write) -> std::io::Result<bool> {
     let mut trial = match Trial::build() {
         Ok(trial) => trial,
         Err(error) => {
-            writeln!(out, "FAIL environment: {}", error.chain())?;
+            writeln!(out, "FAIL environment: {}", chain(&error))?;
             return Ok(false);
         }
     };
@@ -112,7 +113,7 @@ pub(crate) fn run(out: &mut impl Write) -> std::io::Result<bool> {
             Ok(said) => writeln!(out, "ok   {name}: {said}")?,
             Err(error) => {
                 broken += 1;
-                writeln!(out, "FAIL {name}: {}", error.chain())?;
+                writeln!(out, "FAIL {name}: {}", chain(&error))?;
             }
         }
     }
@@ -142,7 +143,7 @@ pub(crate) fn hold(out: &mut impl Write) -> std::io::Result<bool> {
             }
         }
         Err(error) => {
-            writeln!(out, "FAIL environment: {}", error.chain())?;
+            writeln!(out, "FAIL environment: {}", chain(&error))?;
             Ok(false)
         }
     }

@@ -1,7 +1,6 @@
 //! `drive`: workloads against a cluster that someone else started and nobody breaks,
 //! and `check`: judgement of a store.
 
-use std::error::Error;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -13,6 +12,7 @@ use serde_json::json;
 
 use crate::check::{self, Verdict};
 use crate::client::{Client, Outcome, Request};
+use crate::error::Failure;
 use crate::history::Writer;
 use crate::store::{Phase, Poll, TestInfo, load};
 use crate::time::Stamp;
@@ -51,8 +51,6 @@ pub(crate) struct Options {
     #[arg(long)]
     store: PathBuf,
 }
-
-type Failure = Box<dyn Error + Send + Sync>;
 
 /// Judges a store and writes `results.json` and `report.html` beside the evidence.
 ///

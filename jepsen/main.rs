@@ -14,6 +14,7 @@ mod cron;
 mod doctor;
 mod drive;
 mod env;
+mod error;
 mod history;
 mod nemesis;
 mod report;
@@ -28,6 +29,7 @@ use std::process::ExitCode;
 
 use check::Verdict;
 use clap::Parser;
+use error::chain;
 
 #[derive(clap::Parser)]
 #[command(name = "jepsen", about = "Breaks running Horai clusters and judges what they recorded")]
@@ -97,7 +99,7 @@ fn main() -> ExitCode {
         match env::namespaces::descend() {
             Ok(None) => {}
             Ok(Some(code)) => return code,
-            Err(error) => return told(&mut out, error.chain()),
+            Err(error) => return told(&mut out, chain(&error)),
         }
     }
     let done = match verb {
@@ -116,6 +118,6 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(verdict) => verdict.exit().into(),
-        Err(error) => told(&mut out, check::chain(&*error)),
+        Err(error) => told(&mut out, chain(&*error)),
     }
 }

@@ -6,7 +6,6 @@
 //! agree), *drain* and *final* (nothing new; everything is read on every node). If
 //! the harness itself cannot do its part, the verdict is `harness-failure`.
 
-use std::error::Error;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -24,6 +23,7 @@ use crate::cluster::view::Poller;
 use crate::cluster::{Cluster, Settings};
 use crate::env::namespaces::PRIVATE;
 use crate::env::witness;
+use crate::error::{Failure, chain};
 use crate::history::Writer;
 use crate::nemesis::Nemesis;
 use crate::nemesis::ops::kinds;
@@ -40,9 +40,6 @@ const CONVERGE: Duration = Duration::from_secs(60);
 const DRAIN: Duration = Duration::from_secs(90);
 /// A lying clock moves cluster time by so many thousandths of its speed.
 const SLEW: u64 = 10;
-
-/// Why the harness could not do its part.
-pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 
 /// Which test.
 #[derive(Debug, Clone, clap::Args, Serialize, Deserialize)]
@@ -161,8 +158,7 @@ fn perform(
     test.harness_error = "the test did not come to its end".to_owned();
     write_test(&folder, &test)?;
     let done = conduct(options, schedule, &folder, &mut test, out);
-    test.harness_error =
-        done.as_ref().err().map_or_else(String::new, |error| crate::check::chain(&**error));
+    test.harness_error = done.as_ref().err().map_or_else(String::new, |error| chain(&**error));
     gather_witness(&folder)?;
     write_test(&folder, &test)?;
     crate::drive::check(&folder, out)

@@ -11,6 +11,7 @@ use super::Checked;
 use super::matching::{Window, misfits};
 use super::records::Records;
 use super::timeline::{Life, Meant, lives};
+use crate::error::chain;
 use crate::store::{Evidence, Line, Said};
 use crate::time::{MS, shown};
 
@@ -116,7 +117,7 @@ impl Fires {
         let lives = match lives(evidence) {
             Ok(lives) => lives,
             Err(error) => {
-                fires.failure = Some(super::chain(&error));
+                fires.failure = Some(chain(&error));
                 return fires;
             }
         };

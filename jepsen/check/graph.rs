@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::Checked;
 use super::fires::deadline;
 use super::timeline::lives;
+use crate::error::chain;
 use crate::store::{Evidence, Said};
 use crate::time::{MS, shown};
 
@@ -28,7 +29,7 @@ pub(crate) fn check(evidence: &Evidence) -> Checked {
     let lives = match lives(evidence) {
         Ok(lives) => lives,
         Err(error) => {
-            checked.damaged(super::chain(&error));
+            checked.damaged(chain(&error));
             return checked;
         }
     };

@@ -202,17 +202,6 @@ impl Results {
     }
 }
 
-/// An error and its causes.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
-}
-
 /// All checkers that the test's workloads give something to do.
 pub(crate) fn all(evidence: &Evidence) -> Results {
     let records = records::Records::of(evidence);

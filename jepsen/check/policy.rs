@@ -9,6 +9,7 @@ use super::Checked;
 use super::attempts::{Attempts, lived};
 use super::records::Records;
 use super::timeline::lives;
+use crate::error::chain;
 use crate::history::Kind;
 use crate::store::Evidence;
 use crate::time::MS;
@@ -34,7 +35,7 @@ pub(crate) fn retries(evidence: &Evidence, records: &Records) -> Checked {
     let lives = match lives(evidence) {
         Ok(lives) => lives,
         Err(error) => {
-            checked.damaged(super::chain(&error));
+            checked.damaged(chain(&error));
             return checked;
         }
     };

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::Checked;
 use super::records::Records;
 use super::timeline::{Life, lives};
+use crate::error::chain;
 use crate::history::Op;
 use crate::store::Evidence;
 use crate::time::millis;
@@ -40,7 +41,7 @@ pub(crate) fn check(evidence: &Evidence, records: &Records) -> Checked {
     let lives = match lives(evidence) {
         Ok(lives) => lives,
         Err(error) => {
-            checked.damaged(super::chain(&error));
+            checked.damaged(chain(&error));
             return checked;
         }
     };

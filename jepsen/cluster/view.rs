@@ -81,7 +81,7 @@ async fn ask(node: &str, request: reqwest::RequestBuilder) -> Value {
             row["number"] = said["node"].clone();
             row["time"] = said["time"].clone();
         }
-        Err(error) => row["error"] = json!(crate::env::chain(&error)),
+        Err(error) => row["error"] = json!(crate::error::chain(&error)),
     }
     row
 }

@@ -80,22 +80,6 @@ impl Error {
         }
         Self::Failed { command: command.to_owned(), how: processes::how(out.status), said }
     }
-
-    /// The whole chain of causes on one line.
-    pub(crate) fn chain(&self) -> String {
-        chain(self)
-    }
-}
-
-/// An error and all its causes on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }
 
 /// Makes an error of a failed call, for `map_err`.

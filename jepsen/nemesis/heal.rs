@@ -13,6 +13,7 @@ use super::ops::DiskFault;
 use crate::cluster::Cluster;
 use crate::env::Error;
 use crate::env::processes::how as how_ended;
+use crate::error::chain;
 
 /// How long a node that was started may take to answer.
 const ANSWER: Duration = Duration::from_secs(15);
@@ -166,7 +167,7 @@ impl Cluster {
             // What was cut short may have left something behind.
             self.empty_disk(n)?;
             revived.must_enter = Some(n);
-            revived.detail.push(json!(error.chain()));
+            revived.detail.push(json!(chain(&error)));
             return Ok(());
         }
         revived.replaced = true;

@@ -21,6 +21,7 @@ use crate::cluster::Cluster;
 use crate::env::links::Overlay;
 use crate::env::processes::how;
 use crate::env::{Error, at};
+use crate::error::chain;
 use crate::store;
 use crate::time::Stamp;
 use install::{Aim, Undo};
@@ -261,7 +262,7 @@ impl Nemesis {
                 if let (Fault::Remove(_), [machine]) = (planned.fault, machines.as_slice()) {
                     self.damaged.insert(*machine);
                 }
-                self.row(op, &args, "indeterminate", &json!(error.chain()))
+                self.row(op, &args, "indeterminate", &json!(chain(&error)))
             }
         }
     }
@@ -275,7 +276,7 @@ impl Nemesis {
             Ok(revived) => revived,
             Err(error) => {
                 // Not there any more as it was, and not healed: nobody knows.
-                return self.row(op, args, "indeterminate", &json!(error.chain()));
+                return self.row(op, args, "indeterminate", &json!(chain(&error)));
             }
         };
         if revived.replaced {
