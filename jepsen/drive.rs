@@ -14,7 +14,7 @@ use crate::check::{self, Verdict};
 use crate::client::{Client, Outcome, Request};
 use crate::error::Failure;
 use crate::history::Writer;
-use crate::store::{Phase, Poll, TestInfo, load};
+use crate::store::{Phase, Poll, TestInfo, gather_witness, load, write_test};
 use crate::time::Stamp;
 use crate::workload::{Ctx, Load, Workload};
 
@@ -114,7 +114,7 @@ async fn drive(options: &Options) -> Result<(), Failure> {
         pairs.map(|(name, url)| Client::new(name, url, &options.token)).collect();
     let writer = Arc::new(Writer::create(&options.store.join("history.jsonl"))?);
     let to = options.store.join("witness").canonicalize()?;
-    let mut ctx = Ctx::new(clients?, writer, options.seed, witness, to.clone());
+    let mut ctx = Ctx::new(clients?, writer, options.seed, witness, to);
     ctx.rate = options.rate;
     let over = Arc::new(AtomicBool::new(false));
     let poller = tokio::spawn(poll(ctx.clone(), options.store.join("nodes.jsonl"), over.clone()));
@@ -135,13 +135,8 @@ async fn drive(options: &Options) -> Result<(), Failure> {
     phase("final", begun);
     over.store(true, Ordering::Release);
     poller.await??;
-    let mut lines = Vec::new();
-    for entry in fs::read_dir(&to)? {
-        lines.extend(fs::read(entry?.path())?);
-    }
-    fs::write(options.store.join("witness.jsonl"), lines)?;
-    fs::write(options.store.join("test.json"), serde_json::to_vec_pretty(&test)?)?;
-    Ok(())
+    gather_witness(&options.store)?;
+    Ok(write_test(&options.store, &test)?)
 }
 
 async fn poll(ctx: Ctx, path: PathBuf, over: Arc<AtomicBool>) -> Result<(), Failure> {

@@ -28,7 +28,7 @@ use crate::history::Writer;
 use crate::nemesis::Nemesis;
 use crate::nemesis::ops::kinds;
 use crate::nemesis::schedule::{Schedule, chosen, draw};
-use crate::store::{Phase, TestInfo, write_row};
+use crate::store::{Phase, TestInfo, gather_witness, write_row, write_test};
 use crate::time::Stamp;
 use crate::workload::{Ctx, Load, Workload};
 
@@ -164,10 +164,6 @@ fn perform(
     crate::drive::check(&folder, out)
 }
 
-fn write_test(folder: &Path, test: &TestInfo) -> Result<(), Failure> {
-    Ok(fs::write(folder.join("test.json"), serde_json::to_vec_pretty(test)?)?)
-}
-
 fn describe(options: &Options) -> Result<TestInfo, Failure> {
     let workloads = Workload::parse_list(&options.workload)?;
     let seed = options.seed.unwrap_or(0);
@@ -237,17 +233,6 @@ fn new_folder(options: &Options, test: &TestInfo) -> Result<PathBuf, Failure> {
     let cannot = |e: std::io::Error| format!("--store: {} cannot be made: {e}", folder.display());
     fs::create_dir_all(folder.join("witness")).map_err(cannot)?;
     Ok(folder.canonicalize()?)
-}
-
-/// Puts what the workers' jobs wrote into one file.
-fn gather_witness(folder: &Path) -> Result<(), Failure> {
-    let mut all = File::create(folder.join("witness.jsonl"))?;
-    for entry in fs::read_dir(folder.join("witness"))?.flatten() {
-        if entry.path().extension().is_some_and(|e| e == "jsonl") {
-            all.write_all(&fs::read(entry.path())?)?;
-        }
-    }
-    Ok(())
 }
 
 fn settings(options: &Options, folder: &Path) -> Settings {

@@ -1,25 +1,19 @@
-//! The folder of one test: what is in it, how it is read.
+//! The evidence of one test: what its rows mean, put together for those who judge.
 //!
-//! `test.json` (parameters), `schedule.json` (planned faults), `history.jsonl`
-//! (clients), `witness.jsonl` (jobs), `nodes.jsonl` (polls of each node),
-//! `nemesis.jsonl` (faults as they happened), `nodes/*/log`, `results.json`,
-//! `report.html`. A line that cannot be read is counted, never skipped in silence:
-//! evidence that is damaged makes a run a failure of the harness.
+//! `files` has where it is kept and how it is written and read.
 
+mod files;
 mod line;
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub(crate) use files::{gather_witness, load, read_rows, write_row, write_test};
 pub(crate) use line::{Line, Said};
 
-use crate::history::{Op, PairError, Row, pair};
+use crate::history::Op;
 use crate::time::MS;
 
 /// The parameters of a test.
@@ -264,120 +258,8 @@ impl Evidence {
     }
 }
 
-/// Why a store cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum StoreError {
-    /// A file is missing or cannot be read.
-    #[error("{} cannot be read", path.display())]
-    Io {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Not what it should be.
-    #[error("{} is not what a test writes", path.display())]
-    Form {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: serde_json::Error,
-    },
-    /// A history that no sound harness writes.
-    #[error("the history cannot be judged")]
-    History(#[from] PairError),
-}
-
-/// Rows of a file and the lines that were none.
-pub(crate) struct Rows<T> {
-    /// In the order of the file.
-    pub(crate) rows: Vec<T>,
-    /// Number and text of each other line.
-    pub(crate) damaged: Vec<String>,
-}
-
-/// Writes a row as one line, in one write: a reader never meets half of one.
-///
-/// # Errors
-/// It cannot be written: the evidence is not whole then.
-pub(crate) fn write_row(to: &mut impl Write, row: &impl Serialize) -> io::Result<()> {
-    let mut line = serde_json::to_vec(row)?;
-    line.push(b'\n');
-    to.write_all(&line)
-}
-
-/// Reads JSON lines; a file that is not there has none.
-///
-/// # Errors
-/// [`StoreError::Io`]
-pub(crate) fn read_rows<T: DeserializeOwned>(path: &Path) -> Result<Rows<T>, StoreError> {
-    let mut read = Rows { rows: Vec::new(), damaged: Vec::new() };
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(read),
-        Err(source) => return Err(StoreError::Io { path: path.to_owned(), source }),
-    };
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    for (at, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
-        if line.is_empty() {
-            continue;
-        }
-        match serde_json::from_slice(line) {
-            Ok(row) => read.rows.push(row),
-            Err(error) => {
-                let shown: String = String::from_utf8_lossy(line).chars().take(120).collect();
-                read.damaged.push(format!("{name}:{}: {error}: {shown}", at + 1));
-            }
-        }
-    }
-    Ok(read)
-}
-
-/// Loads a store.
-///
-/// # Errors
-/// [`StoreError`]: it cannot be judged at all.
-pub(crate) fn load(folder: &Path) -> Result<Evidence, StoreError> {
-    let path = folder.join("test.json");
-    let text = fs::read(&path).map_err(|source| StoreError::Io { path: path.clone(), source })?;
-    let test: TestInfo =
-        serde_json::from_slice(&text).map_err(|source| StoreError::Form { path, source })?;
-    let history = read_rows::<Row>(&folder.join("history.jsonl"))?;
-    let witness = read_rows::<Line>(&folder.join("witness.jsonl"))?;
-    let polls = read_rows::<Poll>(&folder.join("nodes.jsonl"))?;
-    let faults = read_rows::<Fault>(&folder.join("nemesis.jsonl"))?;
-    let mut lines = witness.rows;
-    lines.sort_by_key(|line| line.t);
-    let damaged = [history.damaged, witness.damaged, polls.damaged, faults.damaged].concat();
-    Ok(Evidence {
-        test,
-        ops: pair(&history.rows)?,
-        witness: lines,
-        polls: polls.rows,
-        bands: bands(&faults.rows),
-        faults: faults.rows,
-        logs: read_logs(&folder.join("nodes")),
-        damaged,
-    })
-}
-
-/// `nodes/NAME/log` by name. Bytes that are no text are shown as such.
-fn read_logs(folder: &Path) -> BTreeMap<String, String> {
-    let Ok(entries) = fs::read_dir(folder) else { return BTreeMap::new() };
-    let mut logs = BTreeMap::new();
-    for entry in entries.flatten() {
-        if let Ok(bytes) = fs::read(entry.path().join("log")) {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            logs.insert(name, String::from_utf8_lossy(&bytes).into_owned());
-        }
-    }
-    logs
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -400,25 +282,5 @@ mod tests {
         let found = bands(&rows);
         let shown: Vec<_> = found.iter().map(|b| (b.from, b.to, b.installed)).collect();
         assert_eq!(shown, [(1, 6, true), (7, u64::MAX, false)]);
-    }
-
-    #[test]
-    fn torn_lines_are_counted_and_forms_of_numbers_are_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("witness.jsonl");
-        let good = json!({"e": "end", "t": 5, "attempt": "r-17.2", "token": "9", "exit": 0});
-        fs::write(&path, format!("{good}\n{{\"e\":\"sta\n")).unwrap();
-        let read = read_rows::<Line>(&path).unwrap();
-        assert_eq!((read.rows.len(), read.damaged.len()), (1, 1));
-        assert_eq!((read.rows[0].attempt, read.rows[0].token), (2, 9));
-        assert!(read.damaged[0].starts_with("witness.jsonl:2"), "{:?}", read.damaged);
-    }
-
-    #[test]
-    fn a_store_without_parameters_cannot_be_judged() {
-        let folder = tempfile::tempdir().unwrap();
-        assert!(matches!(load(folder.path()), Err(StoreError::Io { .. })));
-        fs::write(folder.path().join("test.json"), "{}").unwrap();
-        assert_eq!(load(folder.path()).unwrap().test, TestInfo::default());
     }
 }
