@@ -16,8 +16,9 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::check::{Results, Verdict};
+use crate::check::Verdict;
 use crate::error::Failure;
+use crate::judge;
 use crate::store::{Band, Evidence, Said, load, read_rows, write_row};
 use crate::time::MS;
 
@@ -301,7 +302,7 @@ fn summarise(folder: &Path, round: &mut Round) -> Result<(), Failure> {
         note(&mut round.write_after_ms, write);
         note(&mut round.start_after_ms, start);
     }
-    let results: Results = serde_json::from_slice(&fs::read(folder.join("results.json"))?)?;
+    let results = judge::results(folder)?;
     round.verdict = results.verdict.to_string();
     for checked in &results.checkers {
         let counts = checked.counts.iter();

@@ -16,7 +16,9 @@ mod drive;
 mod env;
 mod error;
 mod history;
+mod judge;
 mod nemesis;
+mod poll;
 mod report;
 mod run;
 mod store;
@@ -112,8 +114,8 @@ fn main() -> ExitCode {
         Verb::Replay { store, horai } => run::replay(&store, horai, &mut out),
         Verb::Soak(options) => campaign::soak(&options, &mut out),
         Verb::Table { store, source } => campaign::table(&store, &source, &mut out),
-        Verb::Check { store } => drive::check(&store, &mut out),
-        Verb::Report { store } => drive::report(&store, &mut out),
+        Verb::Check { store } => judge::check(&store, &mut out),
+        Verb::Report { store } => judge::report(&store, &mut out),
         Verb::Drive(options) => drive::run(&options, &mut out),
     };
     match done {

@@ -19,17 +19,17 @@ use serde::{Deserialize, Serialize};
 use crate::canary::Canary;
 use crate::check::Verdict;
 use crate::client::Client;
-use crate::cluster::view::Poller;
 use crate::cluster::{Cluster, Settings};
 use crate::env::namespaces::PRIVATE;
 use crate::env::witness;
 use crate::error::{Failure, chain};
 use crate::history::Writer;
+use crate::judge;
 use crate::nemesis::Nemesis;
 use crate::nemesis::ops::kinds;
 use crate::nemesis::schedule::{Schedule, chosen, draw};
-use crate::store::{Phase, TestInfo, gather_witness, write_row, write_test};
-use crate::time::Stamp;
+use crate::poll::Poller;
+use crate::store::{Phases, TestInfo, gather_witness, write_row, write_test};
 use crate::workload::{Ctx, Load, Workload};
 
 /// The load goes on for so long after the faults, while everything is mended.
@@ -161,7 +161,7 @@ fn perform(
     test.harness_error = done.as_ref().err().map_or_else(String::new, |error| chain(&**error));
     gather_witness(&folder)?;
     write_test(&folder, &test)?;
-    crate::drive::check(&folder, out)
+    judge::check(&folder, out)
 }
 
 fn describe(options: &Options) -> Result<TestInfo, Failure> {
@@ -252,21 +252,6 @@ fn settings(options: &Options, folder: &Path) -> Settings {
     }
 }
 
-/// Phases, as they were.
-struct Phases<'a> {
-    test: &'a mut TestInfo,
-    began: Stamp,
-}
-
-impl Phases<'_> {
-    /// The phase that has just ended.
-    fn ended(&mut self, name: &str) {
-        let now = Stamp::now();
-        self.test.phases.push(Phase { name: name.to_owned(), from: self.began.t, to: now.t });
-        self.began = now;
-    }
-}
-
 fn conduct(
     options: &Options,
     schedule: &Schedule,
@@ -275,7 +260,7 @@ fn conduct(
     out: &mut impl Write,
 ) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let (begun, mut phases) = (Instant::now(), Phases { test, began: Stamp::now() });
+    let (begun, mut phases) = (Instant::now(), Phases::begin(test));
     let program = witness::build(Path::new(PRIVATE))?;
     let mut cluster = Cluster::found(settings(options, folder), runtime.handle().clone())?;
     writeln!(out, "cluster of {} nodes up after {:.1?}", options.nodes, begun.elapsed())?;
@@ -288,7 +273,9 @@ fn conduct(
     let mut ctx = Ctx::new(clients, writer, seed, program, folder.join("witness"));
     ctx.rate = options.rate;
     let load = Load::new(Workload::parse_list(&options.workload)?);
-    let poller = Poller::start(&cluster, File::create(folder.join("nodes.jsonl"))?)?;
+    let nodes = cluster.nodes.iter().map(|node| (node.name.as_str(), node.url()));
+    let file = folder.join("nodes.jsonl");
+    let poller = Poller::start(nodes, &cluster.token, &file, runtime.handle())?;
     let rows = File::create(folder.join("nemesis.jsonl"))?;
     let mut nemesis = Nemesis::new(rows, options.regime != "brutal");
 
@@ -317,7 +304,7 @@ fn conduct(
     ctx.writer.enter("converge");
     let converged = converge(&mut cluster, &mut nemesis)?;
     let how = if converged { "converged" } else { "did NOT converge" };
-    writeln!(out, "{how} after {:.1?}", Duration::from_nanos(Stamp::now().t - phases.began.t))?;
+    writeln!(out, "{how} after {:.1?}", phases.elapsed())?;
     phases.ended("converge");
 
     let over = AtomicBool::new(false);
@@ -337,7 +324,7 @@ fn conduct(
     read?;
     phases.ended("final");
     phases.test.busy = canary.stop();
-    runtime.block_on(poller.stop());
+    runtime.block_on(poller.stop())?;
     write_network(&cluster, folder)?;
     cluster.stop()?;
     Ok(())

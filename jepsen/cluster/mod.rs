@@ -5,7 +5,6 @@
 //! which number a node has in the cluster is known here; what is broken is not.
 
 mod server;
-pub(crate) mod view;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

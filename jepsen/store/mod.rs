@@ -6,6 +6,7 @@ mod files;
 mod line;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -14,7 +15,7 @@ pub(crate) use files::{gather_witness, load, read_rows, write_row, write_test};
 pub(crate) use line::{Line, Said};
 
 use crate::history::Op;
-use crate::time::MS;
+use crate::time::{MS, Stamp};
 
 /// The parameters of a test.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -107,12 +108,38 @@ impl TestInfo {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Phase {
-    /// `bootstrap main heal converge drain final`.
+    /// `bootstrap main heal converge final`.
     pub(crate) name: String,
     /// Monotonic nanoseconds.
     pub(crate) from: u64,
-    /// Monotonic nanoseconds; 0 if it did not end.
+    /// Monotonic nanoseconds.
     pub(crate) to: u64,
+}
+
+/// Writes the phases of a test down as they end; one begins where another ended.
+pub(crate) struct Phases<'a> {
+    /// The test that they belong to.
+    pub(crate) test: &'a mut TestInfo,
+    began: Stamp,
+}
+
+impl<'a> Phases<'a> {
+    /// The first one begins now.
+    pub(crate) fn begin(test: &'a mut TestInfo) -> Self {
+        Self { test, began: Stamp::now() }
+    }
+
+    /// The phase that has just ended.
+    pub(crate) fn ended(&mut self, name: &str) {
+        let now = Stamp::now();
+        self.test.phases.push(Phase { name: name.to_owned(), from: self.began.t, to: now.t });
+        self.began = now;
+    }
+
+    /// How long the phase has lasted.
+    pub(crate) fn elapsed(&self) -> Duration {
+        Duration::from_nanos(Stamp::now().t.saturating_sub(self.began.t))
+    }
 }
 
 /// What one node told when it was asked.
@@ -127,6 +154,8 @@ pub(crate) struct Poll {
     pub(crate) node: String,
     /// True if it answered.
     pub(crate) ok: bool,
+    /// Its own number.
+    pub(crate) number: Option<u64>,
     /// Number of the node that leads, as far as it knows.
     pub(crate) leader: Option<u64>,
     /// In which term.
@@ -139,6 +168,8 @@ pub(crate) struct Poll {
     pub(crate) members: Value,
     /// How much it holds.
     pub(crate) counts: Value,
+    /// Cluster time, as it has it.
+    pub(crate) time: Value,
     /// Why it did not answer.
     pub(crate) error: Option<String>,
 }
