@@ -11,19 +11,21 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::check::Verdict;
-use crate::error::Failure;
+use crate::env::processes::bounded;
+use crate::error::{Failure, chain};
 use crate::judge;
 use crate::store::{Band, Evidence, Said, load, read_rows, write_row};
 use crate::time::MS;
 
 /// One line a round.
 const ROUNDS: &str = "campaign.jsonl";
+/// A round takes minutes: one that is not over by then hangs.
+const ROUND: Duration = Duration::from_secs(2 * 3600);
 /// What is left of a round in which nothing is wrong.
 const KEPT: [&str; 6] =
     ["test.json", "options.json", "schedule.json", "nemesis.jsonl", "results.json", "report.html"];
@@ -246,14 +248,13 @@ fn play(goal: &Goal, options: &Options, number: usize) -> Result<Round, Failure>
     let evidence = options.store.join("rounds").join(format!("{number:05}-{}", goal.name));
     fs::create_dir_all(&evidence)?;
     let log = File::create(evidence.join("log"))?;
-    let status = Command::new(std::env::current_exe()?)
+    let status = bounded(std::env::current_exe()?, ROUND)
         .arg("test")
         .args(goal.arguments.split_ascii_whitespace())
         .args(["--seed", &seed.to_string(), "--horai"])
         .arg(&options.horai)
         .arg("--store")
         .arg(&evidence)
-        .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
         .status()?;
@@ -270,9 +271,14 @@ fn play(goal: &Goal, options: &Options, number: usize) -> Result<Round, Failure>
         round.rerun = format!("no evidence ({status}); see {}", evidence.join("log").display());
         return Ok(round);
     };
-    summarise(&folder, &mut round)?;
-    if status.success() {
-        thin(&folder)?;
+    match summarise(&folder, &mut round) {
+        Ok(()) if status.success() => thin(&folder)?,
+        Ok(()) => {}
+        // A round that was cut short tells nothing, and the next one may.
+        Err(error) => {
+            round.verdict = Verdict::HarnessFailure.to_string();
+            round.rerun = format!("{} ({status}: {})", round.rerun, chain(&*error));
+        }
     }
     Ok(round)
 }
@@ -327,7 +333,8 @@ fn recovery(evidence: &Evidence, band: &Band) -> (Option<u64>, Option<u64>) {
 
 /// Keeps of a folder what tells the story, without the raw evidence.
 fn thin(folder: &Path) -> Result<(), Failure> {
-    for entry in fs::read_dir(folder)?.flatten() {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
         let path = entry.path();
         let keep = KEPT.iter().any(|name| entry.file_name() == *name);
         match (keep, path.is_dir()) {

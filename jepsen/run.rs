@@ -21,6 +21,7 @@ use crate::check::Verdict;
 use crate::client::Client;
 use crate::cluster::{Cluster, Settings};
 use crate::env::namespaces::PRIVATE;
+use crate::env::processes::{bounded, said};
 use crate::env::witness;
 use crate::error::{Failure, chain};
 use crate::history::Writer;
@@ -38,6 +39,8 @@ const TAIL: Duration = Duration::from_secs(4);
 const CONVERGE: Duration = Duration::from_secs(60);
 /// How long what is planned may take to end.
 const DRAIN: Duration = Duration::from_secs(90);
+/// How long the program under test may take to say its version.
+const VERSION: Duration = Duration::from_secs(60);
 /// A lying clock moves cluster time by so many thousandths of its speed.
 const SLEW: u64 = 10;
 
@@ -167,11 +170,7 @@ fn perform(
 fn describe(options: &Options) -> Result<TestInfo, Failure> {
     let workloads = Workload::parse_list(&options.workload)?;
     let seed = options.seed.unwrap_or(0);
-    let version = Command::new(&options.horai).arg("version").output();
-    let version = version.map_err(|e| {
-        format!("--horai {}: {e}; name the program under test", options.horai.display())
-    })?;
-    let version = String::from_utf8_lossy(&version.stdout);
+    let version = version(&options.horai)?;
     let lying = kinds().any(|kind| {
         kind.needs_clocks() && options.nemesis.iter().any(|n| n == kind.name || n == kind.package())
     });
@@ -185,7 +184,7 @@ fn describe(options: &Options) -> Result<TestInfo, Failure> {
         seed,
         seconds: options.time,
         regime: options.regime.clone(),
-        version: version.lines().next().unwrap_or_default().to_owned(),
+        version,
         commit: commit(),
         nodes: (1..=options.nodes).map(|n| format!("n{n}")).collect(),
         workers: (1..=options.workers).map(|n| format!("w{n}")).collect(),
@@ -208,6 +207,18 @@ fn describe(options: &Options) -> Result<TestInfo, Failure> {
         ),
         ..defaults
     })
+}
+
+/// What the program under test says that it is.
+fn version(horai: &Path) -> Result<String, Failure> {
+    let mut command = bounded(horai, VERSION);
+    command.arg("version");
+    let out = said(command, &format!("{} version", horai.display()))?;
+    if !out.status.success() {
+        return Err(format!("--horai {} is not the program under test", horai.display()).into());
+    }
+    let text = String::from_utf8_lossy(&out.stdout);
+    Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
 /// What must have been there at least once. Of all, some that always can be.

@@ -7,7 +7,6 @@
 mod server;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -15,7 +14,7 @@ use serde_json::Value;
 use crate::env::links::Host;
 use crate::env::namespaces::PRIVATE;
 use crate::env::network::address;
-use crate::env::processes::{Process, how};
+use crate::env::processes::{Process, bounded, how, said};
 use crate::env::{Env, Error, Plan, at};
 
 pub(crate) use server::{DATA, Server};
@@ -200,12 +199,9 @@ impl Cluster {
     /// Runs a command of the program as an operator does, from the harness.
     pub(crate) fn operate(&self, arguments: &[&str]) -> Result<String, Error> {
         let urls: Vec<String> = self.nodes.iter().filter(|n| n.is_up()).map(Server::url).collect();
-        let out = Command::new(&self.settings.horai)
-            .args(arguments)
-            .env("HORAI_URL", urls.join(","))
-            .env("HORAI_TOKEN", &self.token)
-            .output()
-            .map_err(at(&format!("run {}", self.settings.horai.display())))?;
+        let mut command = bounded(&self.settings.horai, PATIENCE);
+        command.args(arguments).env("HORAI_URL", urls.join(",")).env("HORAI_TOKEN", &self.token);
+        let out = said(command, &format!("horai {}", arguments.join(" ")))?;
         if out.status.success() {
             Ok(String::from_utf8_lossy(&out.stdout).into_owned())
         } else {
