@@ -125,7 +125,7 @@ pub(crate) struct Machine {
 
 impl Machine {
     /// The processes on it, wherever they hid.
-    pub(crate) fn pids(&self) -> Vec<u32> {
+    pub(crate) fn pids(&self) -> Result<Vec<u32>, Error> {
         self.group.pids()
     }
 
