@@ -11,7 +11,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
 use crate::error::chain;
-use crate::history::{Came, Kind};
+use crate::history::Came;
 
 /// Longer than the product waits for a commit, so that its own answer is heard.
 const LIMIT: Duration = Duration::from_secs(12);
@@ -105,15 +105,9 @@ impl Outcome {
     /// As a row, with a result made of the answer.
     pub(crate) fn came(&self, result: impl FnOnce(&Answer) -> Value) -> Came {
         match self {
-            Self::Done(answer) => {
-                Came { kind: Kind::Ok, v: result(answer), ver: answer.etag, err: None }
-            }
-            Self::Refused(_, why) => {
-                Came { kind: Kind::Fail, v: Value::Null, ver: None, err: Some(why.clone()) }
-            }
-            Self::Unknown(_, why) => {
-                Came { kind: Kind::Info, v: Value::Null, ver: None, err: Some(why.clone()) }
-            }
+            Self::Done(answer) => Came { ver: answer.etag, ..Came::ok(result(answer)) },
+            Self::Refused(_, why) => Came::fail(why.clone()),
+            Self::Unknown(_, why) => Came::info(why.clone()),
         }
     }
 

@@ -102,6 +102,16 @@ impl Came {
     pub(crate) fn ok(v: Value) -> Self {
         Self { kind: Kind::Ok, v, ver: None, err: None }
     }
+
+    /// It certainly did not happen.
+    pub(crate) fn fail(why: String) -> Self {
+        Self { kind: Kind::Fail, v: Value::Null, ver: None, err: Some(why) }
+    }
+
+    /// Nobody knows whether it happened.
+    pub(crate) fn info(why: String) -> Self {
+        Self { kind: Kind::Info, v: Value::Null, ver: None, err: Some(why) }
+    }
 }
 
 /// Writes the history. Shared by all clients; a row is one write.
@@ -271,8 +281,7 @@ mod tests {
         let first = writer.invoke(&a).unwrap();
         writer.invoke(&b).unwrap();
         writer.enter("main");
-        let came = Came { kind: Kind::Info, v: Value::Null, ver: None, err: Some("late".into()) };
-        writer.complete(&b, came).unwrap();
+        writer.complete(&b, Came::info("late".into())).unwrap();
         let last = writer.complete(&a, Came::ok(json!([1, 2]))).unwrap();
         assert!(last.t > first.t && last.utc >= first.utc);
         let rows = crate::store::read_rows::<Row>(&path).unwrap();

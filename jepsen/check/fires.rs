@@ -77,13 +77,12 @@ struct Horizon {
 }
 
 fn horizon(evidence: &Evidence) -> Horizon {
-    let marked = evidence.ops_of("horizon").filter_map(|op| op.result()["utc"].as_i64()).last();
     let lines = evidence.witness.last().map(Line::utc_ms);
     let rows = evidence.ops.last().map(|op| op.end.as_ref().unwrap_or(&op.ask).utc);
     let end = lines.unwrap_or(i64::MIN).max(rows.unwrap_or(i64::MIN));
     // Without a mark the test did not come to its end: nothing is certain to have
     // had its time.
-    Horizon { last: marked.unwrap_or(i64::MIN), end: end.saturating_add(1_000) }
+    Horizon { last: evidence.horizon().unwrap_or(i64::MIN), end: end.saturating_add(1_000) }
 }
 
 /// The last millisecond in which an instant is not late: a while after it, and a

@@ -44,8 +44,7 @@ pub(crate) fn check(evidence: &Evidence) -> Checked {
             done.success = Some((line.t, line.utc_ms()));
         }
     }
-    let horizon = evidence.ops_of("horizon").filter_map(|op| op.result()["utc"].as_i64()).last();
-    let horizon = horizon.unwrap_or(i64::MIN);
+    let horizon = evidence.horizon().unwrap_or(i64::MIN);
     for (job, life) in &lives {
         // Graphs of this harness are made once and stay.
         let Some(change) = life.changes.iter().find(|c| !c.after.depends_on.is_empty()) else {
@@ -97,7 +96,7 @@ pub(crate) fn check(evidence: &Evidence) -> Checked {
             }
         }
     }
-    if checked.counts.get("edges").copied().unwrap_or(0) < 10 {
+    if checked.counted("edges") < 10 {
         checked.unknown("fewer than ten edges were passed");
     }
     checked

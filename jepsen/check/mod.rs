@@ -143,9 +143,15 @@ impl Checked {
         self.say(reason.into());
     }
 
-    /// Counts something.
-    pub(crate) fn count(&mut self, what: &str, by: i64) {
-        *self.counts.entry(what.to_owned()).or_default() += by;
+    /// Counts something. What is too large to be counted is as much as can be.
+    pub(crate) fn count(&mut self, what: &str, by: impl TryInto<i64>) {
+        let sum = self.counts.entry(what.to_owned()).or_default();
+        *sum = sum.saturating_add(by.try_into().unwrap_or(i64::MAX));
+    }
+
+    /// How many of that were counted.
+    pub(crate) fn counted(&self, what: &str) -> i64 {
+        self.counts.get(what).copied().unwrap_or(0)
     }
 
     fn worsen(&mut self, to: Verdict) {
@@ -160,12 +166,6 @@ impl Checked {
             }
             self.reason.push_str(&reason);
         }
-    }
-
-    /// How many of that were counted.
-    #[cfg(test)]
-    pub(crate) fn counted(&self, what: &str) -> i64 {
-        self.counts.get(what).copied().unwrap_or(0)
     }
 }
 

@@ -78,7 +78,7 @@ pub(crate) fn retries(evidence: &Evidence, records: &Records) -> Checked {
             }
         }
     }
-    if checked.counts.get("retries").copied().unwrap_or(0) == 0 {
+    if checked.counted("retries") == 0 {
         checked.unknown("nothing was tried again");
     }
     checked

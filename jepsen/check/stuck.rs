@@ -45,8 +45,7 @@ pub(crate) fn check(evidence: &Evidence, records: &Records) -> Checked {
             return checked;
         }
     };
-    let horizon = evidence.ops_of("horizon").filter_map(|op| op.result()["utc"].as_i64()).last();
-    let Some(horizon) = horizon else {
+    let Some(horizon) = evidence.horizon() else {
         checked.unknown("the test did not come to its end");
         return checked;
     };

@@ -283,6 +283,12 @@ impl Evidence {
         self.ops.iter().filter(move |op| op.ask.f == f)
     }
 
+    /// The last instant that had its time to run, in milliseconds; none if the test did
+    /// not come to its end.
+    pub(crate) fn horizon(&self) -> Option<i64> {
+        self.ops_of("horizon").filter_map(|op| op.result()["utc"].as_i64()).last()
+    }
+
     /// True if the workload ran, alone or as a part of the mix.
     pub(crate) fn ran(&self, workload: &str) -> bool {
         self.test.workloads.iter().any(|name| name == workload || name == "mixed")
