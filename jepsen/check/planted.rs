@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::history::{Kind, Op, Row};
-use crate::store::{Evidence, Fault, Line, Poll, Said, bands};
+use crate::store::{Evidence, Fault, Line, Poll, Said, Stage, bands};
 use crate::time::{MS, shown};
 
 /// All times are in milliseconds from here.
@@ -114,8 +114,8 @@ impl Planted {
     }
 
     pub(crate) fn fault(&mut self, from: i64, to: i64, op: &str) {
-        for (at, stage) in [(from, "start"), (from, "installed"), (to, "healed")] {
-            let (op, stage) = (op.to_owned(), stage.to_owned());
+        for (at, stage) in [(from, Stage::Start), (from, Stage::Installed), (to, Stage::Healed)] {
+            let op = op.to_owned();
             let (t, utc) = (t(at), BASE_UTC + at);
             self.faults.push(Fault { t, utc, op, stage, ..Fault::default() });
         }

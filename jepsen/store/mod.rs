@@ -174,6 +174,25 @@ pub(crate) struct Poll {
     pub(crate) error: Option<String>,
 }
 
+/// How far a fault is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Stage {
+    /// It is about to be done.
+    #[default]
+    Start,
+    /// It was seen to be there.
+    Installed,
+    /// It is about to be undone.
+    Heal,
+    /// Everything is as before.
+    Healed,
+    /// Nothing was done.
+    Skipped,
+    /// Something was done, and nobody knows what of it is there.
+    Indeterminate,
+}
+
 /// A step of a fault.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -186,8 +205,8 @@ pub(crate) struct Fault {
     pub(crate) op: String,
     /// On whom and how much.
     pub(crate) args: Value,
-    /// `start installed heal healed skipped indeterminate`.
-    pub(crate) stage: String,
+    /// How far it is.
+    pub(crate) stage: Stage,
     /// More about it.
     pub(crate) detail: Value,
 }
@@ -215,18 +234,18 @@ pub(crate) fn bands(faults: &[Fault]) -> Vec<Band> {
             .iter_mut()
             .rev()
             .find(|band| band.op == row.op && band.to == u64::MAX && band.args == row.args);
-        match (row.stage.as_str(), open) {
-            ("start" | "installed" | "indeterminate", None) => bands.push(Band {
+        match (row.stage, open) {
+            (Stage::Start | Stage::Installed | Stage::Indeterminate, None) => bands.push(Band {
                 op: row.op.clone(),
                 args: row.args.clone(),
                 from: row.t,
                 to: u64::MAX,
-                installed: row.stage == "installed",
+                installed: row.stage == Stage::Installed,
             }),
-            ("installed", Some(band)) => band.installed = true,
-            ("healed", Some(band)) => band.to = row.t,
+            (Stage::Installed, Some(band)) => band.installed = true,
+            (Stage::Healed, Some(band)) => band.to = row.t,
             // Nothing was done: nothing can be felt.
-            ("skipped", Some(band)) if !band.installed => band.to = band.from,
+            (Stage::Skipped, Some(band)) if !band.installed => band.to = band.from,
             _ => {}
         }
     }
@@ -301,20 +320,15 @@ mod tests {
 
     #[test]
     fn faults_become_stretches() {
-        let row = |t, op: &str, stage: &str| Fault {
-            t,
-            op: op.to_owned(),
-            stage: stage.to_owned(),
-            ..Fault::default()
-        };
+        let row = |t, op: &str, stage| Fault { t, op: op.to_owned(), stage, ..Fault::default() };
         let rows = [
-            row(1, "kill", "start"),
-            row(2, "kill", "installed"),
-            row(3, "freeze", "start"),
-            row(4, "freeze", "skipped"),
-            row(5, "kill", "heal"),
-            row(6, "kill", "healed"),
-            row(7, "kill", "start"),
+            row(1, "kill", Stage::Start),
+            row(2, "kill", Stage::Installed),
+            row(3, "freeze", Stage::Start),
+            row(4, "freeze", Stage::Skipped),
+            row(5, "kill", Stage::Heal),
+            row(6, "kill", Stage::Healed),
+            row(7, "kill", Stage::Start),
         ];
         let found = bands(&rows);
         let shown: Vec<_> = found.iter().map(|b| (b.from, b.to, b.installed)).collect();
