@@ -29,12 +29,11 @@ impl Planted {
         Self::default()
     }
 
-    #[allow(clippy::unused_self)] // reads well beside the other calls
     pub(crate) fn base(&self) -> i64 {
         BASE_UTC
     }
 
-    #[allow(clippy::too_many_arguments)] // a row has so many fields
+    #[expect(clippy::too_many_arguments, reason = "a row has so many fields")]
     pub(crate) fn op(
         &mut self,
         from: i64,

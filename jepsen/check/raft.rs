@@ -93,13 +93,17 @@ fn judge_step(checked: &mut Checked, evidence: &Evidence, before: &Last, poll: &
     }
 }
 
+/// Faults after which a process starts again, by how their names begin: those that end
+/// it, and those by which it was seen to have ended.
+const ENDING: [&str; 6] = ["kill", "power", "disk", "member", "node-exit", "damage-found"];
+/// What healed so long ago, in nanoseconds, may have been started in this moment.
+const JUST_HEALED: u64 = 2_000_000_000;
+
 /// True if a fault that ends processes was there between two polls.
 fn was_restarted(evidence: &Evidence, from: u64, to: u64) -> bool {
-    const ENDING: [&str; 6] = ["kill", "term", "crash", "power", "disk", "member"];
     evidence.faults.iter().any(|fault| {
-        // What has just healed may have been started in this moment.
-        let near = fault.t.saturating_add(2_000_000_000) >= from && fault.t <= to;
-        near && ENDING.iter().any(|word| fault.op.contains(word))
+        let near = fault.t.saturating_add(JUST_HEALED) >= from && fault.t <= to;
+        near && ENDING.iter().any(|start| fault.op.starts_with(start))
     })
 }
 
@@ -178,6 +182,12 @@ mod tests {
         let mut planted = good();
         planted.poll(1_000, "n2", 3, 56, "h8");
         assert_eq!(found(&planted), ["applied went back"]);
+        // A fault of the network ends no process.
+        planted.fault(950, 980, "partition-one");
+        assert_eq!(found(&planted), ["applied went back"]);
+        // One that was just started again reads its log anew.
+        planted.fault(950, 980, "node-exit");
+        assert_eq!(found(&planted), Vec::<String>::new());
     }
 
     #[test]
