@@ -3,7 +3,7 @@
 //! This file holds the verbs only. `env` is the world that is broken, `cluster` what
 //! runs in it, `nemesis` what breaks it and when, `workload` what is asked of it
 //! meanwhile, `history` and `store` what is written down, `check` what must hold of
-//! that, `report` how it is shown.
+//! that, `judge` and `report` how it is shown.
 
 mod campaign;
 mod canary;
@@ -15,6 +15,7 @@ mod doctor;
 mod drive;
 mod env;
 mod error;
+mod export;
 mod history;
 mod judge;
 mod nemesis;
@@ -78,6 +79,11 @@ enum Verb {
         /// The folder of one test
         store: PathBuf,
     },
+    /// Write the history of a store in the form of Jepsen's own, as EDN
+    Export {
+        /// The folder of one test
+        store: PathBuf,
+    },
     /// Run workloads against a cluster that runs already, without breaking it
     Drive(drive::Options),
 }
@@ -116,6 +122,7 @@ fn main() -> ExitCode {
         Verb::Table { store, source } => campaign::table(&store, &source, &mut out),
         Verb::Check { store } => judge::check(&store, &mut out),
         Verb::Report { store } => judge::report(&store, &mut out),
+        Verb::Export { store } => export::export(&store, &mut out).map(|()| Verdict::Valid),
         Verb::Drive(options) => drive::run(&options, &mut out),
     };
     match done {

@@ -37,6 +37,12 @@ pub(crate) enum StoreError {
         /// Why.
         source: serde_json::Error,
     },
+    /// A line that is no row.
+    #[error("the history is not whole: {0}")]
+    Damaged(String),
+    /// Nothing was asked.
+    #[error("{} holds no history", .0.display())]
+    Empty(PathBuf),
     /// A history that no sound harness writes.
     #[error("the history cannot be judged")]
     History(#[from] PairError),
@@ -109,6 +115,20 @@ pub(crate) fn gather_witness(folder: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// What clients and the nemesis did, row by row.
+///
+/// # Errors
+/// [`StoreError`]: there is none, or a line of it cannot be read.
+pub(crate) fn history_rows(folder: &Path) -> Result<(Vec<Row>, Vec<Fault>), StoreError> {
+    let history = read_rows::<Row>(&folder.join("history.jsonl"))?;
+    let faults = read_rows::<Fault>(&folder.join("nemesis.jsonl"))?;
+    match history.damaged.into_iter().chain(faults.damaged).next() {
+        Some(line) => Err(StoreError::Damaged(line)),
+        None if history.rows.is_empty() => Err(StoreError::Empty(folder.to_owned())),
+        None => Ok((history.rows, faults.rows)),
+    }
 }
 
 /// Loads a store.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub(crate) use files::{gather_witness, load, read_rows, write_row, write_test};
+pub(crate) use files::{gather_witness, history_rows, load, read_rows, write_row, write_test};
 pub(crate) use line::{Line, Said};
 
 use crate::history::Op;
