@@ -12,6 +12,7 @@ pub(crate) mod namespaces;
 pub(crate) mod network;
 pub(crate) mod processes;
 mod sys;
+mod tcp;
 pub(crate) mod witness;
 
 use std::io;

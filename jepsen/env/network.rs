@@ -22,7 +22,7 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 use super::links::{Host, Link, Links, Overlay};
 use super::namespaces::Namespace;
-use super::{Error, at, sys, tool};
+use super::{Error, at, sys, tcp, tool};
 
 /// Reserved for tests of networks (RFC 2544), so nothing real has such an address.
 const SUBNET: [u8; 3] = [198, 18, 0];
@@ -363,6 +363,13 @@ impl Switch {
         let link = shared.links.get(from, to);
         let too_long = link.longest > 0 && packet.len() > link.longest as usize;
         if link.cut || too_long || self.draws(link.loss) {
+            return count(shared, from, to, false);
+        }
+        if link.reset
+            && let Some(resets) = tcp::resets(packet)
+        {
+            self.send(from, &resets.back);
+            self.send(to, &resets.on);
             return count(shared, from, to, false);
         }
         let copies = 1 + usize::from(self.draws(link.twice));

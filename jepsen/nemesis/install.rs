@@ -147,7 +147,9 @@ impl Cluster {
                 let chosen: Vec<Host> =
                     machines.iter().map(|m| self.env.machines[*m].host).collect();
                 let machines = self.env.machines.iter().map(|machine| machine.host);
-                let everyone: Vec<Host> = machines.collect();
+                // A connection that is reset is known to be: clients should see that too.
+                let clients = link.reset.then_some(HARNESS);
+                let everyone: Vec<Host> = machines.chain(clients).collect();
                 let overlay = on(between(&chosen, &everyone), link);
                 self.lay(id, overlay).inspect_err(|_| self.env.network.lift(id))?;
                 done.hit.clear();
