@@ -31,7 +31,7 @@ use crate::nemesis::Nemesis;
 use crate::nemesis::ops::kinds;
 use crate::nemesis::schedule::{Schedule, chosen, draw};
 use crate::poll::Poller;
-use crate::store::{Phases, TestInfo, gather_witness, write_row, write_test};
+use crate::store::{Phases, Regime, TestInfo, gather_witness, write_row, write_test};
 use crate::workload::{Ctx, Load, Workload};
 
 /// The load goes on for so long after the faults, while everything is mended.
@@ -74,9 +74,9 @@ pub(crate) struct Options {
     /// Workers of the cluster
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=9))]
     workers: u8,
-    /// safe always leaves a quorum and judges availability too; brutal does neither
-    #[arg(long, default_value = "safe", value_parser = ["safe", "brutal"])]
-    regime: String,
+    /// What the faults may take away, and so what is judged
+    #[arg(long, value_enum, default_value_t)]
+    regime: Regime,
     /// How much is asked, in percent
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rate: u32,
@@ -117,7 +117,7 @@ pub(crate) fn test(options: &Options, out: &mut impl Write) -> Result<Verdict, F
 impl Options {
     /// The faults that are planned for these options.
     pub(crate) fn plan(&self) -> Result<Schedule, Failure> {
-        let kinds = chosen(&self.nemesis, self.regime == "brutal", self.nodes)?;
+        let kinds = chosen(&self.nemesis, self.regime == Regime::Brutal, self.nodes)?;
         Ok(draw(&kinds, self.seed.unwrap_or(0), self.time * 1000, self.interval))
     }
 }
@@ -186,7 +186,7 @@ fn describe(options: &Options) -> Result<TestInfo, Failure> {
         required: required(&options.nemesis),
         seed,
         seconds: options.time,
-        regime: options.regime.clone(),
+        regime: options.regime,
         version,
         commit: commit(),
         nodes: (1..=options.nodes).map(|n| format!("n{n}")).collect(),
@@ -283,7 +283,7 @@ fn conduct(
     let file = folder.join("nodes.jsonl");
     let poller = Poller::start(nodes, &cluster.token, &file, runtime.handle())?;
     let rows = File::create(folder.join("nemesis.jsonl"))?;
-    let mut nemesis = Nemesis::new(rows, options.regime != "brutal");
+    let mut nemesis = Nemesis::new(rows, options.regime == Regime::Safe);
     let asking = Asking {
         runtime: &runtime,
         load: Load::new(Workload::parse_list(&options.workload)?),

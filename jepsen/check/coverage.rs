@@ -167,7 +167,7 @@ mod tests {
         let mut busy = evidence(&good());
         busy.test.busy = "too busy".to_owned();
         assert_eq!(check(&busy).verdict, Verdict::Unknown);
-        assert!(!busy.test.is_safe());
+        assert!(!busy.test.judges_times());
     }
 
     #[test]

@@ -148,7 +148,6 @@ impl Fires {
 
     fn judge(&mut self, evidence: &Evidence, records: &Records, job: &str, mut of: JobFires) {
         let bound = i64::try_from(evidence.test.clock_bound_ms).unwrap_or(i64::MAX);
-        let shown = |at: i64| shown(at);
         let mut by_nominal: BTreeMap<i64, Vec<&Start>> = BTreeMap::new();
         for start in &of.starts {
             by_nominal.entry(start.nominal).or_default().push(start);
@@ -269,9 +268,9 @@ impl Fires {
         checked.count("recorded as skipped", self.recorded);
         checked.count("lost with their workers", self.lost_with_workers);
         for (what, job, detail, at) in &self.findings {
-            if *what == "late" && !evidence.test.is_safe() {
-                // Without a quorum nothing can be on time.
-                checked.count("late while no quorum was promised", 1);
+            if *what == "late" && !evidence.test.judges_times() {
+                // Without a quorum, or a processor, nothing can be on time.
+                checked.count("late where times are not judged", 1);
             } else {
                 checked.wrong(what, job, detail.clone(), evidence.mono_of_utc(*at));
             }
@@ -295,7 +294,7 @@ impl Fires {
 /// Every worker that was given the run was lost before the job wrote a line. Only a
 /// test that breaks workers may excuse so.
 fn is_lost_with_workers(evidence: &Evidence, records: &Records, job: &str, at: i64) -> bool {
-    let breaks_workers = evidence.has_fault("worker") || !evidence.test.is_safe();
+    let breaks_workers = evidence.has_fault("worker") || !evidence.test.judges_times();
     let mut runs = records.runs.values();
     breaks_workers
         && runs.any(|run| {

@@ -38,10 +38,11 @@ use crate::store::Evidence;
 const MOST_FINDINGS: usize = 100;
 
 /// What is said of a test, from bad to good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Verdict {
-    /// The evidence is damaged.
+    /// The evidence is damaged, or there is none.
+    #[default]
     HarnessFailure,
     /// A promise was broken.
     Invalid,

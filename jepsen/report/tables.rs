@@ -9,7 +9,7 @@ use crate::check::fires::Fires;
 use crate::check::recovery::recoveries;
 use crate::check::{Checked, Results};
 use crate::history::Kind;
-use crate::store::Evidence;
+use crate::store::{Evidence, Regime};
 use crate::time::MS;
 
 /// Findings shown of one checker.
@@ -252,10 +252,13 @@ pub(super) fn limits(evidence: &Evidence) -> String {
         "Runs with the same seed are similar, not identical: processes and disks have their own time."
             .to_owned(),
     ];
-    if !test.is_safe() {
+    if test.regime == Regime::Brutal {
         items.push(
             "In this regime no quorum was promised, so that slowness is not judged.".to_owned(),
         );
+    }
+    if !test.busy.is_empty() {
+        items.push(format!("Slowness is not judged: {}.", test.busy));
     }
     let items: String = items.iter().map(|item| format!("<li>{}</li>", escape(item))).collect();
     format!("<ul>{items}</ul>")

@@ -6,6 +6,7 @@ mod files;
 mod line;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -33,9 +34,8 @@ pub(crate) struct TestInfo {
     pub(crate) seed: u64,
     /// Seconds of the main phase.
     pub(crate) seconds: u64,
-    /// `safe`: survivors always form a quorum, so being available is judged too;
-    /// `brutal`: only safety is.
-    pub(crate) regime: String,
+    /// What may be taken away, and so what is judged.
+    pub(crate) regime: Regime,
     /// Version of the program under test.
     pub(crate) version: String,
     /// Its commit, if known.
@@ -77,7 +77,7 @@ impl Default for TestInfo {
             required: Vec::new(),
             seed: 0,
             seconds: 0,
-            regime: "safe".to_owned(),
+            regime: Regime::Safe,
             version: String::new(),
             commit: String::new(),
             nodes: Vec::new(),
@@ -98,9 +98,30 @@ impl Default for TestInfo {
 }
 
 impl TestInfo {
-    /// True if survivors formed a quorum all the time, on a machine that let them work.
-    pub(crate) fn is_safe(&self) -> bool {
-        self.regime != "brutal" && self.busy.is_empty()
+    /// Whether how long things take is judged: where survivors formed a quorum all the
+    /// time, on a machine that let them work.
+    pub(crate) fn judges_times(&self) -> bool {
+        self.regime == Regime::Safe && self.busy.is_empty()
+    }
+}
+
+/// What may be taken away, and so what is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Regime {
+    /// Survivors always form a quorum: being available is judged too
+    #[default]
+    Safe,
+    /// Majorities are taken away: only safety is judged
+    Brutal,
+}
+
+impl fmt::Display for Regime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Safe => "safe",
+            Self::Brutal => "brutal",
+        })
     }
 }
 
