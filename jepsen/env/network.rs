@@ -12,7 +12,7 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::num::NonZeroU64;
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rand::{Rng, SeedableRng};
@@ -160,23 +160,27 @@ impl Network {
         Ok(Self { shared, probes })
     }
 
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Lays a fault over the links.
     pub(crate) fn lay(&self, fault: u64, overlay: Overlay) {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner).links.lay(fault, overlay);
+        self.shared().links.lay(fault, overlay);
     }
 
     /// Takes a fault away.
     pub(crate) fn lift(&self, fault: u64) {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner).links.lift(fault);
+        self.shared().links.lift(fault);
     }
 
     /// What passed and what did not so far.
     pub(crate) fn counts(&self) -> Counts {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner).counts.clone()
+        self.shared().counts.clone()
     }
 
     fn link(&self, from: Host, to: Host) -> Link {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner).links.get(from, to)
+        self.shared().links.get(from, to)
     }
 
     /// Which pairs of these hosts hear each other now, found out by datagrams.

@@ -38,14 +38,7 @@ impl Cluster {
         let mut revived = Revived::default();
         match undo {
             Undo::Nothing => {}
-            Undo::Links => {
-                self.env.network.lift(id);
-                let hosts: Vec<u8> = self.env.machines.iter().map(|m| m.host).collect();
-                let wrong = self.env.network.verify(&hosts)?;
-                if !wrong.is_empty() {
-                    return Err(Error::Misuse(wrong.join(", ")));
-                }
-            }
+            Undo::Links => self.lift(id)?,
             Undo::Thaw(machines) => self.thaw(machines)?,
             Undo::Start(targets) => {
                 for machine in targets.machines(self) {
