@@ -2,8 +2,8 @@
 //! again beside the test, and a little work of our own.
 //!
 //! Times are judged only where this was quick. On a machine that takes long to start
-//! anything, or gives us hardly any processor, a late fire says nothing of the
-//! scheduler.
+//! anything or to sync a line of it, or gives us hardly any processor, a late fire says
+//! nothing of the scheduler.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -44,7 +44,8 @@ pub(crate) struct Canary {
 }
 
 impl Canary {
-    /// Begins; the witness writes below `folder`, which belongs to nobody else.
+    /// Begins; the witness writes and syncs below `folder`, which is on the file system
+    /// that jobs write to, and belongs to nobody else.
     pub(crate) fn start(witness: PathBuf, folder: &Path) -> Result<Self, Error> {
         std::fs::create_dir_all(folder).map_err(at(&folder.display().to_string()))?;
         let stop = Arc::new(AtomicBool::new(false));

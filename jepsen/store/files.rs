@@ -3,9 +3,9 @@
 //! `test.json` (parameters), `options.json` and `schedule.json` (for a replay),
 //! `history.jsonl` (clients), `witness/*.jsonl` and together `witness.jsonl` (jobs),
 //! `nodes.jsonl` (polls of each node), `nemesis.jsonl` (faults as they happened),
-//! `network.jsonl` (packets), `nodes/*/log`, `results.json`, `report.html`. A line that
-//! cannot be read is counted, never skipped in silence: evidence that is damaged makes
-//! a run a failure of the harness.
+//! `network.jsonl` (packets), `nodes/*/log`, `results.json`, `report.html`, and
+//! `canary/`, whose lines nobody reads. A line that cannot be read is counted, never
+//! skipped in silence: evidence that is damaged makes a run a failure of the harness.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
