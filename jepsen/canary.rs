@@ -23,10 +23,12 @@ const MEDIAN: Duration = Duration::from_millis(100);
 /// And nine of ten.
 const MOST: Duration = Duration::from_millis(400);
 
-/// Each time so much of a processor is used.
-const WORK: Duration = Duration::from_millis(5);
+/// At each so many starts a little work is done.
+const STARTS: usize = 4;
+/// So much of a processor: more than the system gives at once to one that has slept.
+const WORK: Duration = Duration::from_millis(50);
 /// Half of all times it must be had by then: a tenth of a processor.
-const WORKED: Duration = Duration::from_millis(50);
+const WORKED: Duration = Duration::from_millis(500);
 
 /// What was measured.
 #[derive(Debug, Default)]
@@ -52,7 +54,10 @@ impl Canary {
         let (stopped, folder) = (Arc::clone(&stop), folder.to_owned());
         let work = move || {
             let mut seen = Seen::default();
-            while !stopped.load(Ordering::Acquire) {
+            for n in 0.. {
+                if stopped.load(Ordering::Acquire) {
+                    break;
+                }
                 let begun = Instant::now();
                 let mut program = Command::new(&witness);
                 program.arg("--to").arg(&folder).stdin(Stdio::null());
@@ -60,7 +65,9 @@ impl Canary {
                 if program.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok() {
                     seen.starts.push(begun.elapsed());
                 }
-                seen.works.push(work_a_little());
+                if n % STARTS == 0 {
+                    seen.works.push(work_a_little());
+                }
                 std::thread::sleep(EVERY);
             }
             seen
@@ -115,7 +122,7 @@ mod tests {
     #[test]
     fn a_busy_machine_is_told_from_a_quiet_one() {
         let ms = |all: &[u64]| all.iter().map(|ms| Duration::from_millis(*ms)).collect::<Vec<_>>();
-        let started = |starts| verdict(Seen { starts, works: ms(&[6; 20]) });
+        let started = |starts| verdict(Seen { starts, works: ms(&[60; 20]) });
         assert_eq!(verdict(Seen::default()), "");
         assert_eq!(started(ms(&[3; 20])), "");
         // One hiccup is none.
@@ -124,8 +131,8 @@ mod tests {
         assert!(started([ms(&[3; 16]), ms(&[900; 4])].concat()).contains("too busy"));
         // What starts small programs at once may yet leave no processor for work.
         let worked = |works| verdict(Seen { starts: ms(&[3; 20]), works });
-        assert_eq!(worked([ms(&[12; 15]), ms(&[300; 5])].concat()), "");
-        assert!(worked(ms(&[80; 20])).contains("too busy"));
+        assert_eq!(worked([ms(&[120; 15]), ms(&[3_000; 5])].concat()), "");
+        assert!(worked(ms(&[800; 20])).contains("too busy"));
     }
 
     #[test]
