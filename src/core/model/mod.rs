@@ -10,4 +10,5 @@ pub mod cluster;
 pub mod job;
 pub mod lock;
 pub mod run;
+pub mod trigger;
 pub mod worker;

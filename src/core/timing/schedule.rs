@@ -5,6 +5,7 @@ use super::cron::{CronError, CronExpr};
 use super::next_fire;
 use super::zone::{Zone, ZoneError};
 use crate::model::job::{TriggerKind, TriggerSpec};
+use crate::model::trigger::DstPolicy;
 use crate::time::UtcMillis;
 
 /// A rule that gives instants, in a zone.
@@ -68,7 +69,7 @@ impl Schedule {
     #[must_use]
     pub fn next_after(&self, after: UtcMillis) -> Option<UtcMillis> {
         match &self.rule {
-            Rule::Cron(cron) => next_fire::next_after(cron, &self.zone, after),
+            Rule::Cron(cron) => next_fire::next_after(cron, &self.zone, DstPolicy::Smart, after),
         }
     }
 
