@@ -30,10 +30,7 @@ pub fn check_spec(spec: &JobSpec, default_zone: &str) -> Result<(), SpecError> {
     for (index, trigger) in spec.triggers.iter().enumerate() {
         let read = Schedule::of(trigger, spec.zone.as_deref(), default_zone);
         read.and_then(|_| strict(&trigger.kind)).map_err(|source| {
-            let field = match (&source, &trigger.kind) {
-                (ScheduleError::Zone(_), _) => "zone",
-                (ScheduleError::Cron(_), TriggerKind::Cron { .. }) => "cron",
-            };
+            let field = source.field();
             SpecError { path: format!("triggers[{index}].{field}"), source }
         })?;
     }

@@ -211,6 +211,15 @@ fn next_time(cron: &CronExpr, from: DateTime) -> Option<(i8, i8, i8)> {
     lowest(cron.hours(), hour + 1).map(|hour| (hour, first_minute, first_second))
 }
 
+/// True if the clock shows a time that matches.
+pub(super) fn matches(cron: &CronExpr, local: DateTime) -> bool {
+    let has = |bits: u64, n: i8| bits & (1 << n) != 0;
+    has(cron.seconds(), local.second())
+        && has(cron.minutes(), local.minute())
+        && has(cron.hours(), local.hour())
+        && matches_day(cron, local.date())
+}
+
 fn matches_day(cron: &CronExpr, day: Date) -> bool {
     cron.year_from(day.year()) == Some(day.year())
         && cron.months() & (1 << day.month()) != 0
