@@ -8,7 +8,7 @@
 //! Reading order: [`zone`] and [`cron`], then [`next_fire`], which joins them;
 //! [`schedule`] reads a trigger of any kind, with the [`calendar`]s that bound
 //! it, [`check`] does so for a whole job, and [`plan`] turns a cursor into what
-//! the log is asked for.
+//! the log is asked for. [`simulate`] answers for Quartz's own triggers.
 
 pub mod calendar;
 pub mod check;
@@ -18,6 +18,7 @@ mod interval;
 pub mod next_fire;
 pub mod plan;
 pub mod schedule;
+pub mod simulate;
 mod wall;
 pub mod zone;
 
