@@ -71,7 +71,7 @@ pub enum CalendarError {
         /// Which.
         name: Name,
         /// What is wrong with it.
-        source: CronError,
+        source: Box<CronError>,
     },
     /// Its zone.
     #[error("the zone of calendar {name} is not valid")]
@@ -173,7 +173,10 @@ impl Calendar {
                 Rule::Daily(ranges.clone())
             }
             CalendarRule::Cron { expression, dialect } => {
-                let wrong = |source| CalendarError::Cron { name: def.name.clone(), source };
+                let wrong = |source| CalendarError::Cron {
+                    name: def.name.clone(),
+                    source: Box::new(source),
+                };
                 let spread = Spread::default();
                 match CronRule::parse(expression, *dialect, spread).map_err(wrong)? {
                     CronRule::Clock(cron) => Rule::Cron(cron),

@@ -14,7 +14,7 @@ pub struct CronError {
     /// The grammar it was read by.
     pub dialect: Dialect,
     /// The part at fault; none if it is the whole.
-    pub place: Option<Place>,
+    pub place: Option<Box<Place>>,
     /// What is wrong with it.
     pub fault: Fault,
 }
@@ -32,7 +32,7 @@ pub struct Place {
 
 impl Place {
     /// The same with the value as it stands in `text`, in whatever case.
-    pub(super) fn as_written(self, text: &str) -> Self {
+    pub(super) fn written_in(self, text: &str) -> Self {
         let length = self.value.chars().count();
         Self { value: text.chars().skip(self.column - 1).take(length).collect(), ..self }
     }
@@ -149,7 +149,7 @@ impl fmt::Display for Notice {
 impl CronError {
     fn told(&self) -> String {
         let problem = self.problem();
-        match &self.place {
+        match self.place.as_deref() {
             Some(Place { field, value, column }) => {
                 format!("{field} {value:?} (at column {column}) {problem}")
             }

@@ -150,7 +150,7 @@ impl CronExpr {
             return Err(CronError {
                 text: self.text,
                 dialect: self.dialect,
-                place: Some(place),
+                place: Some(Box::new(place)),
                 fault: Fault::Idle(idle),
             });
         }

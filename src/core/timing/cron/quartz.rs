@@ -22,7 +22,7 @@ pub(super) fn parse(text: &str) -> Result<CronExpr, CronError> {
     // As it was written, but for its spaces.
     let one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let fault = |place: Option<Place>, fault| CronError {
-        place: place.map(|place| place.as_written(&one_line)),
+        place: place.map(|place| Box::new(place.written_in(&one_line))),
         text: one_line.clone(),
         dialect: Dialect::Quartz,
         fault,
@@ -67,7 +67,7 @@ pub(super) fn parse(text: &str) -> Result<CronExpr, CronError> {
         notices.push(Notice { place: fields[5].place(Field::DayOfWeek), idle });
     }
     for notice in &mut notices {
-        notice.place = notice.place.clone().as_written(&one_line);
+        notice.place = notice.place.clone().written_in(&one_line);
     }
     Ok(CronExpr {
         text: one_line,

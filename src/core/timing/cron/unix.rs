@@ -33,7 +33,7 @@ pub(super) fn parse(text: &str, spread: Spread) -> Result<CronRule, CronError> {
     let one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let upper = one_line.to_ascii_uppercase();
     let fault = |place: Option<Place>, fault| CronError {
-        place: place.map(|place| place.as_written(&one_line)),
+        place: place.map(|place| Box::new(place.written_in(&one_line))),
         text: one_line.clone(),
         dialect: Dialect::Unix,
         fault,
