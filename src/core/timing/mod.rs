@@ -26,3 +26,5 @@ pub mod zone;
 mod golden_tests;
 #[cfg(test)]
 mod next_fire_tests;
+#[cfg(test)]
+mod sweep_tests;

@@ -276,6 +276,26 @@ proptest! {
     }
 
     #[test]
+    fn policies_agree_far_from_changes(
+        text in any_cron(), change in 0..CHANGES.len(), early in 0..3_000_000i64,
+    ) {
+        let (cron, zone) = parse(&text, CHANGES[change].0);
+        // From the middle of May to July: no zone of the list changes its clock.
+        let from = seconds("2024-05-10T00:00:00Z") + early;
+        let to = seconds("2024-07-20T00:00:00Z");
+        let of = |dst| -> Vec<UtcMillis> {
+            fires_after(&cron, &zone, dst, UtcMillis(from * 1000))
+                .take_while(|at| at.0 < to * 1000)
+                .take(500)
+                .collect()
+        };
+        let wanted = of(DstPolicy::Smart);
+        for dst in [DstPolicy::Quartz, DstPolicy::Skip, DstPolicy::Twice] {
+            prop_assert_eq!(of(dst), wanted.clone(), "{} in {} by {:?}", text, zone, dst);
+        }
+    }
+
+    #[test]
     fn next_is_strictly_after_and_monotone(
         text in any_cron(), change in 0..CHANGES.len(),
         early in 0..4_000_000_000_000i64, gap in 0..200_000_000i64,

@@ -260,4 +260,6 @@ impl<'a> Word<'a> {
 }
 
 #[cfg(test)]
+mod random_tests;
+#[cfg(test)]
 mod tests;
