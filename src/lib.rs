@@ -5,7 +5,7 @@
 //! [`worker`] and the nodes' end of its streams, [`session`], what a node does
 //! while it leads, [`leader`], then [`server`], which builds a node of all of it,
 //! and [`cli`], which a person meets first; [`launch`] starts whole clusters for
-//! [`demo`] and [`mod@bench`].
+//! [`demo`] and [`mod@bench`]. [`offline`] answers questions that need no cluster.
 
 pub mod api;
 pub mod error;
@@ -18,6 +18,7 @@ pub mod telemetry;
 pub mod shutdown;
 pub mod founding;
 pub mod joining;
+pub mod offline;
 pub mod server;
 pub mod cli;
 pub mod launch;

@@ -4,8 +4,8 @@
 //! Partitions are not looked at here: datagrams show them before they count.
 
 use super::Checked;
-use crate::history::MS;
-use crate::store::Evidence;
+use crate::store::{Evidence, Stage};
+use crate::time::MS;
 
 /// Faults under which a node is silent.
 const SILENT: [&str; 3] = ["kill-", "power-", "freeze-"];
@@ -19,13 +19,14 @@ pub(super) fn check(evidence: &Evidence) -> Checked {
     let promise = "nodes that were killed or stopped answered nobody meanwhile";
     let mut checked = Checked::new("effects", promise);
     let rows = &evidence.faults;
-    for (at, row) in rows.iter().enumerate().filter(|(_, row)| row.stage == "installed") {
+    for (at, row) in rows.iter().enumerate().filter(|(_, row)| row.stage == Stage::Installed) {
         let is_silent = SILENT.iter().any(|kind| row.op.starts_with(kind));
         if !is_silent || NOT.iter().any(|word| row.op.contains(word)) {
             continue;
         }
         let mut later = rows[at..].iter();
-        let end = later.find(|end| end.op == row.op && end.args == row.args && end.stage == "heal");
+        let end =
+            later.find(|end| end.op == row.op && end.args == row.args && end.stage == Stage::Heal);
         let end = end.map_or(u64::MAX, |end| end.t);
         let who = row.args["who"].as_array().map(Vec::as_slice).unwrap_or_default();
         for node in who.iter().filter_map(|name| name.as_str()) {
@@ -56,8 +57,8 @@ mod tests {
         let mut evidence = planted.evidence();
         for row in &mut evidence.faults {
             row.args = json!({"who": ["n1"]});
-            if row.stage == "healed" {
-                row.stage = "heal".to_owned();
+            if row.stage == Stage::Healed {
+                row.stage = Stage::Heal;
             }
         }
         check(&evidence).verdict

@@ -19,7 +19,7 @@ use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use crate::check::Verdict;
-use crate::run::Failure;
+use crate::error::Failure;
 use programs::Programs;
 use tiers::{Case, Tier, Where};
 use told::{Row, Said};

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::Task;
 use super::tiers::Tier;
-use crate::run::Failure;
+use crate::error::Failure;
 
 /// Where they lie.
 #[derive(Debug)]

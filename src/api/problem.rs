@@ -211,6 +211,9 @@ pub(super) fn of_timing(error: &SpecError, value: &str) -> Fault {
         ScheduleError::Zone(_) => {
             (ErrorCode::UnknownZone, "write an IANA name, such as Europe/Berlin or UTC")
         }
+        ScheduleError::Calendar(_) | ScheduleError::Field { .. } => {
+            (ErrorCode::InvalidValue, "correct the field named")
+        }
     };
     let problem = chain(&error.source);
     FieldError::invalid(error.path.clone(), value, problem, remedy).with_code(code).into()

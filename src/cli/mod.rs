@@ -2,11 +2,12 @@
 //!
 //! Standard output carries data only; errors go to standard error and end with
 //! a `hint:`. Every command ends with one of [`exit`]'s codes. It speaks to
-//! nodes over HTTP and never touches their files.
+//! nodes over HTTP and never touches their files; what-if questions ask nobody.
 
 mod check;
 pub mod client;
 mod cluster;
+mod cron;
 mod failure;
 mod job;
 mod lock;
@@ -14,6 +15,7 @@ mod output;
 mod remote;
 mod run;
 mod serve;
+mod trigger;
 mod worker;
 
 use std::io::{self, IsTerminal, Write};
@@ -53,6 +55,11 @@ enum Command {
     Run(run::RunArgs),
     /// Take and give back locks and pools
     Lock(lock::LockArgs),
+    /// When a cron expression fires, and what it means; needs no cluster
+    Cron(cron::CronArgs),
+    /// What triggers of other schedulers do; needs no cluster
+    #[command(subcommand)]
+    Trigger(trigger::TriggerCommand),
     /// Check configuration files
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -138,6 +145,8 @@ fn execute(command: Command, out: &mut impl Write) -> Result<ExitCode, Failure> 
         Command::Job(args) => job::run(args, out)?,
         Command::Run(args) => run::run(args, out)?,
         Command::Lock(args) => lock::run(args, out)?,
+        Command::Cron(args) => cron::run(args, out)?,
+        Command::Trigger(verb) => trigger::run(&verb, out)?,
         Command::Config(ConfigCommand::Check { kind: ConfigKind::Node, file }) => {
             check::config::<crate::config::NodeConfig>(&file, out)?;
         }
@@ -213,15 +222,26 @@ mod tests {
             "lock release l 7",
             "lock list --timeout 3s",
             "node --config n.toml",
+            "cron next --stdin",
+            "cron next 0/5_*_*_*_*_? --tz Asia/Shanghai -n 10 -o json",
+            "cron explain @daily --dialect unix --dst twice --job 3 --trigger t",
+            "trigger simulate --stdin",
         ] {
             let words = std::iter::once("horai").chain(line.split(' '));
             if let Err(error) = super::Arguments::try_parse_from(words) {
                 panic!("{line}: {error}");
             }
         }
-        for line in
-            ["worker", "run show 17", "lock acquire l", "cluster remove", "job list --timeout 3"]
-        {
+        for line in [
+            "worker",
+            "run show 17",
+            "lock acquire l",
+            "cluster remove",
+            "job list --timeout 3",
+            "cron next",
+            "cron next x --stdin",
+            "trigger simulate",
+        ] {
             let words = std::iter::once("horai").chain(line.split(' '));
             assert!(super::Arguments::try_parse_from(words).is_err(), "{line}");
         }

@@ -126,11 +126,9 @@ impl PlanBook {
 
     fn look_at_dependants(&mut self, state: &State, job: JobId, now: UtcMillis) {
         for down in state.dependants_of(job) {
-            // One that is not written down yet is about to be; one that is tried again
-            // after trouble of its own waits on. Without a time for that it would wait
-            // for ever: what was refused may have been planned to where nothing is now.
-            let waits = |line: &Line| line.failures > 0 && line.at.is_some();
-            if self.lines.get(&down).is_some_and(|line| !waits(line)) {
+            // One that is not written down yet is about to be; one whose
+            // trouble is its own waits on.
+            if self.lines.get(&down).is_some_and(|line| line.failures == 0) {
                 self.look_at(down, Some(now));
             }
         }
@@ -218,7 +216,9 @@ impl PlanBook {
             line.failures = line.failures.saturating_add(1);
             let retry = now.plus(pause(line.failures));
             again = Some(again.map_or(retry, |again| again.min(retry)));
-        } else if line.told {
+        } else if line.told || plan.batches.is_empty() {
+            // With nothing to propose nothing is refused any more: it waits for
+            // its upstreams, whose news it must hear.
             (line.failures, line.told) = (0, false);
         }
         if plan.batches.is_empty() {

@@ -15,7 +15,7 @@ const CORE_MAY_DEPEND_ON: [&str; 8] =
 /// Folders of the product crate and what each may import of the others.
 /// A folder that is not listed here may import nothing of ours, so a new one
 /// must be entered on purpose.
-const MAY_IMPORT: [(&str, &[&str]); 10] = [
+const MAY_IMPORT: [(&str, &[&str]); 11] = [
     ("api", &["error", "session", "telemetry"]),
     // `node` and `worker` are commands too, and hand over to what runs them; to
     // found a cluster or to join one is done on this machine's disk.
@@ -30,6 +30,7 @@ const MAY_IMPORT: [(&str, &[&str]); 10] = [
             "founding",
             "joining",
             "launch",
+            "offline",
             "server",
             "shutdown",
             "telemetry",
@@ -44,6 +45,7 @@ const MAY_IMPORT: [(&str, &[&str]); 10] = [
     ("config", &["files"]),
     ("worker", &["files"]),
     ("launch", &["api", "cli", "config", "worker"]),
+    ("offline", &["error"]),
     ("demo", &["api", "cli", "error", "launch"]),
     ("bench", &["api", "cli", "error", "launch"]),
 ];

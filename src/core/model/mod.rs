@@ -6,8 +6,10 @@
 
 pub mod access;
 pub mod action;
+pub mod calendar;
 pub mod cluster;
 pub mod job;
 pub mod lock;
 pub mod run;
+pub mod trigger;
 pub mod worker;

@@ -2,6 +2,7 @@
 //! expression or zone is refused with the place where it stands, and never
 //! reaches the planner. The machine checks what only the machine can know.
 
+use super::cron::CronExpr;
 use super::schedule::{Schedule, ScheduleError};
 use super::zone::{Zone, ZoneError};
 use crate::model::job::{JobSpec, TriggerKind};
@@ -27,15 +28,24 @@ pub fn check_spec(spec: &JobSpec, default_zone: &str) -> Result<(), SpecError> {
         check_zone("zone", zone)?;
     }
     for (index, trigger) in spec.triggers.iter().enumerate() {
-        Schedule::of(trigger, spec.zone.as_deref(), default_zone).map_err(|source| {
-            let field = match (&source, &trigger.kind) {
-                (ScheduleError::Zone(_), _) => "zone",
-                (ScheduleError::Cron(_), TriggerKind::Cron { .. }) => "cron",
-            };
+        let read = Schedule::of(trigger, spec.zone.as_deref(), default_zone);
+        read.and_then(|_| strict(&trigger.kind)).map_err(|source| {
+            let field = source.field();
             SpecError { path: format!("triggers[{index}].{field}"), source }
         })?;
     }
     Ok(())
+}
+
+/// An expression that does something else than it seems to say is refused here,
+/// where somebody reads the answer. What was committed before is run as it is.
+fn strict(kind: &TriggerKind) -> Result<(), ScheduleError> {
+    match kind {
+        TriggerKind::Cron { expression } => CronExpr::parse(expression)
+            .and_then(CronExpr::strict)
+            .map(|_| ())
+            .map_err(ScheduleError::Cron),
+    }
 }
 
 fn check_zone(path: &str, name: &str) -> Result<(), SpecError> {
@@ -71,6 +81,7 @@ mod tests {
             (Some("Nowhere"), vec![good()], "UTC", "zone"),
             (None, vec![], "Nowhere", "default_zone"),
             (None, vec![good(), trigger("0 0 3 * *", None)], "UTC", "triggers[1].cron"),
+            (None, vec![trigger("0 0 3 ? * MON-FRI/2", None)], "UTC", "triggers[0].cron"),
             (None, vec![trigger("0 0 3 * * ?", Some("Nowhere"))], "UTC", "triggers[0].zone"),
         ] {
             let mut spec = JobSpec::noop(Name::new("j").unwrap());

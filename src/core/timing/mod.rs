@@ -6,17 +6,25 @@
 //! carries the instants.
 //!
 //! Reading order: [`zone`] and [`cron`], then [`next_fire`], which joins them;
-//! [`schedule`] reads a trigger's definition into both, [`check`] does so for a
-//! whole job, and [`plan`] turns a cursor into what the log is asked for.
+//! [`schedule`] reads a trigger of any kind, with the [`calendar`]s that bound
+//! it, [`check`] does so for a whole job, and [`plan`] turns a cursor into what
+//! the log is asked for. [`simulate`] answers for Quartz's own triggers.
 
+pub mod calendar;
 pub mod check;
 pub mod cron;
+mod daily_window;
+mod interval;
 pub mod next_fire;
 pub mod plan;
 pub mod schedule;
+pub mod simulate;
+mod wall;
 pub mod zone;
 
 #[cfg(test)]
 mod golden_tests;
 #[cfg(test)]
 mod next_fire_tests;
+#[cfg(test)]
+mod sweep_tests;

@@ -4,33 +4,40 @@
 //! stretches without a change of the clocks by the zone's own list of changes,
 //! so that the next 29 February of a far year costs what tomorrow costs.
 //!
-//! **Changes of the clocks** (the rule `smart`). A cron whose hours are all 24
-//! is *running*: it follows the clock on the wall, so local times in a gap do
-//! not exist and those in an overlap come twice. Any other cron is *fixed*: it
-//! fires once for each local time, one in a gap at the first instant after the
-//! gap (several that land there are one), one in an overlap in the first pass.
+//! What a change of the clocks does is said by a [`DstPolicy`]. Two walks serve
+//! all four: one by instants, which fires whatever the clock shows, and one by
+//! the matching local times, each of which becomes at most one instant.
 
 use jiff::civil::{Date, DateTime, date};
 use jiff::tz::{AmbiguousOffset, Offset};
 use jiff::{SignedDuration, Timestamp};
 
-use super::cron::CronExpr;
+use super::cron::{CronExpr, FIRST_YEAR, LAST_YEAR};
+use super::wall;
 use super::zone::Zone;
+use crate::model::trigger::DstPolicy;
 use crate::time::UtcMillis;
 
 /// More than any zone was ever moved, and any two offsets differ.
 const TWO_DAYS: i64 = 2 * 86_400;
 
 /// The first instant of `cron` in `zone` strictly after `after`; none if it
-/// never fires again up to the end of 2299.
+/// never fires again up to its last year.
 #[must_use]
-pub fn next_after(cron: &CronExpr, zone: &Zone, after: UtcMillis) -> Option<UtcMillis> {
+pub fn next_after(
+    cron: &CronExpr,
+    zone: &Zone,
+    dst: DstPolicy,
+    after: UtcMillis,
+) -> Option<UtcMillis> {
     // Nothing matches before 1970 anywhere, so earlier is not asked about.
     let after = after.0.div_euclid(1000).max(-TWO_DAYS);
-    let found = if cron.is_running() {
-        next_running(cron, zone, after)
-    } else {
-        next_fixed(cron, zone, after)
+    let found = match dst {
+        DstPolicy::Twice => next_shown(cron, zone, after),
+        DstPolicy::Smart if cron.is_running() => next_shown(cron, zone, after),
+        DstPolicy::Smart => next_local_once(cron, zone, after, Gap::Moves, Overlap::First),
+        DstPolicy::Skip => next_local_once(cron, zone, after, Gap::Skips, Overlap::First),
+        DstPolicy::Quartz => next_local_once(cron, zone, after, Gap::Skips, Overlap::Second),
     };
     found.map(|seconds| UtcMillis(seconds * 1000))
 }
@@ -39,13 +46,35 @@ pub fn next_after(cron: &CronExpr, zone: &Zone, after: UtcMillis) -> Option<UtcM
 pub fn fires_after<'a>(
     cron: &'a CronExpr,
     zone: &'a Zone,
+    dst: DstPolicy,
     after: UtcMillis,
 ) -> impl Iterator<Item = UtcMillis> + 'a {
-    std::iter::successors(next_after(cron, zone, after), |last| next_after(cron, zone, *last))
+    std::iter::successors(next_after(cron, zone, dst, after), move |last| {
+        next_after(cron, zone, dst, *last)
+    })
+}
+
+/// What a local time that the clock leaves out becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gap {
+    /// The first instant after the gap.
+    Moves,
+    /// Nothing.
+    Skips,
+}
+
+/// What a local time that the clock shows twice becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Overlap {
+    /// The first of the two instants.
+    First,
+    /// The second; after a moment in the first pass only later times on the
+    /// wall are looked for.
+    Second,
 }
 
 /// An instant fires if its local time matches.
-fn next_running(cron: &CronExpr, zone: &Zone, after: i64) -> Option<i64> {
+fn next_shown(cron: &CronExpr, zone: &Zone, after: i64) -> Option<i64> {
     let rules = zone.rules();
     // Nothing fires in (after, at): true at the start of every round.
     let mut at = after.checked_add(1)?;
@@ -71,9 +100,15 @@ fn next_running(cron: &CronExpr, zone: &Zone, after: i64) -> Option<i64> {
     }
 }
 
-/// Each matching local time fires once. What it maps to never runs backwards,
-/// so the first match whose instant is late enough is the answer.
-fn next_fixed(cron: &CronExpr, zone: &Zone, after: i64) -> Option<i64> {
+/// Each matching local time fires at most once. What it maps to never runs
+/// backwards, so the first match whose instant is late enough is the answer.
+fn next_local_once(
+    cron: &CronExpr,
+    zone: &Zone,
+    after: i64,
+    gap: Gap,
+    overlap: Overlap,
+) -> Option<i64> {
     let rules = zone.rules();
     let local = rules.to_datetime(Timestamp::from_second(after).ok()?);
     // One second later on the wall, not in real time: at the last second
@@ -93,18 +128,20 @@ fn next_fixed(cron: &CronExpr, zone: &Zone, after: i64) -> Option<i64> {
                 // By the offset after it, a time in the gap lies before the change.
                 let before = Timestamp::from_second(seconds_at(candidate, later)?).ok()?;
                 let change = next_change(zone, before)?;
-                if change > after {
+                if gap == Gap::Moves && change > after {
                     return Some(change);
                 }
-                from = candidate.checked_add(SignedDuration::from_secs(1)).ok()?;
+                // Go on where the clock does.
+                from = later.to_datetime(Timestamp::from_second(change).ok()?);
             }
-            AmbiguousOffset::Fold { before, .. } => {
-                let seconds = seconds_at(candidate, before)?;
+            AmbiguousOffset::Fold { before, after: later } => {
+                let offset = if overlap == Overlap::First { before } else { later };
+                let seconds = seconds_at(candidate, offset)?;
                 if seconds > after {
                     return Some(seconds);
                 }
                 // `after` is past the first pass: go on where the overlap ends.
-                let first_pass = Timestamp::from_second(seconds).ok()?;
+                let first_pass = Timestamp::from_second(seconds_at(candidate, before)?).ok()?;
                 let change = Timestamp::from_second(next_change(zone, first_pass)?).ok()?;
                 from = before.to_datetime(change);
             }
@@ -114,7 +151,7 @@ fn next_fixed(cron: &CronExpr, zone: &Zone, after: i64) -> Option<i64> {
 
 /// The first instant after `at` whose offset differs from the one before it.
 /// The zone's list also has changes of name alone, which move no clock.
-fn next_change(zone: &Zone, at: Timestamp) -> Option<i64> {
+pub(super) fn next_change(zone: &Zone, at: Timestamp) -> Option<i64> {
     let mut offset = zone.rules().to_offset(at);
     for change in zone.rules().following(at) {
         if change.offset() != offset {
@@ -130,16 +167,16 @@ fn next_change(zone: &Zone, at: Timestamp) -> Option<i64> {
 
 /// A zone's rules go on for ever; what follows the last year is never asked for.
 fn offset_is_past_the_end(at: Timestamp) -> bool {
-    Offset::UTC.to_datetime(at).year() > CronExpr::LAST_YEAR + 1
+    Offset::UTC.to_datetime(at).year() > LAST_YEAR + 1
 }
 
-fn seconds_at(local: DateTime, offset: Offset) -> Option<i64> {
+pub(super) fn seconds_at(local: DateTime, offset: Offset) -> Option<i64> {
     offset.to_timestamp(local).ok().map(Timestamp::as_second)
 }
 
 /// The first matching local time at or after `from`, whatever zone it is in.
 pub(super) fn next_local(cron: &CronExpr, from: DateTime) -> Option<DateTime> {
-    let first = date(CronExpr::FIRST_YEAR, 1, 1).at(0, 0, 0, 0);
+    let first = date(FIRST_YEAR, 1, 1).at(0, 0, 0, 0);
     let from = from.max(first);
     let day = from.date();
     if matches_day(cron, day)
@@ -175,6 +212,15 @@ fn next_time(cron: &CronExpr, from: DateTime) -> Option<(i8, i8, i8)> {
     lowest(cron.hours(), hour + 1).map(|hour| (hour, first_minute, first_second))
 }
 
+/// True if the clock shows a time that matches.
+pub(super) fn matches(cron: &CronExpr, local: DateTime) -> bool {
+    let has = |bits: u64, n: i8| bits & (1 << n) != 0;
+    has(cron.seconds(), local.second())
+        && has(cron.minutes(), local.minute())
+        && has(cron.hours(), local.hour())
+        && matches_day(cron, local.date())
+}
+
 fn matches_day(cron: &CronExpr, day: Date) -> bool {
     cron.year_from(day.year()) == Some(day.year())
         && cron.months() & (1 << day.month()) != 0
@@ -207,10 +253,9 @@ fn next_day(cron: &CronExpr, from: Date) -> Option<Date> {
 
 /// The matching days of the month that `day` is in.
 fn month_days(cron: &CronExpr, day: Date) -> u64 {
-    let first = day.first_of_month().weekday().to_sunday_zero_offset();
-    let length = day.days_in_month();
-    // Both are small and never negative: 0..=6 and 28..=31.
-    cron.days(u32::from(first.unsigned_abs()), u32::from(length.unsigned_abs()))
+    // Never negative: 28..=31.
+    let length = day.days_in_month().unsigned_abs();
+    cron.days(wall::weekday(day.first_of_month()), u32::from(length))
 }
 
 /// The lowest bit at or above `from`.

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use super::cron::CronExpr;
 use super::next_fire::{fires_after, next_after};
 use super::zone::Zone;
+use crate::model::trigger::DstPolicy;
 use crate::time::UtcMillis;
 
 fn seconds(text: &str) -> i64 {
@@ -25,10 +26,16 @@ fn parse(cron: &str, zone: &str) -> (CronExpr, Zone) {
 }
 
 fn check(cron: &str, zone: &str, after: &str, wanted: &[&str]) {
+    check_dst(DstPolicy::Smart, cron, zone, after, wanted);
+}
+
+fn check_dst(dst: DstPolicy, cron: &str, zone: &str, after: &str, wanted: &[&str]) {
     let (expr, tz) = parse(cron, zone);
-    let found: Vec<String> =
-        fires_after(&expr, &tz, millis(after)).take(wanted.len()).map(|t| t.to_string()).collect();
-    assert_eq!(found, wanted, "{cron} in {zone} after {after}");
+    let found: Vec<String> = fires_after(&expr, &tz, dst, millis(after))
+        .take(wanted.len())
+        .map(|t| t.to_string())
+        .collect();
+    assert_eq!(found, wanted, "{cron} in {zone} after {after} by {dst:?}");
 }
 
 #[test]
@@ -59,35 +66,97 @@ fn running_crons_follow_the_clock_on_the_wall() {
     check("0 45 * * * ?", "Australia/Lord_Howe", "2024-04-06T14:00:00Z", &half);
 }
 
+/// The table of [`DstPolicy`], row by row.
+#[test]
+fn each_policy_does_as_its_table_says() {
+    use DstPolicy::{Quartz, Skip, Smart, Twice};
+    let daily = "0 30 2 * * ?";
+    let often = "0 0/30 * * * ?";
+    let (spring, autumn) = ("2024-03-30T12:00:00Z", "2024-10-26T12:00:00Z");
+    for (dst, fires) in [
+        (Smart, ["2024-03-31T01:00:00Z", "2024-04-01T00:30:00Z"]),
+        (Quartz, ["2024-04-01T00:30:00Z", "2024-04-02T00:30:00Z"]),
+        (Skip, ["2024-04-01T00:30:00Z", "2024-04-02T00:30:00Z"]),
+        (Twice, ["2024-04-01T00:30:00Z", "2024-04-02T00:30:00Z"]),
+    ] {
+        check_dst(dst, daily, "Europe/Berlin", spring, &fires);
+        let fires = ["2024-03-31T00:30:00Z", "2024-03-31T01:00:00Z", "2024-03-31T01:30:00Z"];
+        check_dst(dst, often, "Europe/Berlin", "2024-03-31T00:00:00Z", &fires);
+    }
+    for (dst, fires) in [
+        (Smart, ["2024-10-27T00:30:00Z", "2024-10-28T01:30:00Z"]),
+        (Quartz, ["2024-10-27T01:30:00Z", "2024-10-28T01:30:00Z"]),
+        (Skip, ["2024-10-27T00:30:00Z", "2024-10-28T01:30:00Z"]),
+        (Twice, ["2024-10-27T00:30:00Z", "2024-10-27T01:30:00Z"]),
+    ] {
+        check_dst(dst, daily, "Europe/Berlin", autumn, &fires);
+    }
+    let passes = |first: bool, second: bool| {
+        let mut fires = vec!["2024-10-26T23:30:00Z"];
+        fires.extend(
+            first.then_some(["2024-10-27T00:00:00Z", "2024-10-27T00:30:00Z"]).into_iter().flatten(),
+        );
+        fires.extend(
+            second
+                .then_some(["2024-10-27T01:00:00Z", "2024-10-27T01:30:00Z"])
+                .into_iter()
+                .flatten(),
+        );
+        fires.extend(["2024-10-27T02:00:00Z", "2024-10-27T02:30:00Z"]);
+        fires
+    };
+    for (dst, first, second) in
+        [(Smart, true, true), (Quartz, false, true), (Skip, true, false), (Twice, true, true)]
+    {
+        check_dst(dst, often, "Europe/Berlin", "2024-10-26T23:00:00Z", &passes(first, second));
+    }
+    // Quartz looks by the time on the wall: from 02:45 of the first pass on,
+    // 02:30 of the second is past.
+    let fires = ["2024-10-28T01:30:00Z"];
+    check_dst(Quartz, daily, "Europe/Berlin", "2024-10-27T00:45:00Z", &fires);
+}
+
 #[test]
 fn rare_and_exhausted_expressions_end_quickly() {
     check("0 0 0 29 2 ? 2096", "UTC", "1970-01-01T00:00:00Z", &["2096-02-29T00:00:00Z"]);
     let berlin = ["2096-02-28T23:59:00Z"];
     check("0 59 * 29 2 ? 2096", "Europe/Berlin", "1999-01-01T00:00:00Z", &berlin);
-    check("59 59 23 31 12 ?", "UTC", "2299-12-31T00:00:00Z", &["2299-12-31T23:59:59Z"]);
+    check("59 59 23 31 12 ?", "UTC", "2125-12-31T00:00:00Z", &["2125-12-31T23:59:59Z"]);
     for (cron, after) in [
         ("0 0 0 30 2 ?", "2024-01-01T00:00:00Z"),
         ("0 0 * 31 2,4,6,9,11 ?", "2024-01-01T00:00:00Z"),
         ("0 0 * * * ? 2023", "2024-01-02T00:00:00Z"),
         ("0 0 0 * * ? 2023", "2024-01-02T00:00:00Z"),
-        ("* * * * * ?", "2300-01-02T00:00:00Z"),
+        ("* * * * * ?", "2126-01-02T00:00:00Z"),
+        ("L 30 * * * ?", "2024-01-01T00:00:00Z"),
     ] {
         for zone in ["UTC", "America/New_York", "Asia/Kathmandu"] {
             let (cron, zone) = parse(cron, zone);
-            assert_eq!(next_after(&cron, &zone, millis(after)), None, "{cron} in {zone}");
+            assert_eq!(
+                next_after(&cron, &zone, DstPolicy::Smart, millis(after)),
+                None,
+                "{cron} in {zone}"
+            );
         }
     }
     let (cron, zone) = parse("* * * * * ?", "Europe/Berlin");
-    assert_eq!(next_after(&cron, &zone, UtcMillis::MAX), None);
-    assert_eq!(next_after(&cron, &Zone::UTC, UtcMillis(i64::MIN)), Some(UtcMillis(0)));
-    assert!(next_after(&cron, &zone, UtcMillis(i64::MIN)).is_some());
+    assert_eq!(next_after(&cron, &zone, DstPolicy::Smart, UtcMillis::MAX), None);
+    assert_eq!(
+        next_after(&cron, &Zone::UTC, DstPolicy::Smart, UtcMillis(i64::MIN)),
+        Some(UtcMillis(0))
+    );
+    assert!(next_after(&cron, &zone, DstPolicy::Smart, UtcMillis(i64::MIN)).is_some());
 }
 
 #[test]
 fn milliseconds_are_rounded_up() {
     let (cron, zone) = parse("* * * * * ?", "UTC");
     for (after, next) in [(0, 1000), (1, 1000), (999, 1000), (1000, 2000), (-1, 0)] {
-        assert_eq!(next_after(&cron, &zone, UtcMillis(after)), Some(UtcMillis(next)), "{after}");
+        assert_eq!(
+            next_after(&cron, &zone, DstPolicy::Smart, UtcMillis(after)),
+            Some(UtcMillis(next)),
+            "{after}"
+        );
     }
 }
 
@@ -199,11 +268,31 @@ proptest! {
         let (cron, zone) = parse(&text, zone);
         let from = seconds(at) + shift - 7200;
         let to = from + 14_400;
-        let stepped: BTreeSet<i64> = fires_after(&cron, &zone, UtcMillis(from * 1000 - 1))
+        let stepped: BTreeSet<i64> = fires_after(&cron, &zone, DstPolicy::Smart, UtcMillis(from * 1000 - 1))
             .map(|t| t.0 / 1000)
             .take_while(|t| *t < to)
             .collect();
         prop_assert_eq!(stepped, enumerate(&cron, &zone, from, to), "{} in {}", text, zone);
+    }
+
+    #[test]
+    fn policies_agree_far_from_changes(
+        text in any_cron(), change in 0..CHANGES.len(), early in 0..3_000_000i64,
+    ) {
+        let (cron, zone) = parse(&text, CHANGES[change].0);
+        // From the middle of May to July: no zone of the list changes its clock.
+        let from = seconds("2024-05-10T00:00:00Z") + early;
+        let to = seconds("2024-07-20T00:00:00Z");
+        let of = |dst| -> Vec<UtcMillis> {
+            fires_after(&cron, &zone, dst, UtcMillis(from * 1000))
+                .take_while(|at| at.0 < to * 1000)
+                .take(500)
+                .collect()
+        };
+        let wanted = of(DstPolicy::Smart);
+        for dst in [DstPolicy::Quartz, DstPolicy::Skip, DstPolicy::Twice] {
+            prop_assert_eq!(of(dst), wanted.clone(), "{} in {} by {:?}", text, zone, dst);
+        }
     }
 
     #[test]
@@ -213,12 +302,12 @@ proptest! {
     ) {
         let (cron, zone) = parse(&text, CHANGES[change].0);
         let (early, late) = (UtcMillis(early), UtcMillis(early + gap));
-        let first = next_after(&cron, &zone, early).unwrap();
-        let second = next_after(&cron, &zone, late).unwrap();
+        let first = next_after(&cron, &zone, DstPolicy::Smart, early).unwrap();
+        let second = next_after(&cron, &zone, DstPolicy::Smart, late).unwrap();
         prop_assert!(first > early && second > late);
         prop_assert!(first <= second);
         // Nothing lies between: the next is the same from anywhere before it.
         prop_assert!(first <= late || first == second);
-        prop_assert_eq!(next_after(&cron, &zone, UtcMillis(first.0 - 1)), Some(first));
+        prop_assert_eq!(next_after(&cron, &zone, DstPolicy::Smart, UtcMillis(first.0 - 1)), Some(first));
     }
 }

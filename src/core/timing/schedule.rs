@@ -1,23 +1,40 @@
-//! A trigger's definition, read: its rule and its zone. What the planner keeps
-//! for each trigger, so that texts are parsed once a revision.
+//! A trigger's definition, read: its rule, its zone and what bounds it. What the
+//! planner keeps for each trigger, so that texts are parsed once a revision.
 
-use super::cron::{CronError, CronExpr};
+use super::calendar::{Calendar, CalendarError, Verdict};
+use super::cron::{CronError, CronExpr, CronRule, Spread};
+use super::daily_window::DailyWindow;
+use super::interval::{CalendarRate, FixedRate, is_usable, whole_second};
 use super::next_fire;
 use super::zone::{Zone, ZoneError};
+use crate::ids::{JobId, Name, TriggerName};
+use crate::model::calendar::CalendarDef;
 use crate::model::job::{TriggerKind, TriggerSpec};
-use crate::time::UtcMillis;
+use crate::model::trigger::{CalendarUnit, DstPolicy, TriggerDef, TriggerRule};
+use crate::time::{Span, UtcMillis};
 
 /// A rule that gives instants, in a zone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {
     rule: Rule,
     zone: Zone,
+    dst: DstPolicy,
+    start: Option<UtcMillis>,
+    end: Option<UtcMillis>,
+    calendars: Vec<Calendar>,
+    jitter: Span,
+    seed: u64,
 }
 
 /// The kinds of triggers, parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Rule {
     Cron(CronExpr),
+    FixedRate(FixedRate),
+    CalendarRate(CalendarRate),
+    DailyWindow(DailyWindow),
+    /// One instant: of `once`, and the first of a fixed delay.
+    One(UtcMillis),
 }
 
 /// Why a trigger cannot be read.
@@ -29,13 +46,78 @@ pub enum ScheduleError {
     /// Its zone, or the one it inherits.
     #[error(transparent)]
     Zone(ZoneError),
+    /// One of its calendars.
+    #[error(transparent)]
+    Calendar(CalendarError),
+    /// Another field.
+    #[error("{value:?} {problem}")]
+    Field {
+        /// Which, as it is written in a definition.
+        field: &'static str,
+        /// What stands there.
+        value: String,
+        /// What is wrong, and what would be right.
+        problem: &'static str,
+    },
 }
+
+impl ScheduleError {
+    /// The field at fault, as it is written in a definition.
+    #[must_use]
+    pub fn field(&self) -> &'static str {
+        match self {
+            Self::Cron(_) => "cron",
+            Self::Zone(_) => "zone",
+            Self::Calendar(_) => "calendars",
+            Self::Field { field, .. } => field,
+        }
+    }
+}
+
+/// Whose trigger is read, and what it inherits.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// The job's number.
+    pub job: JobId,
+    /// The job's zone.
+    pub job_zone: Option<&'a str>,
+    /// The cluster's zone.
+    pub default_zone: &'a str,
+    /// The time of the commit that first held the trigger: rates without a
+    /// start are counted from it.
+    pub anchor: UtcMillis,
+    /// Finds calendars.
+    pub calendars: &'a dyn Fn(&Name) -> Option<&'a CalendarDef>,
+}
+
+impl std::fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").field("job", &self.job).finish_non_exhaustive()
+    }
+}
+
+/// Excluded instants looked at for one that is allowed: more than a year of
+/// minutes. A calendar that excludes longer than that excludes for ever.
+const MAX_EXCLUDED: u32 = 550_000;
 
 impl Schedule {
     /// A cron expression in a zone.
     #[must_use]
     pub fn cron(expression: CronExpr, zone: Zone) -> Self {
-        Self { rule: Rule::Cron(expression), zone }
+        Self::new(Rule::Cron(expression), zone)
+    }
+
+    fn new(rule: Rule, zone: Zone) -> Self {
+        Self {
+            rule,
+            zone,
+            dst: DstPolicy::Smart,
+            start: None,
+            end: None,
+            calendars: Vec::new(),
+            jitter: Span::ZERO,
+            seed: 0,
+        }
     }
 
     /// Reads a trigger of a job. The nearest zone holds: the trigger's, the
@@ -58,6 +140,104 @@ impl Schedule {
         }
     }
 
+    /// Reads a trigger of any kind with everything that bounds it.
+    ///
+    /// # Errors
+    /// [`ScheduleError`] for the first field that is not valid.
+    pub fn read(trigger: &TriggerDef, context: Context<'_>) -> Result<Self, ScheduleError> {
+        let zone = trigger.zone.as_deref().or(context.job_zone).unwrap_or(context.default_zone);
+        let zone = Zone::parse(zone).map_err(ScheduleError::Zone)?;
+        let bounds = [("start", trigger.start), ("end", trigger.end)];
+        for (field, at) in bounds.into_iter().filter_map(|(f, at)| Some((f, at?))) {
+            if !is_usable(at) {
+                return Err(field_error(field, at, "is not an instant of the years 1970 to 2299"));
+            }
+        }
+        if let (Some(start), Some(end)) = (trigger.start, trigger.end)
+            && end <= start
+        {
+            return Err(field_error("end", end, "is not after the start: nothing would fire"));
+        }
+        if trigger.jitter > TriggerDef::MAX_JITTER {
+            return Err(field_error("jitter", trigger.jitter, "is too long: at most 24h"));
+        }
+        if trigger.calendars.len() > TriggerDef::MAX_CALENDARS {
+            let count = trigger.calendars.len();
+            return Err(field_error("calendars", count, "are too many: at most 16, or chain them"));
+        }
+        let rule = Self::read_rule(trigger, context)?;
+        let calendars = trigger
+            .calendars
+            .iter()
+            .map(|name| Calendar::read(name, &zone, context.calendars))
+            .collect::<Result<_, _>>()
+            .map_err(ScheduleError::Calendar)?;
+        Ok(Self {
+            dst: trigger.dst,
+            start: trigger.start,
+            end: trigger.end,
+            calendars,
+            jitter: trigger.jitter,
+            seed: seed(context.job, &trigger.name),
+            ..Self::new(rule, zone)
+        })
+    }
+
+    fn read_rule(trigger: &TriggerDef, context: Context<'_>) -> Result<Rule, ScheduleError> {
+        let anchor = trigger.start.unwrap_or(whole_second(context.anchor));
+        let rate = |field, every: Span, repeats| {
+            let wrong = |problem| Err(field_error(field, every, problem));
+            if every.0 == 0 || !every.0.is_multiple_of(1000) {
+                return wrong("must be whole seconds, at least 1s");
+            }
+            if every > MAX_EVERY {
+                return wrong("is too long: at most 36500d");
+            }
+            Ok(FixedRate { anchor, every, repeats })
+        };
+        Ok(match &trigger.rule {
+            TriggerRule::Cron { expression, dialect } => {
+                let spread = Spread::of(context.job, &trigger.name);
+                match CronRule::parse(expression, *dialect, spread).map_err(ScheduleError::Cron)? {
+                    CronRule::Clock(cron) => Rule::Cron(cron),
+                    CronRule::Every(every) => Rule::FixedRate(rate("cron", every, None)?),
+                }
+            }
+            TriggerRule::Interval { every, repeats } => {
+                Rule::FixedRate(rate("every", *every, *repeats)?)
+            }
+            TriggerRule::FixedDelay { delay } => {
+                // As with an interval, the commit itself is no instant.
+                let rate = rate("delay", *delay, None)?;
+                Rule::One(trigger.start.unwrap_or(rate.anchor.plus(rate.every)))
+            }
+            TriggerRule::CalendarInterval { every, unit } => {
+                if !(1..=MAX_UNITS).contains(every) {
+                    return Err(field_error("every", every, "must be 1 to 1000000 units"));
+                }
+                Rule::CalendarRate(CalendarRate { anchor, every: *every, unit: *unit })
+            }
+            TriggerRule::DailyWindow { every, from, to, weekdays } => {
+                let every = rate("every", *every, None)?.every;
+                if every > Span::secs(86_400) {
+                    return Err(field_error("every", every, "is too long: at most 24h"));
+                }
+                if weekdays.is_empty() {
+                    let problem = "names no weekday: name at least one";
+                    return Err(field_error("weekdays", "", problem));
+                }
+                Rule::DailyWindow(DailyWindow { every, from: *from, to: *to, weekdays: *weekdays })
+            }
+            TriggerRule::Once { at } => {
+                if !is_usable(*at) {
+                    let problem = "is not an instant of the years 1970 to 2299";
+                    return Err(field_error("at", at, problem));
+                }
+                Rule::One(*at)
+            }
+        })
+    }
+
     /// The zone whose wall clock it follows.
     #[must_use]
     pub fn zone(&self) -> &Zone {
@@ -67,9 +247,77 @@ impl Schedule {
     /// The first instant strictly after `after`; none if there is no more.
     #[must_use]
     pub fn next_after(&self, after: UtcMillis) -> Option<UtcMillis> {
-        match &self.rule {
-            Rule::Cron(cron) => next_fire::next_after(cron, &self.zone, after),
+        // The start itself may fire.
+        let mut from = self.start.map_or(after, |start| after.max(UtcMillis(start.0 - 1)));
+        for _ in 0..MAX_EXCLUDED {
+            let found = self.next_of_rule(from)?;
+            if self.end.is_some_and(|end| found >= end) {
+                return None;
+            }
+            match self.allowed_from(found) {
+                Some(at) if at == found => return Some(found),
+                // An instant that is excluded is left out, not put off.
+                Some(later) => from = UtcMillis(later.0 - 1),
+                None => return None,
+            }
         }
+        None
+    }
+
+    fn next_of_rule(&self, after: UtcMillis) -> Option<UtcMillis> {
+        match &self.rule {
+            Rule::Cron(cron) => next_fire::next_after(cron, &self.zone, self.dst, after),
+            Rule::FixedRate(rate) => rate.next_after(after),
+            Rule::CalendarRate(rate) => rate.next_after(&self.zone, self.dst, after),
+            Rule::DailyWindow(window) => window.next_after(&self.zone, self.dst, after),
+            Rule::One(at) => Some(*at).filter(|at| *at > after),
+        }
+    }
+
+    /// `at` if all calendars allow it, else the first moment to ask again.
+    fn allowed_from(&self, at: UtcMillis) -> Option<UtcMillis> {
+        let mut latest = at;
+        for calendar in &self.calendars {
+            match calendar.ask(at) {
+                Verdict::Allowed => {}
+                Verdict::ExcludedUntil(until) => latest = latest.max(until),
+                Verdict::ExcludedForEver => return None,
+            }
+        }
+        Some(latest)
+    }
+
+    /// When a fixed delay fires again, its last action having ended at `ended`:
+    /// in the first whole second that its calendars allow.
+    #[must_use]
+    pub fn after_end(&self, ended: UtcMillis, delay: Span) -> Option<UtcMillis> {
+        let due = ended.plus(delay).plus(Span(999));
+        let mut at = whole_second(self.start.map_or(due, |start| due.max(start)));
+        for _ in 0..MAX_EXCLUDED {
+            if self.end.is_some_and(|end| at >= end) {
+                return None;
+            }
+            match self.allowed_from(at)? {
+                allowed if allowed == at => return Some(at),
+                later => at = whole_second(later.plus(Span(999))),
+            }
+        }
+        None
+    }
+
+    /// When an action for `nominal` may start: later by a share of the jitter
+    /// that is always the same, and before the next instant.
+    #[must_use]
+    pub fn due(&self, nominal: UtcMillis) -> UtcMillis {
+        if self.jitter == Span::ZERO {
+            return nominal;
+        }
+        let gap = self.next_after(nominal).map_or(u64::MAX, |next| next.since(nominal).0);
+        // The jitter itself may be drawn, the next instant may not.
+        let choices = self.jitter.0.saturating_add(1).min(gap).max(1);
+        let bytes = nominal.0.to_le_bytes();
+        let share = xxhash_rust::xxh3::xxh3_64_with_seed(&bytes, self.seed) % choices;
+        nominal.plus(Span(share))
     }
 
     /// All instants after `after`, ascending.
@@ -77,3 +325,36 @@ impl Schedule {
         std::iter::successors(self.next_after(after), |last| self.next_after(*last))
     }
 }
+
+/// Longer rates would pass the last year at once.
+const MAX_EVERY: Span = Span::secs(36_500 * 86_400);
+/// The most units of a calendar interval.
+const MAX_UNITS: u32 = 1_000_000;
+
+fn field_error(field: &'static str, value: impl ToString, problem: &'static str) -> ScheduleError {
+    ScheduleError::Field { field, value: value.to_string(), problem }
+}
+
+/// What a trigger's jitter is drawn by.
+fn seed(job: JobId, trigger: &TriggerName) -> u64 {
+    xxhash_rust::xxh3::xxh3_64_with_seed(trigger.0.as_bytes(), job.0.rotate_left(32))
+}
+
+/// The unit's name in definitions and messages.
+impl std::fmt::Display for CalendarUnit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Second => "second",
+            Self::Minute => "minute",
+            Self::Hour => "hour",
+            Self::Day => "day",
+            Self::Week => "week",
+            Self::Month => "month",
+            Self::Year => "year",
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "schedule_tests.rs"]
+mod tests;

@@ -66,7 +66,15 @@ impl Zone {
     #[must_use]
     pub fn rfc3339(&self, at: UtcMillis) -> String {
         match jiff::Timestamp::from_millisecond(at.0) {
-            Ok(t) => t.to_zoned(self.0.clone()).strftime("%Y-%m-%dT%H:%M:%S%.f%:z").to_string(),
+            Ok(t) => {
+                let zoned = t.to_zoned(self.0.clone());
+                let format = if at.0.rem_euclid(1000) == 0 {
+                    "%Y-%m-%dT%H:%M:%S%:z"
+                } else {
+                    "%Y-%m-%dT%H:%M:%S%.3f%:z"
+                };
+                zoned.strftime(format).to_string()
+            }
             Err(_) => at.to_string(),
         }
     }
@@ -153,7 +161,7 @@ mod tests {
         let at = UtcMillis(1_795_230_000_000);
         let berlin = Zone::parse("Europe/Berlin").unwrap();
         assert_eq!(berlin.rfc3339(at), "2026-11-21T04:00:00+01:00");
-        assert_eq!(Zone::UTC.rfc3339(UtcMillis(at.0 + 250)), "2026-11-21T03:00:00.25+00:00");
+        assert_eq!(Zone::UTC.rfc3339(UtcMillis(at.0 + 250)), "2026-11-21T03:00:00.250+00:00");
         assert_eq!(Zone::UTC.rfc3339(UtcMillis::MAX), UtcMillis::MAX.to_string());
     }
 

@@ -159,8 +159,8 @@ impl World {
             Command::Dispatch { run, .. } => (Moment::Dispatch, state.run(*run).map(|run| run.job)),
             Command::PlanActions(batches) => {
                 let jobs = batches.iter().filter_map(|batch| state.job(batch.job));
-                let ups = jobs.flat_map(|job| &job.spec.depends_on).map(|up| up.job);
-                (Moment::Plan, ups.last())
+                let mut ups = jobs.flat_map(|job| &job.spec.depends_on).map(|up| up.job);
+                (Moment::Plan, ups.next_back())
             }
             _ => return,
         };

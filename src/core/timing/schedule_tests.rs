@@ -1,0 +1,323 @@
+//! Every kind of trigger, what bounds it, and which are refused.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::model::calendar::CalendarRule;
+use crate::model::trigger::{Dialect, TimeOfDay, Weekdays};
+
+fn millis(text: &str) -> UtcMillis {
+    UtcMillis(text.parse::<jiff::Timestamp>().unwrap().as_millisecond())
+}
+
+/// The commit that first held the trigger.
+const ANCHOR: &str = "2024-01-31T02:30:00.750Z";
+
+fn trigger(rule: TriggerRule) -> TriggerDef {
+    TriggerDef::new(TriggerName(Arc::from("t")), rule)
+}
+
+fn weekend() -> CalendarDef {
+    CalendarDef {
+        name: Name::new("weekend").unwrap(),
+        description: String::new(),
+        zone: None,
+        rule: CalendarRule::Weekly(Weekdays::WEEKEND),
+        include_only: false,
+        base: None,
+    }
+}
+
+fn read(trigger: &TriggerDef) -> Result<Schedule, ScheduleError> {
+    let weekend = weekend();
+    Schedule::read(
+        trigger,
+        Context {
+            job: JobId(7),
+            job_zone: Some("Europe/Berlin"),
+            default_zone: "UTC",
+            anchor: millis(ANCHOR),
+            calendars: &|name| (*name == weekend.name).then_some(&weekend),
+        },
+    )
+}
+
+fn check(trigger: &TriggerDef, after: &str, wanted: &[&str]) {
+    let schedule = read(trigger).unwrap();
+    let found: Vec<String> = schedule
+        .after(millis(after))
+        .take(wanted.len())
+        .map(|at| schedule.zone().rfc3339(at))
+        .collect();
+    assert_eq!(found, wanted, "{trigger:?}");
+}
+
+fn ends(trigger: &TriggerDef, after: &str, wanted: &[&str]) {
+    check(trigger, after, wanted);
+    assert_eq!(read(trigger).unwrap().after(millis(after)).count(), wanted.len());
+}
+
+#[test]
+fn intervals_count_elapsed_time() {
+    let rule = |repeats| TriggerRule::Interval { every: Span::secs(5400), repeats };
+    // From the commit's second, which itself is past.
+    check(
+        &trigger(rule(None)),
+        ANCHOR,
+        &["2024-01-31T05:00:00+01:00", "2024-01-31T06:30:00+01:00"],
+    );
+    let mut from_start = trigger(rule(Some(2)));
+    from_start.start = Some(millis("2024-03-30T23:30:00Z"));
+    ends(
+        &from_start,
+        "2024-01-01T00:00:00Z",
+        &["2024-03-31T00:30:00+01:00", "2024-03-31T03:00:00+02:00", "2024-03-31T04:30:00+02:00"],
+    );
+    // An end that is met does not fire.
+    from_start.end = Some(millis("2024-03-31T02:30:00Z"));
+    ends(&from_start, "2024-03-30T23:30:00Z", &["2024-03-31T03:00:00+02:00"]);
+    let every =
+        trigger(TriggerRule::Cron { expression: "@every 90m".to_owned(), dialect: Dialect::Unix });
+    check(&every, ANCHOR, &["2024-01-31T05:00:00+01:00"]);
+}
+
+#[test]
+fn calendar_intervals_end_months_as_people_do() {
+    let rule = |every, unit| trigger(TriggerRule::CalendarInterval { every, unit });
+    let mut monthly = rule(1, CalendarUnit::Month);
+    monthly.start = Some(millis("2024-01-31T09:00:00+01:00"));
+    check(
+        &monthly,
+        "2024-01-31T08:00:00Z",
+        &[
+            "2024-02-29T09:00:00+01:00",
+            "2024-03-31T09:00:00+02:00",
+            "2024-04-30T09:00:00+02:00",
+            "2024-05-31T09:00:00+02:00",
+        ],
+    );
+    check(&monthly, "2099-02-01T08:00:00Z", &["2099-02-28T09:00:00+01:00"]);
+    let mut yearly = rule(1, CalendarUnit::Year);
+    yearly.start = Some(millis("2024-02-29T09:00:00+01:00"));
+    check(
+        &yearly,
+        "2026-12-01T08:00:00Z",
+        &["2027-02-28T09:00:00+01:00", "2028-02-29T09:00:00+01:00"],
+    );
+    let mut weekly = rule(2, CalendarUnit::Week);
+    weekly.start = Some(millis("2024-03-20T09:00:00+01:00"));
+    check(
+        &weekly,
+        "2024-03-01T00:00:00Z",
+        &["2024-03-20T09:00:00+01:00", "2024-04-03T09:00:00+02:00"],
+    );
+    check(&rule(36, CalendarUnit::Hour), ANCHOR, &["2024-02-01T15:30:00+01:00"]);
+    // Steps, wherever they are begun, are the same.
+    let schedule = read(&monthly).unwrap();
+    let all: Vec<UtcMillis> = schedule.after(UtcMillis(0)).take(400).collect();
+    for pair in all.windows(2) {
+        for early in [pair[0].0, pair[0].0 + 1, (pair[0].0 + pair[1].0) / 2, pair[1].0 - 1] {
+            assert_eq!(schedule.next_after(UtcMillis(early)), Some(pair[1]));
+        }
+    }
+}
+
+#[test]
+fn calendar_intervals_obey_the_policy() {
+    let mut daily = trigger(TriggerRule::CalendarInterval { every: 1, unit: CalendarUnit::Day });
+    daily.start = Some(millis("2024-03-01T02:30:00+01:00"));
+    for (dst, spring, autumn) in [
+        (DstPolicy::Smart, "2024-03-31T03:00:00+02:00", "2024-10-27T02:30:00+02:00"),
+        (DstPolicy::Quartz, "2024-04-01T02:30:00+02:00", "2024-10-27T02:30:00+01:00"),
+        (DstPolicy::Skip, "2024-04-01T02:30:00+02:00", "2024-10-27T02:30:00+02:00"),
+        (DstPolicy::Twice, "2024-04-01T02:30:00+02:00", "2024-10-27T02:30:00+02:00"),
+    ] {
+        daily.dst = dst;
+        check(&daily, "2024-03-30T12:00:00Z", &[spring]);
+        check(&daily, "2024-10-26T12:00:00Z", &[autumn]);
+        let second = match dst {
+            DstPolicy::Twice | DstPolicy::Quartz => "2024-10-27T02:30:00+01:00",
+            DstPolicy::Smart | DstPolicy::Skip => "2024-10-28T02:30:00+01:00",
+        };
+        check(&daily, "2024-10-27T00:30:00Z", &[second]);
+    }
+}
+
+#[test]
+fn windows_open_on_chosen_days() {
+    let window = |every, from: &str, to: &str, weekdays| {
+        trigger(TriggerRule::DailyWindow {
+            every: Span::secs(every),
+            from: from.parse().unwrap(),
+            to: to.parse().unwrap(),
+            weekdays,
+        })
+    };
+    let office = window(4 * 3600, "08:30", "17:00", Weekdays::WORKDAYS);
+    check(
+        &office,
+        "2024-05-31T10:00:00Z",
+        &["2024-05-31T12:30:00+02:00", "2024-05-31T16:30:00+02:00", "2024-06-03T08:30:00+02:00"],
+    );
+    let night = window(3600, "22:30", "01:30", Weekdays(1 << 6));
+    check(
+        &night,
+        "2024-06-01T21:00:00Z",
+        &[
+            "2024-06-01T23:30:00+02:00",
+            "2024-06-02T00:30:00+02:00",
+            "2024-06-02T01:30:00+02:00",
+            "2024-06-08T22:30:00+02:00",
+        ],
+    );
+    // Both ends stay by the clock: an hour less in spring, one more in autumn.
+    let early = window(3600, "01:00", "04:00", Weekdays::ALL);
+    check(
+        &early,
+        "2024-03-30T23:00:00Z",
+        &[
+            "2024-03-31T01:00:00+01:00",
+            "2024-03-31T03:00:00+02:00",
+            "2024-03-31T04:00:00+02:00",
+            "2024-04-01T01:00:00+02:00",
+        ],
+    );
+    check(
+        &early,
+        "2024-10-26T22:00:00Z",
+        &[
+            "2024-10-27T01:00:00+02:00",
+            "2024-10-27T02:00:00+02:00",
+            "2024-10-27T02:00:00+01:00",
+            "2024-10-27T03:00:00+01:00",
+            "2024-10-27T04:00:00+01:00",
+            "2024-10-28T01:00:00+01:00",
+        ],
+    );
+    // A window that opens in the gap.
+    let mut gap = window(1800, "02:15", "03:30", Weekdays::ALL);
+    check(
+        &gap,
+        "2024-03-30T23:00:00Z",
+        &["2024-03-31T03:00:00+02:00", "2024-03-31T03:30:00+02:00"],
+    );
+    gap.dst = DstPolicy::Skip;
+    check(&gap, "2024-03-30T23:00:00Z", &["2024-04-01T02:15:00+02:00"]);
+    // One instant a day.
+    let noon = window(86_400, "12:00", "12:00", Weekdays::ALL);
+    check(&noon, "2024-06-01T10:00:00Z", &["2024-06-02T12:00:00+02:00"]);
+}
+
+#[test]
+fn once_is_once_and_a_delay_begins_once() {
+    let once = trigger(TriggerRule::Once { at: millis("2024-06-01T10:00:00Z") });
+    ends(&once, "2024-06-01T09:59:59.999Z", &["2024-06-01T12:00:00+02:00"]);
+    ends(&once, "2024-06-01T10:00:00Z", &[]);
+    let mut delay = trigger(TriggerRule::FixedDelay { delay: Span::secs(60) });
+    ends(&delay, ANCHOR, &["2024-01-31T03:31:00+01:00"]);
+    let again = |trigger: &TriggerDef, ended: &str| {
+        let schedule = read(trigger).unwrap();
+        schedule.after_end(millis(ended), Span::secs(60)).map(|at| at.to_string())
+    };
+    assert_eq!(again(&delay, "2024-05-31T12:00:00.001Z").unwrap(), "2024-05-31T12:01:01Z");
+    // Put off to the end of what is excluded, in Berlin's time.
+    delay.calendars = vec![Name::new("weekend").unwrap()];
+    assert_eq!(again(&delay, "2024-05-31T21:59:30Z").unwrap(), "2024-06-02T22:00:00Z");
+    delay.end = Some(millis("2024-06-02T22:00:00Z"));
+    assert_eq!(again(&delay, "2024-05-31T21:59:30Z"), None);
+}
+
+#[test]
+fn calendars_leave_instants_out() {
+    let mut daily = trigger(TriggerRule::Cron {
+        expression: "0 0 0,12 * * ?".to_owned(),
+        dialect: Dialect::Quartz,
+    });
+    daily.calendars = vec![Name::new("weekend").unwrap()];
+    check(
+        &daily,
+        "2024-05-31T00:00:00Z",
+        &["2024-05-31T12:00:00+02:00", "2024-06-03T00:00:00+02:00", "2024-06-03T12:00:00+02:00"],
+    );
+    let mut never = trigger(TriggerRule::Cron {
+        expression: "0 0 0 ? * SAT".to_owned(),
+        dialect: Dialect::Quartz,
+    });
+    never.calendars = vec![Name::new("weekend").unwrap()];
+    ends(&never, "2024-05-31T00:00:00Z", &[]);
+}
+
+#[test]
+fn jitter_is_stable_and_below_the_gap() {
+    let mut cron = trigger(TriggerRule::Cron {
+        expression: "0 0/10 * * * ?".to_owned(),
+        dialect: Dialect::Quartz,
+    });
+    cron.jitter = Span::secs(3600);
+    let schedule = read(&cron).unwrap();
+    let mut shares = std::collections::BTreeSet::new();
+    for nominal in schedule.after(millis(ANCHOR)).take(500) {
+        let due = schedule.due(nominal);
+        assert!(due >= nominal && due < nominal.plus(Span::secs(600)), "{nominal} {due}");
+        assert_eq!(due, schedule.due(nominal));
+        shares.insert(due.since(nominal).0 / 60_000);
+    }
+    assert_eq!(shares.len(), 10, "all parts of the gap are used: {shares:?}");
+    cron.jitter = Span::secs(5);
+    let schedule = read(&cron).unwrap();
+    let most = schedule.after(millis(ANCHOR)).take(500).map(|n| schedule.due(n).since(n).0).max();
+    assert!((4_000..=5_000).contains(&most.unwrap()), "{most:?}");
+    cron.jitter = Span::ZERO;
+    let schedule = read(&cron).unwrap();
+    assert!(schedule.after(millis(ANCHOR)).take(5).all(|n| schedule.due(n) == n));
+}
+
+#[test]
+fn errors_name_field_and_remedy() {
+    let window = |every, weekdays| TriggerRule::DailyWindow {
+        every: Span(every),
+        from: TimeOfDay::MIDNIGHT,
+        to: TimeOfDay::LAST,
+        weekdays,
+    };
+    let with = |change: &dyn Fn(&mut TriggerDef)| {
+        let mut changed = trigger(TriggerRule::Interval { every: Span::secs(1), repeats: None });
+        change(&mut changed);
+        changed
+    };
+    let cases = [
+        (
+            trigger(TriggerRule::Interval { every: Span(1500), repeats: None }),
+            "\"1500ms\" must be whole seconds",
+        ),
+        (trigger(TriggerRule::Interval { every: Span::ZERO, repeats: None }), "at least 1s"),
+        (trigger(TriggerRule::Interval { every: Span(u64::MAX), repeats: None }), "whole seconds"),
+        (trigger(TriggerRule::FixedDelay { delay: Span(1) }), "whole seconds"),
+        (
+            trigger(TriggerRule::CalendarInterval { every: 0, unit: CalendarUnit::Day }),
+            "must be 1 to",
+        ),
+        (trigger(window(90_000_000, Weekdays::ALL)), "at most 24h"),
+        (trigger(window(1000, Weekdays(0))), "names no weekday"),
+        (trigger(TriggerRule::Once { at: UtcMillis::MAX }), "is not an instant"),
+        (
+            trigger(TriggerRule::Cron { expression: "0 0".to_owned(), dialect: Dialect::Quartz }),
+            "has 2 fields",
+        ),
+        (with(&|t| t.zone = Some("Nowhere".to_owned())), "not an IANA time zone"),
+        (with(&|t| t.calendars = vec![Name::new("no").unwrap()]), "calendar no does not exist"),
+        (with(&|t| t.jitter = Span::secs(86_401)), "at most 24h"),
+        (with(&|t| t.start = Some(UtcMillis::MAX)), "is not an instant"),
+        (
+            with(&|t| {
+                t.start = Some(UtcMillis(5));
+                t.end = Some(UtcMillis(5));
+            }),
+            "not after the start",
+        ),
+    ];
+    for (trigger, part) in cases {
+        let error = read(&trigger).unwrap_err().to_string();
+        assert!(error.contains(part), "{trigger:?}: {error}");
+    }
+}

@@ -1,0 +1,50 @@
+//! What-if questions that need no cluster: when an expression fires, what it
+//! means, what Quartz would have done. Lines of JSON in, lines of JSON out.
+//!
+//! Everything here is a function of the line and of the zone data in the
+//! program; nothing is read but what is asked, and no clock is looked at.
+
+pub mod cron;
+pub mod trigger;
+
+use std::io::{self, BufRead, Write};
+
+use horai_core::time::UtcMillis;
+
+/// Answers each line that is not empty with one of its own, until the input ends.
+///
+/// # Errors
+/// Only those of input and output: a question that is not understood is
+/// answered with what is wrong with it.
+pub fn answer_lines(
+    input: impl BufRead,
+    out: &mut impl Write,
+    answer: impl Fn(&str) -> String,
+) -> io::Result<()> {
+    for line in input.lines() {
+        let line = line?;
+        if !line.trim().is_empty() {
+            writeln!(out, "{}", answer(&line))?;
+        }
+    }
+    out.flush()
+}
+
+/// `{"error":…}`.
+fn error_line(problem: &str) -> String {
+    serde_json::json!({ "error": problem }).to_string()
+}
+
+/// Reads an instant with its offset, such as `2026-11-21T03:00:00+01:00`.
+///
+/// # Errors
+/// What is wrong with it, and what would be right.
+pub fn instant(text: &str) -> Result<UtcMillis, String> {
+    match text.parse::<jiff::Timestamp>() {
+        Ok(at) => Ok(UtcMillis(at.as_millisecond())),
+        Err(_) => {
+            let shown: String = text.chars().take(60).collect();
+            Err(format!("{shown:?} is not an instant: write it as 2026-11-21T03:00:00+01:00 or …Z"))
+        }
+    }
+}
