@@ -2,5 +2,6 @@
 
 mod golden;
 mod random;
+mod reports;
 mod rules;
 pub(crate) mod support;
