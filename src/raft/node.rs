@@ -71,6 +71,14 @@ pub enum Error {
     /// This node's Raft has stopped.
     #[error("this node's raft has stopped: restart the node")]
     Stopped,
+    /// It is still being written.
+    #[error("the snapshot up to index {applied} is not on the disk after {limit:?}")]
+    SnapshotLate {
+        /// What it is to cover.
+        applied: u64,
+        /// How long it was waited for.
+        limit: Duration,
+    },
     /// For another reason.
     #[error("refused: {0}")]
     Refused(String),

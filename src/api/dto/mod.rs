@@ -14,8 +14,8 @@ mod text;
 mod workers;
 
 pub use cluster::{
-    ClusterDto, CountsDto, LeaderDto, MemberDto, NewTokenDto, NodeRequest, TimeRequest, TokenDto,
-    TransferRequest,
+    ClusterDto, CountsDto, LeaderDto, MemberDto, NewTokenDto, NodeRequest, SnapshotDto,
+    TimeRequest, TokenDto, TransferRequest,
 };
 pub use jobs::{
     ActionDto, AppliedJob, AppliedJobs, ExplainDto, JobDto, JobSet, MissedDto, Page, UpstreamDto,

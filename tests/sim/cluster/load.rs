@@ -258,7 +258,8 @@ impl Load {
                         | Error::Busy
                         | Error::Refused(_)
                         | Error::TooLarge(_)
-                        | Error::Encode(_) => true,
+                        | Error::Encode(_)
+                        | Error::SnapshotLate { .. } => true,
                         Error::OutcomeUnknown | Error::Stopped | Error::Io(_) => false,
                     };
                     self.count(if is_certain { "refused" } else { "unknown" });
