@@ -12,9 +12,9 @@ use super::state::State;
 use crate::ids::{ActionKey, JobId, Name, NodeId, Revision, RunId, WorkerId};
 use crate::model::access::TokenHash;
 use crate::model::action::{Action, ActionState};
-use crate::model::job::Job;
+use crate::model::job::{Job, JobSpec};
 use crate::model::lock::Lock;
-use crate::model::run::{Run, RunResult, RunState};
+use crate::model::run::{Attempt, Run, RunResult, RunState};
 use crate::mutants::{self, Mutant};
 use crate::time::{Span, UtcMillis};
 
@@ -297,6 +297,19 @@ pub(super) struct RunPlace {
 }
 
 impl State {
+    /// Until when an attempt may begin at latest: whoever counts its time-out from
+    /// its start ends it before [`Timer::Timeout`] does.
+    #[must_use]
+    pub fn begin_by(&self, attempt: &Attempt, spec: &JobSpec) -> UtcMillis {
+        self.dispatch_counts_from(attempt).plus(spec.lease)
+    }
+
+    /// Its dispatch, or anew the begin of each leader: cluster time may have been set
+    /// anew.
+    pub(super) fn dispatch_counts_from(&self, attempt: &Attempt) -> UtcMillis {
+        attempt.dispatched.max(self.meta.lease_floor)
+    }
+
     /// The place of a run, as job and definition are now.
     pub(super) fn place_of(&self, run: &Run) -> RunPlace {
         let Some(spec) = self.spec(run.job, run.revision) else { return RunPlace::default() };
@@ -316,13 +329,11 @@ impl State {
                 RunPlace { queue: None, timer: Some((until, Timer::Backoff(run.id))) }
             }
             RunState::Running => {
-                // The shim counts from the start, which comes at latest with the
-                // lease's end after dispatch; this is only the backstop behind it.
-                // It runs anew with each leader: cluster time may have been set anew.
+                // The shim counts from the start, which comes at latest at
+                // `State::begin_by`; this is only the backstop behind it.
                 let timer = run.live_attempt().zip(spec.timeout).map(|(attempt, timeout)| {
                     let span = self.outlasting(spec.lease.plus(timeout)).plus(spec.grace);
-                    let from = attempt.dispatched.max(self.meta.lease_floor);
-                    (from.plus(span), Timer::Timeout(run.id))
+                    (self.dispatch_counts_from(attempt).plus(span), Timer::Timeout(run.id))
                 });
                 RunPlace { queue: None, timer }
             }

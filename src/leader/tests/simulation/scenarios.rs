@@ -101,6 +101,18 @@ fn a_time_out_is_not_over_because_cluster_time_was_set_anew() {
     holds(Scale::Minutes, script);
 }
 
+/// The order to begin comes when its dispatch has long been dated, and the time-out
+/// that the cluster keeps itself counts from that date.
+#[test]
+fn a_dispatch_that_was_long_under_way_begins_nothing() {
+    let shape = JobShape { timeout: Some(2_500), takes: 5_000, ..by_hand(5_000) };
+    for long in (15_000..25_000).step_by(250) {
+        let mut script = runs_of(shape.clone());
+        script.push(Step { at: 1_500, event: Event::StallAt(Moment::Dispatch, long) });
+        holds(Scale::Minutes, script);
+    }
+}
+
 #[test]
 fn a_day_without_a_leader_is_made_up_for() {
     let second = Field::List(&[0]);

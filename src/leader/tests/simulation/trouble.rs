@@ -361,9 +361,10 @@ impl World {
             self.wake(serial, which, 0);
         }
         let Some(id) = self.lead(serial).map(|lead| lead.id) else { return };
+        let time = self.cluster_now(serial).unwrap_or_default().0;
         for w in 0..self.setup.workers {
             let epoch = self.link(w, node).epoch;
-            self.send(w, node, epoch, Body::To(ToWorker::Lead(id)));
+            self.send(w, node, epoch, Body::To(ToWorker::Lead(id, time)));
         }
     }
 

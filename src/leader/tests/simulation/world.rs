@@ -186,7 +186,7 @@ impl World {
         Some(found)
     }
 
-    fn cluster_now(&self, serial: u64) -> Option<UtcMillis> {
+    pub(super) fn cluster_now(&self, serial: u64) -> Option<UtcMillis> {
         self.nodes.cluster_now(self.lead(serial)?.node, self.now())
     }
 
