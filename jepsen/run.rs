@@ -28,7 +28,7 @@ use crate::error::{Failure, chain};
 use crate::history::Writer;
 use crate::judge;
 use crate::nemesis::Nemesis;
-use crate::nemesis::ops::kinds;
+use crate::nemesis::ops::{Kind, kinds, named};
 use crate::nemesis::schedule::{Schedule, chosen, draw};
 use crate::poll::Poller;
 use crate::store::{Phases, Regime, TestInfo, gather_witness, write_row, write_test};
@@ -250,7 +250,10 @@ fn new_folder(options: &Options, test: &TestInfo) -> Result<PathBuf, Failure> {
 }
 
 fn settings(options: &Options, folder: &Path) -> Settings {
-    let clocks = |name: &String| name == "all" || name.starts_with("clock");
+    let needs = |need: fn(&Kind) -> bool| {
+        let kinds = options.nemesis.iter().flat_map(|name| named(name));
+        kinds.into_iter().any(need)
+    };
     Settings {
         horai: options.horai.canonicalize().unwrap_or_else(|_| options.horai.clone()),
         nodes: options.nodes,
@@ -260,7 +263,8 @@ fn settings(options: &Options, folder: &Path) -> Settings {
         election_ms: (options.election, options.election * 2),
         disk_mib: options.disk,
         disk_folder: folder.to_owned(),
-        clocks: options.nemesis.iter().any(clocks),
+        clocks: needs(Kind::needs_clocks),
+        tearing: needs(Kind::tears),
         seed: options.seed.unwrap_or(0),
         logs: folder.join("nodes"),
     }

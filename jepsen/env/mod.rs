@@ -13,6 +13,7 @@ pub(crate) mod network;
 pub(crate) mod processes;
 mod sys;
 mod tcp;
+pub(crate) mod torn;
 pub(crate) mod witness;
 
 use std::io;
@@ -25,6 +26,7 @@ use disks::Disk;
 use links::Host;
 use namespaces::{Namespace, PRIVATE};
 use network::Network;
+use torn::{Tear, Torn};
 
 /// The environment could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -136,13 +138,14 @@ impl Machine {
     }
 
     /// The power goes: processes end, and what was not synced is gone.
-    pub(crate) fn cut_power(&mut self) -> Result<(), Error> {
+    pub(crate) fn cut_power(&mut self, tear: Option<Tear>) -> Result<Torn, Error> {
         // Nobody may see the disk fail: a machine without power does not look.
         self.group.freeze(true)?;
-        let cut = self.disk.power_cut();
+        let cut = self.disk.power_cut(tear);
         self.power_off()?;
-        cut?;
-        self.disk.unmount()
+        let torn = cut?;
+        self.disk.unmount()?;
+        Ok(torn)
     }
 
     /// Ends what is frozen and lets the next processes run.
@@ -157,6 +160,8 @@ impl Machine {
 pub(crate) struct Plan<'a> {
     /// Names and places of the machines.
     pub(crate) machines: Vec<(String, Host)>,
+    /// Those whose disk has a cache that a power cut tears.
+    pub(crate) tearing: &'a [Host],
     /// Size of each disk.
     pub(crate) disk_mib: u64,
     /// On which file system the bytes of the disks are.
@@ -188,7 +193,12 @@ impl Env {
                 namespace: Namespace::make(name)?,
                 group: Group::make(&namespaces::group(), name)?,
                 clock: Clock::make(private, name)?,
-                disk: Disk::make(plan.disk_folder, &on, plan.disk_mib)?,
+                disk: Disk::make(
+                    plan.disk_folder,
+                    &on,
+                    plan.disk_mib,
+                    plan.tearing.contains(host),
+                )?,
             });
         }
         let ports: Vec<_> = machines.iter().map(|m| (m.host, &m.namespace)).collect();

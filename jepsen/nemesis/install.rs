@@ -14,12 +14,16 @@ use crate::cluster::{Cluster, DATA};
 use crate::env::Error;
 use crate::env::links::{Host, Link, Overlay, between, on};
 use crate::env::network::HARNESS;
+use crate::env::torn::{Tear, Torn};
 
 /// How long a node may take to stop when it is asked to, or told it was removed.
 const STOP: Duration = Duration::from_secs(20);
 
 /// How long an operator's command is tried: other faults wait for it.
 const OPERATION: &str = "3s";
+
+/// The same for a snapshot, which is written slowly.
+const SNAPSHOT: &str = "10s";
 
 /// What heals a fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,12 +87,13 @@ impl Aim {
                 Ok(Self { targets, pairs: Vec::new(), cost: BTreeSet::new() })
             }
             Fault::Packets(who, _) | Fault::Processor(who, _) => of(*who).map(harmless),
-            Fault::Clock(who, _) => of(*who).map(harmless),
+            Fault::Clock(who, _) | Fault::Snapshot(who) => of(*who).map(harmless),
             Fault::Kill(who)
             | Fault::Stop(who)
             | Fault::CrashLoop(who, _)
             | Fault::Freeze(who)
             | Fault::Power(who)
+            | Fault::Torn(who, ..)
             | Fault::Disk(who, _)
             | Fault::Worker(who) => of(*who),
             // A smaller membership bears less: nothing else may be missing.
@@ -111,7 +116,7 @@ impl Aim {
 
 impl Cluster {
     /// Lays a fault over links, if it is then seen to be there.
-    fn lay(&self, id: u64, overlay: Overlay) -> Result<(), Error> {
+    pub(super) fn lay(&self, id: u64, overlay: Overlay) -> Result<(), Error> {
         self.env.network.lay(id, overlay);
         self.verify_links().inspect_err(|_| self.env.network.lift(id))
     }
@@ -188,7 +193,11 @@ impl Cluster {
                 done.undo = Undo::Thaw(machines);
             }
             Fault::Power(_) => {
-                self.cut_power(&aim.targets)?;
+                self.cut_power(&aim.targets, None)?;
+                done.undo = Undo::Start(aim.targets);
+            }
+            Fault::Torn(_, keep, seed) => {
+                done.detail = self.cut_power(&aim.targets, Some(Tear { keep, seed }))?;
                 done.undo = Undo::Start(aim.targets);
             }
             Fault::Disk(_, how) => {
@@ -238,6 +247,13 @@ impl Cluster {
                 self.operate(&["cluster", "transfer", &number, "--timeout", OPERATION])?;
                 done.hit.clear();
             }
+            Fault::Snapshot(_) => {
+                let n = first_node(&aim.targets)?;
+                let asked = ["cluster", "snapshot", "--timeout", SNAPSHOT, "-o", "quiet"];
+                let index = self.operate_on(n, &asked)?;
+                done.detail = json!({"covers": index.trim()});
+                done.hit.clear();
+            }
         }
         Ok(done)
     }
@@ -258,13 +274,20 @@ impl Cluster {
         Ok(())
     }
 
-    fn cut_power(&mut self, targets: &Targets) -> Result<(), Error> {
+    /// Answers what was torn.
+    fn cut_power(&mut self, targets: &Targets, tear: Option<Tear>) -> Result<Value, Error> {
         let machines = targets.machines(self);
         for machine in &machines {
             self.env.machines[*machine].group.freeze(true)?;
         }
-        for machine in &machines {
-            self.env.machines[*machine].disk.power_cut()?;
+        let mut done = serde_json::Map::new();
+        for (machine, nth) in machines.iter().zip(0..) {
+            let machine = &mut self.env.machines[*machine];
+            // Each disk keeps others.
+            let tear = tear.map(|tear| Tear { seed: tear.seed.wrapping_add(nth), ..tear });
+            let Torn { kept, older, dropped } = machine.disk.power_cut(tear)?;
+            let torn = json!({"kept": kept, "older": older, "dropped": dropped});
+            done.insert(machine.name.clone(), torn);
         }
         for machine in &machines {
             self.env.machines[*machine].power_off()?;
@@ -278,7 +301,7 @@ impl Cluster {
         for machine in machines {
             self.env.machines[machine].disk.unmount()?;
         }
-        Ok(())
+        Ok(if tear.is_some() { Value::Object(done) } else { Value::Null })
     }
 
     pub(super) fn thaw(&self, machines: &[usize]) -> Result<(), Error> {
