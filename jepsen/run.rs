@@ -29,7 +29,7 @@ use crate::history::Writer;
 use crate::judge;
 use crate::nemesis::Nemesis;
 use crate::nemesis::ops::{Kind, kinds, named};
-use crate::nemesis::schedule::{Schedule, chosen, draw};
+use crate::nemesis::schedule::{Schedule, chosen, draw, draw_core};
 use crate::poll::Poller;
 use crate::store::{Phases, Regime, TestInfo, gather_witness, write_row, write_test};
 use crate::workload::{Ctx, Load, Workload};
@@ -118,7 +118,11 @@ impl Options {
     /// The faults that are planned for these options.
     pub(crate) fn plan(&self) -> Result<Schedule, Failure> {
         let kinds = chosen(&self.nemesis, self.regime == Regime::Brutal, self.nodes)?;
-        Ok(draw(&kinds, self.seed.unwrap_or(0), self.time * 1000, self.interval))
+        let (seed, length_ms) = (self.seed.unwrap_or(0), self.time * 1000);
+        let drawn = draw(&kinds, seed, length_ms, self.interval);
+        let ends = self.regime == Regime::Brutal && !drawn.faults.is_empty();
+        let core = if ends { draw_core(seed, length_ms, self.nodes) } else { None };
+        Ok(drawn.ending_with(core, length_ms))
     }
 }
 
@@ -355,7 +359,12 @@ impl Asking<'_> {
         let start = Instant::now();
         let (asked, broken) = std::thread::scope(|scope| {
             let breaking = scope.spawn(|| -> Result<(), Failure> {
-                nemesis.run(cluster, schedule, start, length)?;
+                let alone = schedule.core.map_or(0, |core| core.lasts_ms);
+                let broken = length.saturating_sub(Duration::from_millis(alone));
+                nemesis.run(cluster, schedule, start, broken)?;
+                if let Some(core) = &schedule.core {
+                    nemesis.leave_alone(cluster, core, start, length)?;
+                }
                 phases.ended("main");
                 self.ctx.writer.enter("heal");
                 Ok(nemesis.heal_all(cluster)?)
