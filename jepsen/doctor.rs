@@ -301,8 +301,8 @@ fn power_cut(trial: &mut Trial) -> Result<String, Error> {
         .and_then(|mut file| file.write_all(b" and not synced"))
         .map_err(at("write a file"))?;
     fs::write(folder.join("lost"), "never synced").map_err(at("write a file"))?;
-    machine.cut_power(None)?;
-    machine.disk.mount()?;
+    trial.env.cut_power(&[0], None)?;
+    trial.machine().disk.mount()?;
     let text = fs::read_to_string(&kept).map_err(at("read what was synced"))?;
     ensure(text == "synced", || format!("the synced file holds {text:?}"))?;
     ensure(!folder.join("lost").exists(), || "a file that was never synced is there".into())?;
@@ -315,17 +315,16 @@ const PAGE: usize = 4096;
 
 /// A synced file is overwritten, and the writes reach the disk's cache without a flush.
 fn torn_sectors(trial: &mut Trial) -> Result<String, Error> {
-    let machine = &mut trial.env.machines[usize::from(TEARING) - 1];
-    let path = machine.disk.at().join("torn");
+    let place = usize::from(TEARING) - 1;
+    let folder = trial.env.machines[place].disk.at().to_owned();
+    let path = folder.join("torn");
     let mut told = Vec::new();
     for keep in [0, 50, 100] {
         write_synced(&path, &[1; PAGES * PAGE]).map_err(at("write a file"))?;
-        fs::File::open(machine.disk.at())
-            .and_then(|f| f.sync_all())
-            .map_err(at("sync a folder"))?;
+        fs::File::open(&folder).and_then(|f| f.sync_all()).map_err(at("sync a folder"))?;
         write_unflushed(&path, &[2; PAGES * PAGE])?;
-        let torn = machine.cut_power(Some(Tear { keep, seed: 11 }))?;
-        machine.disk.mount()?;
+        let torn = trial.env.cut_power(&[place], Some(Tear { keep, seed: 11 }))?;
+        trial.env.machines[place].disk.mount()?;
         let bytes = fs::read(&path).map_err(at("read what was synced"))?;
         let whole = bytes.chunks(512).all(|sector| sector.iter().all(|b| *b == sector[0]));
         let new = bytes.iter().filter(|byte| **byte == 2).count() * 100 / (PAGES * PAGE);
@@ -358,15 +357,16 @@ fn write_unflushed(path: &Path, text: &[u8]) -> Result<(), Error> {
 
 /// The control: what was synced is lost where the disk only says that it flushed.
 fn lying_disk(trial: &mut Trial) -> Result<String, Error> {
-    let machine = &mut trial.env.machines[usize::from(TEARING) - 1];
-    let folder = machine.disk.at().to_owned();
+    let place = usize::from(TEARING) - 1;
+    let folder = trial.env.machines[place].disk.at().to_owned();
     let mut found = Vec::new();
     for lies in [false, true] {
         let path = folder.join(format!("said-{lies}"));
-        machine.disk.lie(lies)?;
+        trial.env.machines[place].disk.lie(lies)?;
         write_synced(&path, b"synced").map_err(at("write a file"))?;
         fs::File::open(&folder).and_then(|f| f.sync_all()).map_err(at("sync a folder"))?;
-        machine.cut_power(Some(Tear { keep: 0, seed: 1 }))?;
+        trial.env.cut_power(&[place], Some(Tear { keep: 0, seed: 1 }))?;
+        let machine = &mut trial.env.machines[place];
         machine.disk.lie(false)?;
         machine.disk.mount()?;
         found.push(fs::read(&path).is_ok_and(|text| text == b"synced"));

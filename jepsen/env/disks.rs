@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use rand::Rng;
 
 use super::sys::{Down, shut_down};
-use super::torn::{Tear, Torn, TornDisk};
+use super::torn::TornDisk;
 use super::{Error, at, tool};
 
 /// Written at once while filling.
@@ -114,22 +114,16 @@ impl Disk {
         File::open(&self.at).map_err(at(&self.at.display().to_string()))
     }
 
-    /// The power is gone: nothing more reaches the disk. The machine's processes
-    /// should be stopped before and killed after it; then [`Disk::mount`] again.
-    /// What had reached a disk with a cache is torn as is said, or not at all.
-    pub(crate) fn power_cut(&mut self, tear: Option<Tear>) -> Result<Torn, Error> {
-        // Opened first: a file system without a disk need not open anything.
-        let folder = self.folder()?;
-        // The disk goes before the file system, whose shutdown flushes what the disk has.
-        let torn = match (&mut self.cache, tear) {
-            (Some(cache), tear) => cache.cut(tear.unwrap_or(Tear::NOTHING))?,
-            (None, None) => Torn::default(),
-            (None, Some(_)) => {
-                return Err(Error::Misuse("a disk without a cache cannot tear".into()));
-            }
-        };
-        shut_down(&folder, Down::AtOnce).map_err(at("cut the power of a disk"))?;
-        Ok(torn)
+    /// The file system is gone, as if without power: nothing more is written. The
+    /// machine's processes should be stopped before and killed after it; then
+    /// [`Disk::mount`] again.
+    pub(super) fn shut_down(&self) -> Result<(), Error> {
+        shut_down(&self.folder()?, Down::AtOnce).map_err(at("cut the power of a disk"))
+    }
+
+    /// What a power cut tears, if it is such a disk.
+    pub(super) fn cache(&mut self) -> Option<&mut TornDisk> {
+        self.cache.as_mut()
     }
 
     /// From now on the disk says that it flushed, and does not; or it is honest again.

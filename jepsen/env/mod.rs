@@ -137,19 +137,8 @@ impl Machine {
         self.group.kill()
     }
 
-    /// The power goes: processes end, and what was not synced is gone.
-    pub(crate) fn cut_power(&mut self, tear: Option<Tear>) -> Result<Torn, Error> {
-        // Nobody may see the disk fail: a machine without power does not look.
-        self.group.freeze(true)?;
-        let cut = self.disk.power_cut(tear);
-        self.power_off()?;
-        let torn = cut?;
-        self.disk.unmount()?;
-        Ok(torn)
-    }
-
     /// Ends what is frozen and lets the next processes run.
-    pub(crate) fn power_off(&self) -> Result<(), Error> {
+    fn power_off(&self) -> Result<(), Error> {
         self.group.kill()?;
         self.group.freeze(false).map(drop)
     }
@@ -204,6 +193,53 @@ impl Env {
         let ports: Vec<_> = machines.iter().map(|m| (m.host, &m.namespace)).collect();
         let network = Network::build(&ports, plan.seed)?;
         Ok(Self { network, machines })
+    }
+
+    /// The power of machines goes, of all at once: processes end, and what was not synced
+    /// is gone. Disks with caches are torn as is said, or not at all. Answers by place.
+    pub(crate) fn cut_power(
+        &mut self,
+        places: &[usize],
+        tear: Option<Tear>,
+    ) -> Result<Vec<Torn>, Error> {
+        let plain = places.iter().any(|place| self.machines[*place].disk.cache().is_none());
+        if plain && tear.is_some() {
+            return Err(Error::Misuse("a disk without a cache cannot tear".into()));
+        }
+        // These stop in the middle of what they do, and answer nobody any more.
+        for (place, nth) in places.iter().zip(0..) {
+            let tear = tear.unwrap_or(Tear::NOTHING);
+            let tear = Tear { seed: tear.seed.wrapping_add(nth), ..tear };
+            let cache = self.machines[*place].disk.cache();
+            cache.map_or(Ok(()), |cache| cache.begin_cut(tear))?;
+        }
+        let mut torn = Vec::new();
+        for place in places {
+            let cache = self.machines[*place].disk.cache();
+            torn.push(cache.map_or(Ok(Torn::default()), torn::TornDisk::end_cut)?);
+        }
+        // Nobody may see the disk fail: a machine without power does not look. Who waits
+        // for a disk that does not answer cannot be frozen, but is as good as killed.
+        for place in places {
+            let machine = &mut self.machines[*place];
+            match machine.disk.cache() {
+                Some(cache) => {
+                    machine.group.strike()?;
+                    cache.power_off()?;
+                }
+                None => machine.group.freeze(true).map(drop)?,
+            }
+        }
+        for place in places {
+            self.machines[*place].disk.shut_down()?;
+        }
+        for place in places {
+            self.machines[*place].power_off()?;
+        }
+        for place in places {
+            self.machines[*place].disk.unmount()?;
+        }
+        Ok(torn)
     }
 }
 

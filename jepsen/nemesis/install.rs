@@ -277,31 +277,19 @@ impl Cluster {
     /// Answers what was torn.
     fn cut_power(&mut self, targets: &Targets, tear: Option<Tear>) -> Result<Value, Error> {
         let machines = targets.machines(self);
-        for machine in &machines {
-            self.env.machines[*machine].group.freeze(true)?;
-        }
-        let mut done = serde_json::Map::new();
-        for (machine, nth) in machines.iter().zip(0..) {
-            let machine = &mut self.env.machines[*machine];
-            // Each disk keeps others.
-            let tear = tear.map(|tear| Tear { seed: tear.seed.wrapping_add(nth), ..tear });
-            let Torn { kept, older, dropped } = machine.disk.power_cut(tear)?;
-            let torn = json!({"kept": kept, "older": older, "dropped": dropped});
-            done.insert(machine.name.clone(), torn);
-        }
-        for machine in &machines {
-            self.env.machines[*machine].power_off()?;
-        }
+        let torn = self.env.cut_power(&machines, tear)?;
         for n in &targets.nodes {
             self.nodes[*n].kill()?;
         }
         for n in &targets.workers {
             self.workers[*n].kill()?;
         }
-        for machine in machines {
-            self.env.machines[machine].disk.unmount()?;
-        }
-        Ok(if tear.is_some() { Value::Object(done) } else { Value::Null })
+        let name = |machine: &usize| self.env.machines[*machine].name.clone();
+        let told = machines.iter().map(name).zip(torn).map(|(name, torn)| {
+            let Torn { kept, older, dropped } = torn;
+            (name, json!({"kept": kept, "older": older, "dropped": dropped}))
+        });
+        Ok(if tear.is_some() { Value::Object(told.collect()) } else { Value::Null })
     }
 
     pub(super) fn thaw(&self, machines: &[usize]) -> Result<(), Error> {

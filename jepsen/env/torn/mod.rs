@@ -1,10 +1,12 @@
 //! A disk with a cache that a power cut leaves torn: of the sectors that were written
 //! and not flushed, some are there afterwards and some are not.
 //!
-//! `platter` is the disk, `server` the process behind it; here is the harness's end.
+//! `platter` is what it holds, `drive` how it works and stops, `server` the process
+//! behind it; here is the harness's end.
 //! The disk is one file, which serves like an image does: behind a loop device, whose
 //! barriers arrive as flushes.
 
+mod drive;
 mod platter;
 mod server;
 
@@ -32,6 +34,8 @@ const ANSWER: Duration = Duration::from_secs(30);
 enum Order {
     /// The power goes: keep so many sectors in a hundred, drawn from a seed.
     Cut(u8, u64),
+    /// Whoever waited for it sees it fail.
+    Off,
     /// The power is back.
     On,
     /// Say that it was flushed, and do not; or no longer.
@@ -42,6 +46,7 @@ impl Order {
     fn text(self) -> String {
         match self {
             Self::Cut(keep, seed) => format!("cut {keep} {seed}"),
+            Self::Off => "off".to_owned(),
             Self::On => "on".to_owned(),
             Self::Lie(lies) => format!("lie {lies}"),
         }
@@ -51,6 +56,7 @@ impl Order {
         let words: Vec<&str> = line.split(' ').collect();
         match words[..] {
             ["cut", keep, seed] => Some(Self::Cut(keep.parse().ok()?, seed.parse().ok()?)),
+            ["off"] => Some(Self::Off),
             ["on"] => Some(Self::On),
             ["lie", lies] => Some(Self::Lie(lies.parse().ok()?)),
             _ => None,
@@ -106,20 +112,35 @@ impl TornDisk {
         })
     }
 
-    fn order(&mut self, order: Order) -> Result<String, Error> {
+    fn tell(&mut self, order: Order) -> Result<(), Error> {
         let told = writeln!(self.orders, "{}", order.text());
-        told.map_err(at("give an order to the process behind a disk"))?;
+        told.map_err(at("give an order to the process behind a disk"))
+    }
+
+    fn order(&mut self, order: Order) -> Result<String, Error> {
+        self.tell(order)?;
         self.answer()
     }
 
-    /// The power goes, and with it some of what was not flushed.
-    pub(super) fn cut(&mut self, tear: Tear) -> Result<Torn, Error> {
-        let said = self.order(Order::Cut(tear.keep, tear.seed))?;
+    /// The power is about to go, in the middle of what the disk does. Until
+    /// [`TornDisk::power_off`] it then answers nobody.
+    pub(super) fn begin_cut(&mut self, tear: Tear) -> Result<(), Error> {
+        self.tell(Order::Cut(tear.keep, tear.seed))
+    }
+
+    /// The power has gone, and with it some of what was not flushed.
+    pub(super) fn end_cut(&mut self) -> Result<Torn, Error> {
+        let said = self.answer()?;
         let counts: Vec<u64> = said.split(' ').filter_map(|count| count.parse().ok()).collect();
         match counts[..] {
             [kept, older, dropped] => Ok(Torn { kept, older, dropped }),
             _ => Err(Error::Misuse(format!("a disk that was cut said {said:?}"))),
         }
+    }
+
+    /// Whoever waits for the disk sees it fail: those who must not, have ended.
+    pub(super) fn power_off(&mut self) -> Result<(), Error> {
+        self.order(Order::Off).map(drop)
     }
 
     /// The power is back.
@@ -147,10 +168,12 @@ mod tests {
 
     #[test]
     fn orders_are_read_as_they_are_written() {
-        for order in [Order::Cut(37, u64::MAX), Order::Cut(0, 0), Order::On, Order::Lie(true)] {
+        for order in
+            [Order::Cut(37, u64::MAX), Order::Cut(0, 0), Order::Off, Order::On, Order::Lie(true)]
+        {
             assert_eq!(Order::read(&order.text()), Some(order));
         }
-        for bad in ["", "cut", "cut 300 1", "cut 3", "off", "lie 1", "on on"] {
+        for bad in ["", "cut", "cut 300 1", "cut 3", "of", "lie 1", "on on"] {
             assert_eq!(Order::read(bad), None, "{bad}");
         }
     }

@@ -52,32 +52,26 @@ pub(crate) struct Torn {
 pub(super) struct Platter {
     image: File,
     cache: BTreeMap<u64, Vec<Sector>>,
-    has_power: bool,
     /// Says that it flushed, and did not: only to see that this is found.
     lies: bool,
 }
 
 impl Platter {
     pub(super) fn new(image: File) -> Self {
-        Self { image, cache: BTreeMap::new(), has_power: true, lies: false }
+        Self { image, cache: BTreeMap::new(), lies: false }
     }
 
     pub(super) fn set_lies(&mut self, lies: bool) {
         self.lies = lies;
     }
 
-    /// The power is back.
-    pub(super) fn power_on(&mut self) {
-        self.has_power = true;
-    }
-
-    fn powered(&self) -> io::Result<()> {
-        if self.has_power { Ok(()) } else { Err(rustix::io::Errno::IO.into()) }
+    /// Whether something waits to be flushed.
+    pub(super) fn is_dirty(&self) -> bool {
+        !self.cache.is_empty()
     }
 
     /// Reads what was written last, flushed or not.
     pub(super) fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
-        self.powered()?;
         self.image.read_exact_at(into, offset)?;
         for (place, at, range) in pieces(offset, into.len()) {
             if let Some(newest) = self.cache.get(&place).and_then(|all| all.last()) {
@@ -90,7 +84,6 @@ impl Platter {
 
     /// Takes a write into the cache.
     pub(super) fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.powered()?;
         for (place, at, range) in pieces(offset, bytes.len()) {
             let mut sector = [0; SECTOR];
             if range.len() < SECTOR {
@@ -113,7 +106,6 @@ impl Platter {
 
     /// Brings everything to the platter.
     pub(super) fn flush(&mut self) -> io::Result<()> {
-        self.powered()?;
         if self.lies {
             return Ok(());
         }
@@ -131,7 +123,6 @@ impl Platter {
 
     /// The power goes. Of what was not flushed a random part stays.
     pub(super) fn cut(&mut self, tear: Tear) -> io::Result<Torn> {
-        self.has_power = false;
         let mut rng = ChaCha12Rng::seed_from_u64(tear.seed);
         let mut torn = Torn::default();
         for (place, versions) in std::mem::take(&mut self.cache) {
@@ -232,12 +223,10 @@ mod tests {
             fill(&mut platter, 1);
             platter.flush().unwrap();
             fill(&mut platter, 2);
+            assert!(platter.is_dirty());
             let torn = platter.cut(Tear { keep, seed: 5 }).unwrap();
             assert_eq!((torn.kept + torn.dropped, torn.older), (SECTORS as u64, 0));
-            let mut none = [0; SECTOR];
-            assert!(platter.read(0, &mut none).is_err(), "there is no power");
-            assert!(platter.write(0, &none).is_err() && platter.flush().is_err());
-            platter.power_on();
+            assert!(!platter.is_dirty());
             let new = (0..SECTORS).filter(|place| read(&platter, *place) == 2).count();
             assert!((least..=most).contains(&new), "{new} at {keep} %");
             assert_eq!(new as u64, torn.kept);
@@ -252,7 +241,6 @@ mod tests {
             let mut platter = platter();
             (1..=5).for_each(|value| fill(&mut platter, value));
             let torn = platter.cut(Tear { keep: 40, seed }).unwrap();
-            platter.power_on();
             (torn, (0..SECTORS).map(|place| read(&platter, place)).collect::<Vec<_>>())
         };
         let (torn, values) = left(3);
@@ -271,7 +259,6 @@ mod tests {
         fill(&mut platter, 2);
         platter.flush().unwrap();
         platter.cut(Tear { keep: 0, seed: 1 }).unwrap();
-        platter.power_on();
         assert_eq!(read(&platter, 7), 1);
     }
 
@@ -282,7 +269,6 @@ mod tests {
         platter.write(0, &vec![3; (CACHE + 10) * SECTOR]).unwrap();
         assert_eq!(platter.cache.len(), CACHE);
         platter.cut(Tear { keep: 0, seed: 1 }).unwrap();
-        platter.power_on();
         assert_eq!((read(&platter, 9), read(&platter, 10)), (3, 0));
     }
 }

@@ -9,7 +9,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufRead, Write};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use fuser::{
@@ -18,11 +18,14 @@ use fuser::{
     Request, TimeOrNow, WriteFlags,
 };
 
+use super::drive::Drive;
 use super::platter::{Platter, Tear};
 use super::{FILE, Order};
 
 /// The file's number; the folder's is the root's.
 const DISK: INodeNo = INodeNo(2);
+/// So many requests are worked on at once.
+const THREADS: usize = 4;
 /// Nothing about the file ever changes but its content.
 const FOR_EVER: Duration = Duration::from_secs(1 << 30);
 
@@ -30,34 +33,39 @@ const FOR_EVER: Duration = Duration::from_secs(1 << 30);
 pub(crate) fn serve(image: &Path, at: &Path, out: &mut impl Write) -> io::Result<()> {
     let image = File::options().read(true).write(true).open(image)?;
     let size = image.metadata()?.len();
-    let platter = Arc::new(Mutex::new(Platter::new(image)));
+    let drive = Arc::new(Drive::new(Platter::new(image)));
     let mut config = fuser::Config::default();
     config.mount_options =
         vec![MountOption::FSName("torn".to_owned()), MountOption::NoDev, MountOption::NoSuid];
-    let disk = Disk { platter: Arc::clone(&platter), size };
+    config.n_threads = Some(THREADS);
+    let disk = Disk { drive: Arc::clone(&drive), size };
     let session = fuser::spawn_mount(disk, at, &config)?;
     let notifier = session.notifier();
     answer(out, "ready")?;
     for line in io::stdin().lock().lines() {
         let line = line?;
         let done = match Order::read(&line) {
-            Some(Order::On) => {
-                lock(&platter).power_on();
-                "on".to_owned()
-            }
-            Some(Order::Lie(lies)) => {
-                lock(&platter).set_lies(lies);
-                "lie".to_owned()
-            }
             Some(Order::Cut(keep, seed)) => {
-                let torn = lock(&platter).cut(Tear { keep, seed })?;
+                let torn = drive.cut(Tear { keep, seed })?;
+                format!("{} {} {}", torn.kept, torn.older, torn.dropped)
+            }
+            Some(Order::Off) => {
+                drive.power_off();
+                "off".to_owned()
+            }
+            Some(Order::On) => {
                 // What the system remembers of the file is not what the disk holds.
                 if let Err(error) = notifier.inval_inode(DISK, 0, 0)
                     && error.kind() != io::ErrorKind::NotFound
                 {
                     return Err(error);
                 }
-                format!("{} {} {}", torn.kept, torn.older, torn.dropped)
+                drive.power_on();
+                "on".to_owned()
+            }
+            Some(Order::Lie(lies)) => {
+                drive.set_lies(lies);
+                "lie".to_owned()
             }
             None => format!("no order: {line}"),
         };
@@ -71,14 +79,9 @@ fn answer(out: &mut impl Write, text: &str) -> io::Result<()> {
     out.flush()
 }
 
-fn lock(platter: &Mutex<Platter>) -> MutexGuard<'_, Platter> {
-    // Each call leaves it whole, or the process ends.
-    platter.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// One file in one folder.
 struct Disk {
-    platter: Arc<Mutex<Platter>>,
+    drive: Arc<Drive>,
     size: u64,
 }
 
@@ -167,7 +170,7 @@ impl Filesystem for Disk {
         let end = self.size.min(offset.saturating_add(size.into()));
         let length = usize::try_from(end.saturating_sub(offset)).unwrap_or(0);
         let mut bytes = vec![0; length];
-        match lock(&self.platter).read(offset, &mut bytes) {
+        match self.drive.read(offset, &mut bytes) {
             Ok(()) => reply.data(&bytes),
             Err(error) => reply.error(error.into()),
         }
@@ -189,7 +192,7 @@ impl Filesystem for Disk {
         if offset.saturating_add(length.into()) > self.size {
             return reply.error(Errno::ENOSPC);
         }
-        match lock(&self.platter).write(offset, bytes) {
+        match self.drive.write(offset, bytes) {
             Ok(()) => reply.written(length),
             Err(error) => reply.error(error.into()),
         }
@@ -201,7 +204,7 @@ impl Filesystem for Disk {
     }
 
     fn fsync(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        match lock(&self.platter).flush() {
+        match self.drive.flush() {
             Ok(()) => reply.ok(),
             Err(error) => reply.error(error.into()),
         }
