@@ -43,7 +43,7 @@ struct Goal {
 }
 
 /// The goals, the most telling first.
-const GOALS: [Goal; 10] = [
+const GOALS: [Goal; 11] = [
     Goal {
         name: "kill-leader",
         arguments: "--workload cron-fires --nemesis kill-leader --rate 2000 --time 120 --interval 6000",
@@ -54,6 +54,12 @@ const GOALS: [Goal; 10] = [
         name: "power-all",
         arguments: "--workload cron-fires,set,lock --nemesis power-all --regime brutal --time 90 --interval 8000",
         faults: &[("power-all", 30)],
+        seconds: 0,
+    },
+    Goal {
+        name: "power-torn",
+        arguments: "--workload cron-fires,set,lock --nemesis power-torn-all --regime brutal --time 90 --interval 8000",
+        faults: &[("power-torn-all", 30)],
         seconds: 0,
     },
     Goal {
@@ -111,7 +117,12 @@ const GOALS: [Goal; 10] = [
     Goal {
         name: "member",
         arguments: "--workload cron-fires,set,lock --nemesis member,admin --time 120 --interval 12000",
-        faults: &[("member-replace", 10), ("member-remove", 10), ("admin-transfer", 10)],
+        faults: &[
+            ("member-replace", 10),
+            ("member-remove", 10),
+            ("admin-transfer", 10),
+            ("admin-snapshot", 10),
+        ],
         seconds: 0,
     },
     Goal {

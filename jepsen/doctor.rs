@@ -18,6 +18,7 @@ use crate::env::links::{Host, Link, between, on, one_way, ring};
 use crate::env::namespaces::PRIVATE;
 use crate::env::network::{HARNESS, address};
 use crate::env::processes::Process;
+use crate::env::torn::Tear;
 use crate::env::{Env, Error, Machine, Plan, at, witness};
 use crate::error::chain;
 
@@ -25,6 +26,8 @@ use crate::error::chain;
 const MACHINES: Host = 5;
 const HOSTS: [Host; 6] = [1, 2, 3, 4, 5, HARNESS];
 const DISK_MIB: u64 = 48;
+/// The machine whose disk has a cache.
+const TEARING: Host = 5;
 /// Where a machine listens, and how long its connections wait.
 const STREAM_PORT: u16 = 7098;
 const STREAM: Duration = Duration::from_secs(5);
@@ -36,7 +39,7 @@ const TRIES: u32 = 3;
 type Check = fn(&mut Trial) -> Result<String, Error>;
 
 /// What is checked, in this order.
-const CHECKS: [(&str, Check); 25] = [
+const CHECKS: [(&str, Check); 27] = [
     ("witness: static, and true under a false clock", static_witness),
     ("network: all hear all", |t| shape(t, &[])),
     ("partition: one alone", |t| shape(t, &between(&[1], &[2, 3, 4, 5]))),
@@ -53,6 +56,8 @@ const CHECKS: [(&str, Check); 25] = [
     ("packets: long ones vanish", short_packets),
     ("packets: connections reset", reset_connections),
     ("disk: power cut", power_cut),
+    ("disk: power cut tears what was not flushed", torn_sectors),
+    ("disk: one that lies about flushes is found out", lying_disk),
     ("disk: full", full_disk),
     ("disk: hung", hung_disk),
     ("disk: slow", slow_disk),
@@ -76,7 +81,13 @@ impl Trial {
         fs::create_dir_all(&folder).map_err(at(&folder.display().to_string()))?;
         let machines = (1..=MACHINES).map(|host| (format!("n{host}"), host)).collect();
         let disk_folder = std::env::temp_dir();
-        let plan = Plan { machines, disk_mib: DISK_MIB, disk_folder: &disk_folder, seed: 1 };
+        let plan = Plan {
+            machines,
+            tearing: &[TEARING],
+            disk_mib: DISK_MIB,
+            disk_folder: &disk_folder,
+            seed: 1,
+        };
         Ok(Self { env: Env::build(&plan)?, witness: None, folder })
     }
 
@@ -290,12 +301,83 @@ fn power_cut(trial: &mut Trial) -> Result<String, Error> {
         .and_then(|mut file| file.write_all(b" and not synced"))
         .map_err(at("write a file"))?;
     fs::write(folder.join("lost"), "never synced").map_err(at("write a file"))?;
-    machine.cut_power()?;
-    machine.disk.mount()?;
+    trial.env.cut_power(&[0], None)?;
+    trial.machine().disk.mount()?;
     let text = fs::read_to_string(&kept).map_err(at("read what was synced"))?;
     ensure(text == "synced", || format!("the synced file holds {text:?}"))?;
     ensure(!folder.join("lost").exists(), || "a file that was never synced is there".into())?;
     Ok("what was synced is there, nothing else".into())
+}
+
+/// Size of what is overwritten, and how much of it reaches the disk at once.
+const PAGES: usize = 256;
+const PAGE: usize = 4096;
+
+/// A synced file is overwritten, and the writes reach the disk's cache without a flush.
+fn torn_sectors(trial: &mut Trial) -> Result<String, Error> {
+    let place = usize::from(TEARING) - 1;
+    let folder = trial.env.machines[place].disk.at().to_owned();
+    let path = folder.join("torn");
+    let mut told = Vec::new();
+    for keep in [0, 50, 100] {
+        write_synced(&path, &[1; PAGES * PAGE]).map_err(at("write a file"))?;
+        fs::File::open(&folder).and_then(|f| f.sync_all()).map_err(at("sync a folder"))?;
+        write_unflushed(&path, &[2; PAGES * PAGE])?;
+        let torn = trial.env.cut_power(&[place], Some(Tear { keep, seed: 11 }))?;
+        trial.env.machines[place].disk.mount()?;
+        let bytes = fs::read(&path).map_err(at("read what was synced"))?;
+        let whole = bytes.chunks(512).all(|sector| sector.iter().all(|b| *b == sector[0]));
+        let new = bytes.iter().filter(|byte| **byte == 2).count() * 100 / (PAGES * PAGE);
+        let right = match keep {
+            0 => new == 0,
+            100 => new == 100,
+            _ => (30..70).contains(&new),
+        };
+        let old_or_new = bytes.iter().all(|byte| [1, 2].contains(byte));
+        ensure(right && whole && old_or_new && bytes.len() == PAGES * PAGE, || {
+            format!("at {keep} % there are {new} % of what was not flushed: {torn:?}")
+        })?;
+        told.push(format!("{new} % at {keep} %"));
+    }
+    Ok(format!("of what was not flushed there was {}", told.join(", ")))
+}
+
+/// Writes so that the disk has it, and need not have it for good.
+fn write_unflushed(path: &Path, text: &[u8]) -> Result<(), Error> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let direct = rustix::fs::OFlags::DIRECT.bits().cast_signed();
+    let file = fs::File::options().write(true).custom_flags(direct).open(path);
+    let mut file = file.map_err(at("open a file without the system's cache"))?;
+    // The kernel wants memory that begins at a block.
+    let mut room = vec![0; text.len() + PAGE];
+    let skip = room.as_ptr().align_offset(PAGE);
+    room[skip..skip + text.len()].copy_from_slice(text);
+    file.write_all(&room[skip..skip + text.len()]).map_err(at("write to the disk's cache"))
+}
+
+/// The control: what was synced is lost where the disk only says that it flushed.
+fn lying_disk(trial: &mut Trial) -> Result<String, Error> {
+    let place = usize::from(TEARING) - 1;
+    let folder = trial.env.machines[place].disk.at().to_owned();
+    let mut found = Vec::new();
+    for lies in [false, true] {
+        let path = folder.join(format!("said-{lies}"));
+        trial.env.machines[place].disk.lie(lies)?;
+        write_synced(&path, b"synced").map_err(at("write a file"))?;
+        fs::File::open(&folder).and_then(|f| f.sync_all()).map_err(at("sync a folder"))?;
+        trial.env.cut_power(&[place], Some(Tear { keep: 0, seed: 1 }))?;
+        let machine = &mut trial.env.machines[place];
+        machine.disk.lie(false)?;
+        machine.disk.mount()?;
+        found.push(fs::read(&path).is_ok_and(|text| text == b"synced"));
+    }
+    ensure(found == [true, false], || {
+        format!(
+            "what was synced is there with an honest disk: {}, with a lying one: {}",
+            found[0], found[1]
+        )
+    })?;
+    Ok("what was synced is there with an honest disk, and gone with one that lies".into())
 }
 
 fn full_disk(trial: &mut Trial) -> Result<String, Error> {

@@ -87,6 +87,14 @@ enum Verb {
         /// The folder of one test
         store: PathBuf,
     },
+    /// Serve a disk with a cache from an image; the harness starts it itself
+    #[command(name = env::torn::VERB, hide = true)]
+    ServeDisk {
+        /// The file with the bytes
+        image: PathBuf,
+        /// Where the disk is shown
+        at: PathBuf,
+    },
     /// Run workloads against a cluster that runs already, without breaking it
     Drive(drive::Options),
 }
@@ -127,6 +135,10 @@ fn main() -> ExitCode {
         Verb::Check { store } => judge::check(&store, &mut out),
         Verb::Report { store } => judge::report(&store, &mut out),
         Verb::Export { store } => export::export(&store, &mut out).map(|()| Verdict::Valid),
+        Verb::ServeDisk { image, at } => {
+            let served = env::torn::serve(&image, &at, &mut out);
+            served.map(|()| Verdict::Valid).map_err(Into::into)
+        }
         Verb::Drive(options) => drive::run(&options, &mut out),
     };
     match done {

@@ -206,7 +206,8 @@ impl Oracle {
                 let (command, current) = (&envelope.command, self.leader);
                 format!("{leader} is obeyed, but {current} leads: {command:?}")
             })?;
-            if is_begun && !is_stale {
+            // Services that begin anew under the same leader extend no lease.
+            if is_begun && leader > self.leader {
                 (self.leader, self.led_since) = (leader, now);
             }
         }
