@@ -141,12 +141,23 @@ pub(crate) fn run(out: &mut impl Write) -> std::io::Result<bool> {
 
 /// Builds everything, says so, and waits to be killed: to see what stays behind.
 pub(crate) fn hold(out: &mut impl Write) -> std::io::Result<bool> {
-    let held = Trial::build().and_then(|trial| {
+    let held = Trial::build().and_then(|mut trial| {
         let log = trial.folder.join("log");
-        let arguments = ["-c", "setsid sleep 1000 & exec sleep 1000"];
-        let sleeper =
-            Process::start(&trial.env.machines[0], Path::new(SHELL), &arguments, &log, false)?;
-        Ok((trial, sleeper))
+        let start = |machine: &Machine, script: &str| {
+            Process::start(machine, Path::new(SHELL), &["-c", script], &log, false)
+        };
+        let sleeper = start(&trial.env.machines[0], "setsid sleep 1000 & exec sleep 1000")?;
+        // Who waits for a disk that does not answer cannot be killed until it does.
+        let tearing = &mut trial.env.machines[usize::from(TEARING) - 1];
+        let waiting = tearing.disk.at().join("waiting").display().to_string();
+        let writes = format!("while :; do dd if=/dev/zero of={waiting} count=9 conv=fsync; done");
+        let writer = start(tearing, &writes)?;
+        let end = Instant::now() + STREAM;
+        while !Path::new(&waiting).exists() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        tearing.disk.stop_answering()?;
+        Ok((trial, sleeper, writer))
     });
     match held {
         Ok(_) => {
