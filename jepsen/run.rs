@@ -126,6 +126,14 @@ impl Options {
     }
 }
 
+#[cfg(test)]
+impl Options {
+    /// The same with another seed.
+    pub(crate) fn with_seed(self, seed: u64) -> Self {
+        Self { seed: Some(seed), ..self }
+    }
+}
+
 /// The options alone, for tests of what gives them.
 #[cfg(test)]
 #[derive(clap::Parser)]

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use rand::Rng;
 
 use super::sys::{Down, shut_down};
-use super::torn::TornDisk;
+use super::torn::{Tear, TornDisk};
 use super::{Error, at, tool};
 
 /// Written at once while filling.
@@ -124,6 +124,14 @@ impl Disk {
     /// What a power cut tears, if it is such a disk.
     pub(super) fn cache(&mut self) -> Option<&mut TornDisk> {
         self.cache.as_mut()
+    }
+
+    /// From now on the disk answers nobody, as in a power cut that does not go on.
+    pub(crate) fn stop_answering(&mut self) -> Result<(), Error> {
+        let none = || Error::Misuse("a disk without a cache always answers".into());
+        let cache = self.cache.as_mut().ok_or_else(none)?;
+        cache.begin_cut(Tear::NOTHING)?;
+        cache.end_cut().map(drop)
     }
 
     /// From now on the disk says that it flushed, and does not; or it is honest again.

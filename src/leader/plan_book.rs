@@ -32,8 +32,6 @@ const BYTES: usize = 44 << 10;
 const CROWD: usize = 32;
 /// A job with less than this planned ahead comes before windows of others.
 const SOON: Span = Span::secs(2);
-/// With less room than this a command is closed rather than a job's window cut.
-const LEAST_ROOM: usize = 64;
 /// Between tries while the cluster holds all the actions it may.
 const FULL_PAUSE: Span = Span::secs(1);
 /// Before the second try of a job whose plan was refused or cannot be made.
@@ -186,8 +184,7 @@ impl PlanBook {
         }
         for _ in 0..LOOKS {
             let Some((at, job)) = self.queue.first().copied() else { break };
-            let is_closing = room.actions < LEAST_ROOM || room.bytes < LEAST_ROOM * Room::ACTION;
-            if at > now || (is_closing && !round.batches.is_empty()) {
+            if at > now || (room.is_small() && !round.batches.is_empty()) {
                 break;
             }
             self.look(state, job, now, (limits, is_crowded), &mut room, &mut round);

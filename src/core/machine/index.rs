@@ -13,7 +13,7 @@ use crate::ids::{ActionKey, JobId, Name, NodeId, Revision, RunId, WorkerId};
 use crate::model::access::TokenHash;
 use crate::model::action::{Action, ActionState};
 use crate::model::job::{Job, JobSpec};
-use crate::model::lock::Lock;
+use crate::model::lock::{Holder, Lock};
 use crate::model::run::{Attempt, Run, RunResult, RunState};
 use crate::mutants::{self, Mutant};
 use crate::time::{Span, UtcMillis};
@@ -281,7 +281,7 @@ impl Index {
     pub(super) fn lock_changed(&mut self, old: Option<&Lock>, new: Option<&Lock>) {
         let timer = |lock: Option<&Lock>| {
             let lock = lock?;
-            let leases = lock.holders.iter().map(|h| h.expires);
+            let leases = lock.holders.iter().map(Holder::ends);
             let waits = lock.waiters.iter().map(|w| w.until);
             Some((leases.chain(waits).min()?, Timer::Lock(lock.name.clone())))
         };

@@ -97,6 +97,20 @@ fn near_instants_of_all_jobs_come_before_far_ones_of_some() {
 }
 
 #[test]
+fn whole_windows_of_many_triggers_follow_their_first_instants() {
+    let fake = Fake::new(false);
+    let crons: Vec<String> = (4..14).map(|minute| format!("* {minute} * * * ?")).collect();
+    let crons: Vec<&str> = crons.iter().map(String::as_str).collect();
+    let jobs: Vec<JobId> =
+        (0..100).map(|n| fake.job(spec(&format!("j{n}"), &crons, &[]))).collect();
+    let mut book = fresh(&fake);
+    plan_all(&fake, &mut book);
+    for job in &jobs {
+        assert_eq!(planned(&fake, *job).len(), 600);
+    }
+}
+
+#[test]
 fn dependants_follow_their_upstreams_to_any_depth() {
     let fake = Fake::new(false);
     let mut chain = vec![fake.job(spec("j0", &["0 * * * * ?"], &[]))];

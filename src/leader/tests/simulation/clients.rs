@@ -14,9 +14,6 @@ use super::replicas::Problem;
 use super::script::{Event, JobShape, Lost, Misfire};
 use super::world::{Happening, World};
 
-/// Of a lease a client counts on so many thousandths: its clock is not the leader's.
-const TRUSTED: i64 = 970;
-
 fn span(ms: i64) -> Span {
     Span(ms.unsigned_abs())
 }
@@ -307,7 +304,7 @@ impl World {
                 (next, (client.ttl / 4).max(100))
             }
             (Stage::Renewing(token), Outcome::LockHeld { .. }) => {
-                let until = sent + client.ttl * TRUSTED / 1000;
+                let until = sent + client.ttl;
                 self.oracle.holds(number, &client.name, client.slots, token, (now, until))?;
                 let is_done = now - began > client.hold;
                 let next = if is_done { Stage::Leaving(Some(token)) } else { client.stage };
