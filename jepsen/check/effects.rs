@@ -4,7 +4,7 @@
 //! Partitions are not looked at here: datagrams show them before they count.
 
 use super::Checked;
-use crate::store::{Evidence, Stage};
+use crate::store::{Evidence, Fault, Stage};
 use crate::time::MS;
 
 /// Faults under which a node is silent.
@@ -24,9 +24,10 @@ pub(super) fn check(evidence: &Evidence) -> Checked {
         if !is_silent || NOT.iter().any(|word| row.op.contains(word)) {
             continue;
         }
-        let mut later = rows[at..].iter();
-        let end =
-            later.find(|end| end.op == row.op && end.args == row.args && end.stage == Stage::Heal);
+        let is_healed =
+            |end: &&Fault| end.op == row.op && end.args == row.args && end.stage == Stage::Heal;
+        // A majority may be mended alone before.
+        let end = rows[at..].iter().find(|end| end.op.starts_with("core-") || is_healed(end));
         let end = end.map_or(u64::MAX, |end| end.t);
         let who = row.args["who"].as_array().map(Vec::as_slice).unwrap_or_default();
         for node in who.iter().filter_map(|name| name.as_str()) {
@@ -72,6 +73,14 @@ mod tests {
             assert_eq!(verdict(op, "n1", 6_000), Verdict::Valid, "healed");
             assert_eq!(verdict(op, "n2", 3_000), Verdict::Valid, "another node");
         }
+        let mut planted = Planted::new();
+        planted.fault(1_000, 5_000, "power-all");
+        planted.fault(2_000, 4_000, "core-alone");
+        planted.poll(3_000, "n1", 1, 1, "x");
+        let mut evidence = planted.evidence();
+        evidence.faults.iter_mut().for_each(|row| row.args = json!({"who": ["n1"]}));
+        evidence.faults.sort_by_key(|row| row.t);
+        assert_eq!(check(&evidence).verdict, Verdict::Valid, "mended alone");
         for op in ["partition-one", "kill-loop", "clock-jump"] {
             assert_eq!(verdict(op, "n1", 3_000), Verdict::Valid, "{op}");
         }

@@ -77,6 +77,20 @@ pub(super) fn read(tier: Tier, status: Option<i32>, text: &str) -> Said {
     }
 }
 
+/// What came of the other tests of L0.
+pub(super) fn rest(status: Option<i32>, text: &str) -> Said {
+    let failed = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"))
+        .map(|test| test.rsplit("::").next().unwrap_or(test))
+        .min();
+    match (status, failed) {
+        (Some(0), None) if text.contains("test result: ok. ") => Said::Well,
+        (Some(101), Some(test)) => Said::Wrong(short(&format!("test {test}"))),
+        _ => Said::Broken(format!("exit {status:?} of the other tests")),
+    }
+}
+
 fn short(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default().replace('|', "/");
     let mut cut: String = line.chars().take(WORDS).collect();
@@ -232,6 +246,12 @@ mod tests {
         // A filter that matches nothing is no success.
         assert!(matches!(read(Tier::L0, Some(0), "0 passed"), Said::Broken(_)));
         assert!(matches!(read(Tier::L0, Some(101), "HORAI_MUTANT=x: no"), Said::Broken(_)));
+        let failed = "test a::b ... ok\ntest a::x_holds ... FAILED\n";
+        assert_eq!(rest(Some(101), failed), Said::Wrong("test x_holds".to_owned()));
+        assert_eq!(rest(Some(0), "test result: ok. 9 passed"), Said::Well);
+        for (status, text) in [(Some(0), failed), (Some(101), ""), (None, failed)] {
+            assert!(matches!(rest(status, text), Said::Broken(_)), "{status:?} {text}");
+        }
         let l1 = "FAILED 00ff 12 at 9 ms: n1: sim-3 was acknowledged, and is lost\n  plan: x\n";
         let lost = Said::Wrong("n1: sim-3 was acknowledged, and is lost".to_owned());
         assert_eq!(read(Tier::L1, Some(1), l1), lost);

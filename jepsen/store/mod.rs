@@ -298,6 +298,8 @@ pub(crate) struct Evidence {
     pub(crate) logs: BTreeMap<String, String>,
     /// Lines of files that could not be read.
     pub(crate) damaged: Vec<String>,
+    /// Lines that jobs were writing when they were killed.
+    pub(crate) cut: usize,
 }
 
 impl Evidence {

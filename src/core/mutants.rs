@@ -85,8 +85,6 @@ mutants! {
     CursorGoesBack = "cursor-goes-back",
     /// A retry is not counted.
     RetriesNotCounted = "retries-not-counted",
-    /// A dependant is planned beyond what its upstreams are planned to.
-    DependantRunsAhead = "dependant-runs-ahead",
     /// Dispatches whose outcome is unknown are never looked up.
     UnsureNeverTold = "unsure-never-told",
     /// A worker that attaches is not told what it lacks.

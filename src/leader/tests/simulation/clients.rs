@@ -308,7 +308,10 @@ impl World {
                 self.oracle.holds(number, &client.name, client.slots, token, (now, until))?;
                 let is_done = now - began > client.hold;
                 let next = if is_done { Stage::Leaving(Some(token)) } else { client.stage };
-                (next, client.ttl / 3)
+                // Some renew when there is still time to try again, some when there is not.
+                let wait =
+                    if number.is_multiple_of(2) { client.ttl / 3 } else { client.ttl * 7 / 10 };
+                (next, wait)
             }
             (Stage::Renewing(token), Outcome::Rejected(reject)) => {
                 if self.oracle.believes(number, now) {

@@ -12,7 +12,7 @@ use horai_core::machine::outcome::{Applied, Event, Outcome, Reject};
 use horai_core::machine::state::State;
 use horai_core::model::action::{Action, ActionState};
 use horai_core::model::job::OnWorkerLost;
-use horai_core::model::run::{EndKind, Run, RunKind, RunResult, RunState};
+use horai_core::model::run::{Attempt, EndKind, Run, RunKind, RunResult, RunState};
 use horai_core::time::{Span, UtcMillis};
 
 use super::fires::Fires;
@@ -270,6 +270,11 @@ impl Oracle {
                 ensure(token > self.highest && number == seen.last + 1, || {
                     format!("attempt {} has token {token} after {}", attempt.key, self.highest)
                 })?;
+                let failed = |a: &&Attempt| a.end.as_ref().is_some_and(|end| !end.how.is_loss());
+                let failed = run.attempts.iter().filter(failed).count();
+                let allowed = state.spec(run.job, run.revision).map(|spec| spec.retries.count);
+                let is_one_of = allowed.is_some_and(|most| failed <= most as usize);
+                ensure(is_one_of, || format!("{} is retry {failed} of {allowed:?}", attempt.key))?;
                 let is_held = state.job(run.job).is_some_and(|job| job.paused);
                 ensure(!is_held, || format!("{} is dispatched, but its job pauses", attempt.key))?;
                 let (key, incarnation) = (attempt.key, attempt.incarnation);

@@ -134,6 +134,36 @@ fn a_day_without_a_leader_is_made_up_for() {
     holds(Scale::Days, script);
 }
 
+/// Each tenth second, and when nobody can run it, it waits.
+fn each_ten_seconds() -> JobShape {
+    let cron = Cron {
+        second: Field::Step(0, 10),
+        minute: Field::Any,
+        hour: Field::Any,
+        day: None,
+        month: Field::Any,
+        weekday: None,
+        years: None,
+    };
+    let trigger = TriggerShape { cron, zone: None, misfire: super::script::Misfire::All };
+    JobShape { triggers: vec![trigger], takes: 1, ..by_hand(5_000) }
+}
+
+#[test]
+fn what_waits_for_an_action_that_is_skipped_is_skipped_with_it() {
+    let down = JobShape { ups: vec![0], takes: 1, ..by_hand(5_000) };
+    let further = JobShape { ups: vec![1], ..down.clone() };
+    let script = vec![
+        Step { at: 500, event: Event::Put(0, each_ten_seconds()) },
+        Step { at: 600, event: Event::Put(1, down) },
+        Step { at: 700, event: Event::Put(2, further) },
+        Step { at: 15_000, event: Event::Cut(0, None, 40_000) },
+        Step { at: 15_000, event: Event::Cut(1, None, 40_000) },
+        Step { at: 35_000, event: Event::Delete(0) },
+    ];
+    holds(Scale::Minutes, script);
+}
+
 /// What a dependant was planned to is refused, because somebody touched its upstream
 /// just before; then there is nothing to plan for it, until the upstream is planned.
 #[test]

@@ -356,7 +356,7 @@ fn trouble(scale: Scale, workers: usize, kind: u64, rng: &mut Rng) -> Event {
         }
         2 => Event::Stall(long.min(100_000)),
         // Now and then more instants are missed than anything but a limit would drop.
-        3 if rng.chance(250) => Event::FullStop(unit * 100 + rng.up_to((LONGEST - 100) * unit)),
+        3 if rng.chance(250) => Event::FullStop((LONGEST - 40) * unit + rng.up_to(40 * unit)),
         3 => Event::FullStop(long),
         4 => Event::Services,
         5 => Event::Snapshot,
