@@ -64,8 +64,9 @@ enum Verb {
     Soak(campaign::Options),
     /// Show what came of a campaign, as Markdown
     Table {
-        /// The folder of the campaign
-        store: PathBuf,
+        /// The folders of the campaign, one for each that ran beside others
+        #[arg(required = true)]
+        stores: Vec<PathBuf>,
         /// Only rounds of this source
         #[arg(long, default_value = "")]
         source: String,
@@ -130,7 +131,7 @@ fn main() -> ExitCode {
         Verb::Test(options) => run::test(&options, &mut out),
         Verb::Replay { store, horai } => run::replay(&store, horai, &mut out),
         Verb::Soak(options) => campaign::soak(&options, &mut out),
-        Verb::Table { store, source } => campaign::table(&store, &source, &mut out),
+        Verb::Table { stores, source } => campaign::table(&stores, &source, &mut out),
         Verb::Mutants(options) => mutants::run(&options, &mut out),
         Verb::Check { store } => judge::check(&store, &mut out),
         Verb::Report { store } => judge::report(&store, &mut out),

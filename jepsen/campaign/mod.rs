@@ -367,12 +367,13 @@ mod tests {
     fn rounds_are_appended_and_told_in_a_table() {
         let folder = tempfile::tempdir().unwrap();
         let store = folder.path();
-        assert!(table(store, "", &mut Vec::new()).is_err());
+        let stores = [store.to_owned()];
+        assert!(table(&stores, "", &mut Vec::new()).is_err());
         append(store, &round("disk", Verdict::Valid, &[("disk-full", 2)])).unwrap();
         append(store, &round("disk", Verdict::Invalid, &[("disk-full", 1)])).unwrap();
         assert_eq!(rounds(store).unwrap().len(), 2);
         let mut text = Vec::new();
-        assert_eq!(table(store, "s", &mut text).unwrap(), Verdict::Invalid);
+        assert_eq!(table(&stores, "s", &mut text).unwrap(), Verdict::Invalid);
         let text = String::from_utf8(text).unwrap();
         for line in
             ["| fires expected | 200 |", "| fires lost | 2 |", "| disk-full | 3 | 9, 9 | – |"]
@@ -390,8 +391,9 @@ mod tests {
         append(store, &round("disk", Verdict::Valid, &[("disk-full", 2)])).unwrap();
         append(store, &round("disk", Verdict::Unknown, &[("disk-full", 5)])).unwrap();
         append(store, &round("disk", Verdict::HarnessFailure, &[("disk-dead", 1)])).unwrap();
+        let stores = [store.to_owned()];
         let mut text = Vec::new();
-        assert_eq!(table(store, "s", &mut text).unwrap(), Verdict::Valid);
+        assert_eq!(table(&stores, "s", &mut text).unwrap(), Verdict::Valid);
         let text = String::from_utf8(text).unwrap();
         for line in ["1 rounds that count", "| rounds unknown | 1 |", "| fires expected | 100 |"] {
             assert!(text.contains(line), "{text}");

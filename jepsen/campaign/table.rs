@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::Path;
+use std::path::PathBuf;
 
 use super::goals::tells;
 use super::{Round, rounds};
@@ -27,15 +27,24 @@ const TOTALS: [(&str, &[&str]); 11] = [
     ("logs with bytes lost or wrong", &["logs: wrong byte", "logs: cut short", "logs: gone"]),
 ];
 
-/// Writes the state of a campaign as a table for people.
-pub(crate) fn table(store: &Path, source: &str, out: &mut impl Write) -> Result<Verdict, Failure> {
-    let all = rounds(store)?;
+/// Writes the state of a campaign, in one store or several, as a table for people.
+pub(crate) fn table(
+    stores: &[PathBuf],
+    source: &str,
+    out: &mut impl Write,
+) -> Result<Verdict, Failure> {
+    let mut all = Vec::new();
+    for store in stores {
+        all.extend(rounds(store)?);
+    }
+    all.sort_by(|a, b| a.at.cmp(&b.at));
     let every: Vec<&Round> =
         all.iter().filter(|r| source.is_empty() || r.source == source).collect();
     // What was counted in a round that tells nothing is no evidence.
     let rounds: Vec<&Round> = every.iter().copied().filter(|round| tells(round)).collect();
     let Some(last) = rounds.last().or(every.last()) else {
-        return Err(format!("{} holds no round of this source", store.display()).into());
+        let names: Vec<String> = stores.iter().map(|store| store.display().to_string()).collect();
+        return Err(format!("no round of this source in {}", names.join(", ")).into());
     };
     let hours = rounds.iter().map(|round| round.seconds).sum::<u64>() as f64 / 3600.0;
     let date = last.at.split('T').next().unwrap_or_default();
