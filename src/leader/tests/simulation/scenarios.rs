@@ -159,7 +159,9 @@ fn what_waits_for_an_action_that_is_skipped_is_skipped_with_it() {
         Step { at: 700, event: Event::Put(2, further) },
         Step { at: 15_000, event: Event::Cut(0, None, 40_000) },
         Step { at: 15_000, event: Event::Cut(1, None, 40_000) },
-        Step { at: 35_000, event: Event::Delete(0) },
+        // What waits already goes on waiting when its job no longer depends on anything.
+        Step { at: 33_000, event: Event::Put(2, each_ten_seconds()) },
+        Step { at: 35_000, event: Event::Delete(1) },
     ];
     holds(Scale::Minutes, script);
 }
