@@ -298,7 +298,7 @@ pub(super) struct RunPlace {
 
 impl State {
     /// Until when an attempt may begin at latest: whoever counts its time-out from
-    /// its start ends it before [`Timer::Timeout`] does.
+    /// its start ends it before the cluster's own backstop does.
     #[must_use]
     pub fn begin_by(&self, attempt: &Attempt, spec: &JobSpec) -> UtcMillis {
         self.dispatch_counts_from(attempt).plus(spec.lease)
