@@ -9,16 +9,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Checked;
 use super::matching::{Window, misfits};
+use super::raft::behind_ms;
 use super::records::Records;
-use super::timeline::{Life, Meant, lives};
+use super::timeline::{Change, Life, Meant, lives};
 use crate::error::chain;
 use crate::store::{Evidence, Line, Said};
 use crate::time::{MS, shown};
 
 /// Cluster time is not wall time: a new leader goes on from what it last heard, which
 /// may be the length of a message and a busy moment behind. An instant so close to a
-/// change may be on either side of it.
+/// change may be on either side of it; closer, if nodes told a time that was behind.
 const EDGE_MS: i64 = 500;
+/// Nodes are asked so often that one told its time within this of any change.
+const ASKED_MS: i64 = 2_000;
 
 /// An instant that a job had.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -342,11 +345,15 @@ fn targets(evidence: &Evidence, life: &Life, horizon: &Horizon) -> Vec<Target> {
     let mut found: BTreeMap<i64, bool> = BTreeMap::new();
     let nothing = Meant::default();
     let mut before = &nothing;
+    let begin = |change: &Change| {
+        let asked = change.from.saturating_sub(ASKED_MS)..=change.to.saturating_add(ASKED_MS);
+        change.from.saturating_sub(EDGE_MS).saturating_sub(behind_ms(evidence, asked))
+    };
     for (at, change) in life.changes.iter().enumerate() {
-        let edge = change.from.saturating_sub(EDGE_MS);
+        let edge = begin(change);
         let over = change.to.saturating_add(EDGE_MS).min(horizon.end);
-        let next = life.changes.get(at + 1).map_or(i64::MAX, |next| next.from);
-        let until = next.saturating_sub(EDGE_MS).min(horizon.end);
+        let next = life.changes.get(at + 1).map_or(i64::MAX, begin);
+        let until = next.min(horizon.end);
         for meant in [before, &change.after].into_iter().filter(|meant| meant.fires()) {
             for nominal in meant.instants(edge, over) {
                 found.entry(nominal).or_insert(false);

@@ -26,8 +26,10 @@ use told::{Row, Said};
 
 /// The rows, in the folder of the build.
 const ROWS: &str = "mutants.jsonl";
-/// Worlds of one run of L0: about what each `cargo test` tries.
+/// Worlds of one clean run of L0: about what each `cargo test` tries.
 const WORLDS: &str = "24";
+/// With a fault in them, at most: it ends with the first that shows it.
+const WORLDS_WITH_A_FAULT: &str = "240";
 /// The test of L0 that draws worlds.
 const EVERY_WORLD: &str = "leader::tests::simulation::every_world_keeps_its_promises";
 /// Between two looks at a process.
@@ -253,7 +255,8 @@ fn command(task: Task, programs: &Programs) -> Result<Command, Failure> {
             let mut command = Command::new(programs.core()?);
             command.args([EVERY_WORLD, "--exact", "--nocapture"]);
             command.env("HORAI_SIM_FROM", task.seed.to_string());
-            command.env("HORAI_SIM_SEEDS", WORLDS).env("HORAI_SIM_FOCUS", task.with);
+            let worlds = if task.case.is_some() { WORLDS_WITH_A_FAULT } else { WORLDS };
+            command.env("HORAI_SIM_SEEDS", worlds).env("HORAI_SIM_FOCUS", task.with);
             command.env("HORAI_SIM_QUICK", "1");
             command
         }
