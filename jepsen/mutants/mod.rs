@@ -10,7 +10,7 @@ mod programs;
 mod tiers;
 mod told;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -85,7 +85,7 @@ pub(crate) fn run(options: &Options, out: &mut impl Write) -> Result<Verdict, Fa
     let workspace = options.workspace.canonicalize()?;
     let target = options.target_dir.clone().unwrap_or_else(|| workspace.join("target/mutants"));
     std::fs::create_dir_all(&target)?;
-    let sources = Sources::of(&workspace)?;
+    let sources = sources(&workspace)?;
     let path = target.join(ROWS);
     let mut rows = if options.fresh { Vec::new() } else { known(&path, &sources)? };
     let wanted = tasks(&cases, options);
@@ -130,23 +130,12 @@ impl Task {
     }
 }
 
-/// What each tier is made of: a change of one leaves what others said.
-#[derive(Debug)]
-struct Sources([(Tier, String); 3]);
+/// What each tier is made of, by its name: a change of one leaves what others said.
+type Sources = BTreeMap<&'static str, String>;
 
-impl Sources {
-    fn of(workspace: &Path) -> Result<Self, Failure> {
-        let of = |tier| Ok::<_, Failure>((tier, programs::source(workspace, tier)?));
-        Ok(Self([of(Tier::L0)?, of(Tier::L1)?, of(Tier::L2)?]))
-    }
-
-    fn of_tier(&self, wanted: Tier) -> &str {
-        self.0.iter().find(|(tier, _)| *tier == wanted).map_or("", |(_, source)| source)
-    }
-
-    fn made(&self, row: &Row) -> bool {
-        self.0.iter().any(|(tier, source)| tier.name() == row.tier && *source == row.source)
-    }
+fn sources(workspace: &Path) -> Result<Sources, Failure> {
+    let of = |tier: Tier| Ok((tier.name(), programs::source(workspace, tier)?));
+    Tier::ALL.into_iter().map(of).collect()
 }
 
 /// Rows of these sources.
@@ -157,7 +146,7 @@ fn known(path: &Path, sources: &Sources) -> Result<Vec<Row>, Failure> {
     let text = std::fs::read_to_string(path)?;
     // A line that was being written when the gate was stopped is run again.
     let rows = text.lines().filter_map(|line| serde_json::from_str::<Row>(line).ok());
-    Ok(rows.filter(|row| sources.made(row)).collect())
+    Ok(rows.filter(|row| sources.get(row.tier.as_str()) == Some(&row.source)).collect())
 }
 
 /// Every run that the gate wants. All are tried once before any is tried again, so
@@ -172,7 +161,7 @@ fn tasks(cases: &[Case], options: &Options) -> Vec<Task> {
             }
         }
     }
-    for tier in [Tier::L0, Tier::L1, Tier::L2] {
+    for tier in Tier::ALL {
         let mut kinds: Vec<&'static str> =
             cases.iter().filter(|case| case.tier == tier).map(|case| case.with).collect();
         kinds.dedup();
@@ -206,8 +195,7 @@ fn work(
                     let next = tasks.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
                     let Some(task) = next else { return };
                     // Nobody listens if a row could not be written.
-                    if ended.send(make(task, programs, sources.of_tier(task.tier), limit)).is_err()
-                    {
+                    if ended.send(make(task, programs, sources, limit)).is_err() {
                         return;
                     }
                 }
@@ -218,7 +206,7 @@ fn work(
     })
 }
 
-fn make(task: Task, programs: &Programs, source: &str, limit: Duration) -> Row {
+fn make(task: Task, programs: &Programs, sources: &Sources, limit: Duration) -> Row {
     let began = Instant::now();
     let run =
         |command: Result<Command, Failure>, read: &dyn Fn(Option<i32>, &str) -> Said| match command
@@ -228,17 +216,18 @@ fn make(task: Task, programs: &Programs, source: &str, limit: Duration) -> Row {
             Ok((None, _)) => Said::Broken("it did not end in time, or was killed".to_owned()),
             Ok((status, text)) => read(status, &text),
         };
-    let first = run(command(task, programs), &|status, text| told::read(task.tier, status, text));
-    let said = match first {
-        // Worlds written by hand, and the decisions one at a time, are tried as well.
-        Said::Well if task.tier == Tier::L0 => match run(beside(task, programs), &told::rest) {
-            Said::Well => run(rules(task, programs), &told::rest),
-            said => said,
-        },
-        said => said,
-    };
+    let mut said =
+        run(command(task, programs), &|status, text| told::read(task.tier, status, text));
+    // Worlds written by hand, and the decisions one at a time, are tried as well.
+    if task.tier == Tier::L0 {
+        for other in [beside, rules] {
+            if said == Said::Well {
+                said = run(other(task, programs), &told::rest);
+            }
+        }
+    }
     Row {
-        source: source.to_owned(),
+        source: sources.get(task.tier.name()).cloned().unwrap_or_default(),
         tier: task.tier.name().to_owned(),
         mutant: task.mutant().to_owned(),
         seed: task.seed,

@@ -16,6 +16,9 @@ pub(super) enum Tier {
 }
 
 impl Tier {
+    /// The cheapest first.
+    pub(super) const ALL: [Self; 3] = [Self::L0, Self::L1, Self::L2];
+
     /// In tables.
     pub(super) fn name(self) -> &'static str {
         match self {

@@ -191,7 +191,7 @@ pub(super) fn table(cases: &[Case], rows: &[Row]) -> String {
         let _ =
             writeln!(text, "| {bug} | `{name}` | {} | {caught}/{runs}{mark} | {by} |", tier.name());
     }
-    for tier in [Tier::L0, Tier::L1, Tier::L2] {
+    for tier in Tier::ALL {
         let clean = rows.iter().filter(|row| row.mutant.is_empty() && row.tier == tier.name());
         let said: Vec<&Said> = clean.map(|row| &row.said).collect();
         if !said.is_empty() {
