@@ -30,6 +30,8 @@ const ROWS: &str = "mutants.jsonl";
 const WORLDS: &str = "24";
 /// With a fault in them, at most: it ends with the first that shows it.
 const WORLDS_WITH_A_FAULT: &str = "240";
+/// Clusters of one run of L1 with a fault, at most; a clean one is one cluster.
+const CLUSTERS_WITH_A_FAULT: u64 = 8;
 /// The test of L0 that draws worlds.
 const EVERY_WORLD: &str = "leader::tests::simulation::every_world_keeps_its_promises";
 /// Between two looks at a process.
@@ -213,11 +215,15 @@ fn make(task: Task, programs: &Programs, sources: &Sources, limit: Duration) -> 
             .and_then(|command| watch(command, limit))
         {
             Err(error) => Said::Broken(error.to_string()),
-            Ok((None, _)) => Said::Broken("it did not end in time, or was killed".to_owned()),
-            Ok((status, text)) => read(status, &text),
+            Ok(None) => Said::Broken("it did not end in time".to_owned()),
+            Ok(Some((status, text))) => read(status, &text),
         };
-    let mut said =
-        run(command(task, programs), &|status, text| told::read(task.tier, status, text));
+    let once = |seed| run(command(task, seed, programs), &|s, text| told::read(task.tier, s, text));
+    let mut said = once(task.seed);
+    if task.tier == Tier::L1 && task.case.is_some() {
+        let more = task.seed + 1..task.seed + CLUSTERS_WITH_A_FAULT;
+        said = more.fold(said, |said, seed| if said == Said::Well { once(seed) } else { said });
+    }
     // Worlds written by hand, and the decisions one at a time, are tried as well.
     if task.tier == Tier::L0 {
         for other in [beside, rules] {
@@ -238,12 +244,12 @@ fn make(task: Task, programs: &Programs, sources: &Sources, limit: Duration) -> 
 }
 
 /// The process of a run.
-fn command(task: Task, programs: &Programs) -> Result<Command, Failure> {
+fn command(task: Task, seed: u64, programs: &Programs) -> Result<Command, Failure> {
     let mut command = match task.tier {
         Tier::L0 => {
             let mut command = Command::new(programs.core()?);
             command.args([EVERY_WORLD, "--exact", "--nocapture"]);
-            command.env("HORAI_SIM_FROM", task.seed.to_string());
+            command.env("HORAI_SIM_FROM", seed.to_string());
             let worlds = if task.case.is_some() { WORLDS_WITH_A_FAULT } else { WORLDS };
             command.env("HORAI_SIM_SEEDS", worlds).env("HORAI_SIM_FOCUS", task.with);
             command.env("HORAI_SIM_QUICK", "1");
@@ -251,7 +257,7 @@ fn command(task: Task, programs: &Programs) -> Result<Command, Failure> {
         }
         Tier::L1 => {
             let mut command = Command::new(programs.cluster()?);
-            command.args(["--one", "--seed", &task.seed.to_string()]);
+            command.args(["--one", "--seed", &seed.to_string()]);
             if !task.with.is_empty() {
                 command.args(["--faults", task.with]);
             }
@@ -259,7 +265,7 @@ fn command(task: Task, programs: &Programs) -> Result<Command, Failure> {
         }
         Tier::L2 => {
             let mut command = Command::new(programs.jepsen()?);
-            command.args(["test", "--seed", &task.seed.to_string(), "--late", "15000"]);
+            command.args(["test", "--seed", &seed.to_string(), "--late", "15000"]);
             command.arg("--horai").arg(programs.product()?);
             command.arg("--store").arg(programs.store());
             command.args(task.with.split_whitespace());
@@ -286,9 +292,12 @@ fn rules(task: Task, programs: &Programs) -> Result<Command, Failure> {
     Ok(command)
 }
 
-/// Waits for a process that may hang; what it wrote, and its exit code if it ended by
-/// itself.
-fn watch(mut command: Command, limit: Duration) -> Result<(Option<i32>, String), Failure> {
+/// Exit code and output.
+type Ended = (Option<i32>, String);
+
+/// Waits for a process that may hang; its exit code, unless a signal ended it, and what
+/// it wrote; nothing if it was too late.
+fn watch(mut command: Command, limit: Duration) -> Result<Option<Ended>, Failure> {
     // A file, because a pipe that nobody reads fills up.
     let mut output = tempfile()?;
     command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output.try_clone()?);
@@ -300,14 +309,14 @@ fn watch(mut command: Command, limit: Duration) -> Result<(Option<i32>, String),
         if began.elapsed() > limit {
             child.kill()?;
             child.wait()?;
-            break None;
+            return Ok(None);
         }
         std::thread::sleep(LOOK);
     };
     output.rewind()?;
     let mut text = Vec::new();
     output.read_to_end(&mut text)?;
-    Ok((status, String::from_utf8_lossy(&text).into_owned()))
+    Ok(Some((status, String::from_utf8_lossy(&text).into_owned())))
 }
 
 /// A file without a name.
