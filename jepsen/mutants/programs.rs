@@ -12,11 +12,12 @@ use super::tiers::Tier;
 use crate::error::Failure;
 
 /// Where they lie.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Programs {
     target: PathBuf,
     core: Option<PathBuf>,
     machine: Option<PathBuf>,
+    raft: Option<PathBuf>,
     cluster: Option<PathBuf>,
     product: Option<PathBuf>,
     jepsen: Option<PathBuf>,
@@ -72,19 +73,20 @@ impl Programs {
         let tiers: Vec<Tier> = tasks.into_iter().map(|task| task.tier).collect();
         let needs = |tier: Tier| tiers.contains(&tier);
         let target = target.canonicalize()?;
-        let mut programs =
-            Self { target, core: None, machine: None, cluster: None, product: None, jepsen: None };
+        let mut programs = Self { target, ..Self::default() };
         let mut made = BTreeMap::new();
         if needs(Tier::L0) || needs(Tier::L1) {
             let mut arguments = vec!["test", "--package", "horai", "--features", "mutants"];
             arguments.push("--no-run");
             arguments.extend(needs(Tier::L0).then_some("--package=horai-core"));
-            arguments.extend(needs(Tier::L0).then_some("--lib"));
+            arguments.extend(needs(Tier::L1).then_some("--package=horai-raft"));
+            arguments.push("--lib");
             arguments.extend(needs(Tier::L1).then_some("--test=sim"));
             made.extend(programs.cargo(workspace, &arguments, out)?);
         }
         programs.core = made.remove(&("horai".to_owned(), true));
         programs.machine = made.remove(&("horai_core".to_owned(), true));
+        programs.raft = made.remove(&("horai_raft".to_owned(), true));
         programs.cluster = made.remove(&("sim".to_owned(), true));
         if needs(Tier::L2) {
             // As the workspace is built else: one choice of features of what both need.
@@ -129,6 +131,10 @@ impl Programs {
 
     pub(super) fn machine(&self) -> Result<&Path, Failure> {
         there(self.machine.as_ref(), "the tests of the core")
+    }
+
+    pub(super) fn raft(&self) -> Result<&Path, Failure> {
+        there(self.raft.as_ref(), "the tests of replication")
     }
 
     pub(super) fn cluster(&self) -> Result<&Path, Failure> {

@@ -99,6 +99,7 @@ pub(super) const CASES: &[Case] = &[
     core("no-lease-margin", None, "cut,freeze-agent"),
     core("lease-not-extended", None, "stop,stall"),
     core("incarnation-is-death", None, "wipe"),
+    core("cancel-asks-anybody", None, "wipe,cancel"),
     core("pause-does-not-hold", None, "race"),
     core("resume-replays", None, "pause,resume"),
     core("edit-keeps-plan", None, "put"),
@@ -119,6 +120,7 @@ pub(super) const CASES: &[Case] = &[
     cluster("no-deadlines", Some(21), "half-open"),
     cluster("disk-errors-ignored", Some(24), "full-disk,power-all"),
     cluster("founds-again", None, "power-all"),
+    cluster("old-clocks-count", None, "transfer"),
     processes(
         "plain-flush",
         Some(1),

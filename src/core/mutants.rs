@@ -73,6 +73,8 @@ mutants! {
     LeaseNotExtended = "lease-not-extended",
     /// Another incarnation counts as proof of death without another boot.
     IncarnationIsDeath = "incarnation-is-death",
+    /// A worker that lost its folder is asked to cancel what it never knew.
+    CancelAsksAnybody = "cancel-asks-anybody",
     /// A paused job's runs are dispatched.
     PauseDoesNotHold = "pause-does-not-hold",
     /// After a pause the instants that passed meanwhile are planned.
@@ -111,6 +113,8 @@ mutants! {
     FoundsAgain = "founds-again",
     /// Linearizable reads are served from what is applied here.
     LocalReads = "local-reads",
+    /// Clocks that were read long ago set and correct cluster time.
+    OldClocksCount = "old-clocks-count",
     /// What is handed to the leader is handed again, without a request id, if the answer is late.
     ForwardedAgain = "forwarded-again",
     /// Calls of other nodes have no deadline, and connections no keepalive.

@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use horai_core::ids::{LeaderId, NodeId};
+use horai_core::mutants::{self, Mutant};
 use horai_core::time::UtcMillis;
 
 const NANOS_PER_MILLI: i64 = 1_000_000;
@@ -351,7 +352,8 @@ fn quorum(voters: usize) -> usize {
 fn prompt(readings: &[Reading], boot: BootTime) -> Vec<Reading> {
     let mut seen = BTreeSet::new();
     let moved = |reading: &Reading| {
-        let age = boot.0.checked_sub(reading.asked.0).filter(|age| *age <= PROMPT)?;
+        let most = if mutants::on(Mutant::OldClocksCount) { Duration::MAX } else { PROMPT };
+        let age = boot.0.checked_sub(reading.asked.0).filter(|age| *age <= most)?;
         let half = i64::try_from(age.as_millis() / 2).unwrap_or(i64::MAX);
         let wall = UtcMillis(reading.wall.0.saturating_add(half));
         Some(Reading { wall, ..*reading })

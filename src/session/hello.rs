@@ -204,7 +204,7 @@ pub(crate) fn compare(
         };
         if run.cancel_requested {
             // One that it does not know is reported as gone, and so ends.
-            answer.cancels.extend(start::cancel(state, run.id).map(|(_, cancel)| cancel));
+            answer.cancels.extend(start::cancel(state, run.id, worker, incarnation));
         } else if !known.contains(&(attempt.key, attempt.token))
             && !mutants::on(Mutant::AttachTellsNothing)
         {

@@ -193,11 +193,12 @@ impl Sessions {
 
     /// Tells the worker of a run's live attempt to end it.
     pub fn cancel(&self, run: RunId) {
-        let found = self.node.read(|state| start::cancel(state, run));
-        let Some((worker, cancel)) = found else { return };
-        let registry = &mut *self.registry();
-        if let Some((stream, ..)) = registry.order_to(worker) {
-            registry.send(stream, Say::Cancels(pb::Cancels { cancels: vec![cancel] }));
+        let of = |state: &State| Some(state.run(run)?.live_attempt()?.worker);
+        let Some(worker) = self.node.read(of) else { return };
+        let Some((stream, incarnation, _)) = self.registry().order_to(worker) else { return };
+        let order = |state: &State| start::cancel(state, run, worker, incarnation);
+        if let Some(cancel) = self.node.read(order) {
+            self.registry().send(stream, Say::Cancels(pb::Cancels { cancels: vec![cancel] }));
         }
     }
 

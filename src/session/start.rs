@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use horai_core::ids::{Incarnation, LeaderId, RunId, WorkerId};
 use horai_core::machine::state::State;
 use horai_core::model::job::{JobSpec, OnWorkerLost};
-use horai_core::model::run::Run;
+use horai_core::model::run::{Attempt, Run};
+use horai_core::mutants::{self, Mutant};
 use horai_core::time::UtcMillis;
 use horai_core::timing::zone::Zone;
 use horai_proto::worker as pb;
@@ -78,13 +79,22 @@ fn due(state: &State, run: &Run) -> UtcMillis {
     run.action.and_then(|key| state.action(key)).map_or(run.nominal, |action| action.due)
 }
 
-/// The order to end a run's live attempt, and to whom it goes.
-pub(crate) fn cancel(state: &State, id: RunId) -> Option<(WorkerId, pb::Cancel)> {
+/// The order to end a run's live attempt, if it is this worker's and incarnation's:
+/// another one knows nothing of it, and would say that it is gone while its processes
+/// run on.
+pub(crate) fn cancel(
+    state: &State,
+    id: RunId,
+    worker: WorkerId,
+    incarnation: Incarnation,
+) -> Option<pb::Cancel> {
     let run = state.run(id)?;
-    let attempt = run.live_attempt()?;
+    let is_of =
+        |a: &&Attempt| a.incarnation == incarnation || mutants::on(Mutant::CancelAsksAnybody);
+    let attempt = run.live_attempt().filter(|a| a.worker == worker).filter(is_of)?;
     let grace_ms = state.spec(run.job, run.revision).map_or(0, |spec| spec.grace.0);
     let id = wire::attempt_id(attempt.key, attempt.token);
-    Some((attempt.worker, pb::Cancel { attempt: Some(id), grace_ms }))
+    Some(pb::Cancel { attempt: Some(id), grace_ms })
 }
 
 /// Splits orders into frames by number and size.

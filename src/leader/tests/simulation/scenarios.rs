@@ -113,6 +113,16 @@ fn a_dispatch_that_was_long_under_way_begins_nothing() {
     }
 }
 
+/// A worker that lost its folder knows nothing of the processes that run on there, and
+/// cannot say that they are gone.
+#[test]
+fn a_worker_that_lost_its_folder_is_not_told_to_cancel_what_it_never_knew() {
+    let mut script = runs_of(by_hand(MINUTE));
+    script.push(Step { at: 10_000, event: Event::Wipe(0, 3_000) });
+    script.extend((0..6).map(|n| Step { at: 20_000, event: Event::Cancel(n) }));
+    holds(Scale::Minutes, script);
+}
+
 #[test]
 fn a_day_without_a_leader_is_made_up_for() {
     let second = Field::List(&[0]);

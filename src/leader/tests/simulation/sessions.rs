@@ -247,9 +247,10 @@ impl World {
 
     pub(super) fn tell_to_cancel(&mut self, serial: u64, run: RunId) {
         let order = self.with_view(serial, |lead, state: &State| {
-            let (worker, cancel) = pure::cancel(state, run)?;
+            let worker = state.run(run)?.live_attempt()?.worker;
             let found = lead.attached.iter().find(|(_, attached)| attached.worker == worker);
-            found.map(|(stream, _)| (*stream, cancel))
+            let (stream, attached) = found?;
+            Some((*stream, pure::cancel(state, run, worker, attached.incarnation)?))
         });
         if let Some((stream, cancel)) = order.flatten() {
             self.say(serial, stream, ToWorker::Cancels(vec![cancel]));
