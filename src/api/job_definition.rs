@@ -6,14 +6,14 @@
 
 use std::collections::BTreeMap;
 
-use horai_core::ids::{JobId, Name, TriggerName};
+use horai_core::ids::{JobId, Name};
 use horai_core::model::job::{
-    Backoff, EdgeSpec, Executor, JobSpec, MisfirePolicy, OnWorkerLost, RetryPolicy, TriggerKind,
-    TriggerSpec, default_group,
+    Backoff, EdgeSpec, Executor, JobSpec, OnWorkerLost, RetryPolicy, TriggerSpec, default_group,
 };
 use horai_core::time::Span;
 use serde::{Deserialize, Serialize};
 
+pub use super::trigger_definition::TriggerDefinition;
 use crate::error::{ErrorCode, FieldError};
 
 /// One job, as written.
@@ -75,26 +75,6 @@ pub struct JobDefinition {
     pub keep_for: Option<String>,
 }
 
-/// One trigger, as written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TriggerDefinition {
-    /// Default: kind and text.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// Six or seven fields, seconds first.
-    pub cron: String,
-    /// IANA zone; the job's where none is given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub zone: Option<String>,
-    /// `fire_all` (default), `fire_now` or `skip`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub misfire: Option<String>,
-    /// Default true.
-    #[serde(default = "yes", skip_serializing_if = "is_true")]
-    pub enabled: bool,
-}
-
 /// Retries, as written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -107,15 +87,6 @@ pub struct RetryDefinition {
     /// If given, the wait doubles each time up to this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backoff_cap: Option<String>,
-}
-
-fn yes() -> bool {
-    true
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref)] // the signature is serde's
-fn is_true(value: &bool) -> bool {
-    *value
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // the signature is serde's
@@ -349,40 +320,6 @@ impl JobDefinition {
     }
 }
 
-impl TriggerDefinition {
-    fn to_spec(&self, field: &str) -> Result<TriggerSpec, FieldError> {
-        let text = self.name.clone().unwrap_or_else(|| format!("cron {}", self.cron));
-        if text.is_empty() || text.len() > TriggerName::MAX_LEN {
-            return Err(FieldError::invalid(
-                format!("{field}.name"),
-                &text,
-                "a trigger's name has 1 to 200 bytes",
-                "give the trigger a short name",
-            ));
-        }
-        let misfire = match self.misfire.as_deref().unwrap_or("fire_all") {
-            "fire_all" => MisfirePolicy::FireAll,
-            "fire_now" => MisfirePolicy::FireNow,
-            "skip" => MisfirePolicy::Skip,
-            other => {
-                return Err(FieldError::invalid(
-                    format!("{field}.misfire"),
-                    other,
-                    "there is no such policy",
-                    "write fire_all, fire_now or skip",
-                ));
-            }
-        };
-        Ok(TriggerSpec {
-            name: TriggerName(text.into()),
-            kind: TriggerKind::Cron { expression: self.cron.clone() },
-            zone: self.zone.clone(),
-            misfire,
-            enabled: self.enabled,
-        })
-    }
-}
-
 fn name(field: &str, text: &str) -> Result<Name, FieldError> {
     Name::new(text).map_err(|_| {
         FieldError::invalid(
@@ -438,6 +375,8 @@ fn program(field: &str, argv: &[String]) -> Result<(), FieldError> {
 
 #[cfg(test)]
 mod tests {
+    use horai_core::model::job::MisfirePolicy;
+
     use super::*;
 
     const FULL: &str = r#"

@@ -3,9 +3,7 @@
 //! that what is printed stays short; read again, it means the same.
 
 use horai_core::ids::JobId;
-use horai_core::model::job::{
-    Backoff, Executor, JobSpec, MisfirePolicy, OnWorkerLost, RetryPolicy, TriggerKind, TriggerSpec,
-};
+use horai_core::model::job::{Backoff, Executor, JobSpec, OnWorkerLost, RetryPolicy};
 
 use super::job_definition::{JobDefinition, RetryDefinition, TriggerDefinition};
 
@@ -31,7 +29,7 @@ impl JobDefinition {
             name: spec.name.to_string(),
             description: spec.description.clone(),
             zone: spec.zone.clone(),
-            triggers: spec.triggers.iter().map(trigger).collect(),
+            triggers: spec.triggers.iter().map(TriggerDefinition::of_spec).collect(),
             depends_on: spec.depends_on.iter().map(|edge| job_name(edge.job)).collect(),
             shell,
             interpreter,
@@ -48,22 +46,6 @@ impl JobDefinition {
             on_worker_lost: on_worker_lost.map(str::to_owned),
             keep_for: keep_for.map(|span| span.to_string()),
         }
-    }
-}
-
-fn trigger(spec: &TriggerSpec) -> TriggerDefinition {
-    let TriggerKind::Cron { expression } = &spec.kind;
-    let name = spec.name.to_string();
-    TriggerDefinition {
-        name: (name != format!("cron {expression}")).then_some(name),
-        cron: expression.clone(),
-        zone: spec.zone.clone(),
-        misfire: match spec.misfire {
-            MisfirePolicy::FireAll => None,
-            MisfirePolicy::FireNow => Some("fire_now".to_owned()),
-            MisfirePolicy::Skip => Some("skip".to_owned()),
-        },
-        enabled: spec.enabled,
     }
 }
 

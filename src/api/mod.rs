@@ -23,6 +23,7 @@ mod logs;
 mod params;
 mod problem;
 mod runs;
+pub mod trigger_definition;
 mod workers;
 mod write;
 

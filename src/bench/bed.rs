@@ -246,13 +246,7 @@ fn job_name(number: u32) -> String {
 
 /// A job that does nothing, each second.
 fn job(number: u32) -> JobDefinition {
-    let trigger = TriggerDefinition {
-        name: None,
-        cron: "* * * * * ?".to_owned(),
-        zone: None,
-        misfire: None,
-        enabled: true,
-    };
+    let trigger = TriggerDefinition::of_cron("* * * * * ?");
     JobDefinition {
         name: job_name(number),
         description: String::new(),

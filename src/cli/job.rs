@@ -272,10 +272,15 @@ fn state(job: &JobDto) -> &'static str {
 
 fn triggers(job: &JobDefinition) -> String {
     let shown = |t: &crate::api::job_definition::TriggerDefinition| match t.enabled {
-        true => t.cron.clone(),
-        false => format!("({})", t.cron),
+        true => told(t),
+        false => format!("({})", told(t)),
     };
     list(&job.triggers.iter().map(shown).collect::<Vec<_>>())
+}
+
+/// An expression alone, and other rules in words.
+fn told(trigger: &crate::api::job_definition::TriggerDefinition) -> String {
+    trigger.cron.clone().unwrap_or_else(|| trigger.to_string())
 }
 
 fn list(names: &[String]) -> String {

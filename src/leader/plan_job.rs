@@ -12,7 +12,7 @@ use horai_core::time::UtcMillis;
 use horai_core::timing::plan::{
     Limits, Plan, TriggerSource, UpstreamAction, UpstreamActions, derive, plan_trigger,
 };
-use horai_core::timing::schedule::{Schedule, ScheduleError};
+use horai_core::timing::schedule::{Context, Schedule, ScheduleError};
 
 /// Upstream actions looked at in one go; a longer list is worked off in several.
 const UPSTREAM_ACTIONS: usize = 2_000;
@@ -135,7 +135,15 @@ fn triggered(
     if from == UtcMillis::MAX {
         return Ok(nothing);
     }
-    let schedule = Schedule::of(trigger, job.spec.zone.as_deref(), &settings.default_zone)?;
+    let context = Context {
+        job: job.id,
+        job_zone: job.spec.zone.as_deref(),
+        default_zone: &settings.default_zone,
+        anchor: job.created,
+        // Calendars are not replicated yet, and no definition can name one.
+        calendars: &|_| None,
+    };
+    let schedule = Schedule::read(trigger, context)?;
     let of = TriggerSource {
         job: job.id,
         revision: job.revision,

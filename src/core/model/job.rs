@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::trigger::RuleSpec;
 use crate::ids::{JobId, Name, Revision, TriggerName};
 use crate::time::{Span, UtcMillis};
 
@@ -141,6 +142,8 @@ pub enum TriggerKind {
         /// The expression as written.
         expression: String,
     },
+    /// Every other rule, and a cron of which more is said than its expression.
+    Rule(Box<RuleSpec>),
 }
 
 /// What becomes of instants planned later than `misfire_after`.

@@ -2,10 +2,9 @@
 //! expression or zone is refused with the place where it stands, and never
 //! reaches the planner. The machine checks what only the machine can know.
 
-use super::cron::CronExpr;
 use super::schedule::{Schedule, ScheduleError};
 use super::zone::{Zone, ZoneError};
-use crate::model::job::{JobSpec, TriggerKind};
+use crate::model::job::JobSpec;
 
 /// What is wrong with a definition's timing, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,23 +28,12 @@ pub fn check_spec(spec: &JobSpec, default_zone: &str) -> Result<(), SpecError> {
     }
     for (index, trigger) in spec.triggers.iter().enumerate() {
         let read = Schedule::of(trigger, spec.zone.as_deref(), default_zone);
-        read.and_then(|_| strict(&trigger.kind)).map_err(|source| {
+        read.and_then(Schedule::strict).map_err(|source| {
             let field = source.field();
             SpecError { path: format!("triggers[{index}].{field}"), source }
         })?;
     }
     Ok(())
-}
-
-/// An expression that does something else than it seems to say is refused here,
-/// where somebody reads the answer. What was committed before is run as it is.
-fn strict(kind: &TriggerKind) -> Result<(), ScheduleError> {
-    match kind {
-        TriggerKind::Cron { expression } => CronExpr::parse(expression)
-            .and_then(CronExpr::strict)
-            .map(|_| ())
-            .map_err(ScheduleError::Cron),
-    }
 }
 
 fn check_zone(path: &str, name: &str) -> Result<(), SpecError> {
@@ -60,7 +48,7 @@ mod tests {
 
     use super::*;
     use crate::ids::{Name, TriggerName};
-    use crate::model::job::{MisfirePolicy, TriggerSpec};
+    use crate::model::job::{MisfirePolicy, TriggerKind, TriggerSpec};
 
     fn trigger(expression: &str, zone: Option<&str>) -> TriggerSpec {
         TriggerSpec {

@@ -216,15 +216,16 @@ impl LateInstants {
 }
 
 /// A batch under construction.
-struct Builder {
+struct Builder<'a> {
     batch: PlanBatch,
+    schedule: &'a Schedule,
     trigger: TriggerName,
     now: UtcMillis,
     max_actions: usize,
 }
 
-impl Builder {
-    fn new(source: TriggerSource<'_>, from: UtcMillis, now: UtcMillis, limits: Limits) -> Self {
+impl<'a> Builder<'a> {
+    fn new(source: TriggerSource<'a>, from: UtcMillis, now: UtcMillis, limits: Limits) -> Self {
         Self {
             batch: PlanBatch {
                 job: source.job,
@@ -235,6 +236,7 @@ impl Builder {
                 actions: Vec::new(),
                 missed: None,
             },
+            schedule: source.schedule,
             trigger: source.trigger.clone(),
             now,
             max_actions: limits.max_actions,
@@ -265,7 +267,7 @@ impl Builder {
         self.batch.through = nominal;
         self.batch.actions.push(PlannedAction {
             nominal,
-            due: nominal,
+            due: self.schedule.due(nominal),
             upstream: Vec::new(),
             catch_up,
         });

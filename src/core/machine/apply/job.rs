@@ -9,9 +9,10 @@ use super::plan::sources_of;
 use super::{at_most, invalid, within};
 use crate::ids::{JobId, Name, Revision, TriggerName};
 use crate::model::action::{ActionState, Missed, MissedReason, SkipReason};
-use crate::model::job::{Backoff, Executor, Job, JobSpec, OnWorkerLost};
+use crate::model::job::{Backoff, Executor, Job, JobSpec, OnWorkerLost, TriggerKind};
 use crate::model::run::{RunResult, RunState};
 use crate::mutants::{self, Mutant};
+use crate::time::UtcMillis;
 
 const WEEK_MS: u64 = 7 * 86_400_000;
 const YEAR_MS: u64 = 366 * 86_400_000;
@@ -26,6 +27,7 @@ impl State {
     ) -> Result<Outcome, Reject> {
         let id = self.index.job_names.get(&spec.name).copied();
         let old = id.and_then(|id| self.jobs.shared(&id));
+        let spec = &anchored(spec, old.as_deref().map(|job| &job.spec), self.meta.now);
         check_revision(expected, old.as_deref().map_or(Revision(0), |j| j.revision))?;
         check_spec(spec)?;
         self.check_edges(id, spec)?;
@@ -219,6 +221,21 @@ impl State {
         ev.push(Event::Job(id));
         Ok(Outcome::Done)
     }
+}
+
+/// The definition with the time from which its rates are counted: of the commit
+/// that first held the rule, whatever else an edit changes.
+fn anchored(spec: &JobSpec, old: Option<&JobSpec>, now: UtcMillis) -> JobSpec {
+    let mut spec = spec.clone();
+    for trigger in &mut spec.triggers {
+        let TriggerKind::Rule(rule) = &mut trigger.kind else { continue };
+        let before = match old.and_then(|old| old.trigger(&trigger.name)).map(|t| &t.kind) {
+            Some(TriggerKind::Rule(before)) if before.says_the_same(rule) => before.anchor,
+            _ => None,
+        };
+        rule.anchor = before.or(Some(now));
+    }
+    spec
 }
 
 /// True if both definitions give the same instants by this source.

@@ -88,7 +88,9 @@ impl Fires {
             return vec![Source::Upstream(edges)];
         }
         let source = |trigger: &TriggerSpec| {
-            let horai_core::model::job::TriggerKind::Cron { expression } = &trigger.kind;
+            let horai_core::model::job::TriggerKind::Cron { expression } = &trigger.kind else {
+                panic!("the worlds' triggers are crons: {trigger:?}");
+            };
             let zone = zone(trigger.zone.as_deref().or(spec.zone.as_deref()));
             Source::Trigger(trigger.clone(), self.crons[expression].clone(), zone)
         };
