@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::model::job::{TriggerKind, TriggerSpec};
+use crate::model::trigger::{RuleSpec, TriggerRule};
 use crate::timing::cron::CronExpr;
 use crate::timing::zone::Zone;
 
@@ -87,6 +89,49 @@ fn the_window_is_long_or_full_and_filled_in_time() {
             now = again;
         }
         assert!(batches <= 70, "{cron}: {batches} batches in half an hour");
+    }
+}
+
+#[test]
+fn every_kind_is_planned_from_its_cursor_and_starts_by_its_jitter() {
+    let trigger = |rule, jitter| TriggerSpec {
+        name: TriggerName(Arc::from("t")),
+        kind: TriggerKind::Rule(Box::new(RuleSpec {
+            jitter,
+            anchor: Some(NOW.minus(Span::secs(100))),
+            ..RuleSpec::new(rule)
+        })),
+        zone: None,
+        misfire: MisfirePolicy::FireAll,
+        enabled: true,
+    };
+    let every = TriggerRule::Interval { every: Span::secs(240), repeats: Some(3) };
+    let once = TriggerRule::Once { at: NOW.plus(Span::secs(7)) };
+    for (rule, jitter, offsets) in [
+        (every.clone(), Span::ZERO, vec![140, 380, 620]),
+        (every, Span::secs(60), vec![140, 380, 620]),
+        (once, Span::secs(3600), vec![7]),
+    ] {
+        let spec = trigger(rule, jitter);
+        let schedule = Schedule::of(&spec, None, "UTC").unwrap();
+        let source = TriggerSource {
+            job: JobId(7),
+            revision: Revision(2),
+            trigger: &spec.name,
+            schedule: &schedule,
+            misfire: MisfirePolicy::FireAll,
+        };
+        let batch = plan_trigger(source, NOW, NOW, Limits::new(Span::secs(60))).batch.unwrap();
+        let found: Vec<u64> =
+            batch.actions.iter().map(|action| action.nominal.since(NOW).0 / 1000).collect();
+        assert_eq!(found, offsets, "{spec:?}");
+        for action in &batch.actions {
+            assert!(action.due >= action.nominal && action.due <= action.nominal.plus(jitter));
+            assert_eq!(action.due, schedule.due(action.nominal));
+        }
+        // All of them are planned: what follows the last is nothing.
+        let rest = plan_trigger(source, batch.through, NOW, Limits::new(Span::secs(60)));
+        assert_eq!(rest, Plan::NEVER);
     }
 }
 
