@@ -11,17 +11,21 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::check::{Results, Verdict};
-use crate::run::Failure;
-use crate::store::{Band, Evidence, load, read_rows};
+use crate::check::Verdict;
+use crate::env::processes::bounded;
+use crate::error::{Failure, chain};
+use crate::judge;
+use crate::store::{Band, Evidence, Said, load, read_rows, write_row};
+use crate::time::MS;
 
 /// One line a round.
 const ROUNDS: &str = "campaign.jsonl";
+/// A round takes minutes: one that is not over by then hangs.
+const ROUND: Duration = Duration::from_secs(2 * 3600);
 /// What is left of a round in which nothing is wrong.
 const KEPT: [&str; 6] =
     ["test.json", "options.json", "schedule.json", "nemesis.jsonl", "results.json", "report.html"];
@@ -131,7 +135,7 @@ struct Round {
     version: String,
     seed: u64,
     seconds: u64,
-    verdict: String,
+    verdict: Verdict,
     /// The folder of its evidence, below the store.
     folder: String,
     /// Faults that were there, by kind.
@@ -195,7 +199,7 @@ pub(crate) fn soak(options: &Options, out: &mut impl Write) -> Result<Verdict, F
         let round = play(goal, options, rounds.len())?;
         append(&options.store, &round)?;
         writeln!(out, "{} · {}", round.verdict, round.rerun)?;
-        if round.verdict == Verdict::Invalid.to_string() {
+        if round.verdict == Verdict::Invalid {
             worst = worst.min(Verdict::Invalid);
         }
         done += 1;
@@ -214,7 +218,7 @@ fn rounds(store: &Path) -> Result<Vec<Round>, Failure> {
 
 fn append(store: &Path, round: &Round) -> Result<(), Failure> {
     let mut file = File::options().create(true).append(true).open(store.join(ROUNDS))?;
-    file.write_all(format!("{}\n", serde_json::to_string(round)?).as_bytes())?;
+    write_row(&mut file, round)?;
     Ok(file.sync_data()?)
 }
 
@@ -228,7 +232,7 @@ fn reached(goal: &Goal, rounds: &[Round], source: &str) -> u64 {
     let good: Vec<&Round> = rounds
         .iter()
         .filter(|round| round.goal == goal.name && round.source == source)
-        .filter(|round| round.verdict == "valid" || round.verdict == "invalid")
+        .filter(|round| matches!(round.verdict, Verdict::Valid | Verdict::Invalid))
         .collect();
     let share = |have: u64, need: u64| (have * 1000).checked_div(need).unwrap_or(1000);
     let faults = goal
@@ -244,14 +248,13 @@ fn play(goal: &Goal, options: &Options, number: usize) -> Result<Round, Failure>
     let evidence = options.store.join("rounds").join(format!("{number:05}-{}", goal.name));
     fs::create_dir_all(&evidence)?;
     let log = File::create(evidence.join("log"))?;
-    let status = Command::new(std::env::current_exe()?)
+    let status = bounded(std::env::current_exe()?, ROUND)
         .arg("test")
         .args(goal.arguments.split_ascii_whitespace())
         .args(["--seed", &seed.to_string(), "--horai"])
         .arg(&options.horai)
         .arg("--store")
         .arg(&evidence)
-        .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
         .status()?;
@@ -260,7 +263,7 @@ fn play(goal: &Goal, options: &Options, number: usize) -> Result<Round, Failure>
         goal: goal.name.to_owned(),
         source: options.source.clone(),
         seed,
-        verdict: Verdict::HarnessFailure.to_string(),
+        verdict: Verdict::HarnessFailure,
         folder: evidence.strip_prefix(&options.store)?.display().to_string(),
         ..Round::default()
     };
@@ -268,9 +271,14 @@ fn play(goal: &Goal, options: &Options, number: usize) -> Result<Round, Failure>
         round.rerun = format!("no evidence ({status}); see {}", evidence.join("log").display());
         return Ok(round);
     };
-    summarise(&folder, &mut round)?;
-    if status.success() {
-        thin(&folder)?;
+    match summarise(&folder, &mut round) {
+        Ok(()) if status.success() => thin(&folder)?,
+        Ok(()) => {}
+        // A round that was cut short tells nothing, and the next one may.
+        Err(error) => {
+            round.verdict = Verdict::HarnessFailure;
+            round.rerun = format!("{} ({status}: {})", round.rerun, chain(&*error));
+        }
     }
     Ok(round)
 }
@@ -300,8 +308,8 @@ fn summarise(folder: &Path, round: &mut Round) -> Result<(), Failure> {
         note(&mut round.write_after_ms, write);
         note(&mut round.start_after_ms, start);
     }
-    let results: Results = serde_json::from_slice(&fs::read(folder.join("results.json"))?)?;
-    round.verdict = results.verdict.to_string();
+    let results = judge::results(folder)?;
+    round.verdict = results.verdict;
     for checked in &results.checkers {
         let counts = checked.counts.iter();
         round.counts.extend(counts.map(|(what, n)| (format!("{}: {what}", checked.name), *n)));
@@ -317,15 +325,16 @@ const WRITES: [&str; 4] = ["add", "apply", "acquire", "reg-write"];
 fn recovery(evidence: &Evidence, band: &Band) -> (Option<u64>, Option<u64>) {
     let writes = evidence.ops.iter().filter(|op| WRITES.contains(&op.ask.f.as_str()));
     let after = writes.filter(|op| op.is_ok() && op.ask.t >= band.from).map(|op| op.known_at());
-    let starts = evidence.witness.iter().filter(|line| line.e == crate::store::Said::Start);
+    let starts = evidence.witness.iter().filter(|line| line.e == Said::Start);
     let start = starts.map(|line| line.t).filter(|t| *t >= band.from).min();
-    let ms = |t: u64| (t - band.from) / 1_000_000;
+    let ms = |t: u64| (t - band.from) / MS;
     (after.min().map(ms), start.map(ms))
 }
 
 /// Keeps of a folder what tells the story, without the raw evidence.
 fn thin(folder: &Path) -> Result<(), Failure> {
-    for entry in fs::read_dir(folder)?.flatten() {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
         let path = entry.path();
         let keep = KEPT.iter().any(|name| entry.file_name() == *name);
         match (keep, path.is_dir()) {
@@ -371,7 +380,7 @@ pub(crate) fn table(store: &Path, source: &str, out: &mut impl Write) -> Result<
         last.commit
     )?;
     writeln!(out, "| what | count |\n|---|---|")?;
-    for verdict in ["valid", "invalid", "unknown", "harness-failure"] {
+    for verdict in [Verdict::Valid, Verdict::Invalid, Verdict::Unknown, Verdict::HarnessFailure] {
         let count = rounds.iter().filter(|round| round.verdict == verdict).count();
         writeln!(out, "| rounds {verdict} | {count} |")?;
     }
@@ -394,7 +403,7 @@ pub(crate) fn table(store: &Path, source: &str, out: &mut impl Write) -> Result<
         let start = spread(rounds.iter().filter_map(|round| round.start_after_ms.get(op)));
         writeln!(out, "| {op} | {count} | {write} | {start} |")?;
     }
-    let wrong = rounds.iter().any(|round| round.verdict == "invalid");
+    let wrong = rounds.iter().any(|round| round.verdict == Verdict::Invalid);
     Ok(if wrong { Verdict::Invalid } else { Verdict::Valid })
 }
 
@@ -411,13 +420,13 @@ fn spread<'a>(times: impl Iterator<Item = &'a Vec<u64>>) -> String {
 mod tests {
     use super::*;
 
-    fn round(goal: &str, verdict: &str, faults: &[(&str, u64)]) -> Round {
+    fn round(goal: &str, verdict: Verdict, faults: &[(&str, u64)]) -> Round {
         Round {
             at: "2026-11-21T03:00:00Z".into(),
             goal: goal.into(),
             source: "s".into(),
             seconds: 60,
-            verdict: verdict.into(),
+            verdict,
             installed: faults.iter().map(|(op, n)| ((*op).to_owned(), *n)).collect(),
             counts: [("fires: expected".to_owned(), 100), ("fires: missed".to_owned(), 1)].into(),
             write_after_ms: faults.iter().map(|(op, _)| ((*op).to_owned(), vec![5, 9])).collect(),
@@ -432,16 +441,16 @@ mod tests {
     #[test]
     fn only_rounds_that_tell_something_count_towards_a_goal() {
         let disk = goal("disk");
-        let mut rounds = vec![round("disk", "valid", &[("disk-full", 6), ("disk-dead", 6)])];
+        let mut rounds = vec![round("disk", Verdict::Valid, &[("disk-full", 6), ("disk-dead", 6)])];
         assert_eq!(reached(disk, &rounds, "s"), 200);
         assert_eq!(reached(disk, &rounds, "other"), 0);
-        rounds.push(round("disk", "unknown", &[("disk-full", 60)]));
-        rounds.push(round("mixed-brutal", "valid", &[("disk-full", 60)]));
+        rounds.push(round("disk", Verdict::Unknown, &[("disk-full", 60)]));
+        rounds.push(round("mixed-brutal", Verdict::Valid, &[("disk-full", 60)]));
         assert_eq!(reached(disk, &rounds, "s"), 200);
-        rounds.push(round("disk", "invalid", &[("disk-full", 600)]));
+        rounds.push(round("disk", Verdict::Invalid, &[("disk-full", 600)]));
         assert_eq!(reached(disk, &rounds, "s"), 1000);
         // Every shape is asked for: the rarest decides.
-        let worker = [round("worker", "valid", &[("worker-kill", 20), ("worker-power", 1)])];
+        let worker = [round("worker", Verdict::Valid, &[("worker-kill", 20), ("worker-power", 1)])];
         assert_eq!(reached(goal("worker"), &worker, "s"), 0);
         assert_eq!(reached(goal("mixed-brutal"), &rounds, "s"), 60 * 1000 / 3600);
     }
@@ -451,8 +460,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = folder.path();
         assert!(table(store, "", &mut Vec::new()).is_err());
-        append(store, &round("disk", "valid", &[("disk-full", 2)])).unwrap();
-        append(store, &round("disk", "invalid", &[("disk-full", 1)])).unwrap();
+        append(store, &round("disk", Verdict::Valid, &[("disk-full", 2)])).unwrap();
+        append(store, &round("disk", Verdict::Invalid, &[("disk-full", 1)])).unwrap();
         assert_eq!(rounds(store).unwrap().len(), 2);
         let mut text = Vec::new();
         assert_eq!(table(store, "s", &mut text).unwrap(), Verdict::Invalid);

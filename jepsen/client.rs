@@ -10,7 +10,8 @@ use std::time::Duration;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
-use crate::history::{Came, Kind};
+use crate::error::chain;
+use crate::history::Came;
 
 /// Longer than the product waits for a commit, so that its own answer is heard.
 const LIMIT: Duration = Duration::from_secs(12);
@@ -104,15 +105,9 @@ impl Outcome {
     /// As a row, with a result made of the answer.
     pub(crate) fn came(&self, result: impl FnOnce(&Answer) -> Value) -> Came {
         match self {
-            Self::Done(answer) => {
-                Came { kind: Kind::Ok, v: result(answer), ver: answer.etag, err: None }
-            }
-            Self::Refused(_, why) => {
-                Came { kind: Kind::Fail, v: Value::Null, ver: None, err: Some(why.clone()) }
-            }
-            Self::Unknown(_, why) => {
-                Came { kind: Kind::Info, v: Value::Null, ver: None, err: Some(why.clone()) }
-            }
+            Self::Done(answer) => Came { ver: answer.etag, ..Came::ok(result(answer)) },
+            Self::Refused(_, why) => Came::fail(why.clone()),
+            Self::Unknown(_, why) => Came::info(why.clone()),
         }
     }
 
@@ -148,9 +143,9 @@ impl Client {
         match self.raw(request).await {
             Ok(answer) => classify(answer, is_read),
             Err(error) if is_read || error.is_connect() || error.is_builder() => {
-                Outcome::Refused(None, shown(&error))
+                Outcome::Refused(None, chain(&error))
             }
-            Err(error) => Outcome::Unknown(None, shown(&error)),
+            Err(error) => Outcome::Unknown(None, chain(&error)),
         }
     }
 
@@ -188,16 +183,6 @@ impl Client {
         }
         builder.send().await
     }
-}
-
-fn shown(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }
 
 /// A read changes nothing, so one that was not answered certainly did not happen.

@@ -5,7 +5,8 @@
 //! read. One line an ability; the answer is whether all of them work.
 
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -15,14 +16,18 @@ use rand_chacha::ChaCha8Rng;
 use crate::env::clocks::Clock;
 use crate::env::links::{Host, Link, between, on, one_way, ring};
 use crate::env::namespaces::PRIVATE;
-use crate::env::network::HARNESS;
+use crate::env::network::{HARNESS, address};
 use crate::env::processes::Process;
 use crate::env::{Env, Error, Machine, Plan, at, witness};
+use crate::error::chain;
 
 /// Enough for every shape of a partition.
 const MACHINES: Host = 5;
 const HOSTS: [Host; 6] = [1, 2, 3, 4, 5, HARNESS];
 const DISK_MIB: u64 = 48;
+/// Where a machine listens, and how long its connections wait.
+const STREAM_PORT: u16 = 7098;
+const STREAM: Duration = Duration::from_secs(5);
 const SHELL: &str = "/bin/sh";
 
 /// How often an ability is tried before it counts as missing.
@@ -31,7 +36,7 @@ const TRIES: u32 = 3;
 type Check = fn(&mut Trial) -> Result<String, Error>;
 
 /// What is checked, in this order.
-const CHECKS: [(&str, Check); 24] = [
+const CHECKS: [(&str, Check); 25] = [
     ("witness: static, and true under a false clock", static_witness),
     ("network: all hear all", |t| shape(t, &[])),
     ("partition: one alone", |t| shape(t, &between(&[1], &[2, 3, 4, 5]))),
@@ -46,6 +51,7 @@ const CHECKS: [(&str, Check); 24] = [
     ("packets: duplication", duplication),
     ("packets: slow link", slow_link),
     ("packets: long ones vanish", short_packets),
+    ("packets: connections reset", reset_connections),
     ("disk: power cut", power_cut),
     ("disk: full", full_disk),
     ("disk: hung", hung_disk),
@@ -95,7 +101,7 @@ pub(crate) fn run(out: &mut impl Write) -> std::io::Result<bool> {
     let mut trial = match Trial::build() {
         Ok(trial) => trial,
         Err(error) => {
-            writeln!(out, "FAIL environment: {}", error.chain())?;
+            writeln!(out, "FAIL environment: {}", chain(&error))?;
             return Ok(false);
         }
     };
@@ -112,7 +118,7 @@ pub(crate) fn run(out: &mut impl Write) -> std::io::Result<bool> {
             Ok(said) => writeln!(out, "ok   {name}: {said}")?,
             Err(error) => {
                 broken += 1;
-                writeln!(out, "FAIL {name}: {}", error.chain())?;
+                writeln!(out, "FAIL {name}: {}", chain(&error))?;
             }
         }
     }
@@ -142,7 +148,7 @@ pub(crate) fn hold(out: &mut impl Write) -> std::io::Result<bool> {
             }
         }
         Err(error) => {
-            writeln!(out, "FAIL environment: {}", error.chain())?;
+            writeln!(out, "FAIL environment: {}", chain(&error))?;
             Ok(false)
         }
     }
@@ -240,6 +246,32 @@ fn short_packets(trial: &mut Trial) -> Result<String, Error> {
     Ok("short ones arrived, long ones did not".into())
 }
 
+fn reset_connections(trial: &mut Trial) -> Result<String, Error> {
+    let at_server = SocketAddr::from((address(2), STREAM_PORT));
+    let [client, server] = [&trial.env.machines[0], &trial.env.machines[1]];
+    let listener = server.namespace.within(|| TcpListener::bind(at_server))?;
+    let listener = listener.map_err(at("listen on a machine"))?;
+    let connect = || client.namespace.within(|| TcpStream::connect_timeout(&at_server, STREAM));
+    let mut asks = connect()?.map_err(at("connect two machines"))?;
+    let (mut answers, _) = listener.accept().map_err(at("accept a connection"))?;
+    for end in [&asks, &answers] {
+        end.set_read_timeout(Some(STREAM)).map_err(at("prepare a connection"))?;
+    }
+    let network = &trial.env.network;
+    network.lay(1, on(one_way(&[1], &[2]), Link { reset: true, ..Link::default() }));
+    let sent = asks.write_all(b"x");
+    let seen = [&mut asks, &mut answers].map(|end| end.read(&mut [0]).map_err(|e| e.kind()));
+    let again = connect()?.map(drop).map_err(|e| e.kind());
+    network.lift(1);
+    sent.map_err(at("send to another machine"))?;
+    let over = Err(ErrorKind::ConnectionReset);
+    ensure(seen == [over, over], || format!("the two ends of a connection saw {seen:?}"))?;
+    let refused = Err(ErrorKind::ConnectionRefused);
+    ensure(again == refused, || format!("a new connection was {again:?}"))?;
+    connect()?.map_err(at("connect after healing"))?;
+    Ok("both ends told, new ones refused".into())
+}
+
 fn write_synced(path: &Path, text: &[u8]) -> std::io::Result<()> {
     let mut file = fs::File::create(path)?;
     file.write_all(text)?;
@@ -271,7 +303,7 @@ fn full_disk(trial: &mut Trial) -> Result<String, Error> {
     disk.fill(0)?;
     let refused = fs::write(disk.at().join("more"), vec![0; 100_000]).map_err(|e| e.kind());
     disk.free()?;
-    let full = std::io::ErrorKind::StorageFull;
+    let full = ErrorKind::StorageFull;
     ensure(refused == Err(full), || format!("a write to a full disk gave {refused:?}"))?;
     fs::write(disk.at().join("more"), vec![0; 100_000]).map_err(at("write again"))?;
     Ok("ENOSPC, and space again".into())
@@ -322,7 +354,7 @@ fn read_only_disk(trial: &mut Trial) -> Result<String, Error> {
     disk.unmount()?;
     disk.mend()?;
     disk.mount()?;
-    let expected = std::io::ErrorKind::ReadOnlyFilesystem;
+    let expected = ErrorKind::ReadOnlyFilesystem;
     ensure(refused == Err(expected), || format!("a write gave {refused:?}"))?;
     fs::write(disk.at().join("rw"), "x").map_err(at("write after it was mended"))?;
     Ok("EROFS, and mended".into())
@@ -380,7 +412,7 @@ fn freeze_and_kill(trial: &mut Trial) -> Result<String, Error> {
     ensure(frozen && !grows(Duration::from_millis(300)), || "a frozen process went on".into())?;
     machine.group.freeze(false)?;
     ensure(grows(Duration::from_secs(5)), || "it did not go on when thawed".into())?;
-    let count = machine.pids().len();
+    let count = machine.pids()?.len();
     machine.kill()?;
     ensure(!grows(Duration::from_millis(200)), || "a killed process went on".into())?;
     ensure(process.wait(Duration::from_secs(5))?.is_some(), || "it is still there".into())?;
@@ -395,11 +427,11 @@ fn little_processor(trial: &mut Trial) -> Result<String, Error> {
         Ok(begun.elapsed())
     };
     let fast = timed(trial)?;
-    let before = trial.machine().group.throttled();
+    let before = trial.machine().group.throttled()?;
     trial.machine().group.processor_limit(Some(50))?;
     let slow = timed(trial);
     trial.machine().group.processor_limit(None)?;
-    let (slow, waited) = (slow?, trial.machine().group.throttled() - before);
+    let (slow, waited) = (slow?, trial.machine().group.throttled()? - before);
     ensure(waited > 0, || format!("{fast:.1?}, and {slow:.1?} with 5 % of a processor"))?;
     Ok(format!("{fast:.1?}, and {slow:.1?} with 5 % of a processor, {waited} times held"))
 }

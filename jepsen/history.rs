@@ -9,39 +9,16 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Nanoseconds in a millisecond.
-pub(crate) const MS: u64 = 1_000_000;
-
-/// One instant on both clocks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stamp {
-    /// Monotonic, in nanoseconds.
-    pub(crate) t: u64,
-    /// Wall clock, in milliseconds.
-    pub(crate) utc: i64,
-}
-
-impl Stamp {
-    /// Now. The clocks are asked by system call, which no preloaded library alters.
-    pub(crate) fn now() -> Self {
-        let mono = clock_gettime(ClockId::Monotonic);
-        let wall = clock_gettime(ClockId::Realtime);
-        let positive = |n: i64| u64::try_from(n).unwrap_or_default();
-        Self {
-            t: positive(mono.tv_sec) * 1_000_000_000 + positive(mono.tv_nsec),
-            utc: wall.tv_sec * 1_000 + wall.tv_nsec / 1_000_000,
-        }
-    }
-}
+use crate::store::write_row;
+use crate::time::Stamp;
 
 /// What a row says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,11 +102,21 @@ impl Came {
     pub(crate) fn ok(v: Value) -> Self {
         Self { kind: Kind::Ok, v, ver: None, err: None }
     }
+
+    /// It certainly did not happen.
+    pub(crate) fn fail(why: String) -> Self {
+        Self { kind: Kind::Fail, v: Value::Null, ver: None, err: Some(why) }
+    }
+
+    /// Nobody knows whether it happened.
+    pub(crate) fn info(why: String) -> Self {
+        Self { kind: Kind::Info, v: Value::Null, ver: None, err: Some(why) }
+    }
 }
 
 /// Writes the history. Shared by all clients; a row is one write.
 pub(crate) struct Writer {
-    file: Mutex<BufWriter<File>>,
+    file: Mutex<File>,
     next: AtomicU64,
     process: AtomicU32,
     phase: Mutex<String>,
@@ -142,7 +129,7 @@ impl Writer {
     /// The file cannot be made.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
         Ok(Self {
-            file: Mutex::new(BufWriter::new(File::create(path)?)),
+            file: Mutex::new(File::create(path)?),
             next: AtomicU64::new(0),
             process: AtomicU32::new(0),
             phase: Mutex::new("bootstrap".to_owned()),
@@ -195,9 +182,7 @@ impl Writer {
             ver: came.ver,
             phase,
         };
-        serde_json::to_writer(&mut *file, &row)?;
-        file.write_all(b"\n")?;
-        file.flush()?;
+        write_row(&mut *file, &row)?;
         Ok(at)
     }
 }
@@ -296,8 +281,7 @@ mod tests {
         let first = writer.invoke(&a).unwrap();
         writer.invoke(&b).unwrap();
         writer.enter("main");
-        let came = Came { kind: Kind::Info, v: Value::Null, ver: None, err: Some("late".into()) };
-        writer.complete(&b, came).unwrap();
+        writer.complete(&b, Came::info("late".into())).unwrap();
         let last = writer.complete(&a, Came::ok(json!([1, 2]))).unwrap();
         assert!(last.t > first.t && last.utc >= first.utc);
         let rows = crate::store::read_rows::<Row>(&path).unwrap();

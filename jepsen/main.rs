@@ -3,7 +3,7 @@
 //! This file holds the verbs only. `env` is the world that is broken, `cluster` what
 //! runs in it, `nemesis` what breaks it and when, `workload` what is asked of it
 //! meanwhile, `history` and `store` what is written down, `check` what must hold of
-//! that, `report` how it is shown.
+//! that, `judge` and `report` how it is shown.
 
 mod campaign;
 mod canary;
@@ -14,11 +14,16 @@ mod cron;
 mod doctor;
 mod drive;
 mod env;
+mod error;
+mod export;
 mod history;
+mod judge;
 mod nemesis;
+mod poll;
 mod report;
 mod run;
 mod store;
+mod time;
 mod workload;
 
 use std::io::{self, Write};
@@ -27,6 +32,7 @@ use std::process::ExitCode;
 
 use check::Verdict;
 use clap::Parser;
+use error::chain;
 
 #[derive(clap::Parser)]
 #[command(name = "jepsen", about = "Breaks running Horai clusters and judges what they recorded")]
@@ -73,6 +79,11 @@ enum Verb {
         /// The folder of one test
         store: PathBuf,
     },
+    /// Write the history of a store in the form of Jepsen's own, as EDN
+    Export {
+        /// The folder of one test
+        store: PathBuf,
+    },
     /// Run workloads against a cluster that runs already, without breaking it
     Drive(drive::Options),
 }
@@ -96,7 +107,7 @@ fn main() -> ExitCode {
         match env::namespaces::descend() {
             Ok(None) => {}
             Ok(Some(code)) => return code,
-            Err(error) => return told(&mut out, error.chain()),
+            Err(error) => return told(&mut out, chain(&error)),
         }
     }
     let done = match verb {
@@ -109,12 +120,13 @@ fn main() -> ExitCode {
         Verb::Replay { store, horai } => run::replay(&store, horai, &mut out),
         Verb::Soak(options) => campaign::soak(&options, &mut out),
         Verb::Table { store, source } => campaign::table(&store, &source, &mut out),
-        Verb::Check { store } => drive::check(&store, &mut out),
-        Verb::Report { store } => drive::report(&store, &mut out),
+        Verb::Check { store } => judge::check(&store, &mut out),
+        Verb::Report { store } => judge::report(&store, &mut out),
+        Verb::Export { store } => export::export(&store, &mut out).map(|()| Verdict::Valid),
         Verb::Drive(options) => drive::run(&options, &mut out),
     };
     match done {
         Ok(verdict) => verdict.exit().into(),
-        Err(error) => told(&mut out, check::chain(&*error)),
+        Err(error) => told(&mut out, chain(&*error)),
     }
 }

@@ -6,7 +6,6 @@
 //! agree), *drain* and *final* (nothing new; everything is read on every node). If
 //! the harness itself cannot do its part, the verdict is `harness-failure`.
 
-use std::error::Error;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -16,32 +15,37 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use tokio::runtime::Runtime;
 
 use crate::canary::Canary;
 use crate::check::Verdict;
 use crate::client::Client;
-use crate::cluster::view::Poller;
-use crate::cluster::{Cluster, Settings};
+use crate::cluster::{Cluster, Server, Settings};
 use crate::env::namespaces::PRIVATE;
-use crate::env::witness;
-use crate::history::{Stamp, Writer};
+use crate::env::processes::{bounded, said};
+use crate::env::{self, witness};
+use crate::error::{Failure, chain};
+use crate::history::Writer;
+use crate::judge;
 use crate::nemesis::Nemesis;
 use crate::nemesis::ops::kinds;
 use crate::nemesis::schedule::{Schedule, chosen, draw};
-use crate::store::{Phase, TestInfo};
+use crate::poll::Poller;
+use crate::store::{Phases, Regime, TestInfo, gather_witness, write_row, write_test};
 use crate::workload::{Ctx, Load, Workload};
 
 /// The load goes on for so long after the faults, while everything is mended.
 const TAIL: Duration = Duration::from_secs(4);
 /// How long everything may take to be as before.
 const CONVERGE: Duration = Duration::from_secs(60);
+/// Between two looks at the cluster when nothing is broken any more.
+const LOOK: Duration = Duration::from_millis(100);
 /// How long what is planned may take to end.
 const DRAIN: Duration = Duration::from_secs(90);
+/// How long the program under test may take to say its version.
+const VERSION: Duration = Duration::from_secs(60);
 /// A lying clock moves cluster time by so many thousandths of its speed.
 const SLEW: u64 = 10;
-
-/// Why the harness could not do its part.
-pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 
 /// Which test.
 #[derive(Debug, Clone, clap::Args, Serialize, Deserialize)]
@@ -70,9 +74,9 @@ pub(crate) struct Options {
     /// Workers of the cluster
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=9))]
     workers: u8,
-    /// safe always leaves a quorum and judges availability too; brutal does neither
-    #[arg(long, default_value = "safe", value_parser = ["safe", "brutal"])]
-    regime: String,
+    /// What the faults may take away, and so what is judged
+    #[arg(long, value_enum, default_value_t)]
+    regime: Regime,
     /// How much is asked, in percent
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rate: u32,
@@ -113,7 +117,7 @@ pub(crate) fn test(options: &Options, out: &mut impl Write) -> Result<Verdict, F
 impl Options {
     /// The faults that are planned for these options.
     pub(crate) fn plan(&self) -> Result<Schedule, Failure> {
-        let kinds = chosen(&self.nemesis, self.regime == "brutal", self.nodes)?;
+        let kinds = chosen(&self.nemesis, self.regime == Regime::Brutal, self.nodes)?;
         Ok(draw(&kinds, self.seed.unwrap_or(0), self.time * 1000, self.interval))
     }
 }
@@ -160,25 +164,16 @@ fn perform(
     test.harness_error = "the test did not come to its end".to_owned();
     write_test(&folder, &test)?;
     let done = conduct(options, schedule, &folder, &mut test, out);
-    test.harness_error =
-        done.as_ref().err().map_or_else(String::new, |error| crate::check::chain(&**error));
+    test.harness_error = done.as_ref().err().map_or_else(String::new, |error| chain(&**error));
     gather_witness(&folder)?;
     write_test(&folder, &test)?;
-    crate::drive::check(&folder, out)
-}
-
-fn write_test(folder: &Path, test: &TestInfo) -> Result<(), Failure> {
-    Ok(fs::write(folder.join("test.json"), serde_json::to_vec_pretty(test)?)?)
+    judge::check(&folder, out)
 }
 
 fn describe(options: &Options) -> Result<TestInfo, Failure> {
     let workloads = Workload::parse_list(&options.workload)?;
     let seed = options.seed.unwrap_or(0);
-    let version = Command::new(&options.horai).arg("version").output();
-    let version = version.map_err(|e| {
-        format!("--horai {}: {e}; name the program under test", options.horai.display())
-    })?;
-    let version = String::from_utf8_lossy(&version.stdout);
+    let version = version(&options.horai)?;
     let lying = kinds().any(|kind| {
         kind.needs_clocks() && options.nemesis.iter().any(|n| n == kind.name || n == kind.package())
     });
@@ -191,30 +186,42 @@ fn describe(options: &Options) -> Result<TestInfo, Failure> {
         required: required(&options.nemesis),
         seed,
         seconds: options.time,
-        regime: options.regime.clone(),
-        version: version.lines().next().unwrap_or_default().to_owned(),
+        regime: options.regime,
+        version,
         commit: commit(),
         nodes: (1..=options.nodes).map(|n| format!("n{n}")).collect(),
         workers: (1..=options.workers).map(|n| format!("w{n}")).collect(),
         election_max_ms: options.election * 2,
         clock_bound_ms: bound,
         late_ms: options.late,
-        rerun: format!(
-            "jepsen test --workload {} --nemesis {} --seed {seed} --time {} --nodes {} --workers \
-             {} --regime {} --rate {} --interval {} --late {} --horai {}",
-            options.workload,
-            options.nemesis.join(","),
-            options.time,
-            options.nodes,
-            options.workers,
-            options.regime,
-            options.rate,
-            options.interval,
-            options.late,
-            options.horai.display(),
-        ),
+        rerun: rerun(options),
         ..defaults
     })
+}
+
+/// The command that runs the same again.
+fn rerun(options: &Options) -> String {
+    let Options { workload, time, horai, nodes, workers, regime, .. } = options;
+    let Options { rate, interval, slots, election, late, disk, .. } = options;
+    let (nemesis, seed) = (options.nemesis.join(","), options.seed.unwrap_or(0));
+    format!(
+        "jepsen test --workload {workload} --nemesis {nemesis} --seed {seed} --time {time} \
+         --nodes {nodes} --workers {workers} --regime {regime} --rate {rate} --interval \
+         {interval} --slots {slots} --election {election} --late {late} --disk {disk} --horai {}",
+        horai.display()
+    )
+}
+
+/// What the program under test says that it is.
+fn version(horai: &Path) -> Result<String, Failure> {
+    let mut command = bounded(horai, VERSION);
+    command.arg("version");
+    let out = said(command, &format!("{} version", horai.display()))?;
+    if !out.status.success() {
+        return Err(format!("--horai {} is not the program under test", horai.display()).into());
+    }
+    let text = String::from_utf8_lossy(&out.stdout);
+    Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
 /// What must have been there at least once. Of all, some that always can be.
@@ -242,17 +249,6 @@ fn new_folder(options: &Options, test: &TestInfo) -> Result<PathBuf, Failure> {
     Ok(folder.canonicalize()?)
 }
 
-/// Puts what the workers' jobs wrote into one file.
-fn gather_witness(folder: &Path) -> Result<(), Failure> {
-    let mut all = File::create(folder.join("witness.jsonl"))?;
-    for entry in fs::read_dir(folder.join("witness"))?.flatten() {
-        if entry.path().extension().is_some_and(|e| e == "jsonl") {
-            all.write_all(&fs::read(entry.path())?)?;
-        }
-    }
-    Ok(())
-}
-
 fn settings(options: &Options, folder: &Path) -> Settings {
     let clocks = |name: &String| name == "all" || name.starts_with("clock");
     Settings {
@@ -270,21 +266,6 @@ fn settings(options: &Options, folder: &Path) -> Settings {
     }
 }
 
-/// Phases, as they were.
-struct Phases<'a> {
-    test: &'a mut TestInfo,
-    began: Stamp,
-}
-
-impl Phases<'_> {
-    /// The phase that has just ended.
-    fn ended(&mut self, name: &str) {
-        let now = Stamp::now();
-        self.test.phases.push(Phase { name: name.to_owned(), from: self.began.t, to: now.t });
-        self.began = now;
-    }
-}
-
 fn conduct(
     options: &Options,
     schedule: &Schedule,
@@ -293,72 +274,113 @@ fn conduct(
     out: &mut impl Write,
 ) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let (begun, mut phases) = (Instant::now(), Phases { test, began: Stamp::now() });
+    let (begun, mut phases) = (Instant::now(), Phases::begin(test));
     let program = witness::build(Path::new(PRIVATE))?;
     let mut cluster = Cluster::found(settings(options, folder), runtime.handle().clone())?;
     writeln!(out, "cluster of {} nodes up after {:.1?}", options.nodes, begun.elapsed())?;
-    let nodes = &cluster.nodes;
-    let clients = nodes.iter().map(|node| Client::new(&node.name, &node.url(), &cluster.token));
-    let clients = clients.collect::<Result<Vec<_>, _>>()?;
-    let writer = Arc::new(Writer::create(&folder.join("history.jsonl"))?);
-    let seed = options.seed.unwrap_or(0);
-    let canary = Canary::start(program.clone(), &Path::new(PRIVATE).join("canary"))?;
-    let mut ctx = Ctx::new(clients, writer, seed, program, folder.join("witness"));
-    ctx.rate = options.rate;
-    let load = Load::new(Workload::parse_list(&options.workload)?);
-    let poller = Poller::start(&cluster, File::create(folder.join("nodes.jsonl"))?)?;
+    let canary = Canary::start(program.clone(), &folder.join("canary"))?;
+    let nodes = cluster.nodes.iter().map(|node| (node.name.as_str(), node.url()));
+    let file = folder.join("nodes.jsonl");
+    let poller = Poller::start(nodes, &cluster.token, &file, runtime.handle())?;
     let rows = File::create(folder.join("nemesis.jsonl"))?;
-    let mut nemesis = Nemesis::new(rows, options.regime != "brutal");
+    let mut nemesis = Nemesis::new(rows, options.regime == Regime::Safe);
+    let asking = Asking {
+        runtime: &runtime,
+        load: Load::new(Workload::parse_list(&options.workload)?),
+        ctx: clients(options, &cluster, program, folder)?,
+    };
 
-    runtime.block_on(load.setup(&ctx))?;
+    runtime.block_on(asking.load.setup(&asking.ctx))?;
     phases.ended("bootstrap");
-    ctx.writer.enter("main");
+    asking.ctx.writer.enter("main");
     writeln!(out, "workloads set up after {:.1?}", begun.elapsed())?;
     out.flush()?;
 
-    let (start, length) = (Instant::now(), Duration::from_secs(options.time));
-    let (asked, broken) = std::thread::scope(|scope| {
-        let breaking = scope.spawn(|| -> Result<(), Failure> {
-            nemesis.run(&mut cluster, schedule, start, length)?;
-            phases.ended("main");
-            ctx.writer.enter("heal");
-            nemesis.heal_all(&mut cluster)?;
-            Ok(())
-        });
-        let asked = runtime.block_on(load.main(&ctx, start + length + TAIL));
-        (asked, breaking.join())
-    });
-    broken.map_err(|_| "the nemesis panicked")??;
-    asked?;
+    let length = Duration::from_secs(options.time);
+    asking.while_broken(&mut cluster, &mut nemesis, schedule, length, &mut phases)?;
     phases.ended("heal");
 
-    ctx.writer.enter("converge");
+    asking.ctx.writer.enter("converge");
     let converged = converge(&mut cluster, &mut nemesis)?;
     let how = if converged { "converged" } else { "did NOT converge" };
-    writeln!(out, "{how} after {:.1?}", Duration::from_nanos(Stamp::now().t - phases.began.t))?;
+    writeln!(out, "{how} after {:.1?}", phases.elapsed())?;
     phases.ended("converge");
 
-    let over = AtomicBool::new(false);
-    let (read, tended) = std::thread::scope(|scope| {
-        let tending = scope.spawn(|| {
-            while !over.load(Ordering::Acquire) {
-                nemesis.look_after(&mut cluster)?;
-                std::thread::sleep(Duration::from_millis(100));
-            }
-            Ok::<(), crate::env::Error>(())
-        });
-        let read = runtime.block_on(load.finish(&ctx, DRAIN));
-        over.store(true, Ordering::Release);
-        (read, tending.join())
-    });
-    tended.map_err(|_| "the look after processes panicked")??;
-    read?;
+    asking.finish(&mut cluster, &mut nemesis)?;
     phases.ended("final");
     phases.test.busy = canary.stop();
-    runtime.block_on(poller.stop());
+    runtime.block_on(poller.stop())?;
     write_network(&cluster, folder)?;
     cluster.stop()?;
     Ok(())
+}
+
+/// What all clients share.
+fn clients(
+    options: &Options,
+    cluster: &Cluster,
+    witness: PathBuf,
+    folder: &Path,
+) -> Result<Ctx, Failure> {
+    let client = |node: &Server| Client::new(&node.name, &node.url(), &cluster.token);
+    let clients = cluster.nodes.iter().map(client).collect::<Result<Vec<_>, _>>()?;
+    let writer = Arc::new(Writer::create(&folder.join("history.jsonl"))?);
+    let seed = options.seed.unwrap_or(0);
+    let mut ctx = Ctx::new(clients, writer, seed, witness, folder.join("witness"));
+    ctx.rate = options.rate;
+    Ok(ctx)
+}
+
+/// Those who ask, while the cluster is in the hands of the nemesis.
+struct Asking<'a> {
+    runtime: &'a Runtime,
+    load: Load,
+    ctx: Ctx,
+}
+
+impl Asking<'_> {
+    /// Load and faults side by side; then everything is mended while the load goes on.
+    fn while_broken(
+        &self,
+        cluster: &mut Cluster,
+        nemesis: &mut Nemesis,
+        schedule: &Schedule,
+        length: Duration,
+        phases: &mut Phases<'_>,
+    ) -> Result<(), Failure> {
+        let start = Instant::now();
+        let (asked, broken) = std::thread::scope(|scope| {
+            let breaking = scope.spawn(|| -> Result<(), Failure> {
+                nemesis.run(cluster, schedule, start, length)?;
+                phases.ended("main");
+                self.ctx.writer.enter("heal");
+                Ok(nemesis.heal_all(cluster)?)
+            });
+            let asked = self.runtime.block_on(self.load.main(&self.ctx, start + length + TAIL));
+            (asked, breaking.join())
+        });
+        broken.map_err(|_| "the nemesis panicked")??;
+        Ok(asked?)
+    }
+
+    /// The last reads, while processes that end are looked after.
+    fn finish(&self, cluster: &mut Cluster, nemesis: &mut Nemesis) -> Result<(), Failure> {
+        let over = AtomicBool::new(false);
+        let (read, tended) = std::thread::scope(|scope| {
+            let tending = scope.spawn(|| {
+                while !over.load(Ordering::Acquire) {
+                    nemesis.look_after(cluster)?;
+                    std::thread::sleep(LOOK);
+                }
+                Ok::<(), env::Error>(())
+            });
+            let read = self.runtime.block_on(self.load.finish(&self.ctx, DRAIN));
+            over.store(true, Ordering::Release);
+            (read, tending.join())
+        });
+        tended.map_err(|_| "the look after processes panicked")??;
+        Ok(read?)
+    }
 }
 
 /// How many packets passed and did not, between which machines.
@@ -366,7 +388,7 @@ fn write_network(cluster: &Cluster, folder: &Path) -> Result<(), Failure> {
     let mut file = File::create(folder.join("network.jsonl"))?;
     for ((from, to), (passed, lost)) in cluster.env.network.counts() {
         let row = serde_json::json!({"from": from, "to": to, "passed": passed, "lost": lost});
-        writeln!(file, "{row}")?;
+        write_row(&mut file, &row)?;
     }
     Ok(())
 }
@@ -383,7 +405,7 @@ fn converge(cluster: &mut Cluster, nemesis: &mut Nemesis) -> Result<bool, Failur
         if Instant::now() > end {
             return Ok(false);
         }
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(LOOK);
     }
 }
 
@@ -394,4 +416,28 @@ fn is_whole(cluster: &Cluster) -> Option<bool> {
     let voters = cluster.voters()? == cluster.nodes.len();
     let workers = cluster.connected_workers()? == cluster.workers.len();
     Some(follow && voters && workers)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[test]
+    fn the_command_that_runs_again_names_every_option() {
+        let words = "jepsen --workload set,lock --nemesis kill,packets --seed 9 --time 40 --horai \
+            /x/horai --nodes 5 --workers 3 --regime brutal --rate 50 --interval 2000 --slots 7 \
+            --election 300 --late 900 --disk 128";
+        let options = Line::try_parse_from(words.split_whitespace()).unwrap().options;
+        let again = rerun(&options);
+        let again = again.strip_prefix("jepsen test ").unwrap();
+        let words = ["jepsen"].into_iter().chain(again.split(' '));
+        let read = Line::try_parse_from(words).unwrap().options;
+        let shown = |options: &Options| serde_json::to_value(options).unwrap();
+        let mut expected = shown(&options);
+        // The folder belongs to whoever runs it.
+        expected["store"] = shown(&read)["store"].clone();
+        assert_eq!(shown(&read), expected);
+    }
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use horai_core::ids::NodeId;
+use horai_raft::host::OsHost;
 use horai_raft::identity::{IdentityFile, OsFile};
 use horai_raft::membership::admission::{self, AskError};
 use serde::{Deserialize, Serialize};
@@ -122,7 +123,7 @@ pub async fn join(
     });
     note.seeds = seeds.to_vec();
     write(data_dir, &note)?;
-    let admitted = admission::ask(seeds, token, note.store, replaces, LIMIT).await?;
+    let admitted = admission::ask(&OsHost, seeds, token, note.store, replaces, LIMIT).await?;
     let joined = JoinedAs { cluster: admitted.cluster, node: admitted.node };
     note.joined = Some(joined);
     if old.is_some() {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Checked;
-use crate::store::Evidence;
+use crate::store::{Evidence, Stage};
 
 /// Marks of a process that ended by its own fault.
 const PANICS: [&str; 3] = ["panicked at", "fatal runtime error", "stack overflow"];
@@ -54,7 +54,7 @@ pub(crate) fn check(evidence: &Evidence) -> Checked {
 /// or a power cut.
 fn judge_exits(checked: &mut Checked, evidence: &Evidence) {
     let exits = ["node-exit", "node-refused", "worker-exit"];
-    let rows = evidence.faults.iter().filter(|row| row.stage == "installed");
+    let rows = evidence.faults.iter().filter(|row| row.stage == Stage::Installed);
     for row in rows.filter(|row| exits.contains(&row.op.as_str())) {
         let who = row.args["who"][0].as_str().unwrap_or_default();
         checked.wrong(&row.op, who, row.detail.to_string(), row.t);
@@ -77,7 +77,7 @@ fn judge_faults(checked: &mut Checked, evidence: &Evidence) {
     for kind in required.iter().filter(|kind| *kind != "none" && !is_there(kind)) {
         let skipped = evidence.faults.iter().find(|fault| {
             fault.op.starts_with(kind.as_str())
-                && matches!(fault.stage.as_str(), "skipped" | "indeterminate")
+                && matches!(fault.stage, Stage::Skipped | Stage::Indeterminate)
         });
         let why = skipped.map_or_else(String::new, |fault| format!(" ({})", fault.detail));
         checked.unknown(format!("no fault {kind} was installed{why}"));
@@ -167,7 +167,7 @@ mod tests {
         let mut busy = evidence(&good());
         busy.test.busy = "too busy".to_owned();
         assert_eq!(check(&busy).verdict, Verdict::Unknown);
-        assert!(!busy.test.is_safe());
+        assert!(!busy.test.judges_times());
     }
 
     #[test]

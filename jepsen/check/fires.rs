@@ -11,8 +11,9 @@ use super::Checked;
 use super::matching::{Window, misfits};
 use super::records::Records;
 use super::timeline::{Life, Meant, lives};
-use crate::history::MS;
-use crate::store::{Evidence, Said};
+use crate::error::chain;
+use crate::store::{Evidence, Line, Said};
+use crate::time::{MS, shown};
 
 /// Cluster time is not wall time: a new leader goes on from what it last heard, which
 /// may be the length of a message and a busy moment behind. An instant so close to a
@@ -76,13 +77,12 @@ struct Horizon {
 }
 
 fn horizon(evidence: &Evidence) -> Horizon {
-    let marked = evidence.ops_of("horizon").filter_map(|op| op.result()["utc"].as_i64()).last();
-    let lines = evidence.witness.last().map(|line| line.utc_ns / 1_000_000);
+    let lines = evidence.witness.last().map(Line::utc_ms);
     let rows = evidence.ops.last().map(|op| op.end.as_ref().unwrap_or(&op.ask).utc);
     let end = lines.unwrap_or(i64::MIN).max(rows.unwrap_or(i64::MIN));
     // Without a mark the test did not come to its end: nothing is certain to have
     // had its time.
-    Horizon { last: marked.unwrap_or(i64::MIN), end: end.saturating_add(1_000) }
+    Horizon { last: evidence.horizon().unwrap_or(i64::MIN), end: end.saturating_add(1_000) }
 }
 
 /// The last millisecond in which an instant is not late: a while after it, and a
@@ -116,7 +116,7 @@ impl Fires {
         let lives = match lives(evidence) {
             Ok(lives) => lives,
             Err(error) => {
-                fires.failure = Some(super::chain(&error));
+                fires.failure = Some(chain(&error));
                 return fires;
             }
         };
@@ -148,7 +148,6 @@ impl Fires {
 
     fn judge(&mut self, evidence: &Evidence, records: &Records, job: &str, mut of: JobFires) {
         let bound = i64::try_from(evidence.test.clock_bound_ms).unwrap_or(i64::MAX);
-        let shown = |at: i64| shown(at);
         let mut by_nominal: BTreeMap<i64, Vec<&Start>> = BTreeMap::new();
         for start in &of.starts {
             by_nominal.entry(start.nominal).or_default().push(start);
@@ -269,9 +268,9 @@ impl Fires {
         checked.count("recorded as skipped", self.recorded);
         checked.count("lost with their workers", self.lost_with_workers);
         for (what, job, detail, at) in &self.findings {
-            if *what == "late" && !evidence.test.is_safe() {
-                // Without a quorum nothing can be on time.
-                checked.count("late while no quorum was promised", 1);
+            if *what == "late" && !evidence.test.judges_times() {
+                // Without a quorum, or a processor, nothing can be on time.
+                checked.count("late where times are not judged", 1);
             } else {
                 checked.wrong(what, job, detail.clone(), evidence.mono_of_utc(*at));
             }
@@ -292,15 +291,10 @@ impl Fires {
     }
 }
 
-/// An instant for people.
-pub(crate) fn shown(at: i64) -> String {
-    jiff::Timestamp::from_millisecond(at).map_or_else(|_| at.to_string(), |at| at.to_string())
-}
-
 /// Every worker that was given the run was lost before the job wrote a line. Only a
 /// test that breaks workers may excuse so.
 fn is_lost_with_workers(evidence: &Evidence, records: &Records, job: &str, at: i64) -> bool {
-    let breaks_workers = evidence.has_fault("worker") || !evidence.test.is_safe();
+    let breaks_workers = evidence.has_fault("worker") || !evidence.test.judges_times();
     let mut runs = records.runs.values();
     breaks_workers
         && runs.any(|run| {
@@ -321,7 +315,7 @@ fn starts(
     let mut first: BTreeMap<(&str, &str), Start> = BTreeMap::new();
     for line in evidence.witness.iter().filter(|line| line.e == Said::Start) {
         let Some(nominal) = line.nominal_ms().filter(|_| !line.action.is_empty()) else { continue };
-        let (run, at) = (line.run.clone(), line.utc_ns / 1_000_000);
+        let (run, at) = (line.run.clone(), line.utc_ms());
         first.entry((&line.job, &line.run)).or_insert(Start { nominal, run, at });
     }
     let is_noop = |job: &str| {

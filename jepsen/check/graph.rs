@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 
 use super::Checked;
-use super::fires::{deadline, shown};
+use super::fires::deadline;
 use super::timeline::lives;
-use crate::history::MS;
+use crate::error::chain;
 use crate::store::{Evidence, Said};
+use crate::time::{MS, shown};
 
 /// What one action did, as its job wrote it.
 #[derive(Default, Clone, Copy)]
@@ -28,7 +29,7 @@ pub(crate) fn check(evidence: &Evidence) -> Checked {
     let lives = match lives(evidence) {
         Ok(lives) => lives,
         Err(error) => {
-            checked.damaged(super::chain(&error));
+            checked.damaged(chain(&error));
             return checked;
         }
     };
@@ -40,11 +41,10 @@ pub(crate) fn check(evidence: &Evidence) -> Checked {
             done.start = Some(line.t);
         }
         if line.e == Said::End && line.exit == Some(0) && done.success.is_none() {
-            done.success = Some((line.t, line.utc_ns / 1_000_000));
+            done.success = Some((line.t, line.utc_ms()));
         }
     }
-    let horizon = evidence.ops_of("horizon").filter_map(|op| op.result()["utc"].as_i64()).last();
-    let horizon = horizon.unwrap_or(i64::MIN);
+    let horizon = evidence.horizon().unwrap_or(i64::MIN);
     for (job, life) in &lives {
         // Graphs of this harness are made once and stay.
         let Some(change) = life.changes.iter().find(|c| !c.after.depends_on.is_empty()) else {
@@ -84,7 +84,9 @@ pub(crate) fn check(evidence: &Evidence) -> Checked {
             let start = actions.get(&(job.as_str(), *nominal)).and_then(|done| done.start);
             let last = deadline(evidence, ready);
             match start {
-                Some(start) if evidence.test.is_safe() && start > evidence.mono_of_utc(last) => {
+                Some(start)
+                    if evidence.test.judges_times() && start > evidence.mono_of_utc(last) =>
+                {
                     let told = format!("{} began late after its upstream", shown(*nominal));
                     checked.wrong("late", job, told, start);
                 }
@@ -96,7 +98,7 @@ pub(crate) fn check(evidence: &Evidence) -> Checked {
             }
         }
     }
-    if checked.counts.get("edges").copied().unwrap_or(0) < 10 {
+    if checked.counted("edges") < 10 {
         checked.unknown("fewer than ten edges were passed");
     }
     checked

@@ -148,7 +148,7 @@ pub(crate) fn check(evidence: &Evidence) -> Checked {
             }
         }
     }
-    if checked.counts.get("operations").copied().unwrap_or(0) < 20 {
+    if checked.counted("operations") < 20 {
         checked.unknown("fewer than 20 operations");
     }
     checked

@@ -10,8 +10,9 @@ use std::time::Duration;
 use porcupine_rs::{CheckResult, Model, Operation};
 
 use super::Checked;
-use crate::history::{MS, Op};
+use crate::history::Op;
 use crate::store::Evidence;
+use crate::time::MS;
 
 /// How long the search for an order may take in all.
 const SEARCH: Duration = Duration::from_secs(20);
@@ -87,7 +88,7 @@ pub(crate) fn check(evidence: &Evidence) -> Checked {
     let locks = leases(evidence);
     let mut history = Vec::new();
     for (at, (lock, leases)) in locks.iter().enumerate() {
-        checked.count("grants", i64::try_from(leases.len()).unwrap_or(i64::MAX));
+        checked.count("grants", leases.len());
         judge(&mut checked, lock, leases);
         let id = u32::try_from(at).unwrap_or(u32::MAX);
         history.extend(leases.iter().flat_map(|lease| steps(id, lease)));
@@ -103,7 +104,7 @@ pub(crate) fn check(evidence: &Evidence) -> Checked {
     for op in evidence.ops_of("access") {
         judge_access(&mut checked, evidence, op);
     }
-    if checked.counts.get("grants").copied().unwrap_or(0) < 10 {
+    if checked.counted("grants") < 10 {
         checked.unknown("fewer than ten leases were granted");
     }
     checked

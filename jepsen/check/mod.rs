@@ -38,10 +38,11 @@ use crate::store::Evidence;
 const MOST_FINDINGS: usize = 100;
 
 /// What is said of a test, from bad to good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Verdict {
-    /// The evidence is damaged.
+    /// The evidence is damaged, or there is none.
+    #[default]
     HarnessFailure,
     /// A promise was broken.
     Invalid,
@@ -143,9 +144,15 @@ impl Checked {
         self.say(reason.into());
     }
 
-    /// Counts something.
-    pub(crate) fn count(&mut self, what: &str, by: i64) {
-        *self.counts.entry(what.to_owned()).or_default() += by;
+    /// Counts something. What is too large to be counted is as much as can be.
+    pub(crate) fn count(&mut self, what: &str, by: impl TryInto<i64>) {
+        let sum = self.counts.entry(what.to_owned()).or_default();
+        *sum = sum.saturating_add(by.try_into().unwrap_or(i64::MAX));
+    }
+
+    /// How many of that were counted.
+    pub(crate) fn counted(&self, what: &str) -> i64 {
+        self.counts.get(what).copied().unwrap_or(0)
     }
 
     fn worsen(&mut self, to: Verdict) {
@@ -160,12 +167,6 @@ impl Checked {
             }
             self.reason.push_str(&reason);
         }
-    }
-
-    /// How many of that were counted.
-    #[cfg(test)]
-    pub(crate) fn counted(&self, what: &str) -> i64 {
-        self.counts.get(what).copied().unwrap_or(0)
     }
 }
 
@@ -200,17 +201,6 @@ impl Results {
         };
         format!("verdict: {} ({told})", self.verdict)
     }
-}
-
-/// An error and its causes.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }
 
 /// All checkers that the test's workloads give something to do.

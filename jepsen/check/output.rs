@@ -45,7 +45,7 @@ pub(crate) fn logs(evidence: &Evidence, records: &Records) -> Checked {
             judge_read(&mut checked, evidence, records, op, &mut served);
         }
     }
-    if checked.counts.get("bytes served").copied().unwrap_or(0) == 0 {
+    if checked.counted("bytes served") == 0 {
         checked.unknown("nothing was served");
     }
     checked
@@ -77,7 +77,7 @@ fn judge_read(
     let offset = op.ask.v["offset"].as_u64().unwrap_or(0);
     let bytes = told["bytes"].as_u64().unwrap_or(0);
     let whole = told["whole"].as_u64().unwrap_or(0);
-    checked.count("bytes served", i64::try_from(bytes).unwrap_or(i64::MAX));
+    checked.count("bytes served", bytes);
     if let Some(at) = told["wrong_at"].as_u64() {
         let told = format!("{attempt}: another byte at {at} of {whole}");
         checked.wrong("wrong byte", run, told, op.ask.t);

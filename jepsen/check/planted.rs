@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-use crate::history::{Kind, MS, Op, Row};
-use crate::store::{Evidence, Fault, Line, Poll, Said, bands};
+use crate::history::{Kind, Op, Row};
+use crate::store::{Evidence, Fault, Line, Poll, Said, Stage, bands};
+use crate::time::{MS, shown};
 
 /// All times are in milliseconds from here.
 pub(crate) const BASE_UTC: i64 = 1_795_255_200_000;
@@ -28,12 +29,11 @@ impl Planted {
         Self::default()
     }
 
-    #[allow(clippy::unused_self)] // reads well beside the other calls
     pub(crate) fn base(&self) -> i64 {
         BASE_UTC
     }
 
-    #[allow(clippy::too_many_arguments)] // a row has so many fields
+    #[expect(clippy::too_many_arguments, reason = "a row has so many fields")]
     pub(crate) fn op(
         &mut self,
         from: i64,
@@ -80,8 +80,7 @@ impl Planted {
         run: u64,
         attempt: u32,
     ) -> &mut Line {
-        let nominal =
-            nominal.map(|at| jiff::Timestamp::from_millisecond(BASE_UTC + at).unwrap().to_string());
+        let nominal = nominal.map(|at| shown(BASE_UTC + at));
         self.witness.push(Line {
             e,
             utc_ns: (BASE_UTC + at) * 1_000_000,
@@ -114,8 +113,8 @@ impl Planted {
     }
 
     pub(crate) fn fault(&mut self, from: i64, to: i64, op: &str) {
-        for (at, stage) in [(from, "start"), (from, "installed"), (to, "healed")] {
-            let (op, stage) = (op.to_owned(), stage.to_owned());
+        for (at, stage) in [(from, Stage::Start), (from, Stage::Installed), (to, Stage::Healed)] {
+            let op = op.to_owned();
             let (t, utc) = (t(at), BASE_UTC + at);
             self.faults.push(Fault { t, utc, op, stage, ..Fault::default() });
         }

@@ -9,8 +9,10 @@ use super::Checked;
 use super::attempts::{Attempts, lived};
 use super::records::Records;
 use super::timeline::lives;
-use crate::history::{Kind, MS};
+use crate::error::chain;
+use crate::history::Kind;
 use crate::store::Evidence;
+use crate::time::MS;
 
 /// From the acknowledgement until the worker was told, on a healthy cluster.
 const TOLD_MS: u64 = 2_000;
@@ -33,7 +35,7 @@ pub(crate) fn retries(evidence: &Evidence, records: &Records) -> Checked {
     let lives = match lives(evidence) {
         Ok(lives) => lives,
         Err(error) => {
-            checked.damaged(super::chain(&error));
+            checked.damaged(chain(&error));
             return checked;
         }
     };
@@ -76,7 +78,7 @@ pub(crate) fn retries(evidence: &Evidence, records: &Records) -> Checked {
             }
         }
     }
-    if checked.counts.get("retries").copied().unwrap_or(0) == 0 {
+    if checked.counted("retries") == 0 {
         checked.unknown("nothing was tried again");
     }
     checked

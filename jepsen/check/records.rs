@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::store::Evidence;
+use crate::time::millis;
 
 /// An attempt as recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,8 +81,8 @@ pub(crate) struct Records {
     pub(crate) actions: BTreeMap<String, BTreeMap<i64, String>>,
 }
 
-fn millis(value: &Value) -> Option<i64> {
-    value.as_str()?.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond)
+fn instant(value: &Value) -> Option<i64> {
+    value.as_str().and_then(millis)
 }
 
 fn text(value: &Value) -> String {
@@ -96,14 +97,14 @@ fn run(value: &Value) -> Option<RunRecord> {
         cause: text(&value["cause"]),
         how: text(&value["end"]["how"]),
         code: value["end"]["code"].as_i64(),
-        started: millis(&value["started"]).or_else(|| millis(&value["dispatched"])),
+        started: instant(&value["started"]).or_else(|| instant(&value["dispatched"])),
     };
     Some(RunRecord {
         id: value["id"].as_str()?.to_owned(),
         job: text(&value["job"]),
         kind: text(&value["kind"]),
         state: text(&value["state"]),
-        nominal: millis(&value["nominal"])?,
+        nominal: instant(&value["nominal"])?,
         has_action: !value["action"].is_null(),
         retries: value["retries"].as_u64().unwrap_or(0),
         losses: value["losses"].as_u64().unwrap_or(0),
@@ -122,8 +123,8 @@ impl Records {
                 "final-missed" => {
                     let range = |value: &Value| {
                         Some(MissedRecord {
-                            from: millis(&value["from"])?,
-                            to: millis(&value["to"])?,
+                            from: instant(&value["from"])?,
+                            to: instant(&value["to"])?,
                             reason: text(&value["reason"]),
                         })
                     };
@@ -132,7 +133,7 @@ impl Records {
                 }
                 "final-actions" => {
                     let state =
-                        |value: &Value| Some((millis(&value["nominal"])?, text(&value["state"])));
+                        |value: &Value| Some((instant(&value["nominal"])?, text(&value["state"])));
                     let states = items().filter_map(state).collect();
                     records.actions.insert(op.ask.k.clone(), states);
                 }

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use super::Checked;
 use super::attempts::lived;
-use crate::history::MS;
 use crate::store::{Band, Evidence, Said};
+use crate::time::MS;
 
 /// Operations that change something through the log.
 const WRITES: [&str; 11] = [
@@ -99,7 +99,7 @@ pub(crate) fn check(evidence: &Evidence) -> Checked {
     let mut times: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     for found in recoveries(evidence) {
         // With a quorum left it counts from the beginning, else from the end.
-        let (write, fire) = if evidence.test.is_safe() {
+        let (write, fire) = if evidence.test.judges_times() {
             (found.write_ms, found.fire_ms)
         } else {
             (found.healed_write_ms, found.healed_fire_ms)
@@ -108,7 +108,8 @@ pub(crate) fn check(evidence: &Evidence) -> Checked {
             let Some(ms) = ms else { continue };
             times.entry(format!("{} first {what}", found.op)).or_default().push(ms);
             // Without a quorum another fault may have been in the way.
-            let judged = evidence.test.busy.is_empty() && (evidence.test.is_safe() || found.calm);
+            let judged =
+                evidence.test.busy.is_empty() && (evidence.test.judges_times() || found.calm);
             if ms > limit && judged {
                 let told = format!("the first {what} came after {ms} ms");
                 checked.wrong("slow", &found.op, told, found.from);
@@ -119,8 +120,7 @@ pub(crate) fn check(evidence: &Evidence) -> Checked {
         all.sort_unstable();
         for (label, share) in [("p50", 50), ("max", 100)] {
             let at = (all.len() * share / 100).min(all.len() - 1);
-            checked
-                .count(&format!("{name} {label} ms"), i64::try_from(all[at]).unwrap_or(i64::MAX));
+            checked.count(&format!("{name} {label} ms"), all[at]);
         }
     }
     judge_reruns(&mut checked, evidence);
@@ -161,6 +161,7 @@ mod tests {
     use super::super::planted::{Planted, t};
     use super::*;
     use crate::history::Kind;
+    use crate::store::Regime;
 
     fn planted(back: i64) -> Planted {
         let mut planted = Planted::new();
@@ -188,7 +189,7 @@ mod tests {
     fn a_slow_recovery_is_found_where_a_quorum_was_left() {
         let mut evidence = planted(36_000).evidence();
         assert_eq!(check(&evidence).wrong, 2);
-        evidence.test.regime = "brutal".to_owned();
+        evidence.test.regime = Regime::Brutal;
         assert_eq!(check(&evidence).wrong, 0);
     }
 
@@ -198,11 +199,11 @@ mod tests {
         planted.fault(2_000, 4_000, "power-all");
         planted.op(50_000, Some(50_100), "add", "set", json!(4), Kind::Ok, json!(4));
         let mut evidence = planted.evidence();
-        evidence.test.regime = "brutal".to_owned();
+        evidence.test.regime = Regime::Brutal;
         assert_eq!(check(&evidence).wrong, 1);
         planted.fault(10_000, 20_000, "freeze-all");
         let mut evidence = planted.evidence();
-        evidence.test.regime = "brutal".to_owned();
+        evidence.test.regime = Regime::Brutal;
         // The second one ended 30 seconds before: that is slow too, and it was calm.
         assert_eq!(
             check(&evidence).findings.iter().map(|f| f.key.as_str()).collect::<Vec<_>>(),

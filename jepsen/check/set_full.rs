@@ -83,7 +83,7 @@ pub(crate) fn check(evidence: &Evidence) -> Checked {
     for (n, element) in &elements {
         judge(&mut checked, *n, element, &reads);
     }
-    checked.count("reads", i64::try_from(reads.len()).unwrap_or(i64::MAX));
+    checked.count("reads", reads.len());
     coverage(&mut checked, evidence, &reads);
     checked
 }

@@ -8,8 +8,10 @@ use std::collections::BTreeMap;
 use super::Checked;
 use super::records::Records;
 use super::timeline::{Life, lives};
+use crate::error::chain;
 use crate::history::Op;
 use crate::store::Evidence;
+use crate::time::millis;
 
 /// The closed list.
 const REASONS: [&str; 17] = [
@@ -39,12 +41,11 @@ pub(crate) fn check(evidence: &Evidence, records: &Records) -> Checked {
     let lives = match lives(evidence) {
         Ok(lives) => lives,
         Err(error) => {
-            checked.damaged(super::chain(&error));
+            checked.damaged(chain(&error));
             return checked;
         }
     };
-    let horizon = evidence.ops_of("horizon").filter_map(|op| op.result()["utc"].as_i64()).last();
-    let Some(horizon) = horizon else {
+    let Some(horizon) = evidence.horizon() else {
         checked.unknown("the test did not come to its end");
         return checked;
     };
@@ -58,8 +59,7 @@ pub(crate) fn check(evidence: &Evidence, records: &Records) -> Checked {
     for ((f, id), op) in open {
         let state = op.result()["state"].as_str().unwrap_or_default();
         let over = ["success", "failed", "cancelled", "deleted", "skipped"];
-        let nominal = op.ask.v["nominal"].as_str().and_then(|t| t.parse::<jiff::Timestamp>().ok());
-        let nominal = nominal.map_or(i64::MIN, jiff::Timestamp::as_millisecond);
+        let nominal = op.ask.v["nominal"].as_str().and_then(millis).unwrap_or(i64::MIN);
         if over.contains(&state) || nominal > horizon {
             continue;
         }

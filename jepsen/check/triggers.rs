@@ -54,7 +54,7 @@ pub(crate) fn check(evidence: &Evidence, records: &Records) -> Checked {
     }
     judge_runs(&mut checked, records, &keys, &owners);
     let is_open = |run: &str| evidence.ops_of("open-run").any(|op: &Op| op.ask.k == run);
-    let ended = evidence.ops_of("horizon").any(Op::is_ok);
+    let ended = evidence.horizon().is_some();
     for (key, asked) in keys.iter().filter(|_| ended) {
         for run in asked.runs.iter().filter(|run| !records.runs.contains_key(**run)) {
             if !is_open(run) {

@@ -4,12 +4,9 @@
 //! Nodes are machines `n1…`, workers `w1…`. What is running, what should be, and
 //! which number a node has in the cluster is known here; what is broken is not.
 
-pub(crate) mod node;
-pub(crate) mod view;
-mod worker;
+mod server;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -17,11 +14,10 @@ use serde_json::Value;
 use crate::env::links::Host;
 use crate::env::namespaces::PRIVATE;
 use crate::env::network::address;
-use crate::env::processes::{Process, how};
+use crate::env::processes::{Process, bounded, how, said};
 use crate::env::{Env, Error, Plan, at};
 
-pub(crate) use node::Node;
-pub(crate) use worker::Worker;
+pub(crate) use server::{DATA, Server};
 
 /// Host of the first worker; nodes begin at 1.
 const FIRST_WORKER: Host = 101;
@@ -63,8 +59,8 @@ pub(crate) struct Settings {
 /// The cluster, and the environment it runs in.
 pub(crate) struct Cluster {
     pub(crate) env: Env,
-    pub(crate) nodes: Vec<Node>,
-    pub(crate) workers: Vec<Worker>,
+    pub(crate) nodes: Vec<Server>,
+    pub(crate) workers: Vec<Server>,
     /// The admin token.
     pub(crate) token: String,
     pub(crate) settings: Settings,
@@ -109,7 +105,7 @@ impl Cluster {
 
     fn start_nodes(&mut self) -> Result<(), Error> {
         for n in 0..usize::from(self.settings.nodes) {
-            let node = Node::prepare(self, n)?;
+            let node = Server::node(self, n)?;
             self.nodes.push(node);
             if n == 0 {
                 let config = self.nodes[0].config.display().to_string();
@@ -131,12 +127,22 @@ impl Cluster {
 
     fn start_workers(&mut self) -> Result<(), Error> {
         for n in 0..usize::from(self.settings.workers) {
-            let worker = Worker::prepare(self, n)?;
+            let worker = Server::worker(self, n)?;
             self.workers.push(worker);
             self.start_worker(n)?;
         }
         let count = self.workers.len();
         self.until(&format!("{count} workers"), |c| Ok(c.connected_workers() == Some(count)))
+    }
+
+    /// Starts a node that is in the cluster, unless it is up.
+    pub(crate) fn start_node(&mut self, n: usize) -> Result<(), Error> {
+        self.nodes[n].start(&self.env, &self.settings)
+    }
+
+    /// Starts a worker, unless it is up.
+    pub(crate) fn start_worker(&mut self, n: usize) -> Result<(), Error> {
+        self.workers[n].start(&self.env, &self.settings)
     }
 
     /// Waits for something, while all processes must live.
@@ -192,13 +198,10 @@ impl Cluster {
 
     /// Runs a command of the program as an operator does, from the harness.
     pub(crate) fn operate(&self, arguments: &[&str]) -> Result<String, Error> {
-        let urls: Vec<String> = self.nodes.iter().filter(|n| n.is_up()).map(Node::url).collect();
-        let out = Command::new(&self.settings.horai)
-            .args(arguments)
-            .env("HORAI_URL", urls.join(","))
-            .env("HORAI_TOKEN", &self.token)
-            .output()
-            .map_err(at(&format!("run {}", self.settings.horai.display())))?;
+        let urls: Vec<String> = self.nodes.iter().filter(|n| n.is_up()).map(Server::url).collect();
+        let mut command = bounded(&self.settings.horai, PATIENCE);
+        command.args(arguments).env("HORAI_URL", urls.join(",")).env("HORAI_TOKEN", &self.token);
+        let out = said(command, &format!("horai {}", arguments.join(" ")))?;
         if out.status.success() {
             Ok(String::from_utf8_lossy(&out.stdout).into_owned())
         } else {
@@ -266,11 +269,8 @@ impl Cluster {
 
     /// Stops everything gently, workers first, so that logs are whole.
     pub(crate) fn stop(&mut self) -> Result<(), Error> {
-        for n in 0..self.workers.len() {
-            self.workers[n].terminate()?;
-        }
-        for n in 0..self.nodes.len() {
-            self.nodes[n].terminate()?;
+        for server in self.workers.iter_mut().chain(&mut self.nodes) {
+            server.terminate()?;
         }
         for machine in &self.env.machines {
             machine.kill()?;

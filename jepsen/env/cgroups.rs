@@ -59,35 +59,42 @@ impl Group {
         self.folders.iter().map(|folder| folder.join("cgroup.procs"))
     }
 
-    fn file(&self, name: &str) -> Option<PathBuf> {
-        self.folders.iter().map(|folder| folder.join(name)).find(|file| file.exists())
+    /// A file of that name in the first of the groups that has one.
+    fn existing(&self, name: &str) -> Result<PathBuf, Error> {
+        let mut files = self.folders.iter().map(|folder| folder.join(name));
+        let found = files.find(|file| file.exists());
+        found.ok_or_else(|| Error::Misuse(format!("no control group here has {name}")))
     }
 
     fn write(&self, name: &str, value: &str) -> Result<(), Error> {
-        let file = self
-            .file(name)
-            .ok_or_else(|| Error::Misuse(format!("no control group here has {name}")))?;
+        let file = self.existing(name)?;
         std::fs::write(&file, value).map_err(at(&format!("{} = {value}", file.display())))
     }
 
+    fn read(&self, name: &str) -> Result<String, Error> {
+        let file = self.existing(name)?;
+        std::fs::read_to_string(&file).map_err(at(&format!("read {}", file.display())))
+    }
+
     /// The processes in it.
-    pub(crate) fn pids(&self) -> Vec<u32> {
-        let Some(first) = self.folders.first() else { return Vec::new() };
-        let text = std::fs::read_to_string(first.join("cgroup.procs")).unwrap_or_default();
-        text.lines().filter_map(|line| line.parse().ok()).collect()
+    pub(crate) fn pids(&self) -> Result<Vec<u32>, Error> {
+        Ok(self.read("cgroup.procs")?.lines().filter_map(|line| line.parse().ok()).collect())
     }
 
     /// Ends all of them at once, those that changed their session too.
     pub(crate) fn kill(&self) -> Result<(), Error> {
         self.write("cgroup.kill", "1")?;
         let end = Instant::now() + EMPTY;
-        while !self.pids().is_empty() {
+        loop {
+            let alive = self.pids()?;
+            if alive.is_empty() {
+                return Ok(());
+            }
             if Instant::now() > end {
-                return Err(Error::Misuse(format!("processes survive a kill: {:?}", self.pids())));
+                return Err(Error::Misuse(format!("processes survive a kill: {alive:?}")));
             }
             std::thread::sleep(Duration::from_millis(2));
         }
-        Ok(())
     }
 
     /// Stops or continues all of them; true once the kernel says so.
@@ -96,9 +103,7 @@ impl Group {
         let want = if frozen { "frozen 1" } else { "frozen 0" };
         let end = Instant::now() + Duration::from_secs(2);
         loop {
-            let file = self.file("cgroup.events");
-            let text = file.and_then(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
-            if text.contains(want) {
+            if self.read("cgroup.events")?.contains(want) {
                 return Ok(true);
             }
             if Instant::now() > end {
@@ -119,16 +124,22 @@ impl Group {
         let quota = thousandths.map_or_else(|| "-1".to_owned(), |t| (t * 100).to_string());
         self.write("cpu.cfs_quota_us", &quota)
     }
-}
 
-impl Group {
     /// How often the machine had to wait because its share of a processor was used up.
-    pub(crate) fn throttled(&self) -> u64 {
-        let stats = self.folders.iter().filter_map(|folder| {
-            let text = std::fs::read_to_string(folder.join("cpu.stat")).ok()?;
-            text.lines().find_map(|line| line.strip_prefix("nr_throttled ")?.parse::<u64>().ok())
-        });
-        stats.sum()
+    pub(crate) fn throttled(&self) -> Result<u64, Error> {
+        // The unified tree may have a file of that name, without this line.
+        for folder in &self.folders {
+            let file = folder.join("cpu.stat");
+            let text = match std::fs::read_to_string(&file) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                read => read.map_err(at(&format!("read {}", file.display())))?,
+            };
+            let told = text.lines().find_map(|line| line.strip_prefix("nr_throttled "));
+            if let Some(count) = told.and_then(|count| count.parse().ok()) {
+                return Ok(count);
+            }
+        }
+        Err(Error::Misuse("no control group here counts how often it was throttled".into()))
     }
 }
 
@@ -167,5 +178,6 @@ fn remove_folders(folder: &Path) {
     for entry in entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())) {
         remove_folders(&entry.path());
     }
+    // It may still hold processes that are being killed: the caller tries again.
     let _ = std::fs::remove_dir(folder);
 }

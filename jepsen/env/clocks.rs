@@ -11,7 +11,11 @@ use std::path::{Path, PathBuf};
 use super::{Error, at};
 
 /// Where Debian's package puts it, for this kind of processor.
-const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
+const LIBRARY: &str = if cfg!(target_arch = "aarch64") {
+    "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1"
+} else {
+    "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
+};
 
 /// One machine's wall clock.
 #[derive(Debug)]

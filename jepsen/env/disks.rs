@@ -192,7 +192,8 @@ impl Disk {
         rng: &mut impl Rng,
     ) -> Result<Vec<String>, Error> {
         let mut files = Vec::new();
-        files_below(&self.at.join(folder), &mut files);
+        let below = self.at.join(folder);
+        files_below(&below, &mut files).map_err(at(&format!("list {}", below.display())))?;
         files.sort_by_key(|(path, length)| (std::cmp::Reverse(*length), path.clone()));
         files.truncate(2);
         files.retain(|(_, length)| *length > 0);
@@ -220,13 +221,15 @@ fn flip(path: &Path, offset: u64, bit: u8) -> std::io::Result<()> {
     file.sync_all()
 }
 
-fn files_below(folder: &Path, found: &mut Vec<(PathBuf, u64)>) {
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
-    for entry in entries.flatten() {
-        match entry.metadata() {
-            Ok(meta) if meta.is_dir() => files_below(&entry.path(), found),
-            Ok(meta) if meta.is_file() => found.push((entry.path(), meta.len())),
-            _ => {}
+fn files_below(folder: &Path, found: &mut Vec<(PathBuf, u64)>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let meta = entry.metadata()?;
+        if meta.is_dir() {
+            files_below(&entry.path(), found)?;
+        } else if meta.is_file() {
+            found.push((entry.path(), meta.len()));
         }
     }
+    Ok(())
 }

@@ -30,12 +30,22 @@ pub(crate) struct Link {
     pub(crate) rate: u64,
     /// Longer packets vanish, as where a tunnel eats the answer about the size; 0 is none.
     pub(crate) longest: u32,
+    /// Both ends of a TCP connection that a packet belongs to are told that it is over.
+    pub(crate) reset: bool,
 }
 
 impl Link {
     /// A link that is cut.
-    pub(crate) const CUT: Self =
-        Self { cut: true, delay_us: 0, jitter_us: 0, loss: 0, twice: 0, rate: 0, longest: 0 };
+    pub(crate) const CUT: Self = Self {
+        cut: true,
+        delay_us: 0,
+        jitter_us: 0,
+        loss: 0,
+        twice: 0,
+        rate: 0,
+        longest: 0,
+        reset: false,
+    };
 
     fn over(self, other: Self) -> Self {
         let smaller = |a: u64, b: u64| if a == 0 || b != 0 && b < a { b } else { a };
@@ -48,6 +58,7 @@ impl Link {
             rate: smaller(self.rate, other.rate),
             longest: u32::try_from(smaller(self.longest.into(), other.longest.into()))
                 .unwrap_or(u32::MAX),
+            reset: self.reset || other.reset,
         }
     }
 }

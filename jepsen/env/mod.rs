@@ -12,6 +12,7 @@ pub(crate) mod namespaces;
 pub(crate) mod network;
 pub(crate) mod processes;
 mod sys;
+mod tcp;
 pub(crate) mod witness;
 
 use std::io;
@@ -80,35 +81,12 @@ impl Error {
         }
         Self::Failed { command: command.to_owned(), how: processes::how(out.status), said }
     }
-
-    /// The whole chain of causes on one line.
-    pub(crate) fn chain(&self) -> String {
-        chain(self)
-    }
-}
-
-/// An error and all its causes on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }
 
 /// Makes an error of a failed call, for `map_err`.
 pub(crate) fn at(what: &str) -> impl FnOnce(io::Error) -> Error + use<> {
     let what = what.to_owned();
     move |source| Error::Io { what, source }
-}
-
-/// Nanoseconds of the one clock that all evidence is ordered by.
-pub(crate) fn mono_ns() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let (seconds, rest) = (u64::try_from(now.tv_sec), u64::try_from(now.tv_nsec));
-    seconds.unwrap_or(0) * 1_000_000_000 + rest.unwrap_or(0)
 }
 
 /// The tools of the system that the environment uses, and who has them.
@@ -148,7 +126,7 @@ pub(crate) struct Machine {
 
 impl Machine {
     /// The processes on it, wherever they hid.
-    pub(crate) fn pids(&self) -> Vec<u32> {
+    pub(crate) fn pids(&self) -> Result<Vec<u32>, Error> {
         self.group.pids()
     }
 

@@ -79,6 +79,7 @@ fn outer() -> Result<ExitCode, Error> {
     let code = child.wait().map_err(at("wait for the harness"))?;
     drop(pipe);
     drop(guard.stdin.take());
+    // The guard has nothing to say: what it could not remove the next start will.
     let _ = guard.wait();
     Ok(ExitCode::from(code.code().and_then(|c| u8::try_from(c).ok()).unwrap_or(4)))
 }
@@ -108,9 +109,11 @@ fn first() -> Result<ExitCode, Error> {
     let of_pipe = tell.clone();
     std::thread::spawn(move || {
         until_the_pipe_ends();
+        // If nobody listens any more, the namespace is ending already.
         let _ = of_pipe.send(4);
     });
     std::thread::spawn(move || {
+        // As above: the pipe may have ended first.
         let _ = tell.send(reap_until(&harness));
     });
     // Leaving ends the namespace and everybody in it.

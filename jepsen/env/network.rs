@@ -12,7 +12,7 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::num::NonZeroU64;
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rand::{Rng, SeedableRng};
@@ -22,7 +22,7 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 use super::links::{Host, Link, Links, Overlay};
 use super::namespaces::Namespace;
-use super::{Error, at, sys, tool};
+use super::{Error, at, sys, tcp, tool};
 
 /// Reserved for tests of networks (RFC 2544), so nothing real has such an address.
 const SUBNET: [u8; 3] = [198, 18, 0];
@@ -160,23 +160,27 @@ impl Network {
         Ok(Self { shared, probes })
     }
 
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Lays a fault over the links.
     pub(crate) fn lay(&self, fault: u64, overlay: Overlay) {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner).links.lay(fault, overlay);
+        self.shared().links.lay(fault, overlay);
     }
 
     /// Takes a fault away.
     pub(crate) fn lift(&self, fault: u64) {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner).links.lift(fault);
+        self.shared().links.lift(fault);
     }
 
     /// What passed and what did not so far.
     pub(crate) fn counts(&self) -> Counts {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner).counts.clone()
+        self.shared().counts.clone()
     }
 
     fn link(&self, from: Host, to: Host) -> Link {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner).links.get(from, to)
+        self.shared().links.get(from, to)
     }
 
     /// Which pairs of these hosts hear each other now, found out by datagrams.
@@ -363,6 +367,13 @@ impl Switch {
         let link = shared.links.get(from, to);
         let too_long = link.longest > 0 && packet.len() > link.longest as usize;
         if link.cut || too_long || self.draws(link.loss) {
+            return count(shared, from, to, false);
+        }
+        if link.reset
+            && let Some(resets) = tcp::resets(packet)
+        {
+            self.send(from, &resets.back);
+            self.send(to, &resets.on);
             return count(shared, from, to, false);
         }
         let copies = 1 + usize::from(self.draws(link.twice));

@@ -1,5 +1,6 @@
 //! Programs on a machine: started in its namespace and groups, killed, frozen.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -12,6 +13,10 @@ use super::{Error, Machine, at};
 
 /// How long a killed process may take to be gone: one in a hung disk takes long.
 const GONE: Duration = Duration::from_secs(20);
+/// How long a command that is run to its end may take.
+const COMMAND: Duration = Duration::from_secs(90);
+/// What `timeout` exits with where the program had to be ended: asked, or killed.
+const ENDED: [i32; 2] = [124, 137];
 /// Enters the groups named before `--`, then becomes the program.
 const ENTER: &str =
     r#"while [ "$1" != -- ]; do echo $$ > "$1" || exit 98; shift; done; shift; exec "$@""#;
@@ -24,9 +29,41 @@ pub(crate) struct Process {
     ended: Option<ExitStatus>,
 }
 
-fn command(machine: &Machine, program: &Path, arguments: &[&str], clock: bool) -> Command {
+/// A command that does not outlive the limit, whatever it waits for.
+pub(crate) fn bounded(program: impl AsRef<OsStr>, limit: Duration) -> Command {
+    let mut command = Command::new("timeout");
+    command.args(bounds(limit)).arg(program).stdin(Stdio::null());
+    command
+}
+
+fn bounds(limit: Duration) -> [String; 3] {
+    // In the foreground: a Ctrl-C is for the program too.
+    ["--foreground".into(), "--kill-after=5".into(), limit.as_secs().to_string()]
+}
+
+/// What a bounded command said, unless it had to be ended.
+pub(crate) fn said(mut command: Command, what: &str) -> Result<Output, Error> {
+    let out = command.output().map_err(at(&format!("run {what}")))?;
+    match out.status.code() {
+        Some(code) if ENDED.contains(&code) => {
+            Err(Error::Misuse(format!("{what} took too long, and was ended")))
+        }
+        _ => Ok(out),
+    }
+}
+
+fn command(
+    machine: &Machine,
+    program: &Path,
+    arguments: &[&str],
+    clock: bool,
+    limit: Option<Duration>,
+) -> Command {
     let mut command = Command::new("/bin/sh");
     command.args(["-c", ENTER, "enter"]).args(machine.group.entrances()).arg("--");
+    if let Some(limit) = limit {
+        command.arg("timeout").args(bounds(limit));
+    }
     if clock {
         // Only for the program: a preloaded library should not meet the shell.
         command.arg("/usr/bin/env");
@@ -49,23 +86,23 @@ impl Process {
         let what = log.display().to_string();
         let out = File::options().create(true).append(true).open(log).map_err(at(&what))?;
         let also = out.try_clone().map_err(at(&what))?;
-        let mut command = command(machine, program, arguments, clock);
+        let mut command = command(machine, program, arguments, clock, None);
         command.stdout(also).stderr(out);
         let child = machine.namespace.within(move || command.spawn())?;
         let child = child.map_err(at(&format!("start {}", program.display())))?;
         Ok(Self { child, ended: None })
     }
 
-    /// Runs a command on a machine until it ends.
+    /// Runs a command on a machine until it ends, which it does in time.
     pub(crate) fn run(
         machine: &Machine,
         program: &Path,
         arguments: &[&str],
         clock: bool,
     ) -> Result<Output, Error> {
-        let mut command = command(machine, program, arguments, clock);
-        let done = machine.namespace.within(move || command.output())?;
-        done.map_err(at(&format!("run {}", program.display())))
+        let command = command(machine, program, arguments, clock, Some(COMMAND));
+        let what = program.display().to_string();
+        machine.namespace.within(move || said(command, &what))?
     }
 
     fn pid(&self) -> Result<Pid, Error> {
@@ -118,5 +155,24 @@ pub(crate) fn how(status: ExitStatus) -> String {
         (Some(code), _) => format!("exit code {code}"),
         (None, Some(signal)) => format!("signal {signal}"),
         (None, None) => status.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_ends_in_time_or_is_ended() {
+        let mut good = bounded("/bin/sh", Duration::from_secs(60));
+        good.args(["-c", "echo done; exit 3"]);
+        let out = said(good, "sh").unwrap();
+        assert_eq!((out.status.code(), out.stdout.as_slice()), (Some(3), &b"done\n"[..]));
+        let mut slow = bounded("sleep", Duration::from_secs(1));
+        slow.arg("1000");
+        let begun = Instant::now();
+        let told = said(slow, "sleep").unwrap_err().to_string();
+        assert_eq!(told, "sleep took too long, and was ended");
+        assert!(begun.elapsed() < Duration::from_secs(500));
     }
 }

@@ -64,6 +64,7 @@ fn interpreter(elf: &[u8]) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::Stamp;
 
     #[test]
     fn the_witness_is_static_and_others_are_told_apart() {
@@ -81,7 +82,7 @@ mod tests {
     fn the_witness_says_what_it_saw() {
         let folder = tempfile::tempdir().unwrap();
         let program = build(folder.path()).unwrap();
-        let before = super::super::mono_ns();
+        let before = Stamp::now().t;
         let out = Command::new(program)
             .args(["--to", folder.path().to_str().unwrap(), "--ms", "60", "--tick", "20"])
             .args(["--exit", "1,7", "--lines", "3", "--label", "a \"b\""])
@@ -107,7 +108,7 @@ mod tests {
             assert_eq!((&line["attempt"], &line["token"]), (&2.into(), &12.into()));
             assert_eq!((&line["worker"], &line["label"]), (&"w2".into(), &"a \"b\"".into()));
             let t = line["t"].as_u64().unwrap();
-            assert!(t >= before && t <= super::super::mono_ns(), "{t} is not of our clock");
+            assert!(t >= before && t <= Stamp::now().t, "{t} is not of our clock");
         }
         assert_eq!(lines[1]["accepted"], true);
         assert_eq!(lines.last().unwrap()["exit"], 7);

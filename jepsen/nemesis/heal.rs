@@ -13,13 +13,12 @@ use super::ops::DiskFault;
 use crate::cluster::Cluster;
 use crate::env::Error;
 use crate::env::processes::how as how_ended;
+use crate::error::chain;
 
 /// How long a node that was started may take to answer.
 const ANSWER: Duration = Duration::from_secs(15);
 /// How long a node may take to end for a fault that is healed already.
 const LATE: Duration = Duration::from_millis(500);
-/// How much of a refusing node's log is shown.
-const SHOWN_LINES: usize = 5;
 
 /// What came of bringing nodes back.
 #[derive(Debug, Default)]
@@ -39,14 +38,7 @@ impl Cluster {
         let mut revived = Revived::default();
         match undo {
             Undo::Nothing => {}
-            Undo::Links => {
-                self.env.network.lift(id);
-                let hosts: Vec<u8> = self.env.machines.iter().map(|m| m.host).collect();
-                let wrong = self.env.network.verify(&hosts)?;
-                if !wrong.is_empty() {
-                    return Err(Error::Misuse(wrong.join(", ")));
-                }
-            }
+            Undo::Links => self.lift(id)?,
             Undo::Thaw(machines) => self.thaw(machines)?,
             Undo::Start(targets) => {
                 for machine in targets.machines(self) {
@@ -120,7 +112,7 @@ impl Cluster {
             let end = Instant::now() + ANSWER;
             loop {
                 if let Some(status) = self.nodes[*n].has_ended()? {
-                    let (name, said) = (self.nodes[*n].name.clone(), self.last_words(*n));
+                    let (name, said) = (self.nodes[*n].name.clone(), self.nodes[*n].last_words());
                     self.nodes[*n].forget();
                     let text = format!("{}: {said}", how_ended(status));
                     if may_replace {
@@ -168,7 +160,7 @@ impl Cluster {
             // What was cut short may have left something behind.
             self.empty_disk(n)?;
             revived.must_enter = Some(n);
-            revived.detail.push(json!(error.chain()));
+            revived.detail.push(json!(chain(&error)));
             return Ok(());
         }
         revived.replaced = true;
@@ -178,14 +170,5 @@ impl Cluster {
         let detail = json!({"node": node.name, "entered_as": node.number, "instead_of": lost});
         revived.detail.push(detail);
         Ok(())
-    }
-
-    /// The last lines of a node's log.
-    pub(super) fn last_words(&self, n: usize) -> String {
-        let path = self.settings.logs.join(&self.nodes[n].name).join("log");
-        let bytes = std::fs::read(path).unwrap_or_default();
-        let text = String::from_utf8_lossy(&bytes);
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(SHOWN_LINES)..].join(" | ")
     }
 }

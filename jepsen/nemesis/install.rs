@@ -10,8 +10,7 @@ use serde_json::{Value, json};
 
 use super::ops::{ClockFault, DiskFault, Fault, Shape, Who};
 use super::targets::{Field, Targets};
-use crate::cluster::Cluster;
-use crate::cluster::node::DATA;
+use crate::cluster::{Cluster, DATA};
 use crate::env::Error;
 use crate::env::links::{Host, Link, Overlay, between, on};
 use crate::env::network::HARNESS;
@@ -111,15 +110,22 @@ impl Aim {
 }
 
 impl Cluster {
-    fn all_hosts(&self) -> Vec<Host> {
-        let machines = self.env.machines.iter().map(|machine| machine.host);
-        machines.chain([HARNESS]).collect()
+    /// Lays a fault over links, if it is then seen to be there.
+    fn lay(&self, id: u64, overlay: Overlay) -> Result<(), Error> {
+        self.env.network.lay(id, overlay);
+        self.verify_links().inspect_err(|_| self.env.network.lift(id))
     }
 
-    /// Lays a fault over links and looks whether it is there.
-    pub(super) fn lay(&self, id: u64, overlay: Overlay) -> Result<(), Error> {
-        self.env.network.lay(id, overlay);
-        let wrong = self.env.network.verify(&self.all_hosts())?;
+    /// Takes a fault of links away, and looks whether it is gone.
+    pub(super) fn lift(&self, id: u64) -> Result<(), Error> {
+        self.env.network.lift(id);
+        self.verify_links()
+    }
+
+    fn verify_links(&self) -> Result<(), Error> {
+        let machines = self.env.machines.iter().map(|machine| machine.host);
+        let hosts: Vec<Host> = machines.chain([HARNESS]).collect();
+        let wrong = self.env.network.verify(&hosts)?;
         if wrong.is_empty() { Ok(()) } else { Err(Error::Misuse(wrong.join(", "))) }
     }
 
@@ -136,7 +142,7 @@ impl Cluster {
             Fault::Partition(shape) | Fault::Flap(shape, _) => {
                 let overlay = on(aim.pairs.iter().copied(), Link::CUT);
                 let what = json!({"cut": aim.pairs, "shape": shape});
-                self.lay(id, overlay.clone()).inspect_err(|_| self.env.network.lift(id))?;
+                self.lay(id, overlay.clone())?;
                 // A partition leaves machines free for other faults.
                 done.hit.clear();
                 (done.undo, done.overlay, done.detail) = (Undo::Links, Some(overlay), what);
@@ -148,9 +154,11 @@ impl Cluster {
                 let chosen: Vec<Host> =
                     machines.iter().map(|m| self.env.machines[*m].host).collect();
                 let machines = self.env.machines.iter().map(|machine| machine.host);
-                let everyone: Vec<Host> = machines.collect();
+                // A connection that is reset is known to be: clients should see that too.
+                let clients = link.reset.then_some(HARNESS);
+                let everyone: Vec<Host> = machines.chain(clients).collect();
                 let overlay = on(between(&chosen, &everyone), link);
-                self.lay(id, overlay).inspect_err(|_| self.env.network.lift(id))?;
+                self.lay(id, overlay)?;
                 done.hit.clear();
                 done.undo = Undo::Links;
             }
@@ -184,8 +192,7 @@ impl Cluster {
                 done.undo = Undo::Start(aim.targets);
             }
             Fault::Disk(_, how) => {
-                let n = aim.targets.nodes.first().copied();
-                let n = n.ok_or_else(|| Error::Misuse("a disk fault without a node".into()))?;
+                let n = first_node(&aim.targets)?;
                 done.detail = self.harm_disk(n, how)?;
                 done.undo = Undo::Disk(n, how);
             }
@@ -304,7 +311,7 @@ impl Cluster {
     }
 }
 
-pub(super) fn first_node(targets: &Targets) -> Result<usize, Error> {
+fn first_node(targets: &Targets) -> Result<usize, Error> {
     let first = targets.nodes.first().copied();
     first.ok_or_else(|| Error::Misuse("a fault of nodes without a node".into()))
 }

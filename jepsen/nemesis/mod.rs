@@ -13,7 +13,6 @@ mod targets;
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::Write;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -21,7 +20,10 @@ use serde_json::{Value, json};
 use crate::cluster::Cluster;
 use crate::env::links::Overlay;
 use crate::env::processes::how;
-use crate::env::{Error, at, mono_ns};
+use crate::env::{Error, at};
+use crate::error::chain;
+use crate::store::{self, Stage};
+use crate::time::Stamp;
 use install::{Aim, Undo};
 use ops::{ClockFault, DiskFault, Fault};
 use schedule::{Planned, Schedule};
@@ -145,7 +147,7 @@ impl Nemesis {
         }
         for active in std::mem::take(&mut self.active) {
             let detail = json!("it could not be healed in time");
-            self.row(&active.planned.op, &active.args, "indeterminate", &detail)?;
+            self.row(&active.planned.op, &active.args, Stage::Indeterminate, &detail)?;
         }
         Ok(())
     }
@@ -163,19 +165,19 @@ impl Nemesis {
                 continue;
             }
             if let Some(status) = ended {
-                let detail = format!("{}: {}", how(status), cluster.last_words(n));
+                let detail = format!("{}: {}", how(status), node.last_words());
                 let machine = node.machine;
                 if self.damaged.remove(&machine) {
                     let args = json!({"who": [name]});
-                    self.row(DAMAGE_FOUND, &args, "installed", &json!(detail))?;
+                    self.row(DAMAGE_FOUND, &args, Stage::Installed, &json!(detail))?;
                     cluster.empty_disk(n)?;
                     self.active.push(Active::entering(n, machine, args));
                     continue;
                 }
-                self.row("node-exit", &json!({"who": [name]}), "installed", &json!(detail))?;
+                self.row("node-exit", &json!({"who": [name]}), Stage::Installed, &json!(detail))?;
                 cluster.nodes[n].forget();
                 cluster.start_node(n)?;
-                self.row("node-exit", &json!({"who": [name]}), "healed", &Value::Null)?;
+                self.row("node-exit", &json!({"who": [name]}), Stage::Healed, &Value::Null)?;
                 self.restarted = Some(Instant::now());
             } else if !node.is_up() && node.number > 0 {
                 cluster.start_node(n)?;
@@ -187,10 +189,10 @@ impl Nemesis {
             let name = cluster.workers[n].name.clone();
             if let Some(status) = ended.filter(|_| !hit.contains(&cluster.workers[n].machine)) {
                 let detail = json!(how(status));
-                self.row("worker-exit", &json!({"who": [name]}), "installed", &detail)?;
+                self.row("worker-exit", &json!({"who": [name]}), Stage::Installed, &detail)?;
                 cluster.workers[n].forget();
                 cluster.start_worker(n)?;
-                self.row("worker-exit", &json!({"who": [name]}), "healed", &Value::Null)?;
+                self.row("worker-exit", &json!({"who": [name]}), Stage::Healed, &Value::Null)?;
                 self.restarted = Some(Instant::now());
             }
         }
@@ -204,19 +206,19 @@ impl Nemesis {
         let field = Field { cluster, hit: &hit };
         let aim = match Aim::take(&field, &planned.fault) {
             Ok(aim) => aim,
-            Err(reason) => return self.row(op, &plain, "skipped", &json!(reason)),
+            Err(reason) => return self.row(op, &plain, Stage::Skipped, &json!(reason)),
         };
         // What a majority has lost for ever, nobody can bring back: only one store at a
         // time may be lost, in either regime, and only when all others are whole.
         let losing = self.active.iter().any(|active| active.planned.fault.loses_store());
         let whole = || cluster.voters() == Some(cluster.nodes.len());
         if planned.fault.loses_store() && (losing || !self.damaged.is_empty() || !whole()) {
-            return self.row(op, &plain, "skipped", &json!("another store may be lost"));
+            return self.row(op, &plain, Stage::Skipped, &json!("another store may be lost"));
         }
         let costs = self.active.iter().flat_map(|active| &active.cost).chain(&aim.cost);
         let missing = costs.collect::<BTreeSet<_>>().len();
         if self.safe && !aim.cost.is_empty() && missing > (cluster.nodes.len() - 1) / 2 {
-            return self.row(op, &plain, "skipped", &json!("it would take the quorum away"));
+            return self.row(op, &plain, Stage::Skipped, &json!("it would take the quorum away"));
         }
         let mut args = plain;
         // Of a partition, those that it may cost the quorum.
@@ -226,10 +228,10 @@ impl Nemesis {
         }
         args["who"] = json!(who);
         let machines = aim.targets.machines(cluster);
-        self.row(op, &args, "start", &Value::Null)?;
+        self.row(op, &args, Stage::Start, &Value::Null)?;
         match cluster.install(planned.id, &planned.fault, aim) {
             Ok(done) => {
-                self.row(op, &args, "installed", &done.detail)?;
+                self.row(op, &args, Stage::Installed, &done.detail)?;
                 if matches!(planned.fault, Fault::Disk(_, DiskFault::Bits(..))) {
                     self.damaged.extend(&done.hit);
                 }
@@ -260,7 +262,7 @@ impl Nemesis {
                 if let (Fault::Remove(_), [machine]) = (planned.fault, machines.as_slice()) {
                     self.damaged.insert(*machine);
                 }
-                self.row(op, &args, "indeterminate", &json!(error.chain()))
+                self.row(op, &args, Stage::Indeterminate, &json!(chain(&error)))
             }
         }
     }
@@ -268,13 +270,13 @@ impl Nemesis {
     fn heal(&mut self, cluster: &mut Cluster, mut active: Active) -> Result<(), Error> {
         let (op, args) = (active.planned.op.as_str(), &active.args);
         if active.again.is_none() {
-            self.row(op, args, "heal", &Value::Null)?;
+            self.row(op, args, Stage::Heal, &Value::Null)?;
         }
         let revived = match cluster.heal(active.planned.id, &active.undo) {
             Ok(revived) => revived,
             Err(error) => {
                 // Not there any more as it was, and not healed: nobody knows.
-                return self.row(op, args, "indeterminate", &json!(error.chain()));
+                return self.row(op, args, Stage::Indeterminate, &json!(chain(&error)));
             }
         };
         if revived.replaced {
@@ -282,18 +284,18 @@ impl Nemesis {
         }
         if let Some(n) = revived.must_enter {
             if !revived.detail.is_empty() {
-                self.row(op, args, "heal", &json!(revived.detail))?;
+                self.row(op, args, Stage::Heal, &json!(revived.detail))?;
             }
             (active.undo, active.again) = (Undo::Enter(n), Some(Instant::now() + AGAIN));
             self.active.push(active);
             return Ok(());
         }
         for (node, said) in &revived.refused {
-            self.row("node-refused", &json!({"who": [node]}), "installed", &json!(said))?;
+            self.row("node-refused", &json!({"who": [node]}), Stage::Installed, &json!(said))?;
         }
         let beats = active.beat.map(|(_, _, count)| json!({"beats": count}));
         let detail: Vec<Value> = revived.detail.into_iter().chain(beats).collect();
-        self.row(op, args, "healed", &json!(detail))
+        self.row(op, args, Stage::Healed, &json!(detail))
     }
 
     /// Faults that act again and again do so when they are due.
@@ -331,11 +333,10 @@ impl Nemesis {
         Ok(())
     }
 
-    fn row(&mut self, op: &str, args: &Value, stage: &str, detail: &Value) -> Result<(), Error> {
-        let utc = jiff::Timestamp::now().as_millisecond();
-        let row = json!({
-            "t": mono_ns(), "utc": utc, "op": op, "args": args, "stage": stage, "detail": detail,
-        });
-        self.rows.write_all(format!("{row}\n").as_bytes()).map_err(at("write nemesis.jsonl"))
+    fn row(&mut self, op: &str, args: &Value, stage: Stage, detail: &Value) -> Result<(), Error> {
+        let Stamp { t, utc } = Stamp::now();
+        let op = op.to_owned();
+        let row = store::Fault { t, utc, op, args: args.clone(), stage, detail: detail.clone() };
+        store::write_row(&mut self.rows, &row).map_err(at("write nemesis.jsonl"))
     }
 }

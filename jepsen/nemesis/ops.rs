@@ -186,7 +186,7 @@ fn jump(rng: &mut ChaCha12Rng) -> ClockFault {
 }
 
 /// All kinds, by package.
-pub(crate) const KINDS: [Kind; 40] = [
+pub(crate) const KINDS: [Kind; 41] = [
     of(3, kind("partition-leader", (4_000, 9_000), |_| Fault::Partition(Shape::Leader))),
     of(3, kind("partition-one", (4_000, 9_000), |r| Fault::Partition(Shape::One(r.random())))),
     of(
@@ -226,6 +226,9 @@ pub(crate) const KINDS: [Kind; 40] = [
             Fault::Packets(Who::One(r.random()), Link { longest: 500, ..Link::default() })
         }),
     ),
+    kind("packets-reset", (200, 2_000), |r| {
+        Fault::Packets(Who::One(r.random()), Link { reset: true, ..Link::default() })
+    }),
     of(3, kind("kill-leader", (500, 5_000), |_| Fault::Kill(Who::Leader))),
     of(3, kind("kill-one", (500, 9_000), |r| Fault::Kill(Who::One(r.random())))),
     of(3, kind("kill-gently", (100, 3_000), |_| Fault::Stop(Who::Leader))),

@@ -17,6 +17,9 @@ use crate::check::fires::Fires;
 use crate::check::records::Records;
 use crate::store::Evidence;
 
+/// Its name, beside the evidence.
+pub(crate) const FILE: &str = "report.html";
+
 /// The report as text.
 pub(crate) fn html(evidence: &Evidence, results: &Results) -> String {
     let records = Records::of(evidence);
@@ -101,7 +104,7 @@ pub(crate) fn html(evidence: &Evidence, results: &Results) -> String {
 /// # Errors
 /// The file cannot be written.
 pub(crate) fn write(store: &Path, evidence: &Evidence, results: &Results) -> io::Result<()> {
-    fs::write(store.join("report.html"), html(evidence, results))
+    fs::write(store.join(FILE), html(evidence, results))
 }
 
 #[cfg(test)]

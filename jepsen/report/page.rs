@@ -1,9 +1,10 @@
 //! The page around charts and tables: head, sections, style.
 
 use super::svg::escape;
-use crate::check::fires::{Fires, shown};
+use crate::check::fires::Fires;
 use crate::check::{Results, Verdict};
-use crate::store::Evidence;
+use crate::store::{Evidence, Regime};
+use crate::time::shown;
 
 /// A page that grows section by section.
 pub(super) struct Page(String);
@@ -108,10 +109,13 @@ impl Page {
         if let Some(p99) = late.get(late.len() * 99 / 100) {
             tiles.push_str(&tile(&format!("{}\u{202f}ms", count(*p99)), "lateness, 99 of 100", ""));
         }
-        let regime = if test.is_safe() {
-            "quorum-safe: survivors always formed a majority, so being available is judged too"
-        } else {
-            "brutal: majorities were taken away, so only safety is judged until it healed"
+        let regime = match test.regime {
+            Regime::Safe => {
+                "quorum-safe: survivors always formed a majority, so being available is judged too"
+            }
+            Regime::Brutal => {
+                "brutal: majorities were taken away, so only safety is judged until it healed"
+            }
         };
         let facts = [
             ("Workloads", test.workloads.join(", ")),

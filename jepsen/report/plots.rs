@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 
 use super::svg::{Chart, log_share};
-use crate::check::fires::{Fires, shown};
+use crate::check::fires::Fires;
 use crate::check::locks::leases;
-use crate::history::{Kind, MS};
+use crate::history::Kind;
 use crate::store::Evidence;
+use crate::time::{MS, shown};
 
 /// More marks of one chart help nobody, and make browsers slow.
 const MOST_MARKS: usize = 10_000;

@@ -8,8 +8,9 @@ use super::svg::escape;
 use crate::check::fires::Fires;
 use crate::check::recovery::recoveries;
 use crate::check::{Checked, Results};
-use crate::history::MS;
-use crate::store::Evidence;
+use crate::history::Kind;
+use crate::store::{Evidence, Regime};
+use crate::time::MS;
 
 /// Findings shown of one checker.
 const MOST_FINDINGS: usize = 12;
@@ -178,8 +179,8 @@ pub(super) fn latency(evidence: &Evidence) -> String {
         }
         let entry = kinds.entry(&op.ask.f).or_default();
         match (&op.end, op.kind()) {
-            (Some(end), crate::history::Kind::Ok) => entry.0.push((end.t - op.ask.t) / MS),
-            (_, crate::history::Kind::Fail) => entry.1 += 1,
+            (Some(end), Kind::Ok) => entry.0.push((end.t - op.ask.t) / MS),
+            (_, Kind::Fail) => entry.1 += 1,
             _ => entry.2 += 1,
         }
     }
@@ -251,10 +252,13 @@ pub(super) fn limits(evidence: &Evidence) -> String {
         "Runs with the same seed are similar, not identical: processes and disks have their own time."
             .to_owned(),
     ];
-    if !test.is_safe() {
+    if test.regime == Regime::Brutal {
         items.push(
             "In this regime no quorum was promised, so that slowness is not judged.".to_owned(),
         );
+    }
+    if !test.busy.is_empty() {
+        items.push(format!("Slowness is not judged: {}.", test.busy));
     }
     let items: String = items.iter().map(|item| format!("<li>{}</li>", escape(item))).collect();
     format!("<ul>{items}</ul>")

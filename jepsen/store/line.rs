@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::time::millis;
+
 /// What a line of a witness says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -89,7 +91,12 @@ impl Default for Line {
 impl Line {
     /// The nominal time in milliseconds, if the line has one that can be read.
     pub(crate) fn nominal_ms(&self) -> Option<i64> {
-        self.nominal.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond)
+        millis(&self.nominal)
+    }
+
+    /// When it was written, in milliseconds of the wall clock.
+    pub(crate) fn utc_ms(&self) -> i64 {
+        self.utc_ns / 1_000_000
     }
 }
 

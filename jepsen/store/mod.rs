@@ -1,25 +1,22 @@
-//! The folder of one test: what is in it, how it is read.
+//! The evidence of one test: what its rows mean, put together for those who judge.
 //!
-//! `test.json` (parameters), `schedule.json` (planned faults), `history.jsonl`
-//! (clients), `witness.jsonl` (jobs), `nodes.jsonl` (polls of each node),
-//! `nemesis.jsonl` (faults as they happened), `nodes/*/log`, `results.json`,
-//! `report.html`. A line that cannot be read is counted, never skipped in silence:
-//! evidence that is damaged makes a run a failure of the harness.
+//! `files` has where it is kept and how it is written and read.
 
+mod files;
 mod line;
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::fmt;
+use std::time::Duration;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub(crate) use files::{gather_witness, history_rows, load, read_rows, write_row, write_test};
 pub(crate) use line::{Line, Said};
 
-use crate::history::{Op, PairError, Row, pair};
+use crate::history::Op;
+use crate::time::{MS, Stamp};
 
 /// The parameters of a test.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,9 +34,8 @@ pub(crate) struct TestInfo {
     pub(crate) seed: u64,
     /// Seconds of the main phase.
     pub(crate) seconds: u64,
-    /// `safe`: survivors always form a quorum, so being available is judged too;
-    /// `brutal`: only safety is.
-    pub(crate) regime: String,
+    /// What may be taken away, and so what is judged.
+    pub(crate) regime: Regime,
     /// Version of the program under test.
     pub(crate) version: String,
     /// Its commit, if known.
@@ -81,7 +77,7 @@ impl Default for TestInfo {
             required: Vec::new(),
             seed: 0,
             seconds: 0,
-            regime: "safe".to_owned(),
+            regime: Regime::Safe,
             version: String::new(),
             commit: String::new(),
             nodes: Vec::new(),
@@ -102,9 +98,30 @@ impl Default for TestInfo {
 }
 
 impl TestInfo {
-    /// True if survivors formed a quorum all the time, on a machine that let them work.
-    pub(crate) fn is_safe(&self) -> bool {
-        self.regime != "brutal" && self.busy.is_empty()
+    /// Whether how long things take is judged: where survivors formed a quorum all the
+    /// time, on a machine that let them work.
+    pub(crate) fn judges_times(&self) -> bool {
+        self.regime == Regime::Safe && self.busy.is_empty()
+    }
+}
+
+/// What may be taken away, and so what is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Regime {
+    /// Survivors always form a quorum: being available is judged too
+    #[default]
+    Safe,
+    /// Majorities are taken away: only safety is judged
+    Brutal,
+}
+
+impl fmt::Display for Regime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Safe => "safe",
+            Self::Brutal => "brutal",
+        })
     }
 }
 
@@ -112,12 +129,38 @@ impl TestInfo {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Phase {
-    /// `bootstrap main heal converge drain final`.
+    /// `bootstrap main heal converge final`.
     pub(crate) name: String,
     /// Monotonic nanoseconds.
     pub(crate) from: u64,
-    /// Monotonic nanoseconds; 0 if it did not end.
+    /// Monotonic nanoseconds.
     pub(crate) to: u64,
+}
+
+/// Writes the phases of a test down as they end; one begins where another ended.
+pub(crate) struct Phases<'a> {
+    /// The test that they belong to.
+    pub(crate) test: &'a mut TestInfo,
+    began: Stamp,
+}
+
+impl<'a> Phases<'a> {
+    /// The first one begins now.
+    pub(crate) fn begin(test: &'a mut TestInfo) -> Self {
+        Self { test, began: Stamp::now() }
+    }
+
+    /// The phase that has just ended.
+    pub(crate) fn ended(&mut self, name: &str) {
+        let now = Stamp::now();
+        self.test.phases.push(Phase { name: name.to_owned(), from: self.began.t, to: now.t });
+        self.began = now;
+    }
+
+    /// How long the phase has lasted.
+    pub(crate) fn elapsed(&self) -> Duration {
+        Duration::from_nanos(Stamp::now().t.saturating_sub(self.began.t))
+    }
 }
 
 /// What one node told when it was asked.
@@ -132,6 +175,8 @@ pub(crate) struct Poll {
     pub(crate) node: String,
     /// True if it answered.
     pub(crate) ok: bool,
+    /// Its own number.
+    pub(crate) number: Option<u64>,
     /// Number of the node that leads, as far as it knows.
     pub(crate) leader: Option<u64>,
     /// In which term.
@@ -144,8 +189,29 @@ pub(crate) struct Poll {
     pub(crate) members: Value,
     /// How much it holds.
     pub(crate) counts: Value,
+    /// Cluster time, as it has it.
+    pub(crate) time: Value,
     /// Why it did not answer.
     pub(crate) error: Option<String>,
+}
+
+/// How far a fault is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Stage {
+    /// It is about to be done.
+    #[default]
+    Start,
+    /// It was seen to be there.
+    Installed,
+    /// It is about to be undone.
+    Heal,
+    /// Everything is as before.
+    Healed,
+    /// Nothing was done.
+    Skipped,
+    /// Something was done, and nobody knows what of it is there.
+    Indeterminate,
 }
 
 /// A step of a fault.
@@ -160,8 +226,8 @@ pub(crate) struct Fault {
     pub(crate) op: String,
     /// On whom and how much.
     pub(crate) args: Value,
-    /// `start installed heal healed skipped indeterminate`.
-    pub(crate) stage: String,
+    /// How far it is.
+    pub(crate) stage: Stage,
     /// More about it.
     pub(crate) detail: Value,
 }
@@ -189,18 +255,18 @@ pub(crate) fn bands(faults: &[Fault]) -> Vec<Band> {
             .iter_mut()
             .rev()
             .find(|band| band.op == row.op && band.to == u64::MAX && band.args == row.args);
-        match (row.stage.as_str(), open) {
-            ("start" | "installed" | "indeterminate", None) => bands.push(Band {
+        match (row.stage, open) {
+            (Stage::Start | Stage::Installed | Stage::Indeterminate, None) => bands.push(Band {
                 op: row.op.clone(),
                 args: row.args.clone(),
                 from: row.t,
                 to: u64::MAX,
-                installed: row.stage == "installed",
+                installed: row.stage == Stage::Installed,
             }),
-            ("installed", Some(band)) => band.installed = true,
-            ("healed", Some(band)) => band.to = row.t,
+            (Stage::Installed, Some(band)) => band.installed = true,
+            (Stage::Healed, Some(band)) => band.to = row.t,
             // Nothing was done: nothing can be felt.
-            ("skipped", Some(band)) if !band.installed => band.to = band.from,
+            (Stage::Skipped, Some(band)) if !band.installed => band.to = band.from,
             _ => {}
         }
     }
@@ -239,7 +305,7 @@ impl Evidence {
     pub(crate) fn mono_of_utc(&self, utc: i64) -> u64 {
         let (t0, utc0) = self.origin();
         let delta = utc.saturating_sub(utc0);
-        let shift = delta.unsigned_abs().saturating_mul(crate::history::MS);
+        let shift = delta.unsigned_abs().saturating_mul(MS);
         if delta < 0 { t0.saturating_sub(shift) } else { t0.saturating_add(shift) }
     }
 
@@ -249,12 +315,18 @@ impl Evidence {
         if let Some(op) = self.ops.first() {
             return (op.ask.t, op.ask.utc);
         }
-        self.witness.first().map_or((0, 0), |line| (line.t, line.utc_ns / 1_000_000))
+        self.witness.first().map_or((0, 0), |line| (line.t, line.utc_ms()))
     }
 
     /// Operations of one kind.
     pub(crate) fn ops_of<'a>(&'a self, f: &'a str) -> impl Iterator<Item = &'a Op> {
         self.ops.iter().filter(move |op| op.ask.f == f)
+    }
+
+    /// The last instant that had its time to run, in milliseconds; none if the test did
+    /// not come to its end.
+    pub(crate) fn horizon(&self) -> Option<i64> {
+        self.ops_of("horizon").filter_map(|op| op.result()["utc"].as_i64()).last()
     }
 
     /// True if the workload ran, alone or as a part of the mix.
@@ -263,151 +335,24 @@ impl Evidence {
     }
 }
 
-/// Why a store cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum StoreError {
-    /// A file is missing or cannot be read.
-    #[error("{} cannot be read", path.display())]
-    Io {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Not what it should be.
-    #[error("{} is not what a test writes", path.display())]
-    Form {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: serde_json::Error,
-    },
-    /// A history that no sound harness writes.
-    #[error("the history cannot be judged")]
-    History(#[from] PairError),
-}
-
-/// Rows of a file and the lines that were none.
-pub(crate) struct Rows<T> {
-    /// In the order of the file.
-    pub(crate) rows: Vec<T>,
-    /// Number and text of each other line.
-    pub(crate) damaged: Vec<String>,
-}
-
-/// Reads JSON lines; a file that is not there has none.
-///
-/// # Errors
-/// [`StoreError::Io`]
-pub(crate) fn read_rows<T: DeserializeOwned>(path: &Path) -> Result<Rows<T>, StoreError> {
-    let mut read = Rows { rows: Vec::new(), damaged: Vec::new() };
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(read),
-        Err(source) => return Err(StoreError::Io { path: path.to_owned(), source }),
-    };
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    for (at, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
-        if line.is_empty() {
-            continue;
-        }
-        match serde_json::from_slice(line) {
-            Ok(row) => read.rows.push(row),
-            Err(error) => {
-                let shown: String = String::from_utf8_lossy(line).chars().take(120).collect();
-                read.damaged.push(format!("{name}:{}: {error}: {shown}", at + 1));
-            }
-        }
-    }
-    Ok(read)
-}
-
-/// Loads a store.
-///
-/// # Errors
-/// [`StoreError`]: it cannot be judged at all.
-pub(crate) fn load(folder: &Path) -> Result<Evidence, StoreError> {
-    let path = folder.join("test.json");
-    let text = fs::read(&path).map_err(|source| StoreError::Io { path: path.clone(), source })?;
-    let test: TestInfo =
-        serde_json::from_slice(&text).map_err(|source| StoreError::Form { path, source })?;
-    let history = read_rows::<Row>(&folder.join("history.jsonl"))?;
-    let witness = read_rows::<Line>(&folder.join("witness.jsonl"))?;
-    let polls = read_rows::<Poll>(&folder.join("nodes.jsonl"))?;
-    let faults = read_rows::<Fault>(&folder.join("nemesis.jsonl"))?;
-    let mut lines = witness.rows;
-    lines.sort_by_key(|line| line.t);
-    let damaged = [history.damaged, witness.damaged, polls.damaged, faults.damaged].concat();
-    Ok(Evidence {
-        test,
-        ops: pair(&history.rows)?,
-        witness: lines,
-        polls: polls.rows,
-        bands: bands(&faults.rows),
-        faults: faults.rows,
-        logs: read_logs(&folder.join("nodes")),
-        damaged,
-    })
-}
-
-/// `nodes/NAME/log` by name. Bytes that are no text are shown as such.
-fn read_logs(folder: &Path) -> BTreeMap<String, String> {
-    let Ok(entries) = fs::read_dir(folder) else { return BTreeMap::new() };
-    let mut logs = BTreeMap::new();
-    for entry in entries.flatten() {
-        if let Ok(bytes) = fs::read(entry.path().join("log")) {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            logs.insert(name, String::from_utf8_lossy(&bytes).into_owned());
-        }
-    }
-    logs
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
     fn faults_become_stretches() {
-        let row = |t, op: &str, stage: &str| Fault {
-            t,
-            op: op.to_owned(),
-            stage: stage.to_owned(),
-            ..Fault::default()
-        };
+        let row = |t, op: &str, stage| Fault { t, op: op.to_owned(), stage, ..Fault::default() };
         let rows = [
-            row(1, "kill", "start"),
-            row(2, "kill", "installed"),
-            row(3, "freeze", "start"),
-            row(4, "freeze", "skipped"),
-            row(5, "kill", "heal"),
-            row(6, "kill", "healed"),
-            row(7, "kill", "start"),
+            row(1, "kill", Stage::Start),
+            row(2, "kill", Stage::Installed),
+            row(3, "freeze", Stage::Start),
+            row(4, "freeze", Stage::Skipped),
+            row(5, "kill", Stage::Heal),
+            row(6, "kill", Stage::Healed),
+            row(7, "kill", Stage::Start),
         ];
         let found = bands(&rows);
         let shown: Vec<_> = found.iter().map(|b| (b.from, b.to, b.installed)).collect();
         assert_eq!(shown, [(1, 6, true), (7, u64::MAX, false)]);
-    }
-
-    #[test]
-    fn torn_lines_are_counted_and_forms_of_numbers_are_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("witness.jsonl");
-        let good = json!({"e": "end", "t": 5, "attempt": "r-17.2", "token": "9", "exit": 0});
-        fs::write(&path, format!("{good}\n{{\"e\":\"sta\n")).unwrap();
-        let read = read_rows::<Line>(&path).unwrap();
-        assert_eq!((read.rows.len(), read.damaged.len()), (1, 1));
-        assert_eq!((read.rows[0].attempt, read.rows[0].token), (2, 9));
-        assert!(read.damaged[0].starts_with("witness.jsonl:2"), "{:?}", read.damaged);
-    }
-
-    #[test]
-    fn a_store_without_parameters_cannot_be_judged() {
-        let folder = tempfile::tempdir().unwrap();
-        assert!(matches!(load(folder.path()), Err(StoreError::Io { .. })));
-        fs::write(folder.path().join("test.json"), "{}").unwrap();
-        assert_eq!(load(folder.path()).unwrap().test, TestInfo::default());
     }
 }

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use super::{Ctx, Error, Process};
 use crate::client::Request;
-use crate::history::{Came, Kind};
+use crate::error::chain;
+use crate::history::Came;
 
 const METHODS: [Method; 5] =
     [Method::GET, Method::POST, Method::PUT, Method::DELETE, Method::PATCH];
@@ -115,9 +116,7 @@ fn answered(sent: Result<crate::client::Answer, reqwest::Error>) -> Came {
             "code": answer.body["code"],
             "content": answer.content,
         })),
-        Err(error) => {
-            let kind = if error.is_connect() { Kind::Fail } else { Kind::Info };
-            Came { kind, v: Value::Null, ver: None, err: Some(error.to_string()) }
-        }
+        Err(error) if error.is_connect() => Came::fail(chain(&error)),
+        Err(error) => Came::info(chain(&error)),
     }
 }

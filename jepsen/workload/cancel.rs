@@ -9,7 +9,7 @@ use rand::Rng;
 use reqwest::Method;
 use serde_json::json;
 
-use super::{Ctx, Error, Process, set_up};
+use super::{Ctx, Error, Process, apply_set};
 use crate::client::{Outcome, Request};
 
 /// Clients.
@@ -34,8 +34,7 @@ pub(super) async fn setup(ctx: &Ctx) -> Result<(), Error> {
         let grace = format!("{GRACE_MS}ms");
         jobs.push(json!({"name": name, "exec": ctx.exec(&options), "grace": grace}));
     }
-    let body = json!({"jobs": jobs});
-    set_up(ctx, ("apply-set", "cancel", body.clone()), Request::post("jobs", body)).await
+    apply_set(ctx, "cancel", jobs).await
 }
 
 /// Starts and cancels.

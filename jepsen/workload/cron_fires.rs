@@ -14,7 +14,7 @@ use rand_chacha::ChaCha12Rng;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{Ctx, Error, Process, set_up};
+use super::{Ctx, Error, Process, page, set_up};
 use crate::client::{Outcome, Request};
 
 /// Jobs at 100 percent; about ten fires a second.
@@ -175,17 +175,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) async fn settle(ctx: &Ctx) -> Result<(), Error> {
     let until = Instant::now() + PATIENCE;
     let mut process = Process::new(ctx);
-    let jobs = loop {
-        let query = Request::get("jobs").query("limit", 1000).query("after", "cron-");
-        match ctx.any().send(query).await {
-            Outcome::Done(answer) => break answer.body["items"].clone(),
-            Outcome::Refused(..) | Outcome::Unknown(..) if Instant::now() < until => {
-                tokio::time::sleep(Duration::from_millis(300)).await;
-            }
-            Outcome::Refused(..) | Outcome::Unknown(..) => break Value::Null,
-        }
-    };
-    for job in jobs.as_array().into_iter().flatten().filter(|job| job["paused"] == true) {
+    let query = Request::get("jobs").query("limit", 1000).query("after", "cron-");
+    let jobs = page(ctx, query, until).await;
+    for job in jobs.iter().filter(|job| job["paused"] == true) {
         let name = job["name"].as_str().unwrap_or_default();
         if name.starts_with("cron-") && !ctx.is_abandoned(name) {
             let path = format!("jobs/{name}/resume");

@@ -4,8 +4,7 @@
 use rand::Rng;
 use serde_json::{Value, json};
 
-use super::{Ctx, Error, set_up};
-use crate::client::Request;
+use super::{Ctx, Error, apply_set};
 
 /// Roots; all fire at the same instants.
 const ROOTS: u32 = 3;
@@ -67,6 +66,5 @@ pub(super) async fn setup(ctx: &Ctx) -> Result<(), Error> {
         }
         above = here;
     }
-    let body = json!({"jobs": jobs});
-    set_up(ctx, ("apply-set", "dag", body.clone()), Request::post("jobs", body)).await
+    apply_set(ctx, "dag", jobs).await
 }

@@ -5,14 +5,15 @@
 //! are compared with what the jobs themselves wrote; they are never the only
 //! evidence.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{Ctx, Error, Process};
+use super::{Ctx, Error, MOST_PAGES, Process};
 use crate::client::{Client, Outcome, Request};
-use crate::history::{Came, Kind, Stamp};
+use crate::history::Came;
+use crate::time::{Stamp, millis};
 
 /// Between two looks at the list of runs.
 const LOOK: Duration = Duration::from_secs(3);
@@ -25,10 +26,6 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// How long one read is tried over all nodes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn failed(why: String) -> Came {
-    Came { kind: Kind::Fail, v: Value::Null, ver: None, err: Some(why) }
-}
-
 /// All items of a list, page by page.
 async fn items(
     client: &Client,
@@ -38,7 +35,7 @@ async fn items(
 ) -> Result<Vec<Value>, String> {
     let mut found = Vec::new();
     let mut next: Option<String> = None;
-    loop {
+    for _ in 0..MOST_PAGES {
         let mut request = Request::get(path);
         if !path.ends_with("/missed") {
             request = request.query("limit", 1000);
@@ -62,6 +59,7 @@ async fn items(
             None => return Ok(found),
         }
     }
+    Err(format!("{path}: after {MOST_PAGES} pages there is no end"))
 }
 
 /// A read of a list as one operation, on any node that answers.
@@ -77,7 +75,7 @@ async fn read_somewhere(
         let client = ctx.any();
         let work = async || match items(client, path, query, cursor).await {
             Ok(found) => (Came::ok(json!(found)), Some(found)),
-            Err(why) => (failed(why), None),
+            Err(why) => (Came::fail(why), None),
         };
         let (f, k) = what;
         let found = Process::new(ctx).whole(&client.node, (f, k, Value::Null), work).await?;
@@ -104,7 +102,8 @@ pub(super) async fn watch_runs(ctx: &Ctx, until: Instant) -> Result<(), Error> {
 struct Watch {
     /// Highest number of a run before which all have ended.
     passed: u64,
-    ended: BTreeMap<u64, ()>,
+    /// Those after it that have ended.
+    ended: BTreeSet<u64>,
 }
 
 fn run_number(run: &Value) -> Option<u64> {
@@ -122,24 +121,24 @@ impl Watch {
         let work = async || match items(client, "runs", &after, "after").await {
             Ok(runs) => {
                 let new = |run: &&Value| {
-                    run_number(run).is_some_and(|n| !self.ended.contains_key(&n)) && !is_open(run)
+                    run_number(run).is_some_and(|n| !self.ended.contains(&n)) && !is_open(run)
                 };
                 let ended: Vec<Value> = runs.iter().filter(new).cloned().collect();
                 (Came::ok(json!(ended)), Some(runs))
             }
-            Err(why) => (failed(why), None),
+            Err(why) => (Came::fail(why), None),
         };
         let mut process = Process::new(ctx);
         let runs = process.whole(&client.node, ("runs", "", Value::Null), work).await?;
         let Some(runs) = runs else { return Ok(None) };
         let (open, ended): (Vec<Value>, Vec<Value>) = runs.into_iter().partition(is_open);
-        self.ended.extend(ended.iter().filter_map(run_number).map(|n| (n, ())));
+        self.ended.extend(ended.iter().filter_map(run_number));
         let first_open = open.iter().filter_map(run_number).min();
-        let last = self.ended.keys().next_back().copied().unwrap_or(self.passed);
+        let last = self.ended.last().copied().unwrap_or(self.passed);
         // Runs get their numbers in order, so that nothing can appear below.
         self.passed = first_open.map_or(last, |first| first.saturating_sub(1)).max(self.passed);
         let passed = self.passed;
-        self.ended.retain(|n, ()| *n > passed);
+        self.ended.retain(|n| *n > passed);
         Ok(Some(open))
     }
 }
@@ -157,8 +156,7 @@ pub(super) async fn drain(ctx: &Ctx, patience: Duration) -> Result<(), Error> {
     let (horizon, until) = (Stamp::now().utc, Instant::now() + patience);
     let mut watch = Watch::default();
     let is_old = |run: &Value| {
-        let nominal = run["nominal"].as_str().and_then(|t| t.parse::<jiff::Timestamp>().ok());
-        nominal.is_none_or(|t| t.as_millisecond() <= horizon)
+        run["nominal"].as_str().and_then(millis).is_none_or(|nominal| nominal <= horizon)
     };
     // Instants just before now are due, and may not have a run yet.
     tokio::time::sleep(Duration::from_secs(2)).await;

@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 
 use super::{Ctx, Error, Process};
 use crate::client::Request;
-use crate::history::{Came, MS};
+use crate::history::Came;
+use crate::time::MS;
 
 /// Clients.
 const USERS: u32 = 4;

@@ -7,11 +7,11 @@ use futures_util::StreamExt;
 use futures_util::future::try_join_all;
 use rand::Rng;
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{Ctx, Error, Process, set_up};
+use super::{Ctx, Error, Process, apply_set, page};
 use crate::client::{Client, Request};
-use crate::history::{Came, Kind};
+use crate::history::Came;
 
 const JOB: &str = "logs-writer";
 /// Lines of a run.
@@ -22,7 +22,7 @@ const LIFE_MS: u64 = 4_000;
 const READERS: u32 = 2;
 /// Runs that are read again in the end.
 const READ_AGAIN: usize = 20;
-/// The longest a reader waits for one run.
+/// The longest a reader waits for one run, or for a list of them.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What an attempt of that name prints, whole.
@@ -47,8 +47,7 @@ fn crc(text: &str) -> u32 {
 /// Creates the job.
 pub(super) async fn setup(ctx: &Ctx) -> Result<(), Error> {
     let options = [("ms", LIFE_MS.to_string()), ("lines", LINES.to_string())];
-    let body = json!({"jobs": [{"name": JOB, "exec": ctx.exec(&options)}]});
-    set_up(ctx, ("apply-set", "logs", body.clone()), Request::post("jobs", body)).await
+    apply_set(ctx, "logs", vec![json!({"name": JOB, "exec": ctx.exec(&options)})]).await
 }
 
 /// Starts runs and follows them.
@@ -76,9 +75,9 @@ async fn start_and_follow(ctx: &Ctx, reader: u32, until: Instant) -> Result<(), 
 /// The last runs, read whole on every node.
 pub(super) async fn finish(ctx: &Ctx) -> Result<(), Error> {
     let mut process = Process::new(ctx);
-    let listed = ctx.any().send(Request::get("runs").query("job", JOB).query("limit", 100)).await;
-    let items = listed.body().map(|body| body["items"].clone()).unwrap_or_default();
-    for run in items.as_array().into_iter().flatten().take(READ_AGAIN) {
+    let query = Request::get("runs").query("job", JOB).query("limit", 100);
+    let runs = page(ctx, query, Instant::now() + PATIENCE).await;
+    for run in runs.iter().take(READ_AGAIN) {
         let id = run["id"].as_str().unwrap_or_default();
         for client in ctx.clients.iter() {
             tail(client, &mut process, "read-log", id, 0, false).await?;
@@ -106,8 +105,8 @@ async fn read(client: &Client, run: &str, offset: u64, follow: bool) -> Came {
     let request = Request::get(&path).query("offset", offset).query("follow", follow);
     let answer = match client.open(request).await {
         Ok(answer) if answer.status().is_success() => answer,
-        Ok(answer) => return failed(format!("{}", answer.status())),
-        Err(error) => return failed(error.to_string()),
+        Ok(answer) => return Came::fail(format!("{}", answer.status())),
+        Err(error) => return Came::fail(error.to_string()),
     };
     let attempt = answer.headers().get("horai-attempt").and_then(|value| value.to_str().ok());
     let attempt = attempt.unwrap_or_default().to_owned();
@@ -144,10 +143,6 @@ async fn read(client: &Client, run: &str, offset: u64, follow: bool) -> Came {
         "wrong_at": wrong,
         "broken": broken,
     }))
-}
-
-fn failed(why: String) -> Came {
-    Came { kind: Kind::Fail, v: Value::Null, ver: None, err: Some(why) }
 }
 
 #[cfg(test)]

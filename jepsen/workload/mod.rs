@@ -202,6 +202,9 @@ impl<'a> Process<'a> {
     }
 }
 
+/// Pages of one list: a list that goes on for longer leads in a circle.
+const MOST_PAGES: usize = 1_000;
+
 /// How long a setup may take.
 const SETUP: Duration = Duration::from_secs(60);
 
@@ -216,6 +219,26 @@ pub(crate) async fn set_up(
         Outcome::Done(_) => Ok(()),
         Outcome::Refused(_, why) | Outcome::Unknown(_, why) => Err(Error::Setup(name, why)),
     }
+}
+
+/// The items of one page, read on any node that answers in time; none if no one does.
+async fn page(ctx: &Ctx, request: Request<'_>, until: Instant) -> Vec<Value> {
+    loop {
+        let answer = ctx.any().send(request.clone()).await;
+        if let Some(items) = answer.body().and_then(|body| body["items"].as_array()) {
+            return items.clone();
+        }
+        if Instant::now() >= until {
+            return Vec::new();
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}
+
+/// Creates the jobs of a workload in one request.
+async fn apply_set(ctx: &Ctx, workload: &str, jobs: Vec<Value>) -> Result<(), Error> {
+    let body = json!({ "jobs": jobs });
+    set_up(ctx, ("apply-set", workload, body.clone()), Request::post("jobs", body)).await
 }
 
 /// A workload. The mix is all of them.

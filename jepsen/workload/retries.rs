@@ -2,8 +2,7 @@
 
 use serde_json::json;
 
-use super::{Ctx, Error, set_up};
-use crate::client::Request;
+use super::{Ctx, Error, apply_set};
 
 /// Exit codes of the attempts in order; the last one goes on. With it, how many
 /// retries the job may use.
@@ -22,6 +21,5 @@ pub(super) async fn setup(ctx: &Ctx) -> Result<(), Error> {
             "retries": {"count": count, "backoff": "1s"},
         }));
     }
-    let body = json!({"jobs": jobs});
-    set_up(ctx, ("apply-set", "retries", body.clone()), Request::post("jobs", body)).await
+    apply_set(ctx, "retries", jobs).await
 }

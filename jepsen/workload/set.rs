@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 use futures_util::future::try_join_all;
 use serde_json::{Value, json};
 
-use super::{Ctx, Error, Process};
+use super::{Ctx, Error, MOST_PAGES, Process};
 use crate::client::{Client, Outcome, Request};
 use crate::history::Came;
-use crate::history::Kind;
 
 /// Names begin so, and no other job's does.
 const PREFIX: &str = "set-";
@@ -80,10 +79,7 @@ pub(super) async fn finish(ctx: &Ctx) -> Result<(), Error> {
 async fn read(ctx: &Ctx, client: &Client) -> Result<bool, Error> {
     let work = async || match list(client).await {
         Ok(found) => (Came::ok(ranges(&found)), true),
-        Err(why) => {
-            let came = Came { kind: Kind::Fail, v: Value::Null, ver: None, err: Some(why) };
-            (came, false)
-        }
+        Err(why) => (Came::fail(why), false),
     };
     Process::new(ctx).whole(&client.node, ("read", "set", Value::Null), work).await
 }
@@ -93,7 +89,7 @@ async fn read(ctx: &Ctx, client: &Client) -> Result<bool, Error> {
 async fn list(client: &Client) -> Result<Vec<u32>, String> {
     let mut found = Vec::new();
     let mut after = PREFIX.to_owned();
-    loop {
+    for _ in 0..MOST_PAGES {
         let request = Request::get("jobs").query("limit", 1000).query("after", &after);
         let page = match client.send(request).await {
             Outcome::Done(answer) => answer.body,
@@ -113,6 +109,7 @@ async fn list(client: &Client) -> Result<Vec<u32>, String> {
             None => return Ok(found),
         }
     }
+    Err(format!("jobs: after {MOST_PAGES} pages there is no end"))
 }
 
 /// `[[from, to], …]` of sorted numbers.

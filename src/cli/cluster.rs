@@ -143,8 +143,8 @@ pub(super) fn run(verb: ClusterCommand, out: &mut impl Write) -> Result<(), Fail
             })
         }
         ClusterCommand::Remove { node, remote } => {
-            let client = remote.client()?;
-            wait(async { Ok(client.with_timeout(REMOVE).remove_node(node).await?) })?;
+            let client = remote.client_for(REMOVE)?;
+            wait(async { Ok(client.remove_node(node).await?) })?;
             note(remote.output.output, &format!("node {node} is out; its process ends by itself"))
         }
         ClusterCommand::Transfer { node, remote } => {

@@ -40,15 +40,9 @@ pub(super) struct Remote {
     /// A file that holds the bearer token; goes before --token and HORAI_TOKEN
     #[arg(long, value_name = "FILE", global = true, help_heading = "Cluster")]
     token_file: Option<PathBuf>,
-    /// How long to ask, all nodes and tries together
-    #[arg(
-        long,
-        value_name = "TIME",
-        default_value = "10s",
-        global = true,
-        help_heading = "Cluster"
-    )]
-    timeout: Span,
+    /// How long to ask, all nodes and tries together [default: 10s; for `cluster remove` 60s]
+    #[arg(long, value_name = "TIME", global = true, help_heading = "Cluster")]
+    timeout: Option<Span>,
     #[command(flatten)]
     pub(super) output: Output,
 }
@@ -57,6 +51,12 @@ impl Remote {
     /// A client of that cluster.
     pub(super) fn client(&self) -> Result<Client, Failure> {
         self.client_at(self.urls.clone())
+    }
+
+    /// The same, which asks for so long unless the user said how long.
+    pub(super) fn client_for(&self, usual: Duration) -> Result<Client, Failure> {
+        let client = self.client()?;
+        Ok(if self.timeout.is_none() { client.with_timeout(usual) } else { client })
     }
 
     /// The same at other addresses.
@@ -71,7 +71,10 @@ impl Remote {
             }
         };
         let client = Client::new(urls, token)?;
-        Ok(client.with_timeout(Duration::from_millis(self.timeout.0)))
+        Ok(match self.timeout {
+            Some(timeout) => client.with_timeout(Duration::from_millis(timeout.0)),
+            None => client,
+        })
     }
 }
 

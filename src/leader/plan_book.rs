@@ -216,7 +216,9 @@ impl PlanBook {
             line.failures = line.failures.saturating_add(1);
             let retry = now.plus(pause(line.failures));
             again = Some(again.map_or(retry, |again| again.min(retry)));
-        } else if line.told {
+        } else if line.told || plan.batches.is_empty() {
+            // With nothing to propose nothing is refused any more: it waits for
+            // its upstreams, whose news it must hear.
             (line.failures, line.told) = (0, false);
         }
         if plan.batches.is_empty() {

@@ -253,24 +253,12 @@ fn caught<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Resul
     })
 }
 
-/// [`create`] on any disks.
+/// [`create`] on any disks and host. A host without threads needs a runtime around
+/// the call.
 ///
 /// # Errors
 /// If they are not empty or cannot be written.
 pub fn create_on(
-    log: Arc<dyn Disk>,
-    snapshots: Arc<dyn Disk>,
-    file: Box<dyn SmallFile>,
-    identity: Identity,
-) -> Result<Stores, Error> {
-    create_with(Arc::new(OsHost), log, snapshots, file, identity, None)
-}
-
-/// [`create_on`] on any host. One without threads needs a runtime around the call.
-///
-/// # Errors
-/// As [`create_on`].
-pub fn create_at(
     host: Arc<dyn Host>,
     log: Arc<dyn Disk>,
     snapshots: Arc<dyn Disk>,
@@ -298,23 +286,12 @@ fn create_with(
     start(host, log, snapshots, identity, Marks::default(), reserve)
 }
 
-/// [`open`] on any disks.
+/// [`open`] on any disks and host. A host without threads needs a runtime around the
+/// call.
 ///
 /// # Errors
 /// As [`open`].
 pub fn open_on(
-    log: Arc<dyn Disk>,
-    snapshots: Arc<dyn Disk>,
-    file: Box<dyn SmallFile>,
-) -> Result<Stores, Error> {
-    open_with(Arc::new(OsHost), log, snapshots, file, None)
-}
-
-/// [`open_on`] on any host. One without threads needs a runtime around the call.
-///
-/// # Errors
-/// As [`open`].
-pub fn open_at(
     host: Arc<dyn Host>,
     log: Arc<dyn Disk>,
     snapshots: Arc<dyn Disk>,

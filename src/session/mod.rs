@@ -43,14 +43,6 @@ pub use stream::Link;
 
 use registry::{Leading, Registry};
 
-/// The pure parts, for whoever simulates sessions with the code that serves them.
-#[cfg(test)]
-pub(crate) mod pure {
-    pub(crate) use super::hello::{Parts, compare};
-    pub(crate) use super::results::{Finished, Step, envelope, is_known};
-    pub(crate) use super::start::{build, cancel};
-}
-
 /// The replicated node that everything here reads and proposes to.
 pub type Node = RaftNode<State>;
 
@@ -266,4 +258,12 @@ impl Sessions {
         let cluster_time_ms = self.time().0;
         Say::Lead(pb::Lead { term: leader.term, node: leader.node.0, cluster_time_ms })
     }
+}
+
+/// The pure parts, for whoever simulates sessions with the code that serves them.
+#[cfg(test)]
+pub(crate) mod pure {
+    pub(crate) use super::hello::{Parts, compare};
+    pub(crate) use super::results::{Finished, Step, envelope, is_known};
+    pub(crate) use super::start::{build, cancel};
 }

@@ -50,6 +50,17 @@ pub(super) fn plan(start: &pb::Start, folder: &Path) -> Result<Plan, String> {
     }
 }
 
+/// What the environment of an attempt's processes has and no other's: its name and
+/// token, and the file in this worker's own folder.
+pub(super) fn marks(key: AttemptKey, token: Token, folder: &Path) -> [(&'static str, String); 3] {
+    let output = folder.join(dir::OUTPUT).to_string_lossy().into_owned();
+    [
+        ("HORAI_ATTEMPT", key.to_string()),
+        ("HORAI_FENCING_TOKEN", token.to_string()),
+        ("HORAI_OUTPUT", output),
+    ]
+}
+
 /// The whole environment: what the job declares, a `PATH`, and `HORAI_*`.
 pub(super) fn environment(
     start: &pb::Start,
@@ -59,19 +70,16 @@ pub(super) fn environment(
 ) -> BTreeMap<String, String> {
     let mut env = BTreeMap::from([("PATH".to_owned(), PATH.to_owned())]);
     env.extend(start.env.iter().map(|(k, v)| (k.clone(), v.clone())));
-    let output = folder.join(dir::OUTPUT).to_string_lossy().into_owned();
     let ours = [
         ("HORAI_JOB", start.job.clone()),
         ("HORAI_ACTION_ID", start.action_id.clone()),
         ("HORAI_RUN_ID", format!("r-{}", key.run)),
-        ("HORAI_ATTEMPT", key.to_string()),
         ("HORAI_ATTEMPT_CAUSE", start.cause.clone()),
         ("HORAI_NOMINAL_TIME", start.nominal_time.clone()),
         ("HORAI_DUE_TIME", start.due_time.clone()),
         ("HORAI_SHARD_INDEX", key.shard.to_string()),
-        ("HORAI_FENCING_TOKEN", token.to_string()),
-        ("HORAI_OUTPUT", output),
     ];
+    let ours = ours.into_iter().chain(marks(key, token, folder));
     env.extend(ours.map(|(k, v)| (k.to_owned(), v)));
     env
 }

@@ -1,7 +1,7 @@
 //! The seam to what an attempt runs as.
 //!
 //! A worker's own rules (journal before start, result before report, leases) are
-//! in [`super::attempts`] and the same for every runner. The product's runner is
+//! in `super::attempts` and the same for every runner. The product's runner is
 //! `super::shims`; a simulation has one without processes.
 
 use std::collections::BTreeSet;

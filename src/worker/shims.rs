@@ -209,7 +209,7 @@ fn settle(folder: &Path, key: AttemptKey, token: Token) -> io::Result<Option<End
         return Ok(Some(report));
     }
     let job = read_process(&folder.join(dir::JOB));
-    if !kill::kill_orphans(job, &key.to_string(), token.0, ORPHAN_PATIENCE) {
+    if !kill::kill_orphans(job, &executor::marks(key, token, folder), ORPHAN_PATIENCE) {
         tracing::error!(attempt = %key, "processes of an attempt without a shim resist being killed");
     }
     let report = gone();

@@ -249,15 +249,22 @@ fn what_a_killed_shim_leaves_is_found_by_its_token() {
     let mut marked = spec(&format!("{GRANDCHILD} sleep 600"));
     // Unique per test process, so that nothing else can be meant.
     let token = u64::from(std::process::id()) << 20;
-    marked.env.insert("HORAI_ATTEMPT".into(), "r-9.1".into());
-    marked.env.insert("HORAI_FENCING_TOKEN".into(), token.to_string());
+    let marks = |output: &str| {
+        let names = ["HORAI_ATTEMPT", "HORAI_FENCING_TOKEN", "HORAI_OUTPUT"];
+        std::iter::zip(names, ["r-9.1".to_owned(), token.to_string(), output.to_owned()])
+            .collect::<Vec<_>>()
+    };
+    marked.env.extend(marks("/a/output").into_iter().map(|(name, value)| (name.into(), value)));
     let mut attempt = Attempt::start(&marked);
     let hidden = attempt.process("hidden");
     let job: Process = std::fs::read_to_string(attempt.path(dir::JOB)).unwrap().parse().unwrap();
     attempt.shim.kill().unwrap();
     attempt.shim.wait().unwrap();
     assert!(is_alive(hidden) && is_alive(job));
-    assert!(kill::kill_orphans(Some(job), "r-9.1", token, PATIENCE));
+    // The same attempt of another cluster on this machine is none of this worker's.
+    assert!(kill::kill_orphans(None, &marks("/b/output"), PATIENCE));
+    assert!(is_alive(hidden) && is_alive(job));
+    assert!(kill::kill_orphans(Some(job), &marks("/a/output"), PATIENCE));
     assert!(!is_alive(hidden) && !is_alive(job));
     assert_eq!(dir::read_result(attempt.folder.path()).unwrap(), None);
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::civil::Date;
 
 use super::cron::{CronError, CronExpr, CronRule, Spread};
-use super::daily_window::{at, next_day};
+use super::daily_window::at;
 use super::next_fire::{self, matches};
 use super::wall;
 use super::zone::{Zone, ZoneError};
@@ -243,7 +243,7 @@ impl Calendar {
             if found.is_some() {
                 return found;
             }
-            day = next_day(day)?;
+            day = day.tomorrow().ok()?;
         }
         None
     }
@@ -289,9 +289,7 @@ impl Rule {
         let date = CalendarDate::from(day);
         match self {
             Self::Dates(dates) => dates.contains(&date),
-            Self::Weekly(days) => {
-                days.has(u32::from(day.weekday().to_sunday_zero_offset().unsigned_abs()))
-            }
+            Self::Weekly(days) => days.has(wall::weekday(day)),
             Self::Monthly(days) => days.contains(&date.day),
             Self::Annual(days) => days.contains(&(date.month, date.day)),
             Self::Daily(_) | Self::Cron(_) => false,
@@ -308,7 +306,7 @@ impl Rule {
         }
         let mut day = day;
         for _ in 0..DAYS_LOOKED_AT {
-            day = next_day(day)?;
+            day = day.tomorrow().ok()?;
             if self.has_day(day) == is_in {
                 return Some(day);
             }

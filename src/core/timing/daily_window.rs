@@ -1,7 +1,7 @@
 //! Again and again between two times of day, on chosen days of the week.
 
+use jiff::SignedDuration;
 use jiff::civil::{Date, DateTime};
-use jiff::{SignedDuration, ToSpan};
 
 use super::wall;
 use super::zone::Zone;
@@ -45,7 +45,7 @@ impl DailyWindow {
     }
 
     fn opens_on(&self, day: Date) -> bool {
-        self.weekdays.has(u32::from(day.weekday().to_sunday_zero_offset().unsigned_abs()))
+        self.weekdays.has(wall::weekday(day))
     }
 
     /// The first instant of the day's window after `after`.
@@ -75,9 +75,4 @@ impl DailyWindow {
 pub(super) fn at(day: Date, time: TimeOfDay) -> Option<DateTime> {
     let midnight = day.at(0, 0, 0, 0);
     midnight.checked_add(SignedDuration::from_secs(i64::from(time.seconds()))).ok()
-}
-
-/// The day after `day`, if there is one.
-pub(super) fn next_day(day: Date) -> Option<Date> {
-    day.checked_add(1.day()).ok()
 }

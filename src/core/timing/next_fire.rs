@@ -13,6 +13,7 @@ use jiff::tz::{AmbiguousOffset, Offset};
 use jiff::{SignedDuration, Timestamp};
 
 use super::cron::{CronExpr, FIRST_YEAR, LAST_YEAR};
+use super::wall;
 use super::zone::Zone;
 use crate::model::trigger::DstPolicy;
 use crate::time::UtcMillis;
@@ -252,10 +253,9 @@ fn next_day(cron: &CronExpr, from: Date) -> Option<Date> {
 
 /// The matching days of the month that `day` is in.
 fn month_days(cron: &CronExpr, day: Date) -> u64 {
-    let first = day.first_of_month().weekday().to_sunday_zero_offset();
-    let length = day.days_in_month();
-    // Both are small and never negative: 0..=6 and 28..=31.
-    cron.days(u32::from(first.unsigned_abs()), u32::from(length.unsigned_abs()))
+    // Never negative: 28..=31.
+    let length = day.days_in_month().unsigned_abs();
+    cron.days(wall::weekday(day.first_of_month()), u32::from(length))
 }
 
 /// The lowest bit at or above `from`.

@@ -4,7 +4,7 @@
 //! 02:30. Cron expressions have walks of their own in [`super::next_fire`].
 
 use jiff::Timestamp;
-use jiff::civil::DateTime;
+use jiff::civil::{Date, DateTime};
 use jiff::tz::AmbiguousOffset;
 
 use super::next_fire::{next_change, seconds_at};
@@ -42,6 +42,11 @@ fn end_of_gap(zone: &Zone, before: Option<i64>) -> Option<i64> {
 /// What the clock shows.
 pub(super) fn local(zone: &Zone, at: UtcMillis) -> Option<DateTime> {
     Some(zone.rules().to_datetime(Timestamp::from_millisecond(at.0).ok()?))
+}
+
+/// The day's place in its week, Sunday being 0.
+pub(super) fn weekday(day: Date) -> u32 {
+    u32::from(day.weekday().to_sunday_zero_offset().unsigned_abs())
 }
 
 /// The first instant at which the clock shows `local` or later, being later

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::support::{Sim, append, entry, log_id};
 use crate::disk::{Disk, Space, Visit};
+use crate::host::OsHost;
 use crate::identity::Identity;
 use crate::open::{self, Stores};
 use crate::sim_disk::{FailMode, SimDisk};
@@ -73,7 +74,7 @@ async fn entries_are_readable_at_once_and_acknowledged_only_when_durable() {
     let identity = Identity::new(Uuid::from_u128(1), 1, Uuid::from_u128(11));
     let (disk, snapshots) = (Arc::new(log.clone()), Arc::new(SimDisk::new()));
     let file = Box::new(SimDisk::new());
-    let mut stores = open::create_on(disk, snapshots, file, identity).unwrap();
+    let mut stores = open::create_on(Arc::new(OsHost), disk, snapshots, file, identity).unwrap();
 
     log.is_shut.store(true, Ordering::Release);
     let (done, mut answer) = TypeConfig::oneshot();

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::support::{Sim, append, entry, log_id};
 use crate::disk::{Disk, SmallFile, Space};
 use crate::entry::{key, seal_value};
+use crate::host::OsHost;
 use crate::identity::IdentityFile;
 use crate::open::{Error, create, open};
 use crate::sim_disk::{FailMode, SimDisk};
@@ -159,12 +160,14 @@ async fn after_an_io_error_the_store_stays_suspect() {
     // The identity file on another disk, so that the mark can be written.
     let open = || {
         crate::open::open_on(
+            Arc::new(OsHost),
             Arc::new(sim.log.clone()),
             Arc::new(sim.snapshots.clone()),
             Box::new(file.clone()),
         )
     };
     let mut stores = crate::open::create_on(
+        Arc::new(OsHost),
         Arc::new(sim.log.clone()),
         Arc::new(sim.snapshots.clone()),
         Box::new(file.clone()),

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::identity::Identity;
 
+use crate::host::OsHost;
 use crate::open::{Error, Stores, create_on, open_on};
 use crate::sim_disk::SimDisk;
 use crate::snapshot_store::Records;
@@ -60,6 +61,7 @@ pub(super) struct Sim {
 impl Sim {
     pub(super) fn create(&self) -> Result<Stores, Error> {
         create_on(
+            Arc::new(OsHost),
             Arc::new(self.log.clone()),
             Arc::new(self.snapshots.clone()),
             Box::new(self.log.clone()),
@@ -69,6 +71,7 @@ impl Sim {
 
     pub(super) fn open(&self) -> Result<Stores, Error> {
         open_on(
+            Arc::new(OsHost),
             Arc::new(self.log.clone()),
             Arc::new(self.snapshots.clone()),
             Box::new(self.log.clone()),

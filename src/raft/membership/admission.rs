@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::host::{Host, OsHost};
+use crate::host::Host;
 use crate::inner::Inner;
 use crate::network::channels::{self, Client, own};
 use crate::node::Error;
@@ -74,20 +74,6 @@ pub enum AskError {
 /// # Errors
 /// [`AskError::Refused`] and [`AskError::Denied`] at once; everything else is tried until `limit`.
 pub async fn ask(
-    seeds: &[String],
-    token: &str,
-    store: Uuid,
-    replaces: Option<NodeId>,
-    limit: Duration,
-) -> Result<Admitted, AskError> {
-    ask_from(&OsHost, seeds, token, store, replaces, limit).await
-}
-
-/// [`ask`] on any host.
-///
-/// # Errors
-/// As [`ask`].
-pub async fn ask_from(
     host: &dyn Host,
     seeds: &[String],
     token: &str,

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::support::{LIMIT, Trace, calm, leads, tick};
 use crate::Closed;
+use crate::host::OsHost;
 use crate::identity::Identity;
 use crate::node::RaftNode;
 use crate::open;
@@ -23,12 +24,19 @@ impl Disks {
     fn create(&self) -> open::Stores {
         let [log, snapshots, file] = self.0.clone();
         let identity = Identity::new(Uuid::from_u128(9), 1, Uuid::from_u128(91));
-        open::create_on(Arc::new(log), Arc::new(snapshots), Box::new(file), identity).unwrap()
+        open::create_on(
+            Arc::new(OsHost),
+            Arc::new(log),
+            Arc::new(snapshots),
+            Box::new(file),
+            identity,
+        )
+        .unwrap()
     }
 
     fn open(&self) -> Result<open::Stores, open::Error> {
         let [log, snapshots, file] = self.0.clone();
-        open::open_on(Arc::new(log), Arc::new(snapshots), Box::new(file))
+        open::open_on(Arc::new(OsHost), Arc::new(log), Arc::new(snapshots), Box::new(file))
     }
 }
 

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::support::{LIMIT, ask, calm, leads, node, store_dir, until};
 use crate::Closed;
+use crate::host::OsHost;
 use crate::membership::admission::{self, AskError, token_hash};
 use crate::node::{Error, RaftNode};
 use crate::open;
@@ -57,7 +58,7 @@ async fn found(dir: &Path) -> Peer {
 /// Lets a node in and starts it; it is no voter yet.
 async fn start(dir: &Path, seeds: &[String], replaces: Option<NodeId>) -> Peer {
     let store = Uuid::new_v4();
-    let admitted = admission::ask(seeds, TOKEN, store, replaces, LONG).await.unwrap();
+    let admitted = admission::ask(&OsHost, seeds, TOKEN, store, replaces, LONG).await.unwrap();
     let id = admitted.node.0;
     let stores = open::create_as(&store_dir(dir, id), admitted.cluster, id, store).unwrap();
     run(stores).await
@@ -218,24 +219,26 @@ async fn asking_twice_gives_the_same_number_and_strangers_get_none() {
     let one = found(dir.path()).await;
     let seeds = ["127.0.0.1:1".to_owned(), one.member.raft_addr.clone()];
     let store = Uuid::new_v4();
-    let first = admission::ask(&seeds, TOKEN, store, None, LIMIT).await.unwrap();
-    let again = admission::ask(&seeds, TOKEN, store, None, LIMIT).await.unwrap();
+    let first = admission::ask(&OsHost, &seeds, TOKEN, store, None, LIMIT).await.unwrap();
+    let again = admission::ask(&OsHost, &seeds, TOKEN, store, None, LIMIT).await.unwrap();
     assert_eq!(first, again);
     assert_eq!(first.node, NodeId(2));
-    let other = admission::ask(&seeds, TOKEN, Uuid::new_v4(), None, LIMIT).await.unwrap();
+    let other = admission::ask(&OsHost, &seeds, TOKEN, Uuid::new_v4(), None, LIMIT).await.unwrap();
     assert_eq!(other.node, NodeId(3));
 
-    let wrong = admission::ask(&seeds, "wrong", Uuid::new_v4(), None, LIMIT).await.unwrap_err();
+    let wrong =
+        admission::ask(&OsHost, &seeds, "wrong", Uuid::new_v4(), None, LIMIT).await.unwrap_err();
     assert!(matches!(&wrong, AskError::Denied(text) if text.contains("token")), "{wrong}");
     assert!(!wrong.to_string().contains("wrong"), "{wrong}");
     let nobody = Some(NodeId(77));
-    let wrong = admission::ask(&seeds, TOKEN, Uuid::new_v4(), nobody, LIMIT).await.unwrap_err();
+    let wrong =
+        admission::ask(&OsHost, &seeds, TOKEN, Uuid::new_v4(), nobody, LIMIT).await.unwrap_err();
     assert!(matches!(&wrong, AskError::Refused(text) if text.contains("77")), "{wrong}");
     let limit = Duration::from_millis(300);
     let silent = ["127.0.0.1:1".to_owned()];
-    let wrong = admission::ask(&silent, TOKEN, store, None, limit).await.unwrap_err();
+    let wrong = admission::ask(&OsHost, &silent, TOKEN, store, None, limit).await.unwrap_err();
     assert!(matches!(wrong, AskError::NoAnswer { .. }), "{wrong}");
-    let wrong = admission::ask(&[], TOKEN, store, None, limit).await.unwrap_err();
+    let wrong = admission::ask(&OsHost, &[], TOKEN, store, None, limit).await.unwrap_err();
     assert_eq!(wrong, AskError::NoSeeds);
 }
 

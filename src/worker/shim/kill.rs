@@ -161,10 +161,12 @@ pub fn kill_descendants() {
 }
 
 /// Kills what is left of an attempt whose shim is gone: members of the job's
-/// group, and processes that carry the attempt's name and token. Returns false
-/// if some were still alive after `patience`.
-pub fn kill_orphans(job: Option<Process>, attempt: &str, token: u64, patience: Duration) -> bool {
-    let marks = [format!("HORAI_ATTEMPT={attempt}"), format!("HORAI_FENCING_TOKEN={token}")];
+/// group, and processes that carry all of `marks` in their environment. The marks
+/// must name the worker's own folder, because workers of two clusters may share a
+/// machine, and their attempts' names and tokens may be equal. Returns false if some
+/// were still alive after `patience`.
+pub fn kill_orphans(job: Option<Process>, marks: &[(&str, String)], patience: Duration) -> bool {
+    let marks: Vec<String> = marks.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let until = Instant::now() + patience;
     loop {
         let left: Vec<Process> = all()

@@ -119,7 +119,7 @@ impl Load {
         let envelope = Envelope { actor: Actor::User("sim".to_owned()), request, command };
         let (reply, answer) = oneshot::channel();
         // A node that is gone drops the ask: then nobody knows.
-        let _ = live.asks.send(Ask::Propose(envelope, LIMIT, reply));
+        let _ = live.asks.send(Ask::Propose(Box::new(envelope), LIMIT, reply));
         self.pending.push(Pending { id, what, answer });
     }
 

@@ -50,7 +50,7 @@ pub(crate) struct Disks {
 
 /// What a client asks of a node.
 pub(crate) enum Ask {
-    Propose(Envelope, Duration, oneshot::Sender<Result<Outcome, Error>>),
+    Propose(Box<Envelope>, Duration, oneshot::Sender<Result<Outcome, Error>>),
     /// Which of these requests are remembered, read linearizably.
     Read(Vec<String>, Duration, oneshot::Sender<Result<Vec<bool>, Error>>),
     Remove(NodeId, oneshot::Sender<Result<(), Error>>),
@@ -159,7 +159,7 @@ impl Place {
         let snapshot_disk = Arc::new(snapshots.clone());
         let is_new = identity.load().map_err(|e| e.to_string())?.is_none();
         if !is_new {
-            return open::open_at(host, log_disk, snapshot_disk, file)
+            return open::open_on(host, log_disk, snapshot_disk, file)
                 .map_err(|e| format!("store: {e}"));
         }
         // What a crash left of a store that was being made holds nothing.
@@ -170,11 +170,11 @@ impl Place {
         } else {
             let limit = Duration::from_secs(60);
             let (seeds, store) = (&self.seeds, self.store);
-            let asked = admission::ask_from(&*host, seeds, JOIN, store, self.replaces, limit).await;
+            let asked = admission::ask(&*host, seeds, JOIN, store, self.replaces, limit).await;
             asked.map_err(|e| format!("join: {e}"))?.node.0
         };
         let identity = Identity::new(CLUSTER, node, self.store);
-        open::create_at(host, log_disk, snapshot_disk, file, identity)
+        open::create_on(host, log_disk, snapshot_disk, file, identity)
             .map_err(|e| format!("store: {e}"))
     }
 }

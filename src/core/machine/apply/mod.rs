@@ -2,8 +2,8 @@
 //!
 //! The order is fixed: a request that was answered before is answered the same
 //! again; then replicated time moves and, if the leader says so, what is due is
-//! released; then the command itself. Nothing here can fail: what cannot be done is a rejection
-//! and leaves everything but time as it was.
+//! released; then the command itself. Nothing here can fail: what cannot be done
+//! is a rejection and leaves everything but time as it was.
 
 mod access;
 mod job;

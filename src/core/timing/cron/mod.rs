@@ -85,19 +85,24 @@ impl CronRule {
     /// # Errors
     /// [`CronError`], with the place and what would be right.
     pub fn parse(text: &str, dialect: Dialect, spread: Spread) -> Result<Self, CronError> {
-        if text.len() > CronExpr::MAX_LEN {
-            return Err(CronError {
-                text: text.chars().take(40).collect(),
-                dialect,
-                place: None,
-                fault: Fault::TooLong(text.len()),
-            });
-        }
+        check_length(text, dialect)?;
         match dialect {
             Dialect::Quartz => quartz::parse(text).map(Self::Clock),
             Dialect::Unix => unix::parse(text, spread),
         }
     }
+}
+
+fn check_length(text: &str, dialect: Dialect) -> Result<(), CronError> {
+    if text.len() <= CronExpr::MAX_LEN {
+        return Ok(());
+    }
+    Err(CronError {
+        text: text.chars().take(40).collect(),
+        dialect,
+        place: None,
+        fault: Fault::TooLong(text.len()),
+    })
 }
 
 impl CronExpr {
@@ -109,15 +114,8 @@ impl CronExpr {
     /// # Errors
     /// [`CronError`], with the place and what would be right.
     pub fn parse(text: &str) -> Result<Self, CronError> {
-        match CronRule::parse(text, Dialect::Quartz, Spread::default())? {
-            CronRule::Clock(cron) => Ok(cron),
-            CronRule::Every(_) => Err(CronError {
-                text: text.to_owned(),
-                dialect: Dialect::Quartz,
-                place: None,
-                fault: Fault::Macro,
-            }),
-        }
+        check_length(text, Dialect::Quartz)?;
+        quartz::parse(text)
     }
 
     /// The expression with single spaces.

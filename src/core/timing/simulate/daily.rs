@@ -4,6 +4,7 @@ use super::java;
 use super::rate::div_up;
 use super::{FOR_EVER, QuartzTrigger};
 use crate::model::trigger::{CalendarUnit, TimeOfDay, Weekdays};
+use crate::timing::wall;
 
 impl QuartzTrigger {
     pub(super) fn daily_after(
@@ -48,10 +49,7 @@ impl QuartzTrigger {
         is_past: bool,
     ) -> Option<i64> {
         let zone = &self.zone;
-        let is_chosen = |at: i64| {
-            let weekday = java::local(zone, at)?.date().weekday().to_sunday_zero_offset();
-            Some(weekdays.has(u32::from(weekday.unsigned_abs())))
-        };
+        let is_chosen = |at: i64| Some(weekdays.has(wall::weekday(java::local(zone, at)?.date())));
         let mut found = at;
         let mut day = java::time_on_day_of(zone, at, from)?;
         if is_past || !is_chosen(day)? {

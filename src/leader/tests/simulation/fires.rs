@@ -26,7 +26,7 @@ const PATIENCE: i64 = 5_000;
 /// Where instants come from, between two changes of a job.
 #[derive(Debug, Clone, PartialEq)]
 enum Source {
-    Trigger(TriggerSpec, Cron, Zone),
+    Trigger(Box<TriggerSpec>, Cron, Zone),
     Upstream(Vec<JobId>),
 }
 
@@ -92,7 +92,7 @@ impl Fires {
                 panic!("the worlds' triggers are crons: {trigger:?}");
             };
             let zone = zone(trigger.zone.as_deref().or(spec.zone.as_deref()));
-            Source::Trigger(trigger.clone(), self.crons[expression].clone(), zone)
+            Source::Trigger(Box::new(trigger.clone()), self.crons[expression].clone(), zone)
         };
         spec.triggers.iter().filter(|t| t.enabled).map(source).collect()
     }
