@@ -6,13 +6,14 @@
 
 use std::collections::BTreeMap;
 
-use horai_core::ids::{JobId, Name};
+use horai_core::ids::{GroupPath, JobId, Name};
 use horai_core::model::job::{
     Backoff, EdgeSpec, Executor, JobSpec, OnWorkerLost, RetryPolicy, TriggerSpec, default_group,
 };
 use horai_core::time::Span;
 use serde::{Deserialize, Serialize};
 
+use super::definition_parts::{name, params, priority};
 pub use super::trigger_definition::TriggerDefinition;
 use crate::error::{ErrorCode, FieldError};
 
@@ -73,6 +74,12 @@ pub struct JobDefinition {
     /// How long a lost worker's attempt is waited for with `keep`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_for: Option<String>,
+    /// The folder it lies in, such as `etl/nightly`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// `HORAI_PARAM_*` of its runs.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub params: BTreeMap<String, String>,
 }
 
 /// Retries, as written.
@@ -131,8 +138,17 @@ impl JobDefinition {
             grace: span_or("grace", self.grace.as_deref(), JobSpec::DEFAULT_GRACE)?,
             lease: self.lease()?,
             on_worker_lost: self.on_worker_lost()?,
+            group: self.group.as_deref().map(group).transpose()?,
+            params: params("params", &self.params)?,
         };
         Ok(spec)
+    }
+
+    /// What is not taken as it is written, and what it is taken as.
+    #[must_use]
+    pub fn notices(&self) -> Vec<String> {
+        let triggers = self.triggers.iter().enumerate();
+        triggers.filter_map(|(i, trigger)| trigger.notice(&format!("triggers[{i}]"))).collect()
     }
 
     fn triggers(&self) -> Result<Vec<TriggerSpec>, FieldError> {
@@ -238,15 +254,7 @@ impl JobDefinition {
     }
 
     fn priority(&self) -> Result<u8, FieldError> {
-        match self.priority.unwrap_or(JobSpec::DEFAULT_PRIORITY) {
-            priority @ 0..=JobSpec::MAX_PRIORITY => Ok(priority),
-            other => Err(FieldError::invalid(
-                "priority",
-                other,
-                "there is no such priority",
-                "write 0 to 9; 9 goes first",
-            )),
-        }
+        priority("priority", self.priority.unwrap_or(JobSpec::DEFAULT_PRIORITY))
     }
 
     fn retries(&self) -> Result<RetryPolicy, FieldError> {
@@ -320,14 +328,10 @@ impl JobDefinition {
     }
 }
 
-fn name(field: &str, text: &str) -> Result<Name, FieldError> {
-    Name::new(text).map_err(|_| {
-        FieldError::invalid(
-            field,
-            text,
-            "this is not a name",
-            "use 1 to 128 of a-z 0-9 . _ - and begin with a letter or digit",
-        )
+fn group(text: &str) -> Result<GroupPath, FieldError> {
+    GroupPath::new(text).map_err(|_| {
+        let remedy = "write names with slashes between, such as etl/nightly, 128 bytes in all";
+        FieldError::invalid("group", text, "this is not a group", remedy)
     })
 }
 
@@ -398,6 +402,8 @@ timeout: 5m
 lease: 5s
 on_worker_lost: keep
 keep_for: 2h
+group: etl/nightly
+params: {DAY: monday}
 "#;
 
     fn read(yaml: &str) -> JobDefinition {
@@ -450,6 +456,8 @@ keep_for: 2h
                 ErrorCode::InvalidValue,
             ),
             ("name: a\nnoop: true\nenv: {HORAI_X: y}", "env.HORAI_X", ErrorCode::InvalidValue),
+            ("name: a\nnoop: true\ngroup: a//b", "group", ErrorCode::InvalidValue),
+            ("name: a\nnoop: true\nparams: {1: y}", "params.1", ErrorCode::InvalidValue),
             ("name: a\nnoop: true\non_worker_lost: keep", "keep_for", ErrorCode::InvalidValue),
             ("name: a\nnoop: true\nkeep_for: 1h", "keep_for", ErrorCode::InvalidValue),
             (

@@ -45,6 +45,8 @@ impl JobDefinition {
             lease: (spec.lease != JobSpec::DEFAULT_LEASE).then(|| spec.lease.to_string()),
             on_worker_lost: on_worker_lost.map(str::to_owned),
             keep_for: keep_for.map(|span| span.to_string()),
+            group: spec.group.as_ref().map(ToString::to_string),
+            params: spec.params.clone(),
         }
     }
 }
@@ -73,6 +75,8 @@ mod tests {
             "name: a\nexec: [ls]\nworker_group: g\nretries: {count: 2}\ntimeout: 5m\ngrace: 1s",
             "name: a\nnoop: true\nretries: {count: 1, backoff: 1s, backoff_cap: 8s}\nlease: 5s",
             "name: a\nnoop: true\non_worker_lost: keep\nkeep_for: 2h\nzone: Asia/Tokyo",
+            "name: a\nnoop: true\ngroup: etl/nightly\nparams: {DAY: monday}\ntriggers:\n  \
+             - {fixed_delay: 5m, calendars: [c], priority: 9, params: {DAY: sunday}}",
             "name: a\nnoop: true\non_worker_lost: fail\ndescription: d\ntriggers:\n  \
              - {cron: '0 0 3 * * ?'}\n  - {name: n, cron: x, misfire: skip, enabled: false, zone: UTC}",
         ];

@@ -1,12 +1,13 @@
 //! A trigger as a person writes it, in a job's definition.
 //!
-//! Exactly one of `cron`, `interval`, `calendar_interval`, `daily_window` and
-//! `once` says when it fires; all else is optional. Zones, expressions and
+//! Exactly one of `cron`, `interval`, `fixed_delay`, `calendar_interval`,
+//! `daily_window` and `once` says when it fires; all else is optional. Zones, expressions and
 //! bounds are checked with the rest of a job's timing.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use horai_core::ids::TriggerName;
+use horai_core::ids::{Name, TriggerName};
 use horai_core::model::job::{MisfirePolicy, TriggerKind, TriggerSpec};
 use horai_core::model::trigger::{
     CalendarUnit, Dialect, DstPolicy, RuleSpec, TimeOfDay, TriggerRule, Weekdays,
@@ -14,6 +15,7 @@ use horai_core::model::trigger::{
 use horai_core::time::{Span, UtcMillis};
 use serde::{Deserialize, Serialize};
 
+use super::definition_parts::{misfire, misfire_word, name as read_name, params, priority};
 use crate::error::FieldError;
 
 /// One trigger, as written.
@@ -35,6 +37,9 @@ pub struct TriggerDefinition {
     /// With `interval`: how often after the first time; else for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repeats: Option<u64>,
+    /// From the end of the last action, retries included, to the next fire.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fixed_delay: Option<String>,
     /// Units of the calendar, such as `1 month` or `2 weeks`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calendar_interval: Option<String>,
@@ -59,7 +64,17 @@ pub struct TriggerDefinition {
     /// Start each action up to so much later, such as `30s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jitter: Option<String>,
-    /// `fire_all` (default), `fire_now` or `skip`.
+    /// Calendars that must allow an instant, up to 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calendars: Vec<String>,
+    /// 0 to 9, 9 first; the job's where none is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u8>,
+    /// `HORAI_PARAM_*` of its runs, over the job's own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub params: BTreeMap<String, String>,
+    /// `fire_all` (default), `fire_now` or `skip`; also the name of a misfire
+    /// instruction of Quartz, which is taken as the nearest of these.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub misfire: Option<String>,
     /// Default true.
@@ -100,6 +115,8 @@ impl fmt::Display for TriggerDefinition {
             format!("cron {cron}")
         } else if let Some(every) = &self.interval {
             format!("interval {every}")
+        } else if let Some(delay) = &self.fixed_delay {
+            format!("delay {delay}")
         } else if let Some(every) = &self.calendar_interval {
             format!("each {every}")
         } else if let Some(window) = &self.daily_window {
@@ -128,6 +145,7 @@ impl TriggerDefinition {
             dialect: None,
             interval: None,
             repeats: None,
+            fixed_delay: None,
             calendar_interval: None,
             daily_window: None,
             once: None,
@@ -136,6 +154,9 @@ impl TriggerDefinition {
             zone: None,
             dst: None,
             jitter: None,
+            calendars: Vec::new(),
+            priority: None,
+            params: BTreeMap::new(),
             misfire: None,
             enabled: true,
         }
@@ -154,11 +175,6 @@ impl TriggerDefinition {
                 "give the trigger a short name",
             ));
         }
-        let policies = [
-            ("fire_all", MisfirePolicy::FireAll),
-            ("fire_now", MisfirePolicy::FireNow),
-            ("skip", MisfirePolicy::Skip),
-        ];
         let instant = |part: &str, text: &Option<String>| {
             text.as_deref().map(|text| instant(at(part), text)).transpose()
         };
@@ -170,21 +186,44 @@ impl TriggerDefinition {
                 Some(text) => span(at("jitter"), text)?,
                 None => Span::ZERO,
             },
+            calendars: self.calendars(&at)?,
+            priority: self.priority.map(|given| priority(&at("priority"), given)).transpose()?,
+            params: params(&at("params"), &self.params)?,
             ..RuleSpec::new(rule)
         };
         Ok(TriggerSpec {
             name: TriggerName(name.into()),
             kind: kind(spec),
             zone: self.zone.clone(),
-            misfire: word(at("misfire"), self.misfire.as_deref(), &policies)?,
+            misfire: self.policy(&at("misfire"))?.0,
             enabled: self.enabled,
         })
+    }
+
+    /// What is not taken as it is written, and what it is taken as.
+    pub(super) fn notice(&self, field: &str) -> Option<String> {
+        self.policy(&format!("{field}.misfire")).ok()?.1
+    }
+
+    fn policy(&self, field: &str) -> Result<(MisfirePolicy, Option<String>), FieldError> {
+        let goes_on = self.interval.is_some() && self.repeats.is_none();
+        misfire(field, self.misfire.as_deref(), goes_on)
+    }
+
+    fn calendars(&self, at: &dyn Fn(&str) -> String) -> Result<Vec<Name>, FieldError> {
+        if self.calendars.len() > RuleSpec::MAX_CALENDARS {
+            let (count, remedy) = (self.calendars.len(), "write at most 16, or chain them by base");
+            return Err(FieldError::invalid(at("calendars"), count, "there are too many", remedy));
+        }
+        let names = self.calendars.iter().enumerate();
+        names.map(|(i, name)| read_name(&at(&format!("calendars[{i}]")), name)).collect()
     }
 
     fn rule(&self, field: &str, at: &dyn Fn(&str) -> String) -> Result<TriggerRule, FieldError> {
         let kinds = [
             self.cron.is_some(),
             self.interval.is_some(),
+            self.fixed_delay.is_some(),
             self.calendar_interval.is_some(),
             self.daily_window.is_some(),
             self.once.is_some(),
@@ -194,7 +233,7 @@ impl TriggerDefinition {
                 field,
                 "",
                 "a trigger needs exactly one rule",
-                "write one of cron, interval, calendar_interval, daily_window and once",
+                "write one of cron, interval, fixed_delay, calendar_interval, daily_window and once",
             ));
         }
         let others = [
@@ -219,6 +258,9 @@ impl TriggerDefinition {
             let every = span(at("interval"), every)?;
             return Ok(TriggerRule::Interval { every, repeats: self.repeats });
         }
+        if let Some(delay) = &self.fixed_delay {
+            return Ok(TriggerRule::FixedDelay { delay: span(at("fixed_delay"), delay)? });
+        }
         if let Some(text) = &self.calendar_interval {
             return units(at("calendar_interval"), text);
         }
@@ -238,11 +280,8 @@ impl TriggerDefinition {
         let name = spec.name.to_string();
         written.name = (name != written.to_string()).then_some(name);
         written.zone = spec.zone.clone();
-        written.misfire = match spec.misfire {
-            MisfirePolicy::FireAll => None,
-            MisfirePolicy::FireNow => Some("fire_now".to_owned()),
-            MisfirePolicy::Skip => Some("skip".to_owned()),
-        };
+        let is_default = spec.misfire == MisfirePolicy::default();
+        written.misfire = (!is_default).then(|| misfire_word(spec.misfire).to_owned());
         written.enabled = spec.enabled;
         written
     }
@@ -258,8 +297,7 @@ impl TriggerDefinition {
                 written.interval = Some(every.to_string());
                 written.repeats = *repeats;
             }
-            // Not written by people yet: shown as what it is most like.
-            TriggerRule::FixedDelay { delay } => written.interval = Some(delay.to_string()),
+            TriggerRule::FixedDelay { delay } => written.fixed_delay = Some(delay.to_string()),
             TriggerRule::CalendarInterval { every, unit } => {
                 let name = name_of(*unit, &CalendarUnit::ALL);
                 let many = if *every == 1 { "" } else { "s" };
@@ -279,6 +317,9 @@ impl TriggerDefinition {
         written.end = spec.end.map(|at| at.to_string());
         written.dst = other_than_default(spec.dst, &DstPolicy::ALL);
         written.jitter = (spec.jitter != Span::ZERO).then(|| spec.jitter.to_string());
+        written.calendars = spec.calendars.iter().map(ToString::to_string).collect();
+        written.priority = spec.priority;
+        written.params = spec.params.clone();
         written
     }
 }
@@ -403,6 +444,9 @@ mod tests {
             ),
             ("daily_window: {every: 1h}", "every 1h from 00:00 to 23:59:59"),
             ("once: 2026-12-24T17:00:00Z", "once 2026-12-24T17:00:00Z"),
+            ("fixed_delay: 90s\nstart: 2026-12-24T17:00:00Z", "delay 90s"),
+            ("cron: x\ncalendars: [holidays, nights]\npriority: 9", "cron x"),
+            ("cron: x\nparams: {DAY: '1', HOUR: two}", "cron x"),
         ] {
             let definition = read(yaml);
             let spec = definition.to_spec("triggers[0]").unwrap();
@@ -433,6 +477,11 @@ mod tests {
             ("daily_window: {every: 5m, from: noon}", "t.daily_window.from"),
             ("daily_window: {every: 5m, weekdays: some}", "t.daily_window.weekdays"),
             ("cron: x\nmisfire: never", "t.misfire"),
+            ("fixed_delay: long", "t.fixed_delay"),
+            ("fixed_delay: 5s\ninterval: 5s", "t"),
+            ("cron: x\ncalendars: [Holidays]", "t.calendars[0]"),
+            ("cron: x\npriority: 10", "t.priority"),
+            ("cron: x\nparams: {A-B: c}", "t.params.A-B"),
         ] {
             let error = read(yaml).to_spec("t").unwrap_err();
             assert_eq!(error.field, field, "{yaml}");

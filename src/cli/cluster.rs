@@ -315,6 +315,7 @@ impl Show for ClusterDto {
             ("live actions", counts.live_actions.to_string()),
             ("applied", format!("{}, state {}", self.applied_index, self.state_hash)),
         ];
+        facts.extend(self.frozen.map(|since| ("frozen since", moment(since))));
         facts.extend(self.alarms.iter().map(|alarm| ("alarm", alarm.clone())));
         let titles = vec!["node", "role", "http", "grpc", "raft", "store"];
         let row = |member: &MemberDto| {

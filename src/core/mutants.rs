@@ -95,6 +95,10 @@ mutants! {
     RefusedStaysInFlight = "refused-stays-in-flight",
     /// The planner believes that what it proposed was accepted.
     PlannerTrustsItself = "planner-trusts-itself",
+    /// Instants computed before a calendar changed are planned all the same.
+    PlansUnderOldCalendars = "plans-under-old-calendars",
+    /// A fixed delay gets its next action before the last one is over.
+    FixedDelayOverlaps = "fixed-delay-overlaps",
 }
 
 #[cfg(all(feature = "mutants", not(debug_assertions)))]

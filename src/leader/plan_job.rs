@@ -10,7 +10,7 @@ use horai_core::machine::state::State;
 use horai_core::model::job::{Job, JobSpec, TriggerSpec};
 use horai_core::time::UtcMillis;
 use horai_core::timing::plan::{
-    Limits, Plan, TriggerSource, UpstreamAction, UpstreamActions, derive, plan_trigger,
+    Limits, Plan, TriggerSource, UpstreamAction, UpstreamActions, derive, plan_delay, plan_trigger,
 };
 use horai_core::timing::schedule::{Context, Schedule, ScheduleError};
 
@@ -91,7 +91,8 @@ pub(super) fn plan_job(
     room: &mut Room,
 ) -> (JobPlan, Option<String>) {
     let mut plan = JobPlan::default();
-    let Some(job) = state.job(job).filter(|job| !job.paused) else { return (plan, None) };
+    let is_free = |job: &&Job| state.hold_of(job).is_none();
+    let Some(job) = state.job(job).filter(is_free) else { return (plan, None) };
     if job.spec.triggers.is_empty() {
         if let Some(batch) = derived(state, job, *room) {
             room.take(&batch);
@@ -132,7 +133,12 @@ fn triggered(
     let source = PlanSource::Trigger(trigger.name.clone());
     let cursor = state.cursor(job.id, &source);
     let Some((from, settings)) = cursor.zip(state.settings()) else { return Ok(nothing) };
-    if from == UtcMillis::MAX {
+    if from == UtcMillis::MAX || state.is_source_paused(job.id, &source) {
+        return Ok(nothing);
+    }
+    let is_delay = trigger.kind.fixed_delay().is_some();
+    if is_delay && state.unfinished_of(job.id, &trigger.name).is_some() {
+        // Its end moves the cursor, and that is heard of.
         return Ok(nothing);
     }
     let context = Context {
@@ -140,8 +146,7 @@ fn triggered(
         job_zone: job.spec.zone.as_deref(),
         default_zone: &settings.default_zone,
         anchor: job.created,
-        // Calendars are not replicated yet, and no definition can name one.
-        calendars: &|_| None,
+        calendars: &|name| state.calendar(name).map(|calendar| &calendar.def),
     };
     let schedule = Schedule::read(trigger, context)?;
     let of = TriggerSource {
@@ -152,7 +157,8 @@ fn triggered(
         misfire: trigger.misfire,
     };
     let limits = Limits { max_actions: room.most(job.spec.depends_on.len()), ..limits };
-    let mut plan = plan_trigger(of, from, now, limits);
+    let plan = if is_delay { plan_delay } else { plan_trigger };
+    let mut plan = plan(of, from, now, limits);
     if plan.batch.is_none() && plan.again.is_none() {
         // No instant is left. The cursor says so, because others wait until
         // all cursors have passed: retention, and jobs that depend on this one.
@@ -167,7 +173,7 @@ fn triggered(
         });
         return Ok(plan);
     }
-    if plan.again.is_none() {
+    if plan.again.is_none() && !is_delay {
         // The last instant is in this batch; then the cursor goes to the end.
         plan.again = Some(now);
     }

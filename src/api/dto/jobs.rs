@@ -5,7 +5,7 @@ use horai_core::machine::state::State;
 use horai_core::model::action::{
     Action, ActionState, Missed, MissedReason, SkipReason, Upstream, WaitReason,
 };
-use horai_core::model::job::Job;
+use horai_core::model::job::{Job, TriggerSpec};
 use serde::{Deserialize, Serialize};
 
 use super::text::{ActionRef, RunRef, Time};
@@ -46,6 +46,9 @@ pub struct AppliedJob {
     pub revision: u64,
     /// False if the definition was the same already.
     pub changed: bool,
+    /// What was not taken as it is written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<String>,
 }
 
 /// A job.
@@ -57,14 +60,46 @@ pub struct JobDto {
     pub number: u64,
     /// Counts the definitions that differed, from 1; also the `ETag`.
     pub revision: u64,
-    /// True while it starts nothing new.
+    /// True while it starts nothing new, because it or a group above it is paused.
     pub paused: bool,
+    /// The nearest group above it that is paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_group: Option<String>,
+    /// Triggers that are paused by themselves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paused_triggers: Vec<String>,
+    /// Triggers whose next instant is counted from the end of an action.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting_triggers: Vec<WaitingTrigger>,
     /// When it was first applied.
     pub created: Time,
     /// When this revision was applied.
     pub updated: Time,
     /// What the user wrote; values left out have their defaults.
     pub definition: JobDefinition,
+}
+
+/// A trigger that waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingTrigger {
+    /// Which.
+    pub trigger: String,
+    /// Why: a word of the closed list of reasons.
+    pub reason: String,
+    /// For the end of this action.
+    pub action: ActionRef,
+}
+
+impl WaitingTrigger {
+    fn of(state: &State, job: &Job, trigger: &TriggerSpec) -> Option<Self> {
+        trigger.kind.fixed_delay()?;
+        let action = state.unfinished_of(job.id, &trigger.name)?;
+        Some(Self {
+            trigger: trigger.name.to_string(),
+            reason: WaitReason::FixedDelay.word().to_owned(),
+            action: ActionRef::of(state, action),
+        })
+    }
 }
 
 impl JobDto {
@@ -75,7 +110,21 @@ impl JobDto {
             name: job.spec.name.to_string(),
             number: job.id.0,
             revision: job.revision.0,
-            paused: job.paused,
+            paused: state.is_paused(job),
+            paused_group: state.paused_group(job).map(|group| group.to_string()),
+            paused_triggers: job
+                .spec
+                .triggers
+                .iter()
+                .filter(|t| state.trigger_pause(job.id, &t.name).is_some())
+                .map(|t| t.name.to_string())
+                .collect(),
+            waiting_triggers: job
+                .spec
+                .triggers
+                .iter()
+                .filter_map(|t| WaitingTrigger::of(state, job, t))
+                .collect(),
             created: Time(job.created),
             updated: Time(job.updated),
             definition: JobDefinition::of_spec(&job.spec, |id| job_name(state, id)),

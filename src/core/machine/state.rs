@@ -16,9 +16,11 @@ use crate::ids::{
 };
 use crate::model::access::{AccessToken, NodeRecord, TokenHash};
 use crate::model::action::{Action, Missed};
+use crate::model::calendar::StoredCalendar;
 use crate::model::cluster::ClusterSettings;
 use crate::model::job::{Job, JobSpec};
 use crate::model::lock::Lock;
+use crate::model::pause::{Pause, PauseTarget};
 use crate::model::run::Run;
 use crate::model::worker::Worker;
 use crate::time::{Span, UtcMillis};
@@ -54,6 +56,10 @@ pub struct Limits {
     pub request_age: Span,
     /// Missed ranges of one job.
     pub missed_per_job: usize,
+    /// Calendars.
+    pub calendars: usize,
+    /// Pauses of groups and triggers.
+    pub pauses: usize,
     /// Timers released by one command.
     pub timers: usize,
     /// How long after its nominal time an action may wait.
@@ -77,6 +83,8 @@ impl Default for Limits {
             requests: 200_000,
             request_age: Span::secs(86_400),
             missed_per_job: 1_000,
+            calendars: 1_000,
+            pauses: 100_000,
             timers: 2_000,
             max_wait: Span::secs(2 * 86_400),
         }
@@ -143,6 +151,8 @@ pub struct State {
     pub(super) missed: Table<(JobId, u64), Missed>,
     pub(super) tokens: Table<Name, AccessToken>,
     pub(super) nodes: Table<NodeId, NodeRecord>,
+    pub(super) calendars: Table<Name, StoredCalendar>,
+    pub(super) pauses: Table<PauseTarget, Pause>,
     pub(super) index: Index,
 }
 
@@ -160,6 +170,7 @@ macro_rules! each_table {
     ($call:ident) => {
         $call!(
             jobs specs cursors floors actions runs workers watches locks requests missed tokens nodes
+            calendars pauses
         )
     };
 }
@@ -185,6 +196,8 @@ impl State {
             missed: Table::new(11),
             tokens: Table::new(12),
             nodes: Table::new(13),
+            calendars: Table::new(14),
+            pauses: Table::new(15),
             index: Index::default(),
         }
     }
@@ -409,6 +422,9 @@ impl State {
         group: &Name,
     ) -> Vec<QueueLane<impl Iterator<Item = (RunId, UtcMillis)>>> {
         let mut lanes = Vec::new();
+        if self.frozen().is_some() {
+            return lanes;
+        }
         let mut from = Bound::Included(QueueKey::first_of(group.clone()));
         while let Some(first) = self.index.queue.range((from, Bound::Unbounded)).next() {
             if first.group != *group {
@@ -568,6 +584,6 @@ pub(super) fn all_of(job: JobId) -> std::ops::RangeInclusive<ActionKey> {
 }
 
 /// The range behind a key, or everything.
-fn above<K>(after: Option<K>) -> (Bound<K>, Bound<K>) {
+pub(super) fn above<K>(after: Option<K>) -> (Bound<K>, Bound<K>) {
     (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded)
 }

@@ -2,9 +2,15 @@
 //! expression or zone is refused with the place where it stands, and never
 //! reaches the planner. The machine checks what only the machine can know.
 
-use super::schedule::{Schedule, ScheduleError};
+use super::schedule::{Context, Schedule, ScheduleError};
 use super::zone::{Zone, ZoneError};
-use crate::model::job::JobSpec;
+use crate::ids::{JobId, Name};
+use crate::model::calendar::CalendarDef;
+use crate::model::job::{JobSpec, TriggerKind, TriggerSpec};
+use crate::time::UtcMillis;
+
+/// Finds calendars by name.
+pub type Calendars<'a> = dyn Fn(&Name) -> Option<&'a CalendarDef> + 'a;
 
 /// What is wrong with a definition's timing, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -17,17 +23,36 @@ pub struct SpecError {
 }
 
 /// Checks every zone and expression of a definition, disabled triggers included.
+/// Without `calendars` the names of calendars are taken as they are, for those who
+/// cannot know which there are.
 ///
 /// # Errors
 /// [`SpecError`] for the first field that is not valid; `default_zone` is
 /// named as such if it is needed and wrong.
-pub fn check_spec(spec: &JobSpec, default_zone: &str) -> Result<(), SpecError> {
+pub fn check_spec<'a>(
+    spec: &JobSpec,
+    default_zone: &str,
+    calendars: Option<&Calendars<'a>>,
+) -> Result<(), SpecError> {
     check_zone("default_zone", default_zone)?;
     if let Some(zone) = &spec.zone {
         check_zone("zone", zone)?;
     }
     for (index, trigger) in spec.triggers.iter().enumerate() {
-        let read = Schedule::of(trigger, spec.zone.as_deref(), default_zone);
+        let mut trigger: TriggerSpec = trigger.clone();
+        if let (TriggerKind::Rule(rule), None) = (&mut trigger.kind, calendars) {
+            rule.calendars.clear();
+        }
+        let read = Schedule::read(
+            &trigger,
+            Context {
+                job: JobId(0),
+                job_zone: spec.zone.as_deref(),
+                default_zone,
+                anchor: UtcMillis(0),
+                calendars: &|name| calendars.and_then(|find| find(name)),
+            },
+        );
         read.and_then(Schedule::strict).map_err(|source| {
             let field = source.field();
             SpecError { path: format!("triggers[{index}].{field}"), source }
@@ -75,7 +100,7 @@ mod tests {
             let mut spec = JobSpec::noop(Name::new("j").unwrap());
             spec.zone = zone.map(str::to_owned);
             spec.triggers = triggers;
-            let found = check_spec(&spec, default).err().map_or_else(String::new, |e| e.path);
+            let found = check_spec(&spec, default, None).err().map_or_else(String::new, |e| e.path);
             assert_eq!(found, path);
         }
     }

@@ -150,6 +150,37 @@ pub fn plan_trigger(
     builder.finish(again)
 }
 
+/// Plans a trigger that waits for the end of its last action, once that is over
+/// and the cursor stands where it ended: one instant, and the next one when its
+/// action is over.
+///
+/// There is never more than one that could be late, so `fire_all` and `fire_now`
+/// run it; `skip` leaves it out, and counts the delay from now.
+#[must_use]
+pub fn plan_delay(
+    source: TriggerSource<'_>,
+    from: UtcMillis,
+    now: UtcMillis,
+    limits: Limits,
+) -> Plan {
+    let Some(mut instant) = source.schedule.next_after(from) else { return Plan::NEVER };
+    if limits.max_actions == 0 {
+        return Plan { batch: None, again: Some(now) };
+    }
+    let mut builder = Builder::new(source, from, now, limits);
+    let is_misfire = |at: UtcMillis| now.since(at) > limits.misfire_after;
+    if is_misfire(instant) && source.misfire == MisfirePolicy::Skip {
+        let dropped = Some((instant, instant, 1));
+        builder.miss(&LateInstants { dropped, ..LateInstants::new(source.misfire, now) });
+        match source.schedule.next_after(now) {
+            Some(next) => instant = next,
+            None => return builder.finish(Some(now)),
+        }
+    }
+    builder.add(instant, is_misfire(instant));
+    builder.finish(None)
+}
+
 /// If what is planned ahead suffices at `now`, when it no longer will.
 /// `next` is the first instant after the cursor.
 fn full_until(

@@ -33,7 +33,9 @@ enum Rule {
     FixedRate(FixedRate),
     CalendarRate(CalendarRate),
     DailyWindow(DailyWindow),
-    /// One instant: of `once`, and the first of a fixed delay.
+    /// A while after the last action's end; see [`Schedule::next_after`].
+    FixedDelay(Span),
+    /// One instant.
     One(UtcMillis),
 }
 
@@ -222,9 +224,7 @@ impl Schedule {
                 Rule::FixedRate(rate("interval", *every, *repeats)?)
             }
             TriggerRule::FixedDelay { delay } => {
-                // As with an interval, the commit itself is no instant.
-                let rate = rate("fixed_delay", *delay, None)?;
-                Rule::One(trigger.start.unwrap_or(rate.anchor.plus(rate.every)))
+                Rule::FixedDelay(rate("fixed_delay", *delay, None)?.every)
             }
             TriggerRule::CalendarInterval { every, unit } => {
                 if !(1..=MAX_UNITS).contains(every) {
@@ -280,8 +280,14 @@ impl Schedule {
     }
 
     /// The first instant strictly after `after`; none if there is no more.
+    ///
+    /// A fixed delay is counted from `after` itself, as if the last action had
+    /// ended then, unless its start is still to come.
     #[must_use]
     pub fn next_after(&self, after: UtcMillis) -> Option<UtcMillis> {
+        if let Rule::FixedDelay(delay) = &self.rule {
+            return self.next_after_end(after, *delay);
+        }
         // The start itself may fire.
         let mut from = self.start.map_or(after, |start| after.max(UtcMillis(start.0 - 1)));
         for _ in 0..MAX_EXCLUDED {
@@ -306,6 +312,7 @@ impl Schedule {
             Rule::CalendarRate(rate) => rate.next_after(&self.zone, self.dst, after),
             Rule::DailyWindow(window) => window.next_after(&self.zone, self.dst, after),
             Rule::One(at) => Some(*at).filter(|at| *at > after),
+            Rule::FixedDelay(delay) => Some(after.plus(*delay)),
         }
     }
 
@@ -322,14 +329,15 @@ impl Schedule {
         Some(latest)
     }
 
-    /// When a fixed delay fires again, its last action having ended at `ended`:
-    /// in the first whole second that its calendars allow.
-    #[must_use]
-    pub fn after_end(&self, ended: UtcMillis, delay: Span) -> Option<UtcMillis> {
-        let due = ended.plus(delay).plus(Span(999));
-        let mut at = whole_second(self.start.map_or(due, |start| due.max(start)));
+    /// The first whole second after the delay, and not before the start, that the
+    /// calendars allow: unlike other rules, this one can be put off.
+    fn next_after_end(&self, ended: UtcMillis, delay: Span) -> Option<UtcMillis> {
+        let mut at = match self.start {
+            Some(start) if start > ended => start,
+            _ => whole_second(ended.plus(delay).plus(Span(999))),
+        };
         for _ in 0..MAX_EXCLUDED {
-            if self.end.is_some_and(|end| at >= end) {
+            if self.end.is_some_and(|end| at >= end) || !is_usable(at) {
                 return None;
             }
             match self.allowed_from(at)? {

@@ -243,10 +243,11 @@ fn once_is_once_and_a_delay_begins_once() {
     ends(&once, "2024-06-01T09:59:59.999Z", &["2024-06-01T12:00:00+02:00"]);
     ends(&once, "2024-06-01T10:00:00Z", &[]);
     let mut delay = trigger(TriggerRule::FixedDelay { delay: Span::secs(60) });
-    ends(&delay, ANCHOR, &["2024-01-31T03:31:00+01:00"]);
+    // Counted from the commit, and then as if each action took no time.
+    check(&delay, ANCHOR, &["2024-01-31T03:31:01+01:00", "2024-01-31T03:32:01+01:00"]);
     let again = |trigger: &Trigger, ended: &str| {
         let schedule = read(trigger).unwrap();
-        schedule.after_end(millis(ended), Span::secs(60)).map(|at| at.to_string())
+        schedule.next_after(millis(ended)).map(|at| at.to_string())
     };
     assert_eq!(again(&delay, "2024-05-31T12:00:00.001Z").unwrap(), "2024-05-31T12:01:01Z");
     // Put off to the end of what is excluded, in Berlin's time.
@@ -254,6 +255,10 @@ fn once_is_once_and_a_delay_begins_once() {
     assert_eq!(again(&delay, "2024-05-31T21:59:30Z").unwrap(), "2024-06-02T22:00:00Z");
     delay.end = Some(millis("2024-06-02T22:00:00Z"));
     assert_eq!(again(&delay, "2024-05-31T21:59:30Z"), None);
+    // A start that is still to come is the first instant, without a delay.
+    (delay.end, delay.start) = (None, Some(millis("2024-06-05T08:00:00Z")));
+    assert_eq!(again(&delay, "2024-06-05T07:59:59Z").unwrap(), "2024-06-05T08:00:00Z");
+    assert_eq!(again(&delay, "2024-06-05T08:00:00Z").unwrap(), "2024-06-05T08:01:00Z");
 }
 
 #[test]

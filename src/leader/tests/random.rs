@@ -261,7 +261,7 @@ impl World {
                 self.hear();
                 let before = self.fake.view();
                 let round = self.book.plan(&before, self.fake.now());
-                let command = Command::PlanActions(round.batches.clone());
+                let command = round.command();
                 self.fake.apply(&own(leader(1), command));
                 // The answer is lost, and what is looked at is behind: the
                 // event will say so.

@@ -181,6 +181,9 @@ impl State {
             || success == Some(key)
             || self.index.upstream.range((key, LOWEST)..=(key, HIGHEST)).next().is_some()
             || key.nominal > self.meta.now
-            || self.cursors_of(key.job).iter().any(|(_, cursor)| *cursor < key.nominal)
+            || self.cursors_of(key.job).iter().any(|(source, cursor)| {
+                // A trigger may be paused for ever.
+                *cursor < key.nominal && !self.is_source_paused(key.job, source)
+            })
     }
 }

@@ -10,9 +10,12 @@ use super::super::command::*;
 use super::support::*;
 use crate::ids::*;
 use crate::model::action::{Missed, MissedReason};
+use crate::model::calendar::{CalendarDef, CalendarRule};
 use crate::model::cluster::ClusterSettings;
 use crate::model::job::*;
+use crate::model::pause::{AfterPause, PauseTarget};
 use crate::model::run::EndKind;
+use crate::model::trigger::*;
 use crate::model::worker::WorkerProfile;
 use crate::time::{Span, UtcMillis};
 
@@ -42,6 +45,11 @@ fn word(command: &Command) -> &'static str {
         Command::DropToken { .. } => "drop_token",
         Command::AdmitNode { .. } => "admit_node",
         Command::RetireNode { .. } => "retire_node",
+        Command::PutCalendar { .. } => "put_calendar",
+        Command::DeleteCalendar { .. } => "delete_calendar",
+        Command::PlanUnder { .. } => "plan_under",
+        Command::Pause { .. } => "pause",
+        Command::Resume { .. } => "resume",
     }
 }
 
@@ -58,6 +66,62 @@ fn full_spec() -> JobSpec {
         on_worker_lost: OnWorkerLost::Keep { keep_for: Span::secs(600) },
         ..spec("load")
     }
+}
+
+/// Everything that definitions may say beyond the first fields of their types.
+fn extended_spec() -> JobSpec {
+    let rule = |rule: TriggerRule| TriggerKind::Rule(Box::new(RuleSpec::new(rule)));
+    let every = Span::secs(60);
+    let (from, to, weekdays) = (TimeOfDay::MIDNIGHT, TimeOfDay::LAST, Weekdays::WORKDAYS);
+    let params = BTreeMap::from([("DAY".to_owned(), "monday".to_owned())]);
+    let full = RuleSpec {
+        start: Some(UtcMillis(1)),
+        end: Some(UtcMillis(2)),
+        calendars: vec![name("holidays")],
+        dst: DstPolicy::Twice,
+        jitter: Span::secs(5),
+        priority: Some(9),
+        params: params.clone(),
+        anchor: Some(UtcMillis(3)),
+        ..RuleSpec::new(TriggerRule::Cron { expression: "x".to_owned(), dialect: Dialect::Unix })
+    };
+    let kinds = [
+        TriggerKind::Rule(Box::new(full)),
+        rule(TriggerRule::Interval { every, repeats: Some(3) }),
+        rule(TriggerRule::FixedDelay { delay: every }),
+        rule(TriggerRule::CalendarInterval { every: 1, unit: CalendarUnit::Month }),
+        rule(TriggerRule::DailyWindow { every, from, to, weekdays }),
+        rule(TriggerRule::Once { at: UtcMillis(4) }),
+    ];
+    let trigger = |(n, kind): (usize, TriggerKind)| TriggerSpec { kind, ..cron(&format!("t{n}")) };
+    JobSpec {
+        triggers: kinds.into_iter().enumerate().map(trigger).collect(),
+        group: Some(GroupPath::new("etl/nightly").unwrap()),
+        params,
+        ..spec("load")
+    }
+}
+
+fn calendars() -> Vec<CalendarDef> {
+    let date = "2026-12-25".parse().unwrap();
+    let (dialect, expression) = (Dialect::Quartz, "* * 2 * * ?".to_owned());
+    let rules = [
+        CalendarRule::Dates([date].into()),
+        CalendarRule::Weekly(Weekdays::WEEKEND),
+        CalendarRule::Monthly([1, 31].into()),
+        CalendarRule::Annual([(12, 25)].into()),
+        CalendarRule::Daily(vec![(TimeOfDay::MIDNIGHT, TimeOfDay::LAST)]),
+        CalendarRule::Cron { expression, dialect },
+    ];
+    let def = |rule| CalendarDef {
+        name: name("c"),
+        description: "d".to_owned(),
+        zone: Some("Europe/Berlin".to_owned()),
+        rule,
+        include_only: true,
+        base: Some(name("b")),
+    };
+    rules.into_iter().map(def).collect()
 }
 
 fn commands() -> Vec<Command> {
@@ -85,7 +149,13 @@ fn commands() -> Vec<Command> {
         missed: Some(missed),
     };
     let labels = BTreeMap::from([("zone".to_owned(), "b".to_owned())]);
-    vec![
+    let extended = Box::new(extended_spec());
+    let group = PauseTarget::Group(GroupPath::new("etl").unwrap());
+    let paused = TriggerName("nightly".into());
+    let put = |def| Command::PutCalendar { def: Box::new(def), expected: Some(Revision(1)) };
+    let under = Command::PlanUnder { seen: 300, batches: vec![batch.clone()] };
+    let (skip, misfire) = (AfterPause::Skip, AfterPause::Misfire);
+    let mut all = vec![
         Command::Tick,
         Command::InitCluster(ClusterSettings::new(7)),
         Command::LeaderStarted(leader(2)),
@@ -108,7 +178,19 @@ fn commands() -> Vec<Command> {
         Command::DropToken { name: name("ci") },
         Command::AdmitNode { token_hash: [7; 32], store: 6, replaces: Some(NodeId(2)) },
         Command::RetireNode { node: NodeId(2) },
-    ]
+        Command::ApplyJob { spec: extended, expected: None },
+    ];
+    all.extend(calendars().into_iter().map(put));
+    all.extend([
+        Command::DeleteCalendar { name: name("c"), expected: None },
+        under,
+        Command::Pause { target: PauseTarget::Cluster },
+        Command::Pause { target: group.clone() },
+        Command::Resume { target: group, missed: skip },
+        Command::Resume { target: PauseTarget::Job(job), missed: misfire },
+        Command::Resume { target: PauseTarget::Trigger(job, paused), missed: skip },
+    ]);
+    all
 }
 
 #[test]

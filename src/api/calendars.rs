@@ -1,0 +1,90 @@
+//! Calendars: list, apply, read, delete.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use horai_core::ids::Name;
+use horai_core::machine::command::Command;
+use horai_core::machine::outcome::Outcome;
+
+use super::Api;
+use super::calendar_definition::CalendarDefinition;
+use super::dto::{AppliedCalendar, CalendarDto, Page};
+use super::jobs::{etag, revision};
+use super::params::{Params, Segment, page};
+use super::problem::Fault;
+use super::write::{Expected, Write, odd};
+use crate::error::{ErrorCode, FieldError};
+
+pub(super) async fn list(
+    State(api): State<Api>,
+    params: Params,
+) -> Result<Json<Page<CalendarDto>>, Fault> {
+    let params = params.only(&["limit", "after"])?;
+    let (limit, after) = (params.limit()?, params.parse::<Name>("after")?);
+    api.fresh(&params).await?;
+    Ok(Json(api.read(|state| {
+        let calendars = state.calendars_after(after);
+        page(calendars, limit, |c| c.def.name.to_string(), |c| CalendarDto::of(state, c))
+    })))
+}
+
+pub(super) async fn show(
+    State(api): State<Api>,
+    name: Segment,
+    params: Params,
+) -> Result<Response, Fault> {
+    let (name, params) = (name.name()?, params.only(&[])?);
+    api.fresh(&params).await?;
+    let found = api.read(|state| state.calendar(&name).map(|c| CalendarDto::of(state, c)));
+    let calendar = found.ok_or_else(|| Fault::not_found("calendar", &name))?;
+    let tag = etag(calendar.revision);
+    Ok(([(header::ETAG, tag)], Json(calendar)).into_response())
+}
+
+pub(super) async fn put(
+    State(api): State<Api>,
+    name: Segment,
+    write: Write,
+) -> Result<Response, Fault> {
+    let name = name.name()?;
+    let definition: CalendarDefinition = write.json()?;
+    if definition.name != name.as_str() {
+        let problem = format!("the address names {name}");
+        let remedy = "use one name in both; a calendar cannot be renamed";
+        return Err(FieldError::invalid("name", &definition.name, problem, remedy).into());
+    }
+    let expected = revision(&write);
+    let outcome = api
+        .write(&write, |state| {
+            if write.expected() == Some(Expected::Something) && state.calendar(&name).is_none() {
+                let problem = format!("calendar {name} does not exist");
+                let remedy = "leave If-Match out to create it";
+                let error = FieldError::invalid("If-Match", "*", problem, remedy);
+                return Err(error.with_code(ErrorCode::WrongRevision).into());
+            }
+            let def = definition.to_def(&|name| state.calendar(name).map(|c| &c.def))?;
+            Ok(Command::PutCalendar { def: Box::new(def), expected })
+        })
+        .await?;
+    let Outcome::Calendar { revision, changed, replanned } = outcome else {
+        return Err(odd(&outcome));
+    };
+    let name = definition.name;
+    let applied = AppliedCalendar { name, revision: revision.0, changed, replanned };
+    let is_new = changed && revision.0 == 1;
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, [(header::ETAG, etag(revision.0))], Json(applied)).into_response())
+}
+
+pub(super) async fn delete(
+    State(api): State<Api>,
+    name: Segment,
+    write: Write,
+) -> Result<StatusCode, Fault> {
+    write.empty()?;
+    let (name, expected) = (name.name()?, revision(&write));
+    api.write(&write, |_| Ok(Command::DeleteCalendar { name, expected })).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
