@@ -141,10 +141,11 @@ async fn pause(
     .await?;
     // A follower applies what it has just handed to the leader a little later.
     api.node.linearize(READ_LIMIT).await?;
-    api.read(|state| {
-        let target = target(state)?;
-        Ok(Json(held_up(state, &target)))
-    })
+    // Asked for again, what was paused may be gone by now: that is no refusal.
+    Ok(Json(api.read(|state| match target(state) {
+        Ok(target) => held_up(state, &target),
+        Err(_) => PausedDto { dependants: Vec::new(), dependant_count: 0 },
+    })))
 }
 
 async fn resume(

@@ -59,7 +59,10 @@ fn check_fixed_delays(state: &State) -> Result<(), String> {
     for job in state.jobs_after(None).filter(|job| job.spec.has_fixed_delay()) {
         for trigger in job.spec.triggers.iter().filter(|t| t.kind.fixed_delay().is_some()) {
             let is_of_it = |key: &ActionKey| {
-                state.action(*key).is_some_and(|a| a.triggers.contains(&trigger.name))
+                // Those of an earlier definition are of a trigger of another kind, perhaps.
+                state.action(*key).is_some_and(|a| {
+                    a.revision == job.revision && a.triggers.contains(&trigger.name)
+                })
             };
             let count = state.live_actions_of(job.id).filter(is_of_it).count();
             ensure(count <= 1, || {

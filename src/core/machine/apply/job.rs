@@ -140,14 +140,24 @@ impl State {
         let follows = |spec: &JobSpec| spec.triggers.is_empty() && spec.depends_on.len() == 1;
         let has_dependants = |id: JobId| self.dependants_of(id).next().is_some();
         let upstream = |job: &JobId| self.jobs.get(job).map(|job| &job.spec);
-        let delayed = spec.depends_on.iter().filter_map(|edge| upstream(&edge.job));
-        if let Some(up) = delayed.filter(|up| up.has_fixed_delay()).find(|_| !follows(spec)) {
-            let problem = format!(
-                "{} has a fixed delay, so its instants are not known ahead; depend on it alone, \
-                 without triggers",
-                up.name
-            );
-            return Err(invalid("depends_on", problem));
+        let ups = spec.depends_on.iter().filter_map(|edge| upstream(&edge.job));
+        for up in ups.filter(|up| up.has_fixed_delay()) {
+            if !follows(spec) {
+                let problem = format!(
+                    "{} has a fixed delay, so its instants are not known ahead; depend on it \
+                     alone, without triggers",
+                    up.name
+                );
+                return Err(invalid("depends_on", problem));
+            }
+            if up.triggers.len() > 1 {
+                let problem = format!(
+                    "{} has a fixed delay and other triggers; to depend on it, leave it the fixed \
+                     delay alone",
+                    up.name
+                );
+                return Err(invalid("depends_on", problem));
+            }
         }
         let Some(id) = id.filter(|id| spec.has_fixed_delay() && has_dependants(*id)) else {
             return Ok(());

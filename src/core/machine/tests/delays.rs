@@ -100,6 +100,10 @@ fn dependants_have_one_action_for_each_of_its_own() {
     let mixed =
         JobSpec { triggers: vec![delayed("x").triggers.remove(0), cron("c")], ..spec("up") };
     assert_eq!(field(m.refused(apply(mixed))), "triggers");
+    // Nor can one come to a job that has others.
+    let two = JobSpec { triggers: vec![delayed("x").triggers.remove(0), cron("c")], ..spec("two") };
+    let two = m.job(two);
+    assert_eq!(field(m.refused(apply(after_jobs("after", &[two])))), "depends_on");
     let both = m.job(after_jobs("both", &[other, down]));
     assert_eq!(field(m.refused(apply(delayed("other")))), "triggers");
     m.ok(Command::DeleteJob { job: both, expected: None });

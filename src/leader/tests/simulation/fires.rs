@@ -8,13 +8,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use horai_core::ids::{ActionKey, JobId, RunId};
-use horai_core::machine::command::PlanSource;
+use horai_core::ids::{ActionKey, JobId, Name, RunId, TriggerName};
 use horai_core::machine::state::State;
 use horai_core::model::action::{Action, ActionState, Missed, MissedReason};
-use horai_core::model::job::{JobSpec, MisfirePolicy, TriggerSpec};
+use horai_core::model::calendar::CalendarDef;
+use horai_core::model::job::{JobSpec, MisfirePolicy, TriggerKind, TriggerSpec};
+use horai_core::model::pause::{AfterPause, PauseTarget};
+use horai_core::model::trigger::TriggerRule;
 
 use super::calendar::{Cron, Zone};
+use super::holds::{Pauses, Source, Timed, after, may_run};
 use super::replicas::Problem;
 
 /// Later than this is a misfire: the cluster's setting in these worlds.
@@ -22,13 +25,6 @@ const MISFIRE_AFTER: i64 = 60_000;
 const DAY: i64 = 86_400_000;
 /// A new leader plans what is missing within this time.
 const PATIENCE: i64 = 5_000;
-
-/// Where instants come from, between two changes of a job.
-#[derive(Debug, Clone, PartialEq)]
-enum Source {
-    Trigger(Box<TriggerSpec>, Cron, Zone),
-    Upstream(Vec<JobId>),
-}
 
 #[derive(Debug, Clone)]
 struct Epoch {
@@ -38,6 +34,8 @@ struct Epoch {
     until: Option<i64>,
     /// Instants after this, up to `until`, may be there or not.
     maybe: Option<i64>,
+    /// Those up to this, too: what they would wait for may have been dropped.
+    unsure: Option<i64>,
 }
 
 /// An action as it was seen last.
@@ -49,12 +47,18 @@ pub(super) struct Seen {
     pub(super) is_gone: bool,
     /// What its job depended on when it was planned.
     pub(super) edges: Vec<JobId>,
+    triggers: Vec<TriggerName>,
 }
 
 #[derive(Debug, Default)]
 struct Book {
     spec: Option<JobSpec>,
+    /// The job itself.
     is_paused: bool,
+    /// It, its group or the cluster: then no epoch is open.
+    is_held: bool,
+    /// Of a fixed delay, when its last action was over, or was left out.
+    ends: BTreeMap<TriggerName, i64>,
     epochs: Vec<Epoch>,
     seen: BTreeMap<i64, Seen>,
     missed: Vec<Missed>,
@@ -70,6 +74,26 @@ pub(super) struct Fires {
     pub(super) crons: BTreeMap<String, Cron>,
     /// Since when nothing has disturbed the planner, true time.
     pub(super) calm_since: i64,
+    calendars: BTreeMap<Name, CalendarDef>,
+    pauses: Pauses,
+}
+
+impl Book {
+    /// The action of a trigger that is not over.
+    fn unfinished(&self, trigger: &TriggerName) -> Option<(&i64, &Seen)> {
+        let is_open = |seen: &Seen| !seen.is_gone && !seen.state.is_final();
+        self.seen.iter().find(|(_, seen)| is_open(seen) && seen.triggers.contains(trigger))
+    }
+
+    /// From when a delay is counted.
+    fn delay_base(&self, epoch: &Epoch, trigger: &TriggerSpec) -> i64 {
+        self.ends.get(&trigger.name).map_or(epoch.since, |end| epoch.since.max(*end))
+    }
+}
+
+/// From where a source goes on that was planned to some place.
+fn since(job: JobId, source: &Source, before: &State, at: i64) -> i64 {
+    before.cursor(job, &source.plan_source()).map_or(at, |cursor| cursor.0.min(at))
 }
 
 fn zone(name: Option<&str>) -> Zone {
@@ -88,11 +112,21 @@ impl Fires {
             return vec![Source::Upstream(edges)];
         }
         let source = |trigger: &TriggerSpec| {
-            let horai_core::model::job::TriggerKind::Cron { expression } = &trigger.kind else {
-                panic!("the worlds' triggers are crons: {trigger:?}");
+            if let Some(delay) = trigger.kind.fixed_delay() {
+                return Source::Delay(Box::new(trigger.clone()), i64::try_from(delay.0).unwrap());
+            }
+            let expression = match &trigger.kind {
+                TriggerKind::Cron { expression } => expression,
+                TriggerKind::Rule(rule) => match &rule.rule {
+                    TriggerRule::Cron { expression, .. } => expression,
+                    other => panic!("the worlds have no such trigger: {other:?}"),
+                },
             };
             let zone = zone(trigger.zone.as_deref().or(spec.zone.as_deref()));
-            Source::Trigger(Box::new(trigger.clone()), self.crons[expression].clone(), zone)
+            let names = trigger.kind.rule().map_or(&[][..], |rule| &rule.calendars);
+            let without = names.iter().map(|name| self.calendars[name].clone()).collect();
+            let (trigger, cron) = (trigger.clone(), self.crons[expression].clone());
+            Source::Trigger(Box::new(Timed { trigger, cron, zone, without }))
         };
         spec.triggers.iter().filter(|t| t.enabled).map(source).collect()
     }
@@ -107,22 +141,122 @@ impl Fires {
         now: i64,
     ) -> Result<(), Problem> {
         let sources = self.sources(spec);
+        let is_held = self.pauses.hold(spec);
         let old = self.books.entry(job).or_default().spec.replace(spec.clone());
+        if old.is_none() {
+            self.books.entry(job).or_default().is_held = is_held;
+        }
         let old_edges = old.map_or(Vec::new(), |old| old.depends_on);
         let has_new_edges = old_edges != spec.depends_on;
         let stays = |source: &Source| sources.contains(source) && !has_new_edges;
         self.close(job, !old_edges.is_empty(), before, at, now, stays)?;
         let book = self.books.entry(job).or_default();
         book.changed = now;
-        if !book.is_paused {
+        if !book.is_held {
             for source in sources {
                 let is_open = |e: &Epoch| e.until.is_none() && e.source == source;
                 if !book.epochs.iter().any(is_open) {
-                    book.epochs.push(Epoch { source, since: at, until: None, maybe: None });
+                    book.epochs.push(Epoch {
+                        source,
+                        since: at,
+                        until: None,
+                        maybe: None,
+                        unsure: None,
+                    });
                 }
             }
         }
+        // It may lie in another group now.
+        self.set_held(job, AfterPause::Skip, before, at, now)
+    }
+
+    /// The cluster or a group was paused, or goes on.
+    pub(super) fn on_pause(
+        &mut self,
+        target: &PauseTarget,
+        goes_on: Option<AfterPause>,
+        before: &State,
+        (at, now): (i64, i64),
+    ) -> Result<(), Problem> {
+        self.pauses.set(target, goes_on.is_none());
+        for job in self.books.keys().copied().collect::<Vec<_>>() {
+            self.set_held(job, goes_on.unwrap_or_default(), before, at, now)?;
+        }
         Ok(())
+    }
+
+    /// A calendar was committed: what it bounds is planned anew from here, or from
+    /// where it was planned to.
+    pub(super) fn on_calendar(
+        &mut self,
+        def: &CalendarDef,
+        before: &State,
+        at: i64,
+        now: i64,
+    ) -> Result<(), Problem> {
+        self.calendars.insert(def.name.clone(), def.clone());
+        let is_bound =
+            |source: &Source| matches!(source, Source::Trigger(timed) if timed.names(&def.name));
+        for job in self.books.keys().copied().collect::<Vec<_>>() {
+            let book = &self.books[&job];
+            let is_open = |e: &&Epoch| e.until.is_none() && is_bound(&e.source);
+            let open: Vec<Source> =
+                book.epochs.iter().filter(is_open).map(|e| e.source.clone()).collect();
+            let has_edges = book.spec.as_ref().is_none_or(|spec| !spec.depends_on.is_empty());
+            self.close(job, has_edges, before, at, now, |source| !is_bound(source))?;
+            let book = self.books.entry(job).or_default();
+            for source in open {
+                let since = since(job, &source, before, at);
+                let Source::Trigger(mut timed) = source else { continue };
+                timed.without = vec![def.clone()];
+                let source = Source::Trigger(timed);
+                book.epochs.push(Epoch { source, since, until: None, maybe: None, unsure: None });
+                book.changed = now;
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens or closes what the job gives, as it is held or not.
+    fn set_held(
+        &mut self,
+        job: JobId,
+        after: AfterPause,
+        before: &State,
+        at: i64,
+        now: i64,
+    ) -> Result<(), Problem> {
+        let book = &self.books[&job];
+        let is_held =
+            book.is_paused || book.spec.as_ref().is_none_or(|spec| self.pauses.hold(spec));
+        if is_held == book.is_held {
+            return Ok(());
+        }
+        let has_edges = book.spec.as_ref().is_none_or(|spec| !spec.depends_on.is_empty());
+        let sources = book.spec.as_ref().map_or(Vec::new(), |spec| self.sources(spec));
+        let book = self.books.entry(job).or_default();
+        (book.is_held, book.changed) = (is_held, now);
+        if is_held {
+            return self.close(job, has_edges, before, at, now, |_| false);
+        }
+        for source in sources {
+            let since = match after {
+                AfterPause::Skip => at,
+                AfterPause::Misfire => since(job, &source, before, at),
+            };
+            // Retention may have dropped actions that a derived job would be made up from.
+            let has_lost = |up: &JobId| before.floor(*up).is_some_and(|floor| floor.0 > since);
+            let is_unsure =
+                matches!(&source, Source::Upstream(edges) if edges.iter().any(has_lost));
+            let unsure = is_unsure.then_some(at);
+            book.epochs.push(Epoch { source, since, until: None, maybe: None, unsure });
+        }
+        Ok(())
+    }
+
+    /// True if nothing new of the job may start.
+    pub(super) fn is_held(&self, job: JobId) -> bool {
+        self.books.get(&job).is_none_or(|book| book.is_held)
     }
 
     /// A job was paused, or deleted.
@@ -133,22 +267,22 @@ impl Fires {
         at: i64,
         now: i64,
     ) -> Result<(), Problem> {
-        let Some(book) = self.books.get_mut(&job).filter(|book| !book.is_paused) else {
-            return Ok(());
-        };
+        let Some(book) = self.books.get_mut(&job) else { return Ok(()) };
         book.is_paused = true;
-        book.changed = now;
-        let has_edges = book.spec.as_ref().is_none_or(|spec| !spec.depends_on.is_empty());
-        self.close(job, has_edges, before, at, now, |_| false)
+        self.set_held(job, AfterPause::Skip, before, at, now)
     }
 
-    pub(super) fn on_resume(&mut self, job: JobId, at: i64, now: i64) {
-        let Some(book) = self.books.get(&job).filter(|book| book.is_paused) else { return };
-        let sources = book.spec.as_ref().map_or(Vec::new(), |spec| self.sources(spec));
-        let book = self.books.entry(job).or_default();
-        (book.is_paused, book.changed) = (false, now);
-        let epoch = |source| Epoch { source, since: at, until: None, maybe: None };
-        book.epochs.extend(sources.into_iter().map(epoch));
+    pub(super) fn on_resume(
+        &mut self,
+        job: JobId,
+        after: AfterPause,
+        before: &State,
+        at: i64,
+        now: i64,
+    ) -> Result<(), Problem> {
+        let Some(book) = self.books.get_mut(&job) else { return Ok(()) };
+        book.is_paused = false;
+        self.set_held(job, after, before, at, now)
     }
 
     /// Ends what the job planned by until now. With edges (`has_edges`) it was planned
@@ -167,25 +301,22 @@ impl Fires {
         let is_calm = calm > PATIENCE && now - book.changed > PATIENCE;
         for epoch in book.epochs.iter_mut().filter(|e| e.until.is_none() && !stays(&e.source)) {
             epoch.until = Some(at);
-            let source = match &epoch.source {
-                Source::Trigger(trigger, ..) => PlanSource::Trigger(trigger.name.clone()),
-                Source::Upstream(_) => PlanSource::Dependencies,
-            };
+            let source = epoch.source.plan_source();
             let planned = before.cursor(job, &source).map_or(i64::MIN, |cursor| cursor.0);
             if planned >= at {
                 continue;
             }
             epoch.maybe = Some(planned);
-            if let Source::Trigger(trigger, cron, zone) = &epoch.source
+            if let Source::Trigger(timed) = &epoch.source
                 && is_calm
                 && !has_edges
             {
-                let due = cron.instants(*zone, planned.max(epoch.since), at);
+                let due = timed.instants(planned.max(epoch.since), at);
                 if let Some(first) = due.first() {
                     return Err(format!(
                         "job {job}, trigger {:?}: {first} was not planned by {at}, and nothing \
                          disturbed the planner for {calm} ms",
-                        trigger.name.0
+                        timed.trigger.name.0
                     ));
                 }
             }
@@ -210,6 +341,12 @@ impl Fires {
             let is_dropped = state.floor(key.job).is_none_or(|floor| floor >= key.nominal);
             let has_expired = key.nominal.plus(state.limits().max_wait).0 <= at;
             if is_dropped && (old.run.is_some() || has_expired || state.job(key.job).is_none()) {
+                self.note_end(key.job, &old.triggers, at);
+                let book = self.books.entry(key.job).or_default();
+                if let Some(seen) = book.seen.get_mut(&key.nominal.0) {
+                    // However it ended: it is over.
+                    seen.state = ActionState::Success;
+                }
                 return Ok(());
             }
             if key.nominal.0 <= at || old.run.is_some() {
@@ -234,16 +371,27 @@ impl Fires {
             Some(old) if old.run.is_some() => {
                 return Err(format!("{key} is planned again after run {:?}", old.run));
             }
-            _ => self.check_new(key, action, at, now)?,
+            _ => self.check_new(key, action, state, now)?,
         };
-        let is_started = action.run.is_some() && old.is_none_or(|old| old.run.is_none());
-        let is_held = state.job(key.job).is_none_or(|job| job.paused);
+        let is_started = action.run.is_some() && old.as_ref().is_none_or(|old| old.run.is_none());
+        let is_held = self.is_held(key.job);
         if is_started && (at < key.nominal.0 || is_held) {
             return Err(format!("{key} is started at {at}, its job is held: {is_held}"));
         }
-        let seen = Seen { state: action.state, run: action.run, is_gone: false, edges };
+        if action.state.is_final() && old.is_none_or(|old| !old.state.is_final()) {
+            self.note_end(key.job, &action.triggers, at);
+        }
+        let triggers = action.triggers.clone();
+        let seen = Seen { state: action.state, run: action.run, is_gone: false, edges, triggers };
         self.books.entry(key.job).or_default().seen.insert(key.nominal.0, seen);
         Ok(())
+    }
+
+    fn note_end(&mut self, job: JobId, triggers: &[TriggerName], at: i64) {
+        let book = self.books.entry(job).or_default();
+        for trigger in triggers {
+            book.ends.insert(trigger.clone(), at);
+        }
     }
 
     /// A new action is an instant of its job, and one that its policy runs.
@@ -251,9 +399,10 @@ impl Fires {
         &self,
         key: ActionKey,
         action: &Action,
-        at: i64,
+        state: &State,
         now: i64,
     ) -> Result<Vec<JobId>, Problem> {
+        let at = state.now().0;
         let nominal = key.nominal.0;
         let Some(book) = self.books.get(&key.job) else {
             return Err(format!("{key} is planned, and there is no such job"));
@@ -264,24 +413,40 @@ impl Fires {
         let mut is_due = false;
         for epoch in open {
             match &epoch.source {
-                Source::Trigger(trigger, cron, zone) => {
+                Source::Trigger(timed) => {
+                    let trigger = &timed.trigger;
                     let is_this = action.triggers.contains(&trigger.name);
-                    if !is_this || !cron.is_due_at(*zone, nominal) {
+                    if !is_this || !timed.is_due_at(nominal) {
                         continue;
                     }
-                    let later = || cron.instants(*zone, nominal, at - MISFIRE_AFTER - PATIENCE);
-                    let may_run = !is_calm
-                        || !is_late
-                        || match trigger.misfire {
-                            MisfirePolicy::FireAll => at - nominal <= DAY + MISFIRE_AFTER,
-                            MisfirePolicy::FireNow => later().is_empty(),
-                            MisfirePolicy::Skip => false,
-                        };
-                    if !may_run {
+                    let later =
+                        || !timed.instants(nominal, at - MISFIRE_AFTER - PATIENCE).is_empty();
+                    if is_calm && is_late && !may_run(trigger.misfire, at - nominal, later) {
                         let policy = trigger.misfire;
                         return Err(format!("{key} is planned at {at} in spite of {policy:?}"));
                     }
                     is_due = true;
+                }
+                Source::Delay(trigger, delay) => {
+                    if !action.triggers.contains(&trigger.name) {
+                        continue;
+                    }
+                    if let Some((other, _)) = book.unfinished(&trigger.name) {
+                        return Err(format!(
+                            "{key} {action:?} is planned while {other} is not over"
+                        ));
+                    }
+                    // A record of the same commit, which is looked at after this.
+                    let missed = state.missed_of(key.job).filter(|missed| {
+                        missed.trigger == trigger.name && missed.reason == MissedReason::Misfire
+                    });
+                    let left_out = missed.map(|missed| missed.at.0).max().unwrap_or(epoch.since);
+                    is_due |=
+                        nominal == after(book.delay_base(epoch, trigger).max(left_out), *delay);
+                    let is_skipped = trigger.misfire == MisfirePolicy::Skip;
+                    if is_calm && is_late && is_skipped {
+                        return Err(format!("{key} is planned at {at}, and is to be left out"));
+                    }
                 }
                 Source::Upstream(edges) => {
                     is_due |= edges.iter().all(|up| self.is_there(*up, nominal));
@@ -310,19 +475,26 @@ impl Fires {
         if missed.reason == MissedReason::Paused {
             return Ok(());
         }
-        let of_it = book.epochs.iter().rfind(|e| match &e.source {
-            Source::Trigger(trigger, ..) => trigger.name == missed.trigger && e.until.is_none(),
-            Source::Upstream(_) => false,
-        });
-        let Some(Epoch { source: Source::Trigger(trigger, cron, zone), since, .. }) = of_it else {
-            return Err(format!("{missed:?} of a trigger that is not there"));
-        };
+        let is_of_it = |e: &&Epoch| e.source.is_of(&missed.trigger) && e.until.is_none();
+        let of_it = book.epochs.iter().rfind(|e| is_of_it(&e)).cloned();
         let (from, to, at) = (missed.from.0, missed.to.0, missed.at.0);
-        let instants = cron.instants(*zone, (from - 1).max(*since), to);
+        let (timed, since) = match of_it {
+            Some(Epoch { source: Source::Trigger(timed), since, .. }) => (timed, since),
+            Some(Epoch { source: Source::Delay(trigger, _), .. }) => {
+                book.ends.insert(trigger.name.clone(), at);
+                let is_right = trigger.misfire == MisfirePolicy::Skip
+                    && at - to > MISFIRE_AFTER
+                    && (from == to && missed.count == 1);
+                return if is_right { Ok(()) } else { Err(format!("{missed:?} of {trigger:?}")) };
+            }
+            _ => return Err(format!("{missed:?} of a trigger that is not there")),
+        };
+        let trigger = &timed.trigger;
+        let instants = timed.instants((from - 1).max(since), to);
         if instants.len() as u64 != missed.count {
             return Err(format!("{missed:?}, but there are {} instants", instants.len()));
         }
-        let misfires = cron.instants(*zone, to, at - MISFIRE_AFTER);
+        let misfires = timed.instants(to, at - MISFIRE_AFTER);
         let is_right = at - to > MISFIRE_AFTER
             && match trigger.misfire {
                 MisfirePolicy::FireAll => at - to > DAY || misfires.len() >= 1_000,
@@ -345,7 +517,13 @@ impl Fires {
     fn check_epoch(&self, job: JobId, book: &Book, epoch: &Epoch, end: i64) -> Result<(), Problem> {
         let until = epoch.until.unwrap_or(end).min(end);
         let due: Vec<i64> = match &epoch.source {
-            Source::Trigger(_, cron, zone) => cron.instants(*zone, epoch.since, until),
+            Source::Trigger(timed) => timed.instants(epoch.since, until),
+            Source::Delay(trigger, delay) => {
+                // The next one, if the last one is over.
+                let next = after(book.delay_base(epoch, trigger), *delay);
+                let is_expected = epoch.until.is_none() && book.unfinished(&trigger.name).is_none();
+                Some(next).filter(|next| is_expected && *next <= until).into_iter().collect()
+            }
             Source::Upstream(edges) => {
                 let first = edges.first().and_then(|first| self.books.get(first));
                 let seen = first.into_iter().flat_map(|book| book.seen.keys().copied());
@@ -356,12 +534,12 @@ impl Fires {
         };
         let is_missed = |t: i64| {
             book.missed.iter().any(|missed| {
-                let is_of_it = matches!(&epoch.source, Source::Trigger(trigger, ..)
-                    if trigger.name == missed.trigger);
-                is_of_it && (missed.from.0..=missed.to.0).contains(&t)
+                epoch.source.is_of(&missed.trigger) && (missed.from.0..=missed.to.0).contains(&t)
             })
         };
-        let is_maybe = |t: i64| epoch.maybe.is_some_and(|from| t > from);
+        let is_maybe = |t: i64| {
+            epoch.maybe.is_some_and(|from| t > from) || epoch.unsure.is_some_and(|to| t <= to)
+        };
         let absent: BTreeSet<i64> = due
             .iter()
             .copied()

@@ -18,7 +18,9 @@
 mod agenda;
 mod calendar;
 mod clients;
+mod extras;
 mod fires;
+mod holds;
 mod lead;
 mod links;
 mod oracle;
@@ -42,7 +44,7 @@ use run::{Report, run};
 use script::draw;
 
 /// Seeds that are run each time; those that found a fault stay here for ever.
-const PINNED: std::ops::Range<u64> = 0..24;
+const PINNED: std::ops::Range<u64> = 0..32;
 /// Fresh seeds are tried for this long each time.
 const FRESH: Duration = Duration::from_secs(2);
 

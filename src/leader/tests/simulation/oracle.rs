@@ -11,6 +11,7 @@ use horai_core::machine::command::{Command, Envelope};
 use horai_core::machine::outcome::{Applied, Event, Outcome};
 use horai_core::machine::state::State;
 use horai_core::model::job::OnWorkerLost;
+use horai_core::model::pause::{AfterPause, PauseTarget};
 use horai_core::model::run::{EndKind, Run, RunKind, RunResult, RunState};
 use horai_core::time::UtcMillis;
 
@@ -185,8 +186,19 @@ impl Oracle {
                 self.fires.on_end(*job, before, at, now)
             }
             (Command::ResumeJob { job }, Outcome::Done) => {
-                self.fires.on_resume(*job, at, now);
-                Ok(())
+                self.fires.on_resume(*job, AfterPause::Skip, before, at, now)
+            }
+            (Command::Resume { target: PauseTarget::Job(job), missed }, Outcome::Done) => {
+                self.fires.on_resume(*job, *missed, before, at, now)
+            }
+            (Command::Pause { target }, Outcome::Done) => {
+                self.fires.on_pause(target, None, before, (at, now))
+            }
+            (Command::Resume { target, missed }, Outcome::Done) => {
+                self.fires.on_pause(target, Some(*missed), before, (at, now))
+            }
+            (Command::PutCalendar { def, .. }, Outcome::Calendar { changed: true, .. }) => {
+                self.fires.on_calendar(def, before, at, now)
             }
             _ => Ok(()),
         }
@@ -210,7 +222,7 @@ impl Oracle {
                 ensure(token > self.highest && number == seen.last + 1, || {
                     format!("attempt {} has token {token} after {}", attempt.key, self.highest)
                 })?;
-                let is_held = state.job(run.job).is_some_and(|job| job.paused);
+                let is_held = state.job(run.job).is_some() && self.fires.is_held(run.job);
                 ensure(!is_held, || format!("{} is dispatched, but its job pauses", attempt.key))?;
                 let (key, incarnation) = (attempt.key, attempt.incarnation);
                 let action = run.action.filter(|_| run.kind != RunKind::Manual);

@@ -31,6 +31,7 @@ fn by_hand(lease: i64) -> JobShape {
         priority: 5,
         fails: 0,
         takes: 4 * lease,
+        group: None,
     }
 }
 
@@ -113,7 +114,8 @@ fn a_day_without_a_leader_is_made_up_for() {
         weekday: None,
         years: None,
     };
-    let trigger = TriggerShape { cron, zone: None, misfire: super::script::Misfire::All };
+    let misfire = super::script::Misfire::All;
+    let trigger = TriggerShape { cron, zone: None, misfire, bound: None, delay: None };
     let shape = JobShape { triggers: vec![trigger], takes: 100, ..by_hand(3 * MINUTE) };
     let script = vec![
         Step { at: 500, event: Event::Put(0, shape) },

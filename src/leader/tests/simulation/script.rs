@@ -57,6 +57,10 @@ pub(super) struct TriggerShape {
     pub(super) cron: Cron,
     pub(super) zone: Option<Zone>,
     pub(super) misfire: Misfire,
+    /// The calendar that bounds it.
+    pub(super) bound: Option<u8>,
+    /// Instead of the cron: so long after the end of its last action.
+    pub(super) delay: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +95,17 @@ pub(super) struct JobShape {
     pub(super) fails: u64,
     /// An attempt takes up to this long.
     pub(super) takes: i64,
+    /// Of the groups, or none.
+    pub(super) group: Option<u8>,
+}
+
+/// Times that a calendar leaves out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum LeftOut {
+    /// Days of the week; bit 0 is Sunday.
+    Days(u8),
+    /// From and to, in seconds of a day in UTC.
+    Times(i64, i64),
 }
 
 /// What becomes of a leader that is followed by another.
@@ -112,6 +127,13 @@ pub(super) enum Event {
     Put(u64, JobShape),
     Pause(u64),
     Resume(u64),
+    /// The same, and misfire policies say what becomes of the time between.
+    ResumeLate(u64),
+    /// A group, or the whole cluster.
+    Hold(Option<u8>),
+    /// True: misfire policies say what becomes of the time between.
+    GoOn(Option<u8>, bool),
+    Calendar(u8, LeftOut),
     Delete(u64),
     Trigger(u64),
     /// Of the live runs the so many-th.
@@ -260,6 +282,8 @@ fn job(scale: Scale, slot: u64, rng: &mut Rng) -> JobShape {
                 1 => Misfire::Skip,
                 _ => Misfire::All,
             },
+            bound: None,
+            delay: None,
         })
         .collect();
     let lease = match scale {
@@ -285,6 +309,7 @@ fn job(scale: Scale, slot: u64, rng: &mut Rng) -> JobShape {
         priority: u8::try_from(rng.below(10)).unwrap(),
         fails: *rng.pick(&[0, 0, 100, 400]),
         takes,
+        group: None,
     }
 }
 
@@ -426,6 +451,13 @@ pub(super) fn draw(seed: u64) -> (Setup, Vec<Step>) {
             }
         }
     }
+    if seed >= OLD_WORLDS {
+        super::extras::add(&setup, length, &mut steps);
+    }
     steps.sort_by_key(|step| step.at);
     (setup, steps)
 }
+
+/// Worlds of these seeds are as they were before there were calendars, fixed
+/// delays and pauses of more than a job.
+const OLD_WORLDS: u64 = 24;

@@ -20,6 +20,10 @@ impl World {
             Event::Put(..)
             | Event::Pause(_)
             | Event::Resume(_)
+            | Event::ResumeLate(_)
+            | Event::Hold(_)
+            | Event::GoOn(..)
+            | Event::Calendar(..)
             | Event::Delete(_)
             | Event::Trigger(_)
             | Event::Cancel(_) => self.on_user_event(place),
