@@ -298,7 +298,7 @@ impl World {
         };
         let ups: Vec<JobId> = ups.into_iter().collect();
         let crons: Vec<&str> = cron.into_iter().collect();
-        let group = (at % 2 == 0).then(|| GroupPath::new("g/in").unwrap());
+        let group = at.is_multiple_of(2).then(|| GroupPath::new("g/in").unwrap());
         let id = self.fake.job(JobSpec { group, ..spec(&format!("j{at}"), &crons, &ups) });
         self.jobs.push(Known { id, cron, is_bound: false, since: self.fake.now() });
     }

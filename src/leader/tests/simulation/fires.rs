@@ -476,7 +476,7 @@ impl Fires {
             return Ok(());
         }
         let is_of_it = |e: &&Epoch| e.source.is_of(&missed.trigger) && e.until.is_none();
-        let of_it = book.epochs.iter().rfind(|e| is_of_it(&e)).cloned();
+        let of_it = book.epochs.iter().rfind(|e| is_of_it(e)).cloned();
         let (from, to, at) = (missed.from.0, missed.to.0, missed.at.0);
         let (timed, since) = match of_it {
             Some(Epoch { source: Source::Trigger(timed), since, .. }) => (timed, since),
