@@ -8,6 +8,7 @@ use horai_core::ids::{ActionKey, JobId};
 use horai_core::machine::command::{PlanBatch, PlanSource};
 use horai_core::machine::state::State;
 use horai_core::model::job::{Job, JobSpec, TriggerSpec};
+use horai_core::mutants::{self, Mutant};
 use horai_core::time::UtcMillis;
 use horai_core::timing::plan::{
     Limits, Plan, TriggerSource, UpstreamAction, UpstreamActions, derive, plan_delay, plan_trigger,
@@ -137,7 +138,8 @@ fn triggered(
         return Ok(nothing);
     }
     let is_delay = trigger.kind.fixed_delay().is_some();
-    if is_delay && state.unfinished_of(job.id, &trigger.name).is_some() {
+    let waits = is_delay && !mutants::on(Mutant::FixedDelayOverlaps);
+    if waits && state.unfinished_of(job.id, &trigger.name).is_some() {
         // Its end moves the cursor, and that is heard of.
         return Ok(nothing);
     }

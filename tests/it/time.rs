@@ -275,3 +275,115 @@ fn ten_seconds_without_nodes_are_no_misfire() {
 fn what_ninety_seconds_without_nodes_left_out_is_what_the_policies_say() {
     outage(Duration::from_secs(90));
 }
+
+const CALENDARS: &str = "
+calendars:
+  - {name: workdays, weekly: 'SAT,SUN', base: holidays}
+  - {name: holidays, dates: ['2026-12-25'], zone: Europe/Berlin}
+";
+
+/// The second trigger never fires: it holds on to the calendar.
+const PARAMETERS: &str = r#"
+[[jobs]]
+name = "told"
+group = "etl/nightly"
+shell = 'printf "%s %s\n" "$HORAI_PARAM_A" "$HORAI_PARAM_B"'
+params = { A = "job", B = "job" }
+[[jobs.triggers]]
+name = "again"
+fixed_delay = "1s"
+priority = 9
+params = { B = "trigger" }
+misfire = "DO_NOTHING"
+[[jobs.triggers]]
+cron = "0 0 0 1 1 ? 2299"
+calendars = ["workdays"]
+enabled = false
+[[jobs]]
+name = "alone"
+noop = true
+[[jobs.triggers]]
+cron = "0 0 3 * * ?"
+[[jobs]]
+name = "after"
+noop = true
+depends_on = ["alone"]
+"#;
+
+#[test]
+fn what_people_type_about_time_does_what_it_says() {
+    let cluster = Cluster::start(1, 1);
+    let out = |arguments: &[&str]| cluster.run_ok(arguments);
+    let data = |arguments: &[&str]| -> Value {
+        serde_json::from_str(&out(&[arguments, &["-o", "json"]].concat())).unwrap()
+    };
+    let file = |name: &str, content: &str| {
+        let path = cluster.path(name);
+        std::fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    // Calendars, whatever their order in the file, and what is shown can be applied.
+    let applied = data(&["calendar", "apply", "-f", &file("calendars.yaml", CALENDARS)]);
+    let names: Vec<&str> =
+        applied.as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["holidays", "workdays"]);
+    assert_eq!(out(&["calendar", "list", "-o", "quiet"]), "holidays\nworkdays\n");
+    let shown = out(&["calendar", "show", "workdays", "-o", "yaml"]);
+    let again = data(&["calendar", "apply", "-f", &file("again.yaml", &shown)]);
+    assert_eq!((&again[0]["name"], &again[0]["changed"]), (&json!("workdays"), &json!(false)));
+    // A job that says all there is to say, in Quartz's word for misfires.
+    let applied = cluster.run(&["job", "apply", "-f", &file("jobs.toml", PARAMETERS)]);
+    let told = String::from_utf8(applied.stderr).unwrap();
+    assert!(applied.status.success() && told.contains("DO_NOTHING is taken as skip"), "{told}");
+    for calendar in ["workdays", "holidays"] {
+        let refused = cluster.run(&["calendar", "delete", calendar]);
+        let told = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(4), "{told}");
+        assert!(told.contains("in use by") && told.contains("\nhint: "), "{told}");
+    }
+    // Its runs have their parameters, and follow one another by a second at least.
+    let runs = until("three runs", || {
+        let runs = data(&["run", "list", "--job", "told"]);
+        let done = runs.as_array()?.iter().filter(|run| run["state"] == "success").count();
+        (done >= 3).then_some(runs)
+    });
+    let last = runs.as_array().unwrap().iter().find(|run| run["state"] == "success").unwrap();
+    assert_eq!(out(&["run", "logs", last["id"].as_str().unwrap()]), "job trigger\n");
+    assert_eq!(last["priority"], 9, "{last}");
+    let told_job = |name: &str| Job {
+        name: name.to_owned(),
+        kind: Kind::FixedDelay,
+        policy: "skip",
+        is_held: false,
+    };
+    let ends: Vec<(i64, Option<i64>)> = actions(&cluster, &told_job("told"), now())
+        .into_iter()
+        .filter(|(_, end)| end.is_some())
+        .collect();
+    for pair in ends.windows(2) {
+        assert!(pair[1].0 >= pair[0].1.unwrap() + 1000, "{pair:?}");
+    }
+    // Pauses of every size, and whom they hold up.
+    let paused = data(&["job", "pause", "alone"]);
+    assert_eq!(paused["dependants"], json!(["after"]));
+    out(&["job", "pause", "told", "--trigger", "again"]);
+    out(&["group", "pause", "etl"]);
+    out(&["freeze"]);
+    assert_eq!(out(&["pauses", "-o", "quiet"]), "etl\nagain\n");
+    assert!(out(&["cluster", "status"]).contains("frozen since"));
+    let job = data(&["job", "get", "told"]);
+    assert_eq!((&job["paused_group"], &job["paused_triggers"]), (&json!("etl"), &json!(["again"])));
+    let count = || data(&["run", "list", "--job", "told"]).as_array().unwrap().len();
+    let before = count();
+    out(&["unfreeze", "--missed", "misfire"]);
+    out(&["group", "resume", "etl"]);
+    out(&["job", "resume", "alone", "--missed", "skip"]);
+    assert_eq!(count(), before, "its trigger is paused still");
+    out(&["job", "resume", "told", "--trigger", "again"]);
+    until("another run", || (count() > before).then_some(()));
+    assert_eq!(data(&["pauses"]), json!([]));
+    out(&["job", "delete", "told"]);
+    out(&["calendar", "delete", "workdays"]);
+    out(&["calendar", "delete", "holidays"]);
+    cluster.end();
+}
