@@ -1,8 +1,12 @@
 //! The command line as a person meets it: the real binary, its two streams and
 //! its exit code.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output};
+
+use horai::api::calendar_definition::CalendarDefinition;
+use horai_core::model::calendar::CalendarDef;
 
 fn horai(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_horai"))
@@ -209,12 +213,21 @@ fn the_jobs_that_the_readme_prints_are_well_formed() {
     let readme = include_str!("../../README.md");
     let blocks: Vec<&str> = readme.split("```yaml\n").skip(1).collect();
     let folder = tempfile::tempdir().unwrap();
-    for (block, told) in blocks.iter().zip(["2 jobs are well formed\n", "1 job is well formed\n"]) {
-        let yaml = block.split("```").next().unwrap();
+    let yaml: Vec<&str> = blocks.iter().map(|b| b.split("```").next().unwrap()).collect();
+    let (calendars, jobs): (Vec<&str>, Vec<&str>) =
+        yaml.into_iter().partition(|yaml| yaml.starts_with("calendars:"));
+    for yaml in &jobs {
         let file = job_file(folder.path(), "readme.yaml", yaml);
         let output = horai(&["job", "check", &file]);
         assert!(output.status.success(), "{}", text(&output.stderr));
-        assert_eq!(text(&output.stdout), told);
+        assert_eq!(text(&output.stdout), "2 jobs are well formed\n");
     }
-    assert_eq!(blocks.len(), 2);
+    let mut known: Vec<CalendarDef> = Vec::new();
+    let read: BTreeMap<String, Vec<CalendarDefinition>> =
+        serde_saphyr::from_str(calendars[0]).unwrap();
+    for calendar in &read["calendars"] {
+        let def = calendar.to_def(&|name| known.iter().find(|def| def.name == *name)).unwrap();
+        known.push(def);
+    }
+    assert_eq!((jobs.len(), calendars.len(), known.len()), (2, 1, 4));
 }
