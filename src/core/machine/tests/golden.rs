@@ -1,4 +1,4 @@
-//! The bytes of every command of version 1, decoded for ever.
+//! The bytes of every command and of a whole state of version 1, decoded for ever.
 //!
 //! A line once released is never changed: a changed encoding needs a new
 //! version with its own file, while these bytes go on being read.
@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::super::command::*;
+use super::super::invariants;
+use super::super::snapshot::{Restore, records};
 use super::support::*;
 use crate::ids::*;
 use crate::model::action::{Missed, MissedReason};
@@ -210,4 +212,63 @@ fn every_command_keeps_its_bytes() {
         let _ = writeln!(text, "{label} {hex}");
     }
     assert_eq!(text, GOLDEN, "\n--- encoded now:\n{text}---");
+}
+
+const GOLDEN_STATE: &str = include_str!("../../../../tests/golden/snapshot_v1.txt");
+
+/// A state with records of most tables, each of the newest form there is.
+fn full_state() -> Machine {
+    let mut m = Machine::new();
+    for calendar in calendars().into_iter().take(1) {
+        let base = CalendarDef { name: name("b"), base: None, ..calendar.clone() };
+        let holidays = CalendarDef { name: name("holidays"), ..calendar };
+        for def in [base, holidays] {
+            m.ok(Command::PutCalendar { def: Box::new(def), expected: None });
+        }
+    }
+    let worker = m.worker("w", 2);
+    let plain = m.job(triggered("plain"));
+    let full = m.job(extended_spec());
+    let at = m.now + 1_000;
+    m.plan(plain, &[(at, vec![]), (at + 90_000, vec![])]);
+    m.plan(full, &[(at, vec![])]);
+    m.after(2_000);
+    let run = m.queue()[0];
+    let attempt = m.dispatch(run, worker);
+    m.ok(apply(JobSpec { priority: 7, ..extended_spec() }));
+    m.complete(attempt, exit(0));
+    m.ok(acquire("l", "me", 1, 0));
+    m.ok(Command::PutToken { name: name("ci"), token: token_of(7, Some(9_000_000)) });
+    m.ok(Command::AdmitNode { token_hash: [7; 32], store: 6, replaces: None });
+    let etl = PauseTarget::Group(GroupPath::new("etl").unwrap());
+    m.ok(Command::Pause { target: etl.clone() });
+    m.after(5_000);
+    m.ok(Command::Resume { target: etl, missed: AfterPause::Skip });
+    m.ok(Command::Pause { target: PauseTarget::Trigger(plain, TriggerName("t".into())) });
+    let request = Request { id: "q".to_owned(), body_hash: 1, issued: None };
+    m.send_as(Command::PauseJob { job: full }, Some(request));
+    m
+}
+
+#[test]
+fn a_snapshot_keeps_its_bytes() {
+    let m = full_state();
+    let mut text = String::new();
+    for record in records(&m.state) {
+        let hex: String = record.iter().fold(String::new(), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        });
+        let _ = writeln!(text, "{hex}");
+    }
+    assert_eq!(text, GOLDEN_STATE, "\n--- encoded now:\n{text}---");
+    let mut restore = Restore::default();
+    for line in GOLDEN_STATE.lines() {
+        let bytes =
+            (0..line.len()).step_by(2).map(|at| u8::from_str_radix(&line[at..at + 2], 16).unwrap());
+        restore.push(&bytes.collect::<Vec<u8>>()).unwrap();
+    }
+    let restored = restore.finish().unwrap();
+    assert_eq!(restored.hash(), m.state.hash());
+    assert_eq!(invariants::check(&restored), Ok(()));
 }
