@@ -217,6 +217,16 @@ impl World {
                 let missed = if *is_late { AfterPause::Misfire } else { AfterPause::Skip };
                 Some(Command::Resume { target: target(*what), missed })
             }
+            Event::OneTrigger(slot, place, goes_on) => id(slot).map(|job| {
+                let target = PauseTarget::Trigger(job, TriggerName(format!("t{place}").into()));
+                // What comes behind those that were planned without it is not judged here.
+                let missed = AfterPause::Skip;
+                if *goes_on {
+                    Command::Resume { target, missed }
+                } else {
+                    Command::Pause { target }
+                }
+            }),
             Event::Calendar(number, left_out) => Some(put_calendar(*number, left_out)),
             Event::Delete(slot) => id(slot).map(|job| Command::DeleteJob { job, expected: None }),
             Event::Trigger(slot) => id(slot).map(|job| Command::TriggerJob { job }),

@@ -2,7 +2,7 @@
 //! drawn already: so that worlds which once found a fault stay as they are.
 
 use super::rng::Rng;
-use super::script::{Event, LeftOut, Scale, Setup, Step};
+use super::script::{Event, LeftOut, SLOTS, Scale, Setup, Step};
 
 /// Calendars, and groups, of a world.
 const EACH: u64 = 2;
@@ -51,5 +51,12 @@ pub(super) fn add(setup: &Setup, length: i64, steps: &mut Vec<Step>) {
         let long = *rng.pick(&[unit, 20 * unit, 100 * unit]);
         let end = at + rng.up_to(long);
         steps.push(Step { at: end, event: Event::GoOn(what, rng.chance(500)) });
+    }
+    for _ in 0..rng.below(4) {
+        let (slot, place, at) = (rng.below(SLOTS), number(rng), rng.up_to(length));
+        let long = *rng.pick(&[unit, 20 * unit, 100 * unit]);
+        let end = at + rng.up_to(long);
+        steps.push(Step { at, event: Event::OneTrigger(slot, place, false) });
+        steps.push(Step { at: end, event: Event::OneTrigger(slot, place, true) });
     }
 }

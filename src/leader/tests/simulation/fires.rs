@@ -16,8 +16,8 @@ use horai_core::model::job::{JobSpec, MisfirePolicy, TriggerKind, TriggerSpec};
 use horai_core::model::pause::{AfterPause, PauseTarget};
 use horai_core::model::trigger::TriggerRule;
 
-use super::calendar::{Cron, Zone};
-use super::holds::{Pauses, Source, Timed, after, may_run};
+use super::calendar::Cron;
+use super::holds::{Pauses, Source, Timed, after, may_run, since, zone};
 use super::replicas::Problem;
 
 /// Later than this is a misfire: the cluster's setting in these worlds.
@@ -55,6 +55,8 @@ struct Book {
     spec: Option<JobSpec>,
     /// The job itself.
     is_paused: bool,
+    /// Those of its triggers that are.
+    paused: BTreeSet<TriggerName>,
     /// It, its group or the cluster: then no epoch is open.
     is_held: bool,
     /// Of a fixed delay, when its last action was over, or was left out.
@@ -91,22 +93,12 @@ impl Book {
     }
 }
 
-/// From where a source goes on that was planned to some place.
-fn since(job: JobId, source: &Source, before: &State, at: i64) -> i64 {
-    before.cursor(job, &source.plan_source()).map_or(at, |cursor| cursor.0.min(at))
-}
-
-fn zone(name: Option<&str>) -> Zone {
-    let found = Zone::ALL.into_iter().find(|zone| Some(zone.name()) == name);
-    found.unwrap_or(Zone::Utc)
-}
-
 impl Fires {
     pub(super) fn seen(&self, key: ActionKey) -> Option<&Seen> {
         self.books.get(&key.job)?.seen.get(&key.nominal.0)
     }
 
-    fn sources(&self, spec: &JobSpec) -> Vec<Source> {
+    fn sources(&self, spec: &JobSpec, paused: &BTreeSet<TriggerName>) -> Vec<Source> {
         let edges: Vec<JobId> = spec.depends_on.iter().map(|edge| edge.job).collect();
         if spec.triggers.is_empty() && !edges.is_empty() {
             return vec![Source::Upstream(edges)];
@@ -128,7 +120,9 @@ impl Fires {
             let (trigger, cron) = (trigger.clone(), self.crons[expression].clone());
             Source::Trigger(Box::new(Timed { trigger, cron, zone, without }))
         };
-        spec.triggers.iter().filter(|t| t.enabled).map(source).collect()
+        let is_paused = |t: &&TriggerSpec| paused.contains(&t.name);
+        let enabled = spec.triggers.iter().filter(|t| t.enabled);
+        enabled.filter(|t| !is_paused(t)).map(source).collect()
     }
 
     /// A definition was committed, at cluster time `at`. `before` is the state before.
@@ -140,7 +134,9 @@ impl Fires {
         at: i64,
         now: i64,
     ) -> Result<(), Problem> {
-        let sources = self.sources(spec);
+        let book = self.books.entry(job).or_default();
+        book.paused.retain(|name| spec.trigger(name).is_some());
+        let sources = self.sources(spec, &self.books[&job].paused);
         let is_held = self.pauses.hold(spec);
         let old = self.books.entry(job).or_default().spec.replace(spec.clone());
         if old.is_none() {
@@ -233,7 +229,8 @@ impl Fires {
             return Ok(());
         }
         let has_edges = book.spec.as_ref().is_none_or(|spec| !spec.depends_on.is_empty());
-        let sources = book.spec.as_ref().map_or(Vec::new(), |spec| self.sources(spec));
+        let all = |spec: &JobSpec| self.sources(spec, &book.paused);
+        let sources = book.spec.as_ref().map_or(Vec::new(), all);
         let book = self.books.entry(job).or_default();
         (book.is_held, book.changed) = (is_held, now);
         if is_held {
@@ -252,6 +249,41 @@ impl Fires {
             book.epochs.push(Epoch { source, since, until: None, maybe: None, unsure });
         }
         Ok(())
+    }
+
+    /// One trigger was paused, or goes on from now.
+    pub(super) fn on_trigger(
+        &mut self,
+        (job, name): (JobId, &TriggerName),
+        goes_on: bool,
+        before: &State,
+        (at, now): (i64, i64),
+    ) -> Result<(), Problem> {
+        let Some(book) = self.books.get_mut(&job) else { return Ok(()) };
+        let is_new =
+            if goes_on { book.paused.remove(name) } else { book.paused.insert(name.clone()) };
+        book.changed = now;
+        if !is_new || book.is_held {
+            return Ok(());
+        }
+        let Some(spec) = book.spec.clone() else { return Ok(()) };
+        if !goes_on {
+            let has_edges = !spec.depends_on.is_empty();
+            return self.close(job, has_edges, before, at, now, |source| !source.is_of(name));
+        }
+        let sources = self.sources(&spec, &self.books[&job].paused);
+        let book = self.books.entry(job).or_default();
+        for source in sources.into_iter().filter(|source| source.is_of(name)) {
+            let (until, maybe, unsure) = (None, None, None);
+            book.epochs.push(Epoch { source, since: at, until, maybe, unsure });
+        }
+        Ok(())
+    }
+
+    /// True if an action of these triggers may not start.
+    pub(super) fn is_action_held(&self, job: JobId, triggers: &[TriggerName]) -> bool {
+        let is_paused = |book: &Book| triggers.iter().all(|name| book.paused.contains(name));
+        self.is_held(job) || (!triggers.is_empty() && self.books.get(&job).is_some_and(is_paused))
     }
 
     /// True if nothing new of the job may start.
@@ -374,7 +406,7 @@ impl Fires {
             _ => self.check_new(key, action, state, now)?,
         };
         let is_started = action.run.is_some() && old.as_ref().is_none_or(|old| old.run.is_none());
-        let is_held = self.is_held(key.job);
+        let is_held = self.is_action_held(key.job, &action.triggers);
         if is_started && (at < key.nominal.0 || is_held) {
             return Err(format!("{key} is started at {at}, its job is held: {is_held}"));
         }

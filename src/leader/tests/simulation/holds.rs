@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use horai_core::ids::{GroupPath, Name, TriggerName};
+use horai_core::ids::{GroupPath, JobId, Name, TriggerName};
 use horai_core::machine::command::PlanSource;
+use horai_core::machine::state::State;
 use horai_core::model::calendar::{CalendarDef, CalendarRule};
 use horai_core::model::job::{JobSpec, MisfirePolicy, TriggerSpec};
 use horai_core::model::pause::PauseTarget;
@@ -56,7 +57,7 @@ pub(super) enum Source {
     Trigger(Box<Timed>),
     /// So long after the end of its last action.
     Delay(Box<TriggerSpec>, i64),
-    Upstream(Vec<horai_core::ids::JobId>),
+    Upstream(Vec<JobId>),
 }
 
 impl Source {
@@ -78,6 +79,17 @@ impl Source {
     pub(super) fn is_of(&self, trigger: &TriggerName) -> bool {
         self.trigger().is_some_and(|own| own.name == *trigger)
     }
+}
+
+/// From where a source goes on that was planned to some place.
+pub(super) fn since(job: JobId, source: &Source, before: &State, at: i64) -> i64 {
+    before.cursor(job, &source.plan_source()).map_or(at, |cursor| cursor.0.min(at))
+}
+
+/// The zone of that name; UTC where none is given.
+pub(super) fn zone(name: Option<&str>) -> Zone {
+    let found = Zone::ALL.into_iter().find(|zone| Some(zone.name()) == name);
+    found.unwrap_or(Zone::Utc)
 }
 
 /// The whole second in which a delay that began at `since` is over.

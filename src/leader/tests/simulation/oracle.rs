@@ -191,6 +191,12 @@ impl Oracle {
             (Command::Resume { target: PauseTarget::Job(job), missed }, Outcome::Done) => {
                 self.fires.on_resume(*job, *missed, before, at, now)
             }
+            (Command::Pause { target: PauseTarget::Trigger(job, name) }, Outcome::Done) => {
+                self.fires.on_trigger((*job, name), false, before, (at, now))
+            }
+            (Command::Resume { target: PauseTarget::Trigger(job, name), .. }, Outcome::Done) => {
+                self.fires.on_trigger((*job, name), true, before, (at, now))
+            }
             (Command::Pause { target }, Outcome::Done) => {
                 self.fires.on_pause(target, None, before, (at, now))
             }
@@ -222,7 +228,10 @@ impl Oracle {
                 ensure(token > self.highest && number == seen.last + 1, || {
                     format!("attempt {} has token {token} after {}", attempt.key, self.highest)
                 })?;
-                let is_held = state.job(run.job).is_some() && self.fires.is_held(run.job);
+                let action = run.action.and_then(|key| state.action(key));
+                let triggers = action.map_or(&[][..], |action| &action.triggers);
+                let is_held =
+                    state.job(run.job).is_some() && self.fires.is_action_held(run.job, triggers);
                 ensure(!is_held, || format!("{} is dispatched, but its job pauses", attempt.key))?;
                 let (key, incarnation) = (attempt.key, attempt.incarnation);
                 let action = run.action.filter(|_| run.kind != RunKind::Manual);

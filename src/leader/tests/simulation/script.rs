@@ -133,6 +133,8 @@ pub(super) enum Event {
     Hold(Option<u8>),
     /// True: misfire policies say what becomes of the time between.
     GoOn(Option<u8>, bool),
+    /// One trigger of a job, by its place; true: it goes on.
+    OneTrigger(u64, u8, bool),
     Calendar(u8, LeftOut),
     Delete(u64),
     Trigger(u64),

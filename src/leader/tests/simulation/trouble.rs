@@ -23,6 +23,7 @@ impl World {
             | Event::ResumeLate(_)
             | Event::Hold(_)
             | Event::GoOn(..)
+            | Event::OneTrigger(..)
             | Event::Calendar(..)
             | Event::Delete(_)
             | Event::Trigger(_)
