@@ -18,6 +18,7 @@ mod error;
 mod export;
 mod history;
 mod judge;
+mod mutants;
 mod nemesis;
 mod poll;
 mod report;
@@ -63,12 +64,15 @@ enum Verb {
     Soak(campaign::Options),
     /// Show what came of a campaign, as Markdown
     Table {
-        /// The folder of the campaign
-        store: PathBuf,
+        /// The folders of the campaign, one for each that ran beside others
+        #[arg(required = true)]
+        stores: Vec<PathBuf>,
         /// Only rounds of this source
         #[arg(long, default_value = "")]
         source: String,
     },
+    /// Put faults into the product and into the harness, and see whether they are found
+    Mutants(mutants::Options),
     /// Judge a store again
     Check {
         /// The folder of one test
@@ -83,6 +87,14 @@ enum Verb {
     Export {
         /// The folder of one test
         store: PathBuf,
+    },
+    /// Serve a disk with a cache from an image; the harness starts it itself
+    #[command(name = env::torn::VERB, hide = true)]
+    ServeDisk {
+        /// The file with the bytes
+        image: PathBuf,
+        /// Where the disk is shown
+        at: PathBuf,
     },
     /// Run workloads against a cluster that runs already, without breaking it
     Drive(drive::Options),
@@ -119,10 +131,15 @@ fn main() -> ExitCode {
         Verb::Test(options) => run::test(&options, &mut out),
         Verb::Replay { store, horai } => run::replay(&store, horai, &mut out),
         Verb::Soak(options) => campaign::soak(&options, &mut out),
-        Verb::Table { store, source } => campaign::table(&store, &source, &mut out),
+        Verb::Table { stores, source } => campaign::table(&stores, &source, &mut out),
+        Verb::Mutants(options) => mutants::run(&options, &mut out),
         Verb::Check { store } => judge::check(&store, &mut out),
         Verb::Report { store } => judge::report(&store, &mut out),
         Verb::Export { store } => export::export(&store, &mut out).map(|()| Verdict::Valid),
+        Verb::ServeDisk { image, at } => {
+            let served = env::torn::serve(&image, &at, &mut out);
+            served.map(|()| Verdict::Valid).map_err(Into::into)
+        }
         Verb::Drive(options) => drive::run(&options, &mut out),
     };
     match done {

@@ -28,8 +28,8 @@ use crate::error::{Failure, chain};
 use crate::history::Writer;
 use crate::judge;
 use crate::nemesis::Nemesis;
-use crate::nemesis::ops::kinds;
-use crate::nemesis::schedule::{Schedule, chosen, draw};
+use crate::nemesis::ops::{Kind, kinds, named};
+use crate::nemesis::schedule::{Schedule, chosen, draw, draw_core};
 use crate::poll::Poller;
 use crate::store::{Phases, Regime, TestInfo, gather_witness, write_row, write_test};
 use crate::workload::{Ctx, Load, Workload};
@@ -118,7 +118,19 @@ impl Options {
     /// The faults that are planned for these options.
     pub(crate) fn plan(&self) -> Result<Schedule, Failure> {
         let kinds = chosen(&self.nemesis, self.regime == Regime::Brutal, self.nodes)?;
-        Ok(draw(&kinds, self.seed.unwrap_or(0), self.time * 1000, self.interval))
+        let (seed, length_ms) = (self.seed.unwrap_or(0), self.time * 1000);
+        let drawn = draw(&kinds, seed, length_ms, self.interval);
+        let ends = self.regime == Regime::Brutal && !drawn.faults.is_empty();
+        let core = if ends { draw_core(seed, length_ms, self.nodes) } else { None };
+        Ok(drawn.ending_with(core, length_ms))
+    }
+}
+
+#[cfg(test)]
+impl Options {
+    /// The same with another seed.
+    pub(crate) fn with_seed(self, seed: u64) -> Self {
+        Self { seed: Some(seed), ..self }
     }
 }
 
@@ -250,7 +262,10 @@ fn new_folder(options: &Options, test: &TestInfo) -> Result<PathBuf, Failure> {
 }
 
 fn settings(options: &Options, folder: &Path) -> Settings {
-    let clocks = |name: &String| name == "all" || name.starts_with("clock");
+    let needs = |need: fn(&Kind) -> bool| {
+        let kinds = options.nemesis.iter().flat_map(|name| named(name));
+        kinds.into_iter().any(need)
+    };
     Settings {
         horai: options.horai.canonicalize().unwrap_or_else(|_| options.horai.clone()),
         nodes: options.nodes,
@@ -260,7 +275,8 @@ fn settings(options: &Options, folder: &Path) -> Settings {
         election_ms: (options.election, options.election * 2),
         disk_mib: options.disk,
         disk_folder: folder.to_owned(),
-        clocks: options.nemesis.iter().any(clocks),
+        clocks: needs(Kind::needs_clocks),
+        tearing: needs(Kind::tears),
         seed: options.seed.unwrap_or(0),
         logs: folder.join("nodes"),
     }
@@ -351,7 +367,12 @@ impl Asking<'_> {
         let start = Instant::now();
         let (asked, broken) = std::thread::scope(|scope| {
             let breaking = scope.spawn(|| -> Result<(), Failure> {
-                nemesis.run(cluster, schedule, start, length)?;
+                let alone = schedule.core.map_or(0, |core| core.lasts_ms);
+                let broken = length.saturating_sub(Duration::from_millis(alone));
+                nemesis.run(cluster, schedule, start, broken)?;
+                if let Some(core) = &schedule.core {
+                    nemesis.leave_alone(cluster, core, start, length)?;
+                }
                 phases.ended("main");
                 self.ctx.writer.enter("heal");
                 Ok(nemesis.heal_all(cluster)?)

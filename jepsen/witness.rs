@@ -163,8 +163,10 @@ impl Witness {
 
     fn say(&mut self, event: &str, more: &str) -> Result<(), String> {
         let (utc, mono) = (now(CLOCK_REALTIME), now(CLOCK_MONOTONIC));
+        // The line before may have been cut short: a process that is killed in a write
+        // leaves what was on the page before.
         let line =
-            format!("{{\"e\":\"{event}\",\"utc_ns\":{utc},\"t\":{mono},{}{more}}}\n", self.who);
+            format!("\n{{\"e\":\"{event}\",\"utc_ns\":{utc},\"t\":{mono},{}{more}}}\n", self.who);
         let written = self.file.write(line.as_bytes()).map_err(|e| e.to_string())?;
         if written != line.len() {
             return Err(format!("only {written} of {} bytes of a line were written", line.len()));

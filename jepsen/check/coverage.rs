@@ -6,6 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Checked;
 use crate::store::{Evidence, Stage};
 
+/// So many lines of jobs may be cut short, and one in a hundred.
+const FEW: usize = 20;
+
 /// Marks of a process that ended by its own fault.
 const PANICS: [&str; 3] = ["panicked at", "fatal runtime error", "stack overflow"];
 
@@ -31,6 +34,10 @@ pub(crate) fn check(evidence: &Evidence) -> Checked {
     }
     if !evidence.test.busy.is_empty() {
         checked.unknown(evidence.test.busy.clone());
+    }
+    checked.count("lines cut short by kills", evidence.cut);
+    if evidence.cut > FEW + evidence.witness.len() / 100 {
+        checked.damaged(format!("{} lines of jobs are cut short", evidence.cut));
     }
     for line in evidence.damaged.iter().take(10) {
         checked.damaged(line.clone());

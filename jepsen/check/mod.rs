@@ -7,10 +7,12 @@
 
 pub(crate) mod attempts;
 pub(crate) mod coverage;
+pub(crate) mod effects;
 pub(crate) mod fires;
 #[cfg(test)]
 mod fires_tests;
 pub(crate) mod graph;
+mod guard;
 pub(crate) mod linear;
 pub(crate) mod locks;
 pub(crate) mod matching;
@@ -206,7 +208,7 @@ impl Results {
 /// All checkers that the test's workloads give something to do.
 pub(crate) fn all(evidence: &Evidence) -> Results {
     let records = records::Records::of(evidence);
-    let mut checkers = vec![coverage::check(evidence)];
+    let mut checkers = vec![coverage::check(evidence), effects::check(evidence)];
     let fires = fires::Fires::of(evidence, &records);
     checkers.push(fires.check(evidence));
     checkers.push(attempts::check(evidence, &records));
@@ -238,6 +240,8 @@ pub(crate) fn all(evidence: &Evidence) -> Results {
     checkers.push(recovery::check(evidence));
     checkers.push(raft::check(evidence));
     checkers.push(stuck::check(evidence, &records));
+    let judges = guard::check(evidence, &mut checkers);
+    checkers.push(judges);
     Results::of(checkers)
 }
 

@@ -1,12 +1,13 @@
 //! Recovery: how long after a fault began, and after it healed, the first write was
-//! acknowledged and the first fire that was due came; and how long the work of a
-//! lost worker waited for another.
+//! acknowledged and the first fire that was due came; whether a majority that was
+//! mended alone worked; and how long the work of a lost worker waited for another.
 
 use std::collections::BTreeMap;
 
 use super::Checked;
 use super::attempts::lived;
-use crate::store::{Band, Evidence, Said};
+use crate::history::Op;
+use crate::store::{Band, CORE_ALONE, Evidence, Said, Stage};
 use crate::time::MS;
 
 /// Operations that change something through the log.
@@ -40,6 +41,8 @@ pub(crate) struct Recovery {
     pub(crate) healed_write_ms: Option<u64>,
     /// The same from its end.
     pub(crate) healed_fire_ms: Option<u64>,
+    /// Milliseconds from its beginning to its end.
+    pub(crate) lasted_ms: Option<u64>,
     /// True if no other fault was there from its end until it had to be over.
     pub(crate) calm: bool,
 }
@@ -71,6 +74,7 @@ pub(crate) fn recoveries(evidence: &Evidence) -> Vec<Recovery> {
             fire_ms: after(&fires, band.from),
             healed_write_ms: heal.and_then(|to| after(&writes, to)),
             healed_fire_ms: heal.and_then(|to| after(&fires, to)),
+            lasted_ms: heal.map(|to| to.saturating_sub(band.from) / MS),
             calm: !evidence.bands.iter().any(|other| {
                 let later = band.to.saturating_add(evidence.test.recover_ms * MS);
                 other != band && other.from <= later && other.to >= band.to
@@ -123,8 +127,34 @@ pub(crate) fn check(evidence: &Evidence) -> Checked {
             checked.count(&format!("{name} {label} ms"), all[at]);
         }
     }
+    judge_cores(&mut checked, evidence);
     judge_reruns(&mut checked, evidence);
     checked
+}
+
+/// A majority that was mended takes writes and fires before the rest is mended, too.
+fn judge_cores(checked: &mut Checked, evidence: &Evidence) {
+    // What failed half way may be in the way still, and nobody knows.
+    let unclear = evidence.faults.iter().any(|row| row.stage == Stage::Indeterminate);
+    for found in recoveries(evidence).iter().filter(|found| found.op == CORE_ALONE) {
+        checked.count("majorities that were mended alone", 1);
+        if unclear || !evidence.test.busy.is_empty() {
+            checked.count("of these not judged", 1);
+            continue;
+        }
+        let lasted = found.lasted_ms.unwrap_or(u64::MAX);
+        let limit = evidence.test.recover_ms.min(lasted);
+        let asked = |op: &Op| WRITES.contains(&op.ask.f.as_str()) && op.ask.t >= found.from;
+        let (writes, fires) = (evidence.ops.iter().any(asked), evidence.ran("cron-fires"));
+        let what = [("write", writes, found.write_ms), ("fire", fires, found.fire_ms)];
+        for (what, expected, came) in what {
+            if expected && came.is_none_or(|ms| ms > limit) {
+                let when = came.map_or_else(|| "never".to_owned(), |ms| format!("after {ms} ms"));
+                let told = format!("mended alone for {lasted} ms; its first {what} came {when}");
+                checked.wrong("majority alone", CORE_ALONE, told, found.from);
+            }
+        }
+    }
 }
 
 /// Work of a lost worker is taken up by another within lease, margin and a while.
@@ -161,7 +191,7 @@ mod tests {
     use super::super::planted::{Planted, t};
     use super::*;
     use crate::history::Kind;
-    use crate::store::Regime;
+    use crate::store::{CORE_REST, Regime};
 
     fn planted(back: i64) -> Planted {
         let mut planted = Planted::new();
@@ -209,6 +239,37 @@ mod tests {
             check(&evidence).findings.iter().map(|f| f.key.as_str()).collect::<Vec<_>>(),
             ["freeze-all"]
         );
+    }
+
+    #[test]
+    fn a_majority_that_does_not_work_alone_is_found() {
+        let judged = |write: i64, fire: i64| {
+            let mut planted = Planted::new();
+            planted.fault(2_000, 9_000, "power-all");
+            planted.fault(9_000, 60_000, CORE_REST);
+            planted.fault(10_000, 45_000, CORE_ALONE);
+            planted.op(9_500, Some(9_900), "add", "set", json!(1), Kind::Ok, json!(1));
+            planted.op(10_500, Some(11_000), "add", "set", json!(2), Kind::Info, json!(null));
+            planted.op(write - 50, Some(write), "add", "set", json!(4), Kind::Ok, json!(4));
+            planted.line(fire, Said::Start, "j", Some(10_100), 1, 1);
+            let mut evidence = planted.evidence();
+            evidence.test.regime = Regime::Brutal;
+            evidence.test.workloads = vec!["set".to_owned(), "cron-fires".to_owned()];
+            evidence
+        };
+        let wrong = |evidence: &Evidence| check(evidence).counted("majority alone");
+        assert_eq!(wrong(&judged(12_000, 13_000)), 0);
+        assert_eq!(wrong(&judged(46_000, 13_000)), 1, "a write only when all were mended");
+        assert_eq!(wrong(&judged(12_000, 41_000)), 1, "a fire that was too late");
+        assert_eq!(wrong(&judged(46_000, 47_000)), 2);
+        let mut none = judged(12_000, 13_000);
+        none.witness.clear();
+        assert_eq!(wrong(&none), 1, "no fire at all");
+        none.test.workloads = vec!["set".to_owned()];
+        assert_eq!(wrong(&none), 0, "nothing was to fire");
+        let mut busy = judged(46_000, 47_000);
+        busy.test.busy = "too busy".to_owned();
+        assert_eq!((wrong(&busy), check(&busy).counted("of these not judged")), (0, 1));
     }
 
     #[test]

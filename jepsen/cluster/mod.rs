@@ -48,6 +48,8 @@ pub(crate) struct Settings {
     pub(crate) disk_mib: u64,
     /// On which file system the bytes of the disks are.
     pub(crate) disk_folder: PathBuf,
+    /// Whether the nodes' disks have caches that a power cut tears.
+    pub(crate) tearing: bool,
     /// Whether clocks can be set: programs then ask them at a price.
     pub(crate) clocks: bool,
     /// For what the network draws.
@@ -76,8 +78,10 @@ impl Cluster {
     ) -> Result<Self, Error> {
         let nodes = (1..=settings.nodes).map(|n| (format!("n{n}"), n));
         let workers = (1..=settings.workers).map(|n| (format!("w{n}"), FIRST_WORKER + n - 1));
+        let tearing: Vec<Host> = (1..=settings.nodes).filter(|_| settings.tearing).collect();
         let plan = Plan {
             machines: nodes.chain(workers).collect(),
+            tearing: &tearing,
             disk_mib: settings.disk_mib,
             disk_folder: &settings.disk_folder,
             seed: settings.seed,
@@ -199,14 +203,23 @@ impl Cluster {
     /// Runs a command of the program as an operator does, from the harness.
     pub(crate) fn operate(&self, arguments: &[&str]) -> Result<String, Error> {
         let urls: Vec<String> = self.nodes.iter().filter(|n| n.is_up()).map(Server::url).collect();
+        self.operate_at(&urls.join(","), arguments)
+    }
+
+    fn operate_at(&self, urls: &str, arguments: &[&str]) -> Result<String, Error> {
         let mut command = bounded(&self.settings.horai, PATIENCE);
-        command.args(arguments).env("HORAI_URL", urls.join(",")).env("HORAI_TOKEN", &self.token);
+        command.args(arguments).env("HORAI_URL", urls).env("HORAI_TOKEN", &self.token);
         let out = said(command, &format!("horai {}", arguments.join(" ")))?;
         if out.status.success() {
             Ok(String::from_utf8_lossy(&out.stdout).into_owned())
         } else {
             Err(failed(arguments, &out))
         }
+    }
+
+    /// Runs a command as an operator does who asks this one node.
+    pub(crate) fn operate_on(&self, n: usize, arguments: &[&str]) -> Result<String, Error> {
+        self.operate_at(&self.nodes[n].url(), arguments)
     }
 
     /// What a node says of itself and the cluster; none if it says nothing in time.

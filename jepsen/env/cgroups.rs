@@ -81,9 +81,14 @@ impl Group {
         Ok(self.read("cgroup.procs")?.lines().filter_map(|line| line.parse().ok()).collect())
     }
 
+    /// All of them are as good as dead: none takes another step of its own.
+    pub(crate) fn strike(&self) -> Result<(), Error> {
+        self.write("cgroup.kill", "1")
+    }
+
     /// Ends all of them at once, those that changed their session too.
     pub(crate) fn kill(&self) -> Result<(), Error> {
-        self.write("cgroup.kill", "1")?;
+        self.strike()?;
         let end = Instant::now() + EMPTY;
         loop {
             let alive = self.pids()?;

@@ -4,7 +4,8 @@
 //! The file has no name: it is unlinked at once and reached through our own file
 //! descriptor, so that nothing stays behind whatever happens to the harness. A power
 //! cut is the file system's own emergency shutdown without flushing its journal:
-//! what was synced stays, what was not is gone, as on a real disk with a cache.
+//! what was synced stays, what was not is gone. Where the disk has a cache of its own
+//! (see [`super::torn`]), a cut may also tear what had reached the disk.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 use rand::Rng;
 
 use super::sys::{Down, shut_down};
+use super::torn::{Tear, TornDisk};
 use super::{Error, at, tool};
 
 /// Written at once while filling.
@@ -30,11 +32,19 @@ pub(crate) struct Disk {
     image: File,
     at: PathBuf,
     is_mounted: bool,
+    /// What stands between the file system and the image, if it has a cache.
+    cache: Option<TornDisk>,
 }
 
 impl Disk {
-    /// Makes a disk of so many MiB, its bytes in `folder`, and mounts it on `at`.
-    pub(crate) fn make(folder: &Path, mount_on: &Path, mib: u64) -> Result<Self, Error> {
+    /// Makes a disk of so many MiB, its bytes in `folder`, and mounts it on `at`. One
+    /// that `can_tear` has a cache that a power cut tears; it is slower.
+    pub(crate) fn make(
+        folder: &Path,
+        mount_on: &Path,
+        mib: u64,
+        can_tear: bool,
+    ) -> Result<Self, Error> {
         std::fs::create_dir_all(mount_on).map_err(at(&mount_on.display().to_string()))?;
         let name = folder.join(format!(".disk-{:016x}", rand::rng().random::<u64>()));
         let what = name.display().to_string();
@@ -42,7 +52,11 @@ impl Disk {
         let image = opened.map_err(at(&what))?;
         std::fs::remove_file(&name).map_err(at(&what))?;
         image.set_len(mib << 20).map_err(at(&what))?;
-        let mut disk = Self { image, at: mount_on.to_owned(), is_mounted: false };
+        let mut disk = Self { image, at: mount_on.to_owned(), is_mounted: false, cache: None };
+        if can_tear {
+            let name = format!("{:016x}", rand::rng().random::<u64>());
+            disk.cache = Some(TornDisk::start(&disk.path_of_image(), &name)?);
+        }
         disk.format()?;
         disk.mount()?;
         Ok(disk)
@@ -50,6 +64,9 @@ impl Disk {
 
     fn path_of_image(&self) -> String {
         use std::os::fd::AsRawFd;
+        if let Some(cache) = &self.cache {
+            return cache.file().display().to_string();
+        }
         format!("/proc/{}/fd/{}", std::process::id(), self.image.as_raw_fd())
     }
 
@@ -66,6 +83,9 @@ impl Disk {
 
     pub(crate) fn mount(&mut self) -> Result<(), Error> {
         let (image, on) = (self.path_of_image(), self.at.display().to_string());
+        if let Some(cache) = &mut self.cache {
+            cache.power_on()?;
+        }
         tool("mount", &["-t", "ext4", "-o", "loop,errors=remount-ro,noatime", &image, &on])?;
         self.is_mounted = true;
         Ok(())
@@ -94,10 +114,32 @@ impl Disk {
         File::open(&self.at).map_err(at(&self.at.display().to_string()))
     }
 
-    /// The power is gone: nothing more reaches the disk. The machine's processes
-    /// should be stopped before and killed after it; then [`Disk::mount`] again.
-    pub(crate) fn power_cut(&self) -> Result<(), Error> {
+    /// The file system is gone, as if without power: nothing more is written. The
+    /// machine's processes should be stopped before and killed after it; then
+    /// [`Disk::mount`] again.
+    pub(super) fn shut_down(&self) -> Result<(), Error> {
         shut_down(&self.folder()?, Down::AtOnce).map_err(at("cut the power of a disk"))
+    }
+
+    /// What a power cut tears, if it is such a disk.
+    pub(super) fn cache(&mut self) -> Option<&mut TornDisk> {
+        self.cache.as_mut()
+    }
+
+    /// From now on the disk answers nobody, as in a power cut that does not go on.
+    pub(crate) fn stop_answering(&mut self) -> Result<(), Error> {
+        let none = || Error::Misuse("a disk without a cache always answers".into());
+        let cache = self.cache.as_mut().ok_or_else(none)?;
+        cache.begin_cut(Tear::NOTHING)?;
+        cache.end_cut().map(drop)
+    }
+
+    /// From now on the disk says that it flushed, and does not; or it is honest again.
+    pub(crate) fn lie(&mut self, lies: bool) -> Result<(), Error> {
+        match &mut self.cache {
+            Some(cache) => cache.lie(lies),
+            None => Err(Error::Misuse("a disk without a cache cannot lie".into())),
+        }
     }
 
     /// From now on each call to the disk fails with EIO, until it is mounted again.

@@ -13,6 +13,7 @@ pub(crate) mod network;
 pub(crate) mod processes;
 mod sys;
 mod tcp;
+pub(crate) mod torn;
 pub(crate) mod witness;
 
 use std::io;
@@ -25,6 +26,7 @@ use disks::Disk;
 use links::Host;
 use namespaces::{Namespace, PRIVATE};
 use network::Network;
+use torn::{Tear, Torn};
 
 /// The environment could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -135,18 +137,8 @@ impl Machine {
         self.group.kill()
     }
 
-    /// The power goes: processes end, and what was not synced is gone.
-    pub(crate) fn cut_power(&mut self) -> Result<(), Error> {
-        // Nobody may see the disk fail: a machine without power does not look.
-        self.group.freeze(true)?;
-        let cut = self.disk.power_cut();
-        self.power_off()?;
-        cut?;
-        self.disk.unmount()
-    }
-
     /// Ends what is frozen and lets the next processes run.
-    pub(crate) fn power_off(&self) -> Result<(), Error> {
+    fn power_off(&self) -> Result<(), Error> {
         self.group.kill()?;
         self.group.freeze(false).map(drop)
     }
@@ -157,6 +149,8 @@ impl Machine {
 pub(crate) struct Plan<'a> {
     /// Names and places of the machines.
     pub(crate) machines: Vec<(String, Host)>,
+    /// Those whose disk has a cache that a power cut tears.
+    pub(crate) tearing: &'a [Host],
     /// Size of each disk.
     pub(crate) disk_mib: u64,
     /// On which file system the bytes of the disks are.
@@ -188,12 +182,64 @@ impl Env {
                 namespace: Namespace::make(name)?,
                 group: Group::make(&namespaces::group(), name)?,
                 clock: Clock::make(private, name)?,
-                disk: Disk::make(plan.disk_folder, &on, plan.disk_mib)?,
+                disk: Disk::make(
+                    plan.disk_folder,
+                    &on,
+                    plan.disk_mib,
+                    plan.tearing.contains(host),
+                )?,
             });
         }
         let ports: Vec<_> = machines.iter().map(|m| (m.host, &m.namespace)).collect();
         let network = Network::build(&ports, plan.seed)?;
         Ok(Self { network, machines })
+    }
+
+    /// The power of machines goes, of all at once: processes end, and what was not synced
+    /// is gone. Disks with caches are torn as is said, or not at all. Answers by place.
+    pub(crate) fn cut_power(
+        &mut self,
+        places: &[usize],
+        tear: Option<Tear>,
+    ) -> Result<Vec<Torn>, Error> {
+        let plain = places.iter().any(|place| self.machines[*place].disk.cache().is_none());
+        if plain && tear.is_some() {
+            return Err(Error::Misuse("a disk without a cache cannot tear".into()));
+        }
+        // These stop in the middle of what they do, and answer nobody any more.
+        for (place, nth) in places.iter().zip(0..) {
+            let tear = tear.unwrap_or(Tear::NOTHING);
+            let tear = Tear { seed: tear.seed.wrapping_add(nth), ..tear };
+            let cache = self.machines[*place].disk.cache();
+            cache.map_or(Ok(()), |cache| cache.begin_cut(tear))?;
+        }
+        let mut torn = Vec::new();
+        for place in places {
+            let cache = self.machines[*place].disk.cache();
+            torn.push(cache.map_or(Ok(Torn::default()), torn::TornDisk::end_cut)?);
+        }
+        // Nobody may see the disk fail: a machine without power does not look. Who waits
+        // for a disk that does not answer cannot be frozen, but is as good as killed.
+        for place in places {
+            let machine = &mut self.machines[*place];
+            match machine.disk.cache() {
+                Some(cache) => {
+                    machine.group.strike()?;
+                    cache.power_off()?;
+                }
+                None => machine.group.freeze(true).map(drop)?,
+            }
+        }
+        for place in places {
+            self.machines[*place].disk.shut_down()?;
+        }
+        for place in places {
+            self.machines[*place].power_off()?;
+        }
+        for place in places {
+            self.machines[*place].disk.unmount()?;
+        }
+        Ok(torn)
     }
 }
 

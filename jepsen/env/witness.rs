@@ -98,8 +98,9 @@ mod tests {
         assert_eq!(out.status.code(), Some(7), "{out:?}");
         assert_eq!(String::from_utf8(out.stdout).unwrap().lines().count(), 3);
         let text = fs::read_to_string(folder.path().join("w2.jsonl")).unwrap();
+        let rows = text.lines().filter(|line| !line.is_empty());
         let lines: Vec<serde_json::Value> =
-            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            rows.map(|line| serde_json::from_str(line).unwrap()).collect();
         let events: Vec<&str> = lines.iter().map(|l| l["e"].as_str().unwrap()).collect();
         assert_eq!(events[..2], ["start", "token"]);
         assert_eq!(events.last(), Some(&"end"));

@@ -14,12 +14,17 @@ use crate::cluster::{Cluster, DATA};
 use crate::env::Error;
 use crate::env::links::{Host, Link, Overlay, between, on};
 use crate::env::network::HARNESS;
+use crate::env::torn::{Tear, Torn};
+use crate::mutants::harness;
 
 /// How long a node may take to stop when it is asked to, or told it was removed.
 const STOP: Duration = Duration::from_secs(20);
 
 /// How long an operator's command is tried: other faults wait for it.
 const OPERATION: &str = "3s";
+
+/// The same for a snapshot, which is written slowly.
+const SNAPSHOT: &str = "10s";
 
 /// What heals a fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,12 +88,13 @@ impl Aim {
                 Ok(Self { targets, pairs: Vec::new(), cost: BTreeSet::new() })
             }
             Fault::Packets(who, _) | Fault::Processor(who, _) => of(*who).map(harmless),
-            Fault::Clock(who, _) => of(*who).map(harmless),
+            Fault::Clock(who, _) | Fault::Snapshot(who) => of(*who).map(harmless),
             Fault::Kill(who)
             | Fault::Stop(who)
             | Fault::CrashLoop(who, _)
             | Fault::Freeze(who)
             | Fault::Power(who)
+            | Fault::Torn(who, ..)
             | Fault::Disk(who, _)
             | Fault::Worker(who) => of(*who),
             // A smaller membership bears less: nothing else may be missing.
@@ -111,8 +117,10 @@ impl Aim {
 
 impl Cluster {
     /// Lays a fault over links, if it is then seen to be there.
-    fn lay(&self, id: u64, overlay: Overlay) -> Result<(), Error> {
-        self.env.network.lay(id, overlay);
+    pub(super) fn lay(&self, id: u64, overlay: Overlay) -> Result<(), Error> {
+        if !harness::on(harness::Fault::NemesisIdle) {
+            self.env.network.lay(id, overlay);
+        }
         self.verify_links().inspect_err(|_| self.env.network.lift(id))
     }
 
@@ -138,6 +146,11 @@ impl Cluster {
             detail: Value::Null,
             overlay: None,
         };
+        let on_links = matches!(fault, Fault::Partition(_) | Fault::Flap(..) | Fault::Packets(..));
+        if harness::on(harness::Fault::NemesisIdle) && !on_links {
+            done.undo = Undo::Links;
+            return Ok(done);
+        }
         match *fault {
             Fault::Partition(shape) | Fault::Flap(shape, _) => {
                 let overlay = on(aim.pairs.iter().copied(), Link::CUT);
@@ -188,7 +201,11 @@ impl Cluster {
                 done.undo = Undo::Thaw(machines);
             }
             Fault::Power(_) => {
-                self.cut_power(&aim.targets)?;
+                self.cut_power(&aim.targets, None)?;
+                done.undo = Undo::Start(aim.targets);
+            }
+            Fault::Torn(_, keep, seed) => {
+                done.detail = self.cut_power(&aim.targets, Some(Tear { keep, seed }))?;
                 done.undo = Undo::Start(aim.targets);
             }
             Fault::Disk(_, how) => {
@@ -238,6 +255,13 @@ impl Cluster {
                 self.operate(&["cluster", "transfer", &number, "--timeout", OPERATION])?;
                 done.hit.clear();
             }
+            Fault::Snapshot(_) => {
+                let n = first_node(&aim.targets)?;
+                let asked = ["cluster", "snapshot", "--timeout", SNAPSHOT, "-o", "quiet"];
+                let index = self.operate_on(n, &asked)?;
+                done.detail = json!({"covers": index.trim()});
+                done.hit.clear();
+            }
         }
         Ok(done)
     }
@@ -258,27 +282,22 @@ impl Cluster {
         Ok(())
     }
 
-    fn cut_power(&mut self, targets: &Targets) -> Result<(), Error> {
+    /// Answers what was torn.
+    fn cut_power(&mut self, targets: &Targets, tear: Option<Tear>) -> Result<Value, Error> {
         let machines = targets.machines(self);
-        for machine in &machines {
-            self.env.machines[*machine].group.freeze(true)?;
-        }
-        for machine in &machines {
-            self.env.machines[*machine].disk.power_cut()?;
-        }
-        for machine in &machines {
-            self.env.machines[*machine].power_off()?;
-        }
+        let torn = self.env.cut_power(&machines, tear)?;
         for n in &targets.nodes {
             self.nodes[*n].kill()?;
         }
         for n in &targets.workers {
             self.workers[*n].kill()?;
         }
-        for machine in machines {
-            self.env.machines[machine].disk.unmount()?;
-        }
-        Ok(())
+        let name = |machine: &usize| self.env.machines[*machine].name.clone();
+        let told = machines.iter().map(name).zip(torn).map(|(name, torn)| {
+            let Torn { kept, older, dropped } = torn;
+            (name, json!({"kept": kept, "older": older, "dropped": dropped}))
+        });
+        Ok(if tear.is_some() { Value::Object(told.collect()) } else { Value::Null })
     }
 
     pub(super) fn thaw(&self, machines: &[usize]) -> Result<(), Error> {

@@ -5,6 +5,7 @@
 //! the other, and between them it looks after processes that end by themselves:
 //! these are written down and started again, as an init system would.
 
+mod core;
 mod heal;
 mod install;
 pub(crate) mod ops;

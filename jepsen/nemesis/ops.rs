@@ -102,6 +102,9 @@ pub(crate) enum Fault {
     Freeze(Who),
     /// The power goes: what was not synced is gone.
     Power(Who),
+    /// The same, and of what had reached the disks unflushed so many sectors in a hundred
+    /// are there, drawn from a seed.
+    Torn(Who, u8, u64),
     /// A disk fails.
     Disk(Who, DiskFault),
     /// A clock lies.
@@ -116,6 +119,8 @@ pub(crate) enum Fault {
     Remove(Who),
     /// Leadership is handed over.
     Transfer(u32),
+    /// A snapshot is taken.
+    Snapshot(Who),
 }
 
 impl Fault {
@@ -153,6 +158,11 @@ impl Kind {
     pub(crate) fn needs_clocks(&self) -> bool {
         self.package() == "clock"
     }
+
+    /// Whether nodes need disks with caches.
+    pub(crate) fn tears(&self) -> bool {
+        self.name.starts_with("power-torn")
+    }
 }
 
 const fn kind(
@@ -185,8 +195,18 @@ fn jump(rng: &mut ChaCha12Rng) -> ClockFault {
     ClockFault::Jump(if rng.random() { far } else { -far })
 }
 
+/// Nothing and everything of what was not flushed are likelier than any other part.
+fn torn(who: Who, rng: &mut ChaCha12Rng) -> Fault {
+    let keep = match rng.random_range(0..6) {
+        0 => 0,
+        1 => 100,
+        _ => rng.random_range(0..=100),
+    };
+    Fault::Torn(who, keep, rng.random())
+}
+
 /// All kinds, by package.
-pub(crate) const KINDS: [Kind; 41] = [
+pub(crate) const KINDS: [Kind; 45] = [
     of(3, kind("partition-leader", (4_000, 9_000), |_| Fault::Partition(Shape::Leader))),
     of(3, kind("partition-one", (4_000, 9_000), |r| Fault::Partition(Shape::One(r.random())))),
     of(
@@ -244,6 +264,14 @@ pub(crate) const KINDS: [Kind; 41] = [
     brutal("power-all", (100, 3_000), |_| Fault::Power(Who::All)),
     of(
         3,
+        kind("power-torn-one", (500, 5_000), |r| {
+            let who = Who::One(r.random());
+            torn(who, r)
+        }),
+    ),
+    brutal("power-torn-all", (100, 3_000), |r| torn(Who::All, r)),
+    of(
+        3,
         kind("disk-full", (4_000, 9_000), |r| {
             Fault::Disk(Who::One(r.random()), DiskFault::Full(r.random_range(0..3) * 200_000))
         }),
@@ -286,6 +314,8 @@ pub(crate) const KINDS: [Kind; 41] = [
         Fault::Processor(Who::One(r.random()), r.random_range(30..200))
     }),
     kind("admin-transfer", (100, 1_000), |r| Fault::Transfer(r.random())),
+    kind("admin-snapshot", (100, 1_000), |r| Fault::Snapshot(Who::One(r.random()))),
+    kind("admin-snapshot-leader", (100, 1_000), |_| Fault::Snapshot(Who::Leader)),
 ];
 
 /// Kinds that hit workers and membership; apart from the others, because a cluster

@@ -2,7 +2,8 @@
 //!
 //! It is stored, and a replay does the same again. Kinds of one package come one
 //! after the other, kinds of different packages overlap. The cluster is left alone
-//! first, and a quarter of the seeds leaves the last faults there until the end.
+//! first, and a quarter of the seeds leaves the last faults there until the end. In
+//! half of the brutal ones that are long enough only a majority is mended at first.
 
 use std::collections::BTreeMap;
 
@@ -33,12 +34,67 @@ pub(crate) struct Planned {
     pub(crate) fault: Fault,
 }
 
+/// How nodes are that are not mended with the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Rest {
+    /// Their processes do not run.
+    Down,
+    /// No node and no worker hears them.
+    CutOff,
+}
+
+/// The end of the main phase, in which a majority has to work alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Core {
+    /// It lasts so many milliseconds, mending included.
+    pub(crate) lasts_ms: u64,
+    /// Chooses the nodes that are not mended.
+    pub(crate) number: u32,
+    /// How these are.
+    pub(crate) rest: Rest,
+}
+
 /// All of them, in the order of their time.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Schedule {
     /// The faults.
     pub(crate) faults: Vec<Planned>,
+    /// Whether a majority is mended before the rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) core: Option<Core>,
+}
+
+impl Schedule {
+    /// The same, with a part at the end in which a majority works alone. No fault begins
+    /// in it, and those that would be healed in it are healed by its rules.
+    pub(crate) fn ending_with(mut self, core: Option<Core>, length_ms: u64) -> Self {
+        self.core = core;
+        let end = length_ms.saturating_sub(core.map_or(0, |core| core.lasts_ms));
+        self.faults.retain(|planned| planned.at_ms < end);
+        for planned in &mut self.faults {
+            planned.heal_ms = planned.heal_ms.filter(|heal| *heal < end);
+        }
+        self
+    }
+}
+
+/// A test whose faults end earlier would be too short.
+const CORE_LEAST_MS: u64 = 75_000;
+/// How long a majority works alone: longer than recovering may take.
+const CORE_MS: std::ops::RangeInclusive<u64> = 32_000..=40_000;
+
+/// Draws whether a majority has to work alone at the end, and which.
+pub(crate) fn draw_core(seed: u64, length_ms: u64, nodes: u8) -> Option<Core> {
+    let mut rng = ChaCha12Rng::seed_from_u64(seed ^ 0x636f_7265_636f_7265);
+    let is_drawn = rng.random::<bool>() && length_ms >= CORE_LEAST_MS && nodes >= 3;
+    is_drawn.then(|| Core {
+        lasts_ms: rng.random_range(CORE_MS),
+        number: rng.random(),
+        rest: if rng.random() { Rest::Down } else { Rest::CutOff },
+    })
 }
 
 /// What is asked for cannot be planned.
@@ -127,7 +183,7 @@ pub(crate) fn draw(kinds: &[&Kind], seed: u64, length_ms: u64, interval_ms: u64)
     for (id, planned) in (1..).zip(&mut faults) {
         planned.id = id;
     }
-    Schedule { faults }
+    Schedule { faults, core: None }
 }
 
 #[cfg(test)]
@@ -168,6 +224,31 @@ mod tests {
         };
         let left = (0..100).filter(|seed| last(*seed)).count();
         assert!((10..70).contains(&left), "{left} of 100 leave the last fault");
+    }
+
+    #[test]
+    fn a_majority_works_alone_at_the_end_of_half_of_the_long_brutal_ones() {
+        let drawn: Vec<Core> = (0..100).filter_map(|seed| draw_core(seed, 90_000, 3)).collect();
+        assert!((30..70).contains(&drawn.len()), "{}", drawn.len());
+        for rest in [Rest::Down, Rest::CutOff] {
+            assert!(drawn.iter().any(|core| core.rest == rest));
+        }
+        assert!((0..100).all(|seed| draw_core(seed, 60_000, 3).is_none()));
+        assert!((0..100).all(|seed| draw_core(seed, 90_000, 2).is_none()));
+
+        let kinds = chosen(&names(&["kill", "power"]), true, 3).unwrap();
+        let whole = draw(&kinds, 7, 90_000, 8_000);
+        assert_eq!(whole.clone().ending_with(None, 90_000), whole);
+        let plan = whole.clone().ending_with(Some(drawn[0]), 90_000);
+        let end = 90_000 - drawn[0].lasts_ms;
+        assert!(plan.faults.len() < whole.faults.len() && !plan.faults.is_empty());
+        for fault in &plan.faults {
+            assert!(fault.at_ms < end && fault.heal_ms.is_none_or(|heal| heal < end), "{fault:?}");
+        }
+        let text = serde_json::to_string(&plan).unwrap();
+        assert_eq!(serde_json::from_str::<Schedule>(&text).unwrap(), plan);
+        // Schedules of older tests can still be done again.
+        assert_eq!(serde_json::from_str::<Schedule>(r#"{"faults": []}"#).unwrap().core, None);
     }
 
     #[test]

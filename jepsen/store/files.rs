@@ -54,6 +54,16 @@ pub(crate) struct Rows<T> {
     pub(crate) rows: Vec<T>,
     /// Number and text of each other line.
     pub(crate) damaged: Vec<String>,
+    /// Of them, those that are right as far as they go.
+    pub(crate) cut: Vec<String>,
+}
+
+impl<T> Rows<T> {
+    /// Takes away the lines that were cut short, and says how many they were.
+    fn forgive(&mut self) -> usize {
+        self.damaged.retain(|line| !self.cut.contains(line));
+        self.cut.len()
+    }
 }
 
 /// Writes a row as one line, in one write: a reader never meets half of one.
@@ -71,7 +81,7 @@ pub(crate) fn write_row(to: &mut impl Write, row: &impl Serialize) -> io::Result
 /// # Errors
 /// [`StoreError::Io`]
 pub(crate) fn read_rows<T: DeserializeOwned>(path: &Path) -> Result<Rows<T>, StoreError> {
-    let mut read = Rows { rows: Vec::new(), damaged: Vec::new() };
+    let mut read = Rows { rows: Vec::new(), damaged: Vec::new(), cut: Vec::new() };
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(read),
@@ -86,7 +96,11 @@ pub(crate) fn read_rows<T: DeserializeOwned>(path: &Path) -> Result<Rows<T>, Sto
             Ok(row) => read.rows.push(row),
             Err(error) => {
                 let shown: String = String::from_utf8_lossy(line).chars().take(120).collect();
-                read.damaged.push(format!("{name}:{}: {error}: {shown}", at + 1));
+                let told = format!("{name}:{}: {error}: {shown}", at + 1);
+                if error.is_eof() {
+                    read.cut.push(told.clone());
+                }
+                read.damaged.push(told);
             }
         }
     }
@@ -141,7 +155,9 @@ pub(crate) fn load(folder: &Path) -> Result<Evidence, StoreError> {
     let test: TestInfo =
         serde_json::from_slice(&text).map_err(|source| StoreError::Form { path, source })?;
     let history = read_rows::<Row>(&folder.join("history.jsonl"))?;
-    let witness = read_rows::<Line>(&folder.join("witness.jsonl"))?;
+    let mut witness = read_rows::<Line>(&folder.join("witness.jsonl"))?;
+    // Jobs are killed while they write.
+    let cut = witness.forgive();
     let polls = read_rows::<Poll>(&folder.join("nodes.jsonl"))?;
     let faults = read_rows::<Fault>(&folder.join("nemesis.jsonl"))?;
     let mut lines = witness.rows;
@@ -156,6 +172,7 @@ pub(crate) fn load(folder: &Path) -> Result<Evidence, StoreError> {
         faults: faults.rows,
         logs: read_logs(&folder.join("nodes"))?,
         damaged,
+        cut,
     })
 }
 
@@ -202,6 +219,10 @@ mod tests {
         assert_eq!((read.rows.len(), read.damaged.len()), (1, 1));
         assert_eq!((read.rows[0].attempt, read.rows[0].token), (2, 9));
         assert!(read.damaged[0].starts_with("witness.jsonl:2"), "{:?}", read.damaged);
+        // A job that is killed in a write leaves the begin of a line; nothing else is forgiven.
+        fs::write(&path, format!("{good}\n{{\"e\":\"sta\n{good}\nsta\n")).unwrap();
+        let mut read = read_rows::<Line>(&path).unwrap();
+        assert_eq!((read.rows.len(), read.forgive(), read.damaged.len()), (2, 1, 1));
     }
 
     #[test]

@@ -18,6 +18,11 @@ pub(crate) use line::{Line, Said};
 use crate::history::Op;
 use crate::time::{MS, Stamp};
 
+/// A band in which a majority was mended and had to work without the rest.
+pub(crate) const CORE_ALONE: &str = "core-alone";
+/// A band in which that rest was down or cut off.
+pub(crate) const CORE_REST: &str = "core-rest";
+
 /// The parameters of a test.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -293,6 +298,8 @@ pub(crate) struct Evidence {
     pub(crate) logs: BTreeMap<String, String>,
     /// Lines of files that could not be read.
     pub(crate) damaged: Vec<String>,
+    /// Lines that jobs were writing when they were killed.
+    pub(crate) cut: usize,
 }
 
 impl Evidence {

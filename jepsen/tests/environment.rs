@@ -29,6 +29,10 @@ fn every_fault_of_the_environment_is_one() {
         String::from_utf8_lossy(&out.stderr)
     );
     assert!(said.contains("doctor: all"), "{said}");
+    for control in ["power cut tears what was not flushed", "lies about flushes is found out"] {
+        let line = said.lines().find(|line| line.contains(control));
+        assert!(line.is_some_and(|line| line.starts_with("ok ")), "{control}: {said}");
+    }
 }
 
 /// Processes that belong to one harness: its name is in their environment.
@@ -41,6 +45,17 @@ fn members(group: &str) -> Vec<u32> {
         vars.split(|byte| *byte == 0).any(|var| var == mark.as_bytes())
     })
     .collect()
+}
+
+/// States, as `ps` shows them, of those among them whose arguments name a word.
+fn states(group: &str, word: &str) -> String {
+    let of = |pid: &u32| {
+        let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let state = status.lines().find_map(|line| line.strip_prefix("State:\t"))?.chars().next();
+        String::from_utf8_lossy(&arguments).contains(word).then_some(state?)
+    };
+    members(group).iter().filter_map(of).collect()
 }
 
 /// Loop devices whose file has no name any more, as those of the harness.
@@ -70,8 +85,11 @@ fn a_killed_harness_leaves_nothing_behind() {
     let mut said = String::new();
     BufReader::new(harness.stdout.take().unwrap()).read_line(&mut said).unwrap();
     let group = said.trim().strip_prefix("holding ").unwrap_or_else(|| panic!("{said}")).to_owned();
-    // Two layers below it, the guard, and the two sleepers on a machine.
-    until("its processes", || members(&group).len() >= 6);
+    // Two layers below it, the guard, the two sleepers on a machine, the process behind a
+    // disk that answers nobody, and one that waits for it.
+    until("its processes", || members(&group).len() >= 8);
+    assert_eq!(states(&group, "serve-disk").len(), 1);
+    until("one to wait for a disk", || states(&group, "conv=fsync").contains('D'));
     assert!(!group_folders(&group).is_empty());
     let loops = unnamed_loops();
     assert!(loops.len() >= 5, "{loops:?}");

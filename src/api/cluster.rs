@@ -1,4 +1,4 @@
-//! The cluster: who is in it and who leads, tokens, membership.
+//! The cluster: who is in it and who leads, tokens, membership, snapshots.
 
 use axum::Json;
 use axum::extract::State;
@@ -10,13 +10,13 @@ use horai_core::time::{Span, UtcMillis};
 use horai_raft::membership::admission::token_hash;
 
 use super::dto::{
-    ClusterDto, CountsDto, LeaderDto, MemberDto, NewTokenDto, NodeRequest, SpanText, Time,
-    TimeRequest, TokenDto, TransferRequest,
+    ClusterDto, CountsDto, LeaderDto, MemberDto, NewTokenDto, NodeRequest, SnapshotDto, SpanText,
+    Time, TimeRequest, TokenDto, TransferRequest,
 };
 use super::params::Params;
 use super::problem::Fault;
 use super::write::Write;
-use super::{Api, READ_LIMIT};
+use super::{Api, READ_LIMIT, SNAPSHOT_LIMIT};
 use crate::error::{ErrorCode, FieldError};
 
 /// Life of a join token if nothing is said.
@@ -78,6 +78,16 @@ pub(super) async fn transfer(State(api): State<Api>, write: Write) -> Result<Sta
     }
     api.node.transfer(NodeId(to)).await?;
     Ok(StatusCode::ACCEPTED)
+}
+
+/// Of this node alone: each has snapshots of its own.
+pub(super) async fn snapshot(
+    State(api): State<Api>,
+    write: Write,
+) -> Result<Json<SnapshotDto>, Fault> {
+    write.empty()?;
+    let index = api.node.take_snapshot(SNAPSHOT_LIMIT).await?;
+    Ok(Json(SnapshotDto { node: api.node.status().node.0, index }))
 }
 
 pub(super) async fn remove(State(api): State<Api>, write: Write) -> Result<StatusCode, Fault> {

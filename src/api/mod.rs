@@ -53,6 +53,8 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 const READ_LIMIT: Duration = Duration::from_secs(3);
 /// How long a write waits for its commit.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
+/// How long a snapshot is waited for: some seconds less than a request may take.
+const SNAPSHOT_LIMIT: Duration = Duration::from_secs(25);
 /// The largest body.
 const MAX_BODY: usize = 4 << 20;
 /// The largest body that holds one job.
@@ -103,6 +105,7 @@ fn router_within(state: ApiState, limit: Duration) -> Router {
     let guarded = Router::new()
         .route("/cluster", get(cluster::show))
         .route("/cluster/transfer", post(cluster::transfer))
+        .route("/cluster/snapshot", post(cluster::snapshot))
         .route("/cluster/remove", post(cluster::remove))
         .route("/cluster/tokens", post(cluster::new_token))
         .route("/cluster/time", post(cluster::confirm_time))

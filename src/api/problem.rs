@@ -101,6 +101,11 @@ impl From<NodeError> for Fault {
                 ErrorCode::OutcomeUnknown,
                 "ask again with the same Idempotency-Key, or look first",
             ),
+            NodeError::SnapshotLate { .. } => (
+                ErrorCode::Unavailable,
+                "ask again: it is still being written; if it stays, see how slow or full this \
+                 node's disk is",
+            ),
             NodeError::Busy => (ErrorCode::Unavailable, "ask again later, or another node"),
             NodeError::Stopped => (ErrorCode::Unavailable, "ask another node"),
             NodeError::TooLarge(_) => (ErrorCode::TooLarge, "split the request"),

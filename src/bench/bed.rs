@@ -157,6 +157,11 @@ impl Bed {
             let query = RunsQuery { limit: Some(PAGE), after: Some(last), ..RunsQuery::default() };
             let page = self.client.runs(query).await?;
             let Some(latest) = page.items.last() else { return Ok(fires) };
+            if last == after
+                && let Some(dropped) = dropped_between(after, page.items.first().map(|run| run.id))
+            {
+                return Err(Error::Dropped { dropped });
+            }
             last = latest.id;
             fires.extend(page.items.iter().filter_map(Fire::of));
         }
@@ -179,6 +184,12 @@ impl Bed {
             })),
         }
     }
+}
+
+/// Runs have consecutive numbers: how many after `known` the cluster keeps no more.
+fn dropped_between(known: RunRef, oldest: Option<RunRef>) -> Option<u64> {
+    let dropped = oldest?.0.0.saturating_sub(known.0.0.saturating_add(1));
+    (dropped > 0).then_some(dropped)
 }
 
 impl Usages {
@@ -276,6 +287,14 @@ mod tests {
     use horai_core::ids::JobId;
 
     use super::*;
+
+    #[test]
+    fn runs_that_are_kept_no_more_are_noticed() {
+        let run = |id| RunRef(RunId(id));
+        assert_eq!(dropped_between(run(7), None), None, "there was none");
+        assert_eq!(dropped_between(run(7), Some(run(8))), None);
+        assert_eq!(dropped_between(run(7), Some(run(10))), Some(2));
+    }
 
     #[test]
     fn jobs_are_valid_and_their_numbers_come_back() {

@@ -110,6 +110,12 @@ pub enum Error {
     /// Nobody knows the time.
     #[error("no node knows the cluster's time")]
     NoTime,
+    /// Nobody can say what became of the runs.
+    #[error("{dropped} runs of the window are kept no more: none of them could be looked at")]
+    Dropped {
+        /// So many.
+        dropped: u64,
+    },
     /// Ctrl-C.
     #[error("stopped before the end")]
     Stopped,
@@ -136,6 +142,9 @@ impl Error {
             Self::Api(error) => error.problem.remedy.clone(),
             Self::NoLeader | Self::NoTime => {
                 "the machine may be too busy: measure on a quiet one".to_owned()
+            }
+            Self::Dropped { .. } => {
+                "the disk takes too long to stop so many jobs: measure with fewer --jobs".to_owned()
             }
             Self::Stopped => "measure less with --only, --fires-for or --kills".to_owned(),
             Self::Left { .. } => "look at its processes and remove the folder".to_owned(),

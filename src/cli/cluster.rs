@@ -1,4 +1,4 @@
-//! `horai cluster`: who is in it, who leads, who may come in.
+//! `horai cluster`: who is in it, who leads, who may come in; snapshots.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -14,11 +14,14 @@ use super::client::Client;
 use super::failure::Failure;
 use super::output::{Format, Output, Show, View, moment, note, or_dash, print};
 use super::remote::{Remote, token_of, wait};
-use crate::api::dto::{ClusterDto, MemberDto, Time, TokenDto};
+use crate::api::dto::{ClusterDto, MemberDto, SnapshotDto, Time, TokenDto};
 use crate::config::{self, NodeConfig, read_token};
 use crate::error::{chain, exit};
 use crate::founding;
 use crate::joining;
+
+/// A snapshot is written slowly, so that other work goes on.
+const SNAPSHOT: Duration = Duration::from_secs(60);
 
 /// Taking a node out waits for a quorum, and for another leader if it led.
 const REMOVE: Duration = Duration::from_secs(60);
@@ -68,6 +71,11 @@ pub(super) enum ClusterCommand {
     Transfer {
         /// Its number
         node: u64,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Take a snapshot on the node that is asked, and wait until it is on its disk
+    Snapshot {
         #[command(flatten)]
         remote: Remote,
     },
@@ -151,6 +159,11 @@ pub(super) fn run(verb: ClusterCommand, out: &mut impl Write) -> Result<(), Fail
             let client = remote.client()?;
             wait(async { Ok(client.transfer(node).await?) })?;
             note(remote.output.output, &format!("node {node} is asked to lead"))
+        }
+        ClusterCommand::Snapshot { remote } => {
+            let client = remote.client_for(SNAPSHOT)?;
+            let taken = wait(async { Ok(client.snapshot().await?) })?;
+            print(out, remote.output.output, &taken)
         }
         ClusterCommand::Token { expires_in, remote } => {
             let client = remote.client()?;
@@ -297,6 +310,20 @@ impl Show for TokenDto {
 
     fn ids(&self) -> Vec<String> {
         vec![self.token.clone()]
+    }
+}
+
+impl Show for SnapshotDto {
+    fn view(&self) -> View {
+        let facts = vec![
+            ("node", self.node.to_string()),
+            ("covers", format!("the log up to index {}", self.index)),
+        ];
+        View { facts, ..View::default() }
+    }
+
+    fn ids(&self) -> Vec<String> {
+        vec![self.index.to_string()]
     }
 }
 

@@ -215,6 +215,7 @@ mod tests {
             "cluster status --url http://a:1 --url http://b:2 --token t -o json",
             "cluster remove 2",
             "cluster transfer 3 --token-file f",
+            "cluster snapshot --url http://a:1 -o quiet",
             "cluster token --expires-in 2h",
             "cluster confirm-time --time 2026-11-21T03:00:00Z",
             "job apply -f a.yaml b.yaml",

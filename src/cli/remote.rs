@@ -40,7 +40,7 @@ pub(super) struct Remote {
     /// A file that holds the bearer token; goes before --token and HORAI_TOKEN
     #[arg(long, value_name = "FILE", global = true, help_heading = "Cluster")]
     token_file: Option<PathBuf>,
-    /// How long to ask, all nodes and tries together [default: 10s; for `cluster remove` 60s]
+    /// How long to ask, all nodes and tries together [default: 10s; for `cluster remove` and `snapshot` 60s]
     #[arg(long, value_name = "TIME", global = true, help_heading = "Cluster")]
     timeout: Option<Span>,
     #[command(flatten)]

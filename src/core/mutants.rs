@@ -85,8 +85,6 @@ mutants! {
     CursorGoesBack = "cursor-goes-back",
     /// A retry is not counted.
     RetriesNotCounted = "retries-not-counted",
-    /// A dependant is planned beyond what its upstreams are planned to.
-    DependantRunsAhead = "dependant-runs-ahead",
     /// Dispatches whose outcome is unknown are never looked up.
     UnsureNeverTold = "unsure-never-told",
     /// A worker that attaches is not told what it lacks.
@@ -99,6 +97,32 @@ mutants! {
     PlansUnderOldCalendars = "plans-under-old-calendars",
     /// A fixed delay gets its next action before the last one is over.
     FixedDelayOverlaps = "fixed-delay-overlaps",
+    /// Entries are acknowledged before they are synced.
+    AckBeforeSync = "ack-before-sync",
+    /// A sync is sled's flush alone, which is none.
+    PlainFlush = "plain-flush",
+    /// A vote is answered before it is synced.
+    VoteNotSynced = "vote-not-synced",
+    /// A snapshot counts, and log is purged under it, before it is synced.
+    SnapshotNotSynced = "snapshot-not-synced",
+    /// Errors of the disk at a sync are ignored.
+    DiskErrorsIgnored = "disk-errors-ignored",
+    /// A store that lost everything is opened under its old number.
+    WipedStoreOpens = "wiped-store-opens",
+    /// Another store under a known number is spoken with.
+    OtherStoreTaken = "other-store-taken",
+    /// A founder that restarts asks the members that it knows whether it has founded.
+    FoundsAgain = "founds-again",
+    /// Linearizable reads are served from what is applied here.
+    LocalReads = "local-reads",
+    /// What is handed to the leader is handed again, without a request id, if the answer is late.
+    ForwardedAgain = "forwarded-again",
+    /// Calls of other nodes have no deadline, and connections no keepalive.
+    NoDeadlines = "no-deadlines",
+    /// A cancel is recorded, and the worker does not pass it on.
+    CancelOnlyMarks = "cancel-only-marks",
+    /// Of a job that is to end only its first process is killed.
+    ChildrenSurvive = "children-survive",
 }
 
 #[cfg(all(feature = "mutants", not(debug_assertions)))]

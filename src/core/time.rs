@@ -8,6 +8,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+/// Two machines' clocks run less than 1 % apart, and cluster time leans by up to 1 %
+/// against the leader's: by the clock of any machine, less than one part in this.
+pub(crate) const DRIFT: u64 = 48;
+
 /// An instant: milliseconds since 1970-01-01T00:00:00Z.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,

@@ -3,8 +3,12 @@
 //! Pure: state and time come in, batches come out, and after they were
 //! answered the state is looked at again. The book keeps one line a job, in
 //! the order of the next look; a fire moves one line and scans nothing. It is
-//! volatile: a new leader writes it anew from jobs and cursors. What it cannot
-//! plan it puts off with growing pauses, so that one bad job stops no other.
+//! volatile: a new leader writes it anew from jobs and cursors. While many jobs
+//! wait, those with nothing planned for the next moments get just that, and the
+//! rest of their windows after all others had the same: on a slow disk the last
+//! of many new jobs would else be planned when its first instants have passed.
+//! What it cannot plan it puts off with growing pauses, so that one bad job stops
+//! no other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,8 +27,11 @@ use super::plan_job::{Room, plan_job, sources};
 const LOOKS: usize = 512;
 /// Actions of one command, in bytes, by estimate: an entry is one value of the store.
 const BYTES: usize = 44 << 10;
-/// With less room than this a command is closed rather than a job's window cut.
-const LEAST_ROOM: usize = 64;
+/// With more jobs than this in wait near instants come first: about as many whole
+/// windows as one command takes.
+const CROWD: usize = 32;
+/// A job with less than this planned ahead comes before windows of others.
+const SOON: Span = Span::secs(2);
 /// Between tries while the cluster holds all the actions it may.
 const FULL_PAUSE: Span = Span::secs(1);
 /// Before the second try of a job whose plan was refused or cannot be made.
@@ -189,6 +196,7 @@ impl PlanBook {
         let budget = state.limits().live_actions;
         let live = state.live_actions();
         let limits = window(state, live, budget);
+        let is_crowded = self.queue.range(..=(now, JobId(u64::MAX))).nth(CROWD).is_some();
         let mut room =
             Room { actions: PlanBatch::MAX_ACTIONS.min(budget.saturating_sub(live)), bytes: BYTES };
         if room.actions == 0 {
@@ -198,11 +206,10 @@ impl PlanBook {
         }
         for _ in 0..LOOKS {
             let Some((at, job)) = self.queue.first().copied() else { break };
-            let is_closing = room.actions < LEAST_ROOM || room.bytes < LEAST_ROOM * Room::ACTION;
-            if at > now || (is_closing && !round.batches.is_empty()) {
+            if at > now || (room.is_small() && !round.batches.is_empty()) {
                 break;
             }
-            self.look(state, job, now, limits, &mut room, &mut round);
+            self.look(state, job, now, (limits, is_crowded), &mut room, &mut round);
         }
         round
     }
@@ -212,13 +219,15 @@ impl PlanBook {
         state: &State,
         job: JobId,
         now: UtcMillis,
-        limits: Limits,
+        (limits, is_crowded): (Limits, bool),
         room: &mut Room,
         round: &mut Round,
     ) {
         self.look_at(job, None);
         let Some(seen) = Seen::of(state, job) else { return self.forget(job) };
         let before = *room;
+        let is_first = is_crowded && seen.cursors.iter().any(|at| *at <= now.plus(SOON));
+        let limits = if is_first { near(limits) } else { limits };
         // A fault in the computation of one job's instants is that job's trouble.
         let plan = catch_unwind(AssertUnwindSafe(|| plan_job(state, job, now, limits, room)));
         let Some(line) = self.lines.get_mut(&job) else { return };
@@ -245,6 +254,10 @@ impl PlanBook {
         }
         if plan.batches.is_empty() {
             return self.look_at(job, again);
+        }
+        if is_first {
+            // The rest of its window, after all that wait now.
+            again = Some(now.plus(Span(1)));
         }
         round.batches.extend(plan.batches);
         round.again.insert(job, again);
@@ -306,11 +319,12 @@ impl PlanBook {
 fn window(state: &State, live: usize, budget: usize) -> Limits {
     let misfire_after = state.settings().map_or(Span::secs(60), |s| s.misfire_after);
     let usual = Limits::new(misfire_after);
-    if live >= budget / 5 * 4 {
-        Limits { ahead: Span::secs(30), max_ahead: 4, ..usual }
-    } else {
-        usual
-    }
+    if live >= budget / 5 * 4 { near(usual) } else { usual }
+}
+
+/// The next few instants only.
+fn near(usual: Limits) -> Limits {
+    Limits { ahead: Span::secs(30), max_ahead: 4, ..usual }
 }
 
 /// Nothing, then doubling.

@@ -42,6 +42,11 @@ impl Room {
         self.actions.min((self.bytes / each).max(1))
     }
 
+    /// With less than this a command is closed rather than a window cut.
+    pub(super) fn is_small(&self) -> bool {
+        self.actions < Limits::MAX_AHEAD || self.bytes < Limits::MAX_AHEAD * Self::ACTION
+    }
+
     fn take(&mut self, batch: &PlanBatch) {
         let upstreams: usize = batch.actions.iter().map(|action| action.upstream.len()).sum();
         let name = match &batch.source {
@@ -104,7 +109,8 @@ pub(super) fn plan_job(
     }
     let mut trouble = None;
     for trigger in job.spec.triggers.iter().filter(|trigger| trigger.enabled) {
-        if room.most(job.spec.depends_on.len()) == 0 {
+        let is_first = plan.batches.is_empty();
+        if room.most(job.spec.depends_on.len()) == 0 || (room.is_small() && !is_first) {
             plan.look_again(Some(now));
             break;
         }

@@ -44,6 +44,7 @@ impl Error {
             | Self::NoLeader(_)
             | Self::NoTime
             | Self::Busy
+            | Self::SnapshotLate { .. }
             | Self::Refused(_) => true,
             Self::OutcomeUnknown | Self::Stopped | Self::Io(_) => false,
         }
@@ -59,7 +60,9 @@ impl Error {
             Self::OutcomeUnknown => Self::OutcomeUnknown,
             Self::TooLarge(size) => Self::TooLarge(*size),
             Self::Refused(text) => Self::Refused(text.clone()),
-            Self::Encode(_) | Self::Io(_) => Self::Refused(self.to_string()),
+            Self::Encode(_) | Self::Io(_) | Self::SnapshotLate { .. } => {
+                Self::Refused(self.to_string())
+            }
         }
     }
 }

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use horai_core::mutants::{self, Mutant};
 use horai_proto::raft as pb;
 use openraft::errors::ClientWriteError;
 use openraft::raft::ClientWriteResult;
@@ -309,15 +310,26 @@ impl<M: Machine> Inner<M> {
         let me = self.shared.local.node;
         let leader = leader.filter(|leader| allowed && *leader != me).ok_or_else(nobody)?;
         let mut client = self.peer(leader).ok_or_else(nobody)?;
+        let request = |limit: Duration| {
+            let mut request = tonic::Request::new(pb::ProposeRequest {
+                header: Some(self.shared.header(leader)),
+                commands: commands.to_vec(),
+                hops: 1,
+                deadline_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
+            });
+            request.set_timeout(limit);
+            request
+        };
         let limit = deadline.saturating_duration_since(Instant::now());
-        let mut request = tonic::Request::new(pb::ProposeRequest {
-            header: Some(self.shared.header(leader)),
-            commands: commands.to_vec(),
-            hops: 1,
-            deadline_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
-        });
-        request.set_timeout(limit);
-        let reply = client.propose(request).await.map_err(|status| {
+        let mut sent = if mutants::on(Mutant::ForwardedAgain) {
+            client.propose(request(limit / 8)).await
+        } else {
+            client.propose(request(limit)).await
+        };
+        if mutants::on(Mutant::ForwardedAgain) && sent.is_err() {
+            sent = client.propose(request(limit / 2)).await;
+        }
+        let reply = sent.map_err(|status| {
             // Once it is sent, a broken call says nothing about the commands.
             if never_sent(&status) { nobody() } else { Error::OutcomeUnknown }
         })?;

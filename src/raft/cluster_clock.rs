@@ -19,6 +19,9 @@ const NANOS_PER_MILLI: i64 = 1_000_000;
 /// Corrections are at most one part in this of the time that passes.
 const SLEW: i64 = 100;
 
+/// A node without the time takes it from messages that are no older than this.
+const FRESH: i64 = 1_000 * NANOS_PER_MILLI;
+
 /// Wall clocks further apart than this do not agree.
 pub const AGREEMENT: Duration = Duration::from_secs(2);
 
@@ -170,28 +173,39 @@ impl ClusterClock {
         self.leader
     }
 
-    /// Takes the time out of a leader's message.
+    /// Takes the time out of a leader's message, which is at most so old, if that is
+    /// known.
     ///
-    /// A new leader's time is taken whatever this node thought: one that was cut
-    /// off may have leant the other way for long, and cluster time would step if it
-    /// led next. From the same leader a message can only be late, so a higher time
-    /// is taken at once; a lower one means that the message travelled or that this
-    /// node's clock runs fast, and is leant towards.
-    pub fn learn(&mut self, leader: LeaderId, told: ClusterNanos, boot: BootTime) {
+    /// A message can only be late, so a higher time is taken at once. The leader's
+    /// time is at most the one told and the message's age: a node that was cut off
+    /// may have leant the other way for long, and cluster time would step if it led
+    /// next. What is left is leant towards. A message that waited while this node or
+    /// the network stood still says nothing to one that has kept the time, and sets
+    /// none: everybody would follow a node that led with it.
+    pub fn learn(
+        &mut self,
+        leader: LeaderId,
+        told: ClusterNanos,
+        age: Option<Duration>,
+        boot: BootTime,
+    ) {
         if leader < self.leader {
             return;
         }
-        let is_new = leader > self.leader;
-        if is_new {
+        if leader > self.leader {
             // What this node stamped before and was committed, its state knows.
             self.stamped = 0;
         }
         self.leader = leader;
+        let age = age.map(|age| i64::try_from(age.as_nanos()).unwrap_or(i64::MAX));
         let (at, error) = match self.read(boot) {
-            Some(ClusterNanos(mine)) if mine >= told.0 && !is_new => {
-                (mine, told.0.saturating_sub(mine))
+            Some(ClusterNanos(mine)) => {
+                let most = age.map_or(i64::MAX, |age| told.0.saturating_add(age));
+                let at = mine.min(most).max(told.0);
+                (at, told.0.saturating_sub(at))
             }
-            Some(_) | None => (told.0, 0),
+            None if age.is_some_and(|age| age <= FRESH) => (told.0, 0),
+            None => return,
         };
         self.anchor = Some(Anchor { at, boot, error });
     }
@@ -332,6 +346,8 @@ mod tests {
     use super::*;
 
     const T0: i64 = 1_790_000_000_000;
+    const AT_ONCE: Option<Duration> = Some(Duration::ZERO);
+    const FRESHEST: Duration = Duration::from_millis(3);
 
     fn boot(ms: u64) -> BootTime {
         BootTime(Duration::from_millis(ms))
@@ -409,8 +425,8 @@ mod tests {
     #[test]
     fn a_deposed_leader_is_not_believed() {
         let mut clock = running(T0);
-        clock.learn(leader(5, 2), UtcMillis(T0 + 10).into(), boot(1));
-        clock.learn(leader(4, 1), UtcMillis(T0 + 90_000).into(), boot(2));
+        clock.learn(leader(5, 2), UtcMillis(T0 + 10).into(), AT_ONCE, boot(1));
+        clock.learn(leader(4, 1), UtcMillis(T0 + 90_000).into(), AT_ONCE, boot(2));
         assert_eq!(clock.stamp(boot(2)), Some(UtcMillis(T0 + 11)));
     }
 
@@ -421,10 +437,38 @@ mod tests {
         clock.observe(&[reading(1, T0 + 900), reading(2, T0 + 900)], 3, boot(0));
         assert_eq!(clock.stamp(boot(30_000)), Some(UtcMillis(T0 + 30_300)));
         // Meanwhile the leader of term 2 leant the other way.
-        clock.learn(leader(2, 2), UtcMillis(T0 + 29_700).into(), boot(30_000));
+        clock.learn(leader(2, 2), UtcMillis(T0 + 29_700).into(), AT_ONCE, boot(30_000));
         assert_eq!(clock.read(boot(30_010)), Some(UtcMillis(T0 + 29_710).into()));
         clock.lead(leader(3, 1), UtcMillis(T0 + 29_700), boot(30_020));
         assert_eq!(clock.stamp(boot(30_020)), Some(UtcMillis(T0 + 29_720)));
+    }
+
+    #[test]
+    fn a_message_that_waited_turns_no_clock_back() {
+        let mut clock = running(T0);
+        // It was written before this node was frozen for 10 s, and is read after that.
+        let stale = UtcMillis(T0 + 20_000).into();
+        let age = Some(Duration::from_millis(10_100));
+        clock.learn(leader(2, 2), stale, age, boot(30_000));
+        assert_eq!(clock.read(boot(30_000)), Some(UtcMillis(T0 + 30_000).into()));
+        // Nobody knows how old it is.
+        clock.learn(leader(2, 2), stale, None, boot(30_000));
+        assert_eq!(clock.read(boot(30_000)), Some(UtcMillis(T0 + 30_000).into()));
+        // It is younger than what this node's clock would be ahead by.
+        let age = Some(Duration::from_millis(400));
+        clock.learn(leader(2, 2), UtcMillis(T0 + 29_000).into(), age, boot(30_000));
+        assert_eq!(clock.read(boot(30_000)), Some(UtcMillis(T0 + 29_400).into()));
+    }
+
+    #[test]
+    fn a_node_that_was_restarted_takes_the_time_from_fresh_messages_only() {
+        let mut clock = ClusterClock::new();
+        for age in [None, Some(Duration::from_secs(2))] {
+            clock.learn(leader(2, 2), UtcMillis(T0).into(), age, boot(10));
+            assert_eq!(clock.read(boot(10)), None, "{age:?}");
+        }
+        clock.learn(leader(2, 2), UtcMillis(T0 + 5).into(), Some(FRESHEST), boot(20));
+        assert_eq!(clock.read(boot(20)), Some(UtcMillis(T0 + 5).into()));
     }
 
     proptest! {
@@ -486,11 +530,13 @@ mod tests {
                 told = now;
                 let message = (me, clocks[who].read(local(who, real)).unwrap());
                 real += late;
+                // As a slow clock measures it; of older ones nobody knows.
+                let age = Some(Duration::from_millis(late + late / 50 + 1));
                 for i in (0..3).filter(|i| *i != who) {
                     if let Some((old, at)) = heard {
-                        clocks[i].learn(old, at, local(i, real));
+                        clocks[i].learn(old, at, None, local(i, real));
                     }
-                    clocks[i].learn(message.0, message.1, local(i, real));
+                    clocks[i].learn(message.0, message.1, age, local(i, real));
                     prop_assert!(clocks[i].read(local(i, real)).unwrap() >= message.1);
                 }
                 heard = Some(message);

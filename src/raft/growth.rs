@@ -4,7 +4,8 @@
 //! large ones. So commands and bytes are counted as they are applied, on every
 //! node for itself, and a snapshot is triggered and the log purged from here.
 //! Nothing is purged that a synced snapshot does not cover, and some log is kept
-//! behind it, so that a node that was away for a moment needs no snapshot.
+//! behind it, so that a node that was away for a moment needs no snapshot. A person
+//! may ask for a snapshot, too; only the log that it covers is then kept as before.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,7 +15,9 @@ use openraft::async_runtime::WatchReceiver;
 use tokio::time::Instant;
 
 use crate::inner::Inner;
+use crate::node::{Error, RaftNode};
 use crate::state_machine::Machine;
+use crate::types::LogId;
 
 /// What an entry takes in the log beside its commands.
 const ENTRY_BYTES: u64 = 64;
@@ -22,6 +25,9 @@ const ENTRY_BYTES: u64 = 64;
 const MARK_BYTES: u64 = 1 << 20;
 /// and at least so many fit into what is kept.
 const MARKS_KEPT: u64 = 16;
+
+/// openraft drops what it is asked while it writes one: so often it is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// How often damage that sled does not report is looked for.
 const CHECK_EVERY: Duration = Duration::from_secs(60);
@@ -128,7 +134,7 @@ impl<M: Machine> Inner<M> {
             let (snapshot, purged, applied) = {
                 let metrics = self.raft.metrics();
                 let now = metrics.borrow_watched();
-                let index = |id: Option<crate::types::LogId>| id.map_or(0, |id| id.index);
+                let index = |id: Option<LogId>| id.map_or(0, |id| id.index);
                 (index(now.snapshot), index(now.purged), index(now.last_applied))
             };
             let (commands, bytes) = self.state.growth(|growth| {
@@ -152,6 +158,48 @@ impl<M: Machine> Inner<M> {
             let upto = upto.map_or(0, |upto| upto.min(snapshot));
             if upto > purged && self.raft.trigger().purge_log(upto).await.is_err() {
                 return;
+            }
+        }
+    }
+}
+
+impl<M: Machine> RaftNode<M> {
+    /// Takes a snapshot on this node of what is applied here now, waits until it is on
+    /// the disk, and says up to which index the log is covered. If there is such a
+    /// snapshot already, nothing is written.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if nothing is applied here yet; [`Error::SnapshotLate`] if it
+    /// is not there within `limit`: it is then still being written.
+    pub async fn take_snapshot(&self, limit: Duration) -> Result<u64, Error> {
+        let deadline = Instant::now() + limit;
+        let applied = *self.inner.state.applied().borrow();
+        let Some(applied) = applied.map(|id| id.index) else {
+            return Err(Error::Refused("nothing is applied on this node yet".to_owned()));
+        };
+        let mut metrics = self.inner.raft.metrics();
+        loop {
+            let snapshot = metrics.borrow_watched().snapshot.map(|id| id.index);
+            if let Some(index) = snapshot.filter(|index| *index >= applied) {
+                return Ok(index);
+            }
+            if self.inner.raft.trigger().snapshot().await.is_err() {
+                return Err(Error::Stopped);
+            }
+            let again = deadline.min(Instant::now() + ASK_AGAIN);
+            let covered = async {
+                while metrics.borrow_watched().snapshot.is_none_or(|id| id.index < applied) {
+                    if metrics.changed().await.is_err() {
+                        return Err(Error::Stopped);
+                    }
+                }
+                Ok(())
+            };
+            match tokio::time::timeout_at(again, covered).await {
+                Ok(done) => done?,
+                Err(_) if again == deadline => return Err(Error::SnapshotLate { applied, limit }),
+                // It takes long, or was not begun because another was being written.
+                Err(_) => {}
             }
         }
     }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use horai_core::ids::{LeaderId, NodeId};
+use horai_core::mutants::{self, Mutant};
 use horai_core::time::UtcMillis;
 use horai_proto::raft as pb;
 use openraft::async_runtime::WatchReceiver;
@@ -177,7 +178,8 @@ impl<M: Machine> Inner<M> {
     /// on: nobody counts what it says, and it would ask for votes for ever.
     fn check_own_store(&self, known: u128) {
         let local = self.shared.local;
-        if known != 0 && known != local.store {
+        let is_other = known != 0 && known != local.store;
+        if is_other && !mutants::on(Mutant::OtherStoreTaken) {
             let error = network::Error::Store { node: local.node, theirs: local.store, known };
             self.fail(error.to_string());
         }

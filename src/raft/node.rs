@@ -15,6 +15,7 @@ use futures_util::FutureExt;
 use horai_core::ids::{LeaderId, NodeId};
 use horai_core::machine::command::{self, Envelope};
 use horai_core::machine::outcome::Outcome;
+use horai_core::mutants::{self, Mutant};
 use horai_core::time::UtcMillis;
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Config, Raft, SnapshotPolicy};
@@ -70,6 +71,14 @@ pub enum Error {
     /// This node's Raft has stopped.
     #[error("this node's raft has stopped: restart the node")]
     Stopped,
+    /// It is still being written.
+    #[error("the snapshot up to index {applied} is not on the disk after {limit:?}")]
+    SnapshotLate {
+        /// What it is to cover.
+        applied: u64,
+        /// How long it was waited for.
+        limit: Duration,
+    },
     /// For another reason.
     #[error("refused: {0}")]
     Refused(String),
@@ -237,6 +246,9 @@ impl<M: Machine> RaftNode<M> {
     /// # Errors
     /// [`Error::Stopped`] if Raft has ended.
     pub async fn is_founded(&self) -> Result<bool, Error> {
+        if mutants::on(Mutant::FoundsAgain) {
+            return Ok(!self.status().members.is_empty());
+        }
         self.inner.raft.is_initialized().await.map_err(|_| Error::Stopped)
     }
 
@@ -294,6 +306,9 @@ impl<M: Machine> RaftNode<M> {
     /// # Errors
     /// [`Error::NoLeader`] if that cannot be known within `limit`.
     pub async fn linearize(&self, limit: Duration) -> Result<(), Error> {
+        if mutants::on(Mutant::LocalReads) {
+            return Ok(());
+        }
         let wait = async {
             // A read may be asked again: an election in between only costs time.
             let index = loop {

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use horai_core::mutants::{self, Mutant};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -308,6 +309,13 @@ fn open_with(
     reserve: Option<Reserve>,
 ) -> Result<Stores, Error> {
     let file = IdentityFile::load(file)?.ok_or(Error::NoIdentity)?;
+    if mutants::on(Mutant::WipedStoreOpens) && log.get(Space::Meta, HEADER)?.is_none() {
+        let Identity { cluster, node, store, .. } = file.get();
+        file.update(|i| *i = Identity::new(cluster, node, store))?;
+        let header = entry::seal_value(HEADER, &Header { format: FORMAT, store })?;
+        log.put(Space::Meta, HEADER, &header)?;
+        snapshots.put(Space::Meta, HEADER, &header)?;
+    }
     let known = file.get();
     if let Some(why) = known.suspect {
         return Err(Error::Suspect { why });

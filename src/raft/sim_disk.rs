@@ -42,6 +42,7 @@ struct Inner {
     fail_at: Option<(u64, FailMode, io::ErrorKind)>,
     stopped: Option<io::ErrorKind>,
     unreadable: Option<io::ErrorKind>,
+    unsyncable: Option<io::ErrorKind>,
     syncs: u64,
 }
 
@@ -115,6 +116,11 @@ impl SimDisk {
         self.with(|i| i.unreadable = Some(kind));
     }
 
+    /// Lets all syncs fail from now on, while writes are taken as ever.
+    pub fn fail_syncs(&self, kind: io::ErrorKind) {
+        self.with(|i| i.unsyncable = Some(kind));
+    }
+
     /// Reads, unless reads fail.
     fn read<T>(&self, f: impl FnOnce(&Inner) -> T) -> io::Result<T> {
         self.with(|i| match i.unreadable {
@@ -135,6 +141,7 @@ impl SimDisk {
             i.fail_at = None;
             i.stopped = None;
             i.unreadable = None;
+            i.unsyncable = None;
         });
     }
 
@@ -224,6 +231,9 @@ impl Disk for SimDisk {
 
     fn sync(&self) -> io::Result<()> {
         self.with(|i| {
+            if let Some(kind) = i.unsyncable {
+                return Err(kind.into());
+            }
             let (effect, result) = i.call();
             if effect {
                 i.syncs += 1;

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use horai_core::mutants::{self, Mutant};
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{Disk, MAX_VALUE, Space};
@@ -110,7 +111,11 @@ impl SnapshotStore {
     /// Runs a write; its failure ends the life of all this node's stores.
     fn write(&self, write: impl FnOnce(&dyn Disk) -> io::Result<()>) -> io::Result<()> {
         self.failure.check()?;
-        write(&*self.disk).inspect_err(|error| self.failure.set(error, &self.identity))
+        let written = write(&*self.disk);
+        if mutants::on(Mutant::DiskErrorsIgnored) {
+            return Ok(());
+        }
+        written.inspect_err(|error| self.failure.set(error, &self.identity))
     }
 
     /// Does work on snapshots where blocking is allowed.
@@ -203,7 +208,9 @@ impl SnapshotStore {
         let index = meta.last_log_id.map(|id| id.index);
         self.write(|disk| {
             disk.put(Space::Meta, POINTER, &sealed)?;
-            disk.sync()?;
+            if !mutants::on(Mutant::SnapshotNotSynced) {
+                disk.sync()?;
+            }
             self.identity.update(|i| i.snapshot = i.snapshot.max(index))
         })?;
         self.lock().current = Some(pointer);
@@ -413,7 +420,9 @@ impl SnapshotWriter {
         if !self.buffer.is_empty() {
             self.end_chunk()?;
         }
-        self.pin.store.write(|disk| disk.sync())?;
+        if !mutants::on(Mutant::SnapshotNotSynced) {
+            self.pin.store.write(|disk| disk.sync())?;
+        }
         Ok(SnapshotHandle { pin: self.pin, shape: self.shape })
     }
 }

@@ -49,6 +49,7 @@ pub(crate) fn build(
         nominal_time: zone.rfc3339(run.nominal),
         due_time: zone.rfc3339(due(state, run)),
         cause: attempt.cause.word().to_owned(),
+        begin_by_ms: state.begin_by(attempt, spec).0,
     })
 }
 

@@ -15,6 +15,7 @@ use std::sync::atomic::Ordering;
 use horai_core::ids::{AttemptKey, LeaderId, NodeId, Token};
 use horai_core::machine::command::EndReport;
 use horai_core::model::run::EndKind;
+use horai_core::mutants::{self, Mutant};
 use horai_proto::worker as pb;
 use horai_proto::worker::from_worker::Body as Say;
 use horai_proto::worker::to_worker::Body as Hear;
@@ -301,6 +302,7 @@ impl Agent {
         match body {
             Hear::Welcome(welcome) => self.set_time(welcome.cluster_time_ms),
             Hear::Starts(starts) => self.on_starts(starts.starts),
+            Hear::Cancels(_) if mutants::on(Mutant::CancelOnlyMarks) => {}
             Hear::Cancels(cancels) => {
                 for cancel in cancels.cancels {
                     if let Ok((key, token)) = wire::attempt(cancel.attempt.as_ref()) {

@@ -106,8 +106,9 @@ impl Runner {
             return self.tell(refused(e, vec![(key, token, fence)])).await;
         }
         let deadline_ms = self.shared.deadline(start.lease_ms);
-        if self.shared.boot_ms() >= deadline_ms {
-            let report = ended(EndKind::LeaseExpired, None, self.shared.cluster_now());
+        let now = self.shared.cluster_now();
+        if self.shared.boot_ms() >= deadline_ms || is_too_late(&start, now) {
+            let report = ended(EndKind::LeaseExpired, None, now);
             return self.finish(key, token, report).await;
         }
         let offset = self.shared.offset.load(Ordering::Acquire);
@@ -162,6 +163,12 @@ fn refused(error: journal::Error, batch: Vec<(AttemptKey, Token, LeaderId)>) -> 
     }
     tracing::warn!(%error, attempts = batch.len(), "attempts refused");
     Notice::Ended(batch.into_iter().map(|(key, token, _)| (key, token, gone())).collect())
+}
+
+/// True if the cluster may soon count the attempt as over: its dispatch, or the order,
+/// was long on its way.
+pub(crate) fn is_too_late(start: &pb::Start, cluster_now: UtcMillis) -> bool {
+    start.begin_by_ms != 0 && cluster_now.0 > start.begin_by_ms
 }
 
 /// When a lost process ended is not known.

@@ -8,7 +8,7 @@
 
 pub mod agent;
 mod attach;
-mod attempts;
+pub(crate) mod attempts;
 pub mod clock;
 mod executor;
 pub mod fence;

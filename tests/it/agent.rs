@@ -257,6 +257,26 @@ async fn nothing_starts_before_a_heartbeat_is_acknowledged_or_for_an_old_leader(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_that_was_too_long_on_its_way_is_not_begun() {
+    let home = tempfile::tempdir().unwrap();
+    let mut port = port().await;
+    let _stop = worker(home.path(), &[&port]).drop_guard();
+    let mut master = port.attached().await;
+    master.lead(3, 1).await;
+    let witness = home.path().join("witness");
+    let script = format!("echo run >> {}", witness.display());
+    // Cluster time is 5 s after 1970 here.
+    master.start(pb::Start { begin_by_ms: 4_000, ..shell(1, 3, &script) }).await;
+    let result = master.result().await;
+    assert_eq!((result.attempt, result.started_ms), (Some(id(1)), None));
+    assert!(matches!(result.how, Some(How::LeaseExpired(_))), "{:?}", result.how);
+    assert!(!witness.exists());
+    master.start(pb::Start { begin_by_ms: 3_600_000, ..shell(2, 3, &script) }).await;
+    assert_eq!(master.result().await.how, Some(How::Exited(0)));
+    assert!(witness.exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restarted_worker_adopts_its_attempts_and_can_cancel_them() {
     let home = tempfile::tempdir().unwrap();
     let mut port = port().await;

@@ -104,6 +104,12 @@ fn every_verb_answers_in_every_form() {
     let status = data(&["cluster", "status"]);
     assert_eq!((&status["node"], &status["leader"]["node"]), (&json!(1), &json!(1)));
     assert!(out(&["cluster", "status"]).contains("leader"));
+    let applied = status["applied_index"].as_u64().unwrap();
+    let taken = data(&["cluster", "snapshot"]);
+    assert!(taken["node"] == 1 && taken["index"].as_u64().unwrap() >= applied, "{taken}");
+    assert!(out(&["cluster", "snapshot"]).contains("the log up to index"));
+    let again: u64 = out(&["cluster", "snapshot", "-o", "quiet"]).trim().parse().unwrap();
+    assert!(again >= applied);
     assert!(data(&["cluster", "token"])["token"].as_str().unwrap().starts_with("hj-"));
     out(&["job", "delete", "hello"]);
     refused(&cluster.run(&["job", "get", "hello"]), 3, &["hello"]);

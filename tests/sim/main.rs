@@ -3,7 +3,8 @@
 //! `cargo test --test sim -- --seeds 20` starts itself once a seed, because what
 //! one run leaves in a process (counters of libraries, for one) would change the
 //! next. `-- --seed 4711` runs that seed again, `--trace FILE` writes down all that
-//! happened. Every seed is printed before it runs. Without arguments: the pinned
+//! happened. `-- --one --seed 4711 --faults power,kill` runs it with other faults than
+//! the seed draws. Every seed is printed before it runs. Without arguments: the pinned
 //! seeds, one of them twice with the same trace, and 20 fresh ones.
 //!
 //! Randomness and clocks that nobody handed in come from the seed, too: the symbols
@@ -21,6 +22,7 @@ use std::process::ExitCode;
 use rand_seeded::SeedableRng;
 use rand_seeded::rngs::StdRng;
 
+use cluster::faults::Kind;
 use world::trace::Trace;
 
 /// What is asked for.
@@ -29,6 +31,8 @@ struct Arguments {
     seeds: Option<u64>,
     seed: Option<u64>,
     trace: Option<PathBuf>,
+    /// Only these kinds of faults.
+    faults: Vec<Kind>,
     /// This process is the one for a seed.
     one: bool,
     /// A test filter that is not meant for this binary.
@@ -48,6 +52,11 @@ impl Arguments {
                 "--seeds" => read.seeds = Some(number()?),
                 "--seed" => read.seed = Some(number()?),
                 "--one" => read.one = true,
+                "--faults" => {
+                    let named = |name: &str| Kind::named(name).ok_or(format!("no fault {name}"));
+                    let names = words.next().unwrap_or_default();
+                    read.faults = names.split(',').map(named).collect::<Result<_, _>>()?;
+                }
                 "--trace" => read.trace = words.next().map(PathBuf::from),
                 // What cargo and the usual harness know.
                 "--nocapture" | "--quiet" | "-q" | "--exact" | "--include-ignored" => {}
@@ -65,7 +74,9 @@ fn main() -> ExitCode {
     let done = match Arguments::read() {
         Err(error) => Err(error),
         Ok(Arguments { is_other: true, .. }) => return ExitCode::SUCCESS,
-        Ok(Arguments { seed: Some(seed), trace, one: true, .. }) => one(&mut out, seed, trace),
+        Ok(Arguments { seed: Some(seed), trace, faults, one: true, .. }) => {
+            one(&mut out, seed, &faults, trace)
+        }
         Ok(Arguments { seed: Some(seed), trace, .. }) => {
             runner::replay(&mut out, seed, trace).map_err(|e| e.to_string())
         }
@@ -82,7 +93,12 @@ fn main() -> ExitCode {
 }
 
 /// Runs one seed in this process.
-fn one(out: &mut dyn Write, seed: u64, file: Option<PathBuf>) -> Result<(), String> {
+fn one(
+    out: &mut dyn Write,
+    seed: u64,
+    faults: &[Kind],
+    file: Option<PathBuf>,
+) -> Result<(), String> {
     mad_turmoil::rand::set_rng(StdRng::seed_from_u64(seed));
     let clocks = mad_turmoil::time::SimClocksGuard::init();
     let trace = match file {
@@ -94,7 +110,7 @@ fn one(out: &mut dyn Write, seed: u64, file: Option<PathBuf>) -> Result<(), Stri
         let filter = tracing_subscriber::EnvFilter::new(filter);
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
     }
-    let report = cluster::run(seed, trace.clone());
+    let report = cluster::run(seed, faults, trace.clone());
     drop(clocks);
     match report {
         Ok(report) => {

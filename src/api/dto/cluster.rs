@@ -101,6 +101,15 @@ pub struct TransferRequest {
     pub to: u64,
 }
 
+/// A snapshot that was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotDto {
+    /// The node that has it.
+    pub node: u64,
+    /// It covers the log up to this index.
+    pub index: u64,
+}
+
 /// Names a node, such as one to remove.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

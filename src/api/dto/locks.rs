@@ -87,7 +87,7 @@ impl WaiterDto {
 pub struct AcquireRequest {
     /// Who, 1 to 200 bytes. Asking again while holding changes nothing.
     pub owner: String,
-    /// Length of the lease, `1s` to `1d`.
+    /// Length of the lease, `1s` to `1d`, by your own clock from before you ask.
     pub ttl: SpanText,
     /// Slots it has; default 1, a lock.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -16,8 +16,8 @@ mod workers;
 
 pub use calendars::{AppliedCalendar, CalendarDto, PauseDto, PausedDto, ResumeRequest};
 pub use cluster::{
-    ClusterDto, CountsDto, LeaderDto, MemberDto, NewTokenDto, NodeRequest, TimeRequest, TokenDto,
-    TransferRequest,
+    ClusterDto, CountsDto, LeaderDto, MemberDto, NewTokenDto, NodeRequest, SnapshotDto,
+    TimeRequest, TokenDto, TransferRequest,
 };
 pub use jobs::{
     ActionDto, AppliedJob, AppliedJobs, ExplainDto, JobDto, JobSet, MissedDto, Page, UpstreamDto,

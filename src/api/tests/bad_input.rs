@@ -199,6 +199,7 @@ async fn addresses_methods_and_parameters_are_checked() {
     }
     for (path, body, status, field) in [
         ("cluster/transfer", r#"{"to": 9}"#, 404, ""),
+        ("cluster/snapshot", r#"{"node": 9}"#, 400, ""),
         ("cluster/remove", r#"{"node": 9}"#, 404, ""),
         ("cluster/remove", r#"{"node": 1}"#, 409, ""),
         ("cluster/tokens", r#"{"purpose": "admin"}"#, 400, "purpose"),

@@ -22,8 +22,8 @@ use serde::de::DeserializeOwned;
 use crate::api::dto::{
     AcquireRequest, ActionDto, ActionRef, AppliedJob, AppliedJobs, AttemptRef, ClusterDto,
     ExplainDto, JobDto, JobSet, LeaseDto, LockDto, LockTokenRequest, MissedDto, NewTokenDto,
-    NodeRequest, Page, Problem, RunDto, RunRef, SpanText, StartedRun, Time, TimeRequest, TokenDto,
-    TransferRequest, WorkerDto,
+    NodeRequest, Page, Problem, RunDto, RunRef, SnapshotDto, SpanText, StartedRun, Time,
+    TimeRequest, TokenDto, TransferRequest, WorkerDto,
 };
 use crate::api::job_definition::JobDefinition;
 use crate::error::{ErrorCode, FieldError, chain};
@@ -174,6 +174,11 @@ impl Client {
     /// Hands leadership to a node.
     pub async fn transfer(&self, to: u64) -> Result<(), ApiError> {
         self.post(&["cluster", "transfer"], &TransferRequest { to }).await
+    }
+
+    /// Takes a snapshot on the node that answers.
+    pub async fn snapshot(&self) -> Result<SnapshotDto, ApiError> {
+        read(self.send(&Call::write(Method::POST, &["cluster", "snapshot"])).await?)
     }
 
     /// Takes a node out of the cluster, for ever.

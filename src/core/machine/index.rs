@@ -13,9 +13,9 @@ use crate::ids::{ActionKey, GroupPath, JobId, Name, NodeId, Revision, RunId, Wor
 use crate::model::access::TokenHash;
 use crate::model::action::{Action, ActionState};
 use crate::model::calendar::StoredCalendar;
-use crate::model::job::Job;
-use crate::model::lock::Lock;
-use crate::model::run::{Run, RunResult, RunState};
+use crate::model::job::{Job, JobSpec};
+use crate::model::lock::{Holder, Lock};
+use crate::model::run::{Attempt, Run, RunResult, RunState};
 use crate::mutants::{self, Mutant};
 use crate::time::{Span, UtcMillis};
 
@@ -320,7 +320,7 @@ impl Index {
     pub(super) fn lock_changed(&mut self, old: Option<&Lock>, new: Option<&Lock>) {
         let timer = |lock: Option<&Lock>| {
             let lock = lock?;
-            let leases = lock.holders.iter().map(|h| h.expires);
+            let leases = lock.holders.iter().map(Holder::ends);
             let waits = lock.waiters.iter().map(|w| w.until);
             Some((leases.chain(waits).min()?, Timer::Lock(lock.name.clone())))
         };
@@ -336,6 +336,19 @@ pub(super) struct RunPlace {
 }
 
 impl State {
+    /// Until when an attempt may begin at latest: whoever counts its time-out from
+    /// its start ends it before the cluster's own backstop does.
+    #[must_use]
+    pub fn begin_by(&self, attempt: &Attempt, spec: &JobSpec) -> UtcMillis {
+        self.dispatch_counts_from(attempt).plus(spec.lease)
+    }
+
+    /// Its dispatch, or anew the begin of each leader: cluster time may have been set
+    /// anew.
+    pub(super) fn dispatch_counts_from(&self, attempt: &Attempt) -> UtcMillis {
+        attempt.dispatched.max(self.meta.lease_floor)
+    }
+
     /// The place of a run, as job and definition are now.
     pub(super) fn place_of(&self, run: &Run) -> RunPlace {
         let Some(spec) = self.spec(run.job, run.revision) else { return RunPlace::default() };
@@ -354,13 +367,11 @@ impl State {
                 RunPlace { queue: None, timer: Some((until, Timer::Backoff(run.id))) }
             }
             RunState::Running => {
-                // The shim counts from the start, which comes at latest with the
-                // lease's end after dispatch; this is only the backstop behind it.
-                // It runs anew with each leader: cluster time may have been set anew.
+                // The shim counts from the start, which comes at latest at
+                // `State::begin_by`; this is only the backstop behind it.
                 let timer = run.live_attempt().zip(spec.timeout).map(|(attempt, timeout)| {
                     let span = self.outlasting(spec.lease.plus(timeout)).plus(spec.grace);
-                    let from = attempt.dispatched.max(self.meta.lease_floor);
-                    (from.plus(span), Timer::Timeout(run.id))
+                    (self.dispatch_counts_from(attempt).plus(span), Timer::Timeout(run.id))
                 });
                 RunPlace { queue: None, timer }
             }

@@ -7,7 +7,7 @@ use super::state::State;
 use crate::ids::{ActionKey, RunId};
 use crate::model::action::{Action, ActionState};
 use crate::model::pause::PauseTarget;
-use crate::model::run::{Run, RunKind, RunResult, RunState};
+use crate::model::run::{Attempt, Run, RunKind, RunResult, RunState};
 
 /// Says what is wrong, if anything is.
 ///
@@ -94,6 +94,7 @@ fn check_runs(state: &State) -> Result<(), String> {
                 format!("token {} from the future", attempt.token)
             })?;
             last = Some((attempt.key.number, attempt.token));
+            ensure(in_order(attempt), || format!("times of attempt {} out of order", attempt.key))?;
         }
         ensure(run.losses <= Run::MAX_LOSSES, || format!("run {id}: {} losses", run.losses))?;
         if let Some(key) = run.action.filter(|_| run.kind != RunKind::Manual) {
@@ -172,4 +173,12 @@ fn check_locks(state: &State) -> Result<(), String> {
         ensure(owners.len() == held + lock.waiters.len(), || format!("lock {name}: owner twice"))?;
     }
     Ok(())
+}
+
+/// Nothing starts before it is dispatched nor ends before it starts, and all of it is
+/// over when the end is committed.
+fn in_order(attempt: &Attempt) -> bool {
+    let Some(end) = &attempt.end else { return true };
+    let times = [Some(attempt.dispatched), end.started, end.ended, Some(end.at)];
+    times.into_iter().flatten().is_sorted()
 }

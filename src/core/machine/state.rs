@@ -23,7 +23,7 @@ use crate::model::lock::Lock;
 use crate::model::pause::{Pause, PauseTarget};
 use crate::model::run::Run;
 use crate::model::worker::Worker;
-use crate::time::{Span, UtcMillis};
+use crate::time::{DRIFT, Span, UtcMillis};
 
 /// What the cluster may hold. The same on every node of a cluster: tests alone set another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -553,9 +553,6 @@ impl State {
     }
 }
 
-/// Two machines' clocks run less than 1 % apart, and cluster time leans by up to
-/// 1 % against the leader's: together less than one part in this.
-const DRIFT: u64 = 48;
 /// So much of the margin is there for drift; a long span gets more.
 const MARGIN_FOR_DRIFT: u64 = 8;
 

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Name, Token};
-use crate::time::{Span, UtcMillis};
+use crate::time::{DRIFT, Span, UtcMillis};
 
 /// A lock (one slot) or pool (more).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,10 +35,19 @@ pub struct Holder {
     pub token: Token,
     /// Length of the lease, renewed in full.
     pub ttl: Span,
-    /// Replicated time at which it ends unless renewed.
+    /// Until when its holder may count on it, unless renewed. See [`Holder::ends`].
     pub expires: UtcMillis,
     /// When it was granted.
     pub acquired: UtcMillis,
+}
+
+impl Holder {
+    /// When others may have it, so that its holder, who counts the length by its own
+    /// clock from before it asked, has certainly stopped counting on it.
+    #[must_use]
+    pub fn ends(&self) -> UtcMillis {
+        self.expires.plus(Span(self.ttl.0 / DRIFT))
+    }
 }
 
 /// One who waits for a slot.

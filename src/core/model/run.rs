@@ -172,9 +172,10 @@ pub struct AttemptEnd {
     pub at: UtcMillis,
     /// What happened.
     pub how: EndKind,
-    /// When the worker started it, by the worker's estimate of cluster time.
+    /// When the worker started it, by the worker's estimate of cluster time: not
+    /// before its dispatch, not after `at`.
     pub started: Option<UtcMillis>,
-    /// When the worker saw it end, by the same estimate.
+    /// When the worker saw it end, by the same estimate: between `started` and `at`.
     pub ended: Option<UtcMillis>,
     /// Bytes of output that the worker holds.
     pub output_bytes: u64,

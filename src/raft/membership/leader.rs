@@ -14,6 +14,7 @@ use std::time::Duration;
 use horai_core::ids::NodeId;
 use horai_core::machine::command::{Actor, Command, Envelope};
 use horai_core::machine::outcome::Outcome;
+use horai_core::mutants::{self, Mutant};
 use horai_proto::raft as pb;
 use openraft::async_runtime::WatchReceiver;
 use openraft::{ChangeMembers, Instant as _};
@@ -153,7 +154,7 @@ impl<M: Machine> Inner<M> {
                     "node {node} was never let in: run `horai cluster join` with a token"
                 ));
             }
-            Some(known) if known != member.store_uuid => {
+            Some(known) if known != member.store_uuid && !mutants::on(Mutant::OtherStoreTaken) => {
                 let theirs = member.store_uuid;
                 let wiped = crate::network::Error::Store { node, theirs, known };
                 return Step::Refused(wiped.to_string());

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use horai_core::mutants::{self, Mutant};
 use horai_proto::raft::raft_link_client::RaftLinkClient;
 use tonic::transport::{Channel, Endpoint};
 
@@ -99,11 +100,13 @@ impl Channels {
 
 /// A connection of one's own.
 pub(crate) fn own(address: &str, dial: Option<&Dial>) -> Result<Client, Error> {
+    let is_silent = mutants::on(Mutant::NoDeadlines);
+    let keepalive = if is_silent { Duration::from_secs(86_400) } else { KEEPALIVE };
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|source| Error { address: address.to_owned(), source })?
         .connect_timeout(CONNECT_TIMEOUT)
-        .http2_keep_alive_interval(KEEPALIVE)
-        .keep_alive_timeout(KEEPALIVE)
+        .http2_keep_alive_interval(keepalive)
+        .keep_alive_timeout(keepalive)
         .keep_alive_while_idle(true)
         .initial_stream_window_size(4 << 20)
         .initial_connection_window_size(8 << 20);

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt};
+use horai_core::mutants::{self, Mutant};
 use horai_proto::raft as pb;
 use openraft::OptionalSend;
 use openraft::alias::SnapshotOf;
@@ -141,7 +142,9 @@ impl Link {
         let body = encode(request).map_err(|e| NetworkError::new(&e))?;
         let header = Some(self.shared.header_for(self.target, self.store));
         let mut message = tonic::Request::new(pb::Message { header, body });
-        message.set_timeout(limit);
+        if !mutants::on(Mutant::NoDeadlines) {
+            message.set_timeout(limit);
+        }
         let sent = async {
             send(client, message).await.inspect_err(|status| {
                 self.shared.heed(status);
@@ -164,6 +167,9 @@ async fn within<T>(
     limit: Duration,
     call: impl Future<Output = Result<Response<T>, Status>>,
 ) -> Rpc<Response<T>> {
+    if mutants::on(Mutant::NoDeadlines) {
+        return call.await.map_err(|status| rpc_error(&status));
+    }
     match tokio::time::timeout(limit, call).await {
         Ok(answer) => answer.map_err(|status| rpc_error(&status)),
         Err(_) => Err(NetworkError::from_string(format!("no answer within {limit:?}")).into()),

@@ -5,10 +5,12 @@
 //! refuses messages of other clusters, other targets and unknown stores, and
 //! hands the rest on.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use horai_core::ids::{LeaderId, NodeId};
+use horai_core::mutants::{self, Mutant};
 use horai_proto::raft as pb;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -30,6 +32,8 @@ pub(crate) const RETIRED: &str = "horai-retired";
 /// The largest message either side takes: an entry of 4 MiB with its frame, and room.
 pub(crate) const MAX_MESSAGE: usize = 64 << 20;
 
+/// Nodes whose clocks are kept in mind; a cluster has fewer.
+const MAX_ECHOES: usize = 64;
 /// Stores of refused nodes that are told of.
 const MAX_STRANGERS: usize = 64;
 
@@ -118,6 +122,8 @@ pub struct Shared {
     pub host: Arc<dyn Host>,
     clock: Mutex<ClusterClock>,
     retired: watch::Sender<bool>,
+    /// What other nodes' boot clocks said last.
+    echoes: Mutex<BTreeMap<u64, u64>>,
     /// Stores refused so far: each is told of once.
     strangers: Mutex<BTreeSet<u128>>,
 }
@@ -128,7 +134,7 @@ impl Shared {
     pub fn new(local: Local, host: Arc<dyn Host>) -> Self {
         let retired = watch::Sender::new(false);
         let (clock, strangers) = (Mutex::new(ClusterClock::new()), Mutex::default());
-        Self { local, host, clock, retired, strangers }
+        Self { local, host, clock, retired, echoes: Mutex::default(), strangers }
     }
 
     /// Becomes true when the cluster says that it took this node out.
@@ -163,13 +169,17 @@ impl Shared {
     /// The header of a message to `target`.
     #[must_use]
     pub fn header(&self, target: u64) -> pb::Header {
-        let (time, leader) = self.clock(|clock, boot| (clock.read(boot), clock.leader()));
+        let (time, leader, boot) =
+            self.clock(|clock, boot| (clock.read(boot), clock.leader(), boot));
+        let echo = self.echoes().get(&target).copied();
         pb::Header {
             cluster: self.local.cluster.to_be_bytes().to_vec().into(),
             from_node: self.local.node,
             from_store: self.local.store.to_be_bytes().to_vec().into(),
             to_node: target,
             to_store: bytes::Bytes::new(),
+            boot_nanos: u64::try_from(boot.0.as_nanos()).unwrap_or(u64::MAX),
+            echo_nanos: echo.unwrap_or(0),
             time: time.map(|ClusterNanos(nanos)| pb::ClusterTime {
                 nanos,
                 leader_term: leader.term,
@@ -208,6 +218,9 @@ impl Shared {
         if header.to_node != node {
             return Err(Error::Target { meant: header.to_node, me: node });
         }
+        if mutants::on(Mutant::OtherStoreTaken) {
+            return Ok(header);
+        }
         if !header.to_store.is_empty() {
             let meant = uuid(&header.to_store)?;
             if meant != mine {
@@ -220,8 +233,23 @@ impl Shared {
                 self.tell_once(store, &error);
                 Err(error)
             }
-            Some(_) | None => Ok(header),
+            Some(_) | None => {
+                self.note_clock(header);
+                Ok(header)
+            }
         }
+    }
+
+    /// Keeps what its sender's clock says, for the next message there.
+    fn note_clock(&self, header: &pb::Header) {
+        let mut echoes = self.echoes();
+        if echoes.len() < MAX_ECHOES || echoes.contains_key(&header.from_node) {
+            echoes.insert(header.from_node, header.boot_nanos);
+        }
+    }
+
+    fn echoes(&self) -> MutexGuard<'_, BTreeMap<u64, u64>> {
+        self.echoes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Checks the header of a reply: what a store that the cluster does not know
@@ -245,9 +273,18 @@ impl Shared {
     pub fn learn(&self, header: &pb::Header) {
         if let Some(time) = header.time {
             let leader = LeaderId { term: time.leader_term, node: NodeId(time.leader_node) };
-            self.clock(|clock, boot| clock.learn(leader, ClusterNanos(time.nanos), boot));
+            let told = ClusterNanos(time.nanos);
+            self.clock(|clock, boot| clock.learn(leader, told, age(header, boot), boot));
         }
     }
+}
+
+/// How long ago a message was written at most: after one that this machine wrote when
+/// its boot clock said what is echoed.
+fn age(header: &pb::Header, boot: BootTime) -> Option<Duration> {
+    let echo = Some(header.echo_nanos).filter(|echo| *echo != 0)?;
+    // A machine that was started anew counts anew.
+    boot.0.checked_sub(Duration::from_nanos(echo))
 }
 
 fn uuid(bytes: &[u8]) -> Result<u128, Error> {
@@ -297,6 +334,12 @@ mod tests {
         let (one, two) = (shared(1), shared(2));
         let at = UtcMillis(1_790_000_000_000);
         one.clock(|clock, boot| clock.confirm(at, UtcMillis(0), boot)).unwrap();
+        // How old the first message is nobody knows; the next is an answer.
+        let first = one.header(2);
+        two.check(Some(&first), |_| None).unwrap();
+        two.learn(&first);
+        assert_eq!(two.clock(|clock, boot| clock.read(boot)), None);
+        one.check_reply(Some(&two.header(1)), 0).unwrap();
         two.learn(&one.header(2));
         let heard = two.clock(|clock, boot| clock.stamp(boot)).unwrap();
         assert!(heard >= at);

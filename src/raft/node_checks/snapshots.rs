@@ -15,7 +15,7 @@ use horai_core::model::job::JobSpec;
 
 use super::support::{LIMIT, ask, calm, leads, store_dir, three_with, until};
 use crate::growth::SnapshotOptions;
-use crate::node::{Options, RaftNode};
+use crate::node::{Error, Options, RaftNode};
 use crate::state_machine::Heard;
 
 /// Snapshots often, and keeps little log.
@@ -102,6 +102,47 @@ async fn a_follower_far_behind_and_a_restart_come_up_from_a_snapshot() {
     for node in nodes {
         node.shutdown().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_is_asked_for_covers_what_is_applied_and_outlives_the_node() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, member) = super::support::node_with::<State>(dir.path(), 1, &calm()).await;
+    let early = one.take_snapshot(LIMIT).await.unwrap_err();
+    assert!(matches!(&early, Error::Refused(text) if text.contains("nothing")), "{early}");
+
+    one.init(member.clone()).await.unwrap();
+    leads(&one).await;
+    let init = ask(Command::InitCluster(ClusterSettings::new(9)));
+    one.propose(&init, LIMIT).await.unwrap();
+    write_jobs(&one, 0, 100).await;
+    assert_eq!(one.status().snapshot, 0, "none is taken by itself yet");
+    let applied = one.status().applied;
+    // Asked for by many at once, it is one and the same.
+    let (some, other) = tokio::join!(one.take_snapshot(LIMIT), one.take_snapshot(LIMIT));
+    let (some, other) = (some.unwrap(), other.unwrap());
+    assert!(some >= applied && other >= applied, "{some} and {other}, {applied} applied");
+    assert_eq!(one.take_snapshot(LIMIT).await.unwrap(), some.max(other), "nothing new to cover");
+    assert_eq!(one.status().purged, 0, "the log behind it is kept as before");
+
+    write_jobs(&one, 100, 50).await;
+    // No time is too little, and does not stop what was begun.
+    let late = one.take_snapshot(Duration::ZERO).await.unwrap_err();
+    assert!(matches!(late, Error::SnapshotLate { .. }), "{late}");
+    let covered = one.take_snapshot(LIMIT).await.unwrap();
+    assert!(covered >= one.status().applied && covered > some);
+    write_jobs(&one, 150, 10).await;
+    let hash = one.read(State::hash);
+    one.shutdown().await;
+    let ended = one.take_snapshot(LIMIT).await.unwrap_err();
+    assert!(matches!(ended, Error::Stopped), "{ended}");
+
+    let one = reopen(dir.path(), 1, &member.raft_addr, &calm()).await;
+    leads(&one).await;
+    one.linearize(LIMIT).await.unwrap();
+    assert!(one.status().snapshot >= covered, "{:?}", one.status());
+    assert_eq!(one.read(State::hash), hash);
+    one.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

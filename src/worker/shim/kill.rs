@@ -12,6 +12,7 @@ use std::os::fd::OwnedFd;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+use horai_core::mutants::{self, Mutant};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// A process: its number may be reused, number and start time are not.
@@ -136,7 +137,9 @@ pub fn descendants() -> Vec<Process> {
     let mut todo = vec![std::process::id()];
     while let Some(pid) = todo.pop() {
         for child in children.get(&pid).into_iter().flatten() {
-            todo.push(child.process.pid);
+            if !mutants::on(Mutant::ChildrenSurvive) {
+                todo.push(child.process.pid);
+            }
             if !child.zombie {
                 found.push(child.process);
             }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use horai_core::machine::command::EndReport;
 use horai_core::model::run::EndKind;
+use horai_core::mutants::{self, Mutant};
 use horai_core::time::UtcMillis;
 use rustix::process::{WaitOptions, wait};
 
@@ -161,7 +162,12 @@ impl<'a> Supervisor<'a> {
             self.check(now);
             let wait = Duration::from_millis(self.next(now));
             match inbox.recv_timeout(wait) {
-                Ok(Event::Exited(status)) => self.exited(status, boot_ms()),
+                Ok(Event::Exited(status)) => {
+                    self.exited(status, boot_ms());
+                    if mutants::on(Mutant::ChildrenSurvive) {
+                        return self.how.unwrap_or(EndKind::Gone);
+                    }
+                }
                 Ok(Event::NoChildren) | Err(RecvTimeoutError::Disconnected) => {
                     return self.how.unwrap_or(EndKind::Gone);
                 }

@@ -4,7 +4,7 @@
 //! acknowledged must be remembered by every node at the end; what was refused as
 //! certainly not committed must not be; of the rest nobody knows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use horai_core::ids::{JobId, Name, Token, TriggerName};
@@ -14,6 +14,7 @@ use horai_core::machine::state::State;
 use horai_core::model::job::{
     Backoff, Executor, JobSpec, MisfirePolicy, RetryPolicy, TriggerKind, TriggerSpec,
 };
+use horai_core::model::run::RunKind;
 use horai_core::model::trigger::{
     CalendarUnit, Dialect, RuleSpec, TimeOfDay, TriggerRule, Weekdays,
 };
@@ -29,6 +30,8 @@ use super::node::{Ask, Live};
 const LIMIT: Duration = Duration::from_secs(3);
 /// Jobs that are never changed: every one of their instants must fire.
 pub(crate) const STEADY: usize = 4;
+/// What a read is to show: so many of the latest asks.
+const RECENT: usize = 20;
 /// Jobs that are edited, paused and deleted.
 const LOOSE: usize = 6;
 
@@ -36,6 +39,8 @@ enum What {
     Steady(usize, u64),
     Job(JobId, bool),
     Lock(Name),
+    /// A run by hand, without a request id: at most once is all that it may be.
+    Once(JobId),
     Other,
 }
 
@@ -67,12 +72,16 @@ pub(crate) struct Load {
     reading: Vec<Reading>,
     /// Acknowledged requests.
     acked: BTreeSet<String>,
+    /// The latest of them.
+    recent: VecDeque<String>,
     /// Requests that are certainly not committed.
     refused: BTreeSet<String>,
     unknown: u64,
     /// Steady jobs, once they are acknowledged.
     pub(crate) steady: BTreeMap<usize, Steady>,
     loose: BTreeSet<JobId>,
+    /// Runs of steady jobs that may have been made by hand.
+    by_hand: BTreeMap<JobId, usize>,
     locks: BTreeMap<Name, BTreeSet<Token>>,
     /// Outcomes by kind.
     pub(crate) tally: BTreeMap<String, u64>,
@@ -112,10 +121,12 @@ impl Load {
             pending: Vec::new(),
             reading: Vec::new(),
             acked: BTreeSet::new(),
+            recent: VecDeque::new(),
             refused: BTreeSet::new(),
             unknown: 0,
             steady: BTreeMap::new(),
             loose: BTreeSet::new(),
+            by_hand: BTreeMap::new(),
             locks: BTreeMap::new(),
             tally: BTreeMap::new(),
         }
@@ -125,14 +136,18 @@ impl Load {
     pub(crate) fn ask(&mut self, nodes: &[Live]) {
         let missing = (0..STEADY).find(|n| !self.steady.contains_key(n));
         // The steady jobs are made again until one of the asks is acknowledged.
-        let (what, command) = match missing.filter(|_| self.rng.random_bool(0.3)) {
+        let (what, command) = match missing.filter(|_| self.rng.random_bool(0.5)) {
             Some(n) => self.make_steady(n),
             None => self.draw(),
         };
         let Some(live) = self.pick(nodes) else { return };
         self.next += 1;
         let id = format!("sim-{}", self.next);
-        let request = Some(Request { id: id.clone(), body_hash: 0, issued: None });
+        let mut request = Some(Request { id: id.clone(), body_hash: 0, issued: None });
+        if let What::Once(job) = what {
+            request = None;
+            *self.by_hand.entry(job).or_default() += 1;
+        }
         let envelope = Envelope { actor: Actor::User("sim".to_owned()), request, command };
         let (reply, answer) = oneshot::channel();
         // A node that is gone drops the ask: then nobody knows.
@@ -142,7 +157,7 @@ impl Load {
 
     /// Reads, which must show what was acknowledged before.
     pub(crate) fn read(&mut self, nodes: &[Live]) {
-        let ids: Vec<String> = self.acked.iter().rev().take(20).cloned().collect();
+        let ids: Vec<String> = self.recent.iter().cloned().collect();
         let Some(live) = self.pick(nodes) else { return };
         let (reply, answer) = oneshot::channel();
         let _ = live.asks.send(Ask::Read(ids.clone(), LIMIT, reply));
@@ -154,7 +169,9 @@ impl Load {
     }
 
     fn spec(&mut self, name: &str, every: u64) -> JobSpec {
-        let run_for = self.rng.random_range(0..1_500).to_string();
+        // Some are over before an order that was sent again arrives.
+        let longest = if self.rng.random_bool(0.5) { 40 } else { 1_500 };
+        let run_for = self.rng.random_range(0..longest).to_string();
         let fails = if self.rng.random_bool(0.2) { "300" } else { "0" };
         let argv = vec!["sim".to_owned(), run_for, fails.to_owned()];
         let backoff = Backoff::Fixed { delay: Span::secs(1) };
@@ -181,7 +198,12 @@ impl Load {
     fn draw(&mut self) -> (What, Command) {
         let loose: Vec<JobId> = self.loose.iter().copied().collect();
         let job = (!loose.is_empty()).then(|| loose[self.rng.random_range(0..loose.len())]);
+        let steady: Vec<JobId> = self.steady.values().map(|steady| steady.job).collect();
         match (self.rng.random_range(0..100), job) {
+            (0..10, _) if !steady.is_empty() => {
+                let job = steady[self.rng.random_range(0..steady.len())];
+                (What::Once(job), Command::TriggerJob { job })
+            }
             (0..20, Some(job)) => (What::Other, Command::TriggerJob { job }),
             (20..28, Some(job)) => (What::Other, Command::PauseJob { job }),
             (28..40, Some(job)) => (What::Other, Command::ResumeJob { job }),
@@ -219,12 +241,13 @@ impl Load {
         }
     }
 
-    /// Takes in what was answered.
+    /// Takes in what was answered; true if a client wants to see it at once.
     ///
     /// # Errors
     /// If a read does not show what was acknowledged before it was made.
-    pub(crate) fn hear(&mut self) -> Result<(), String> {
+    pub(crate) fn hear(&mut self) -> Result<bool, String> {
         let mut still = Vec::new();
+        let mut looks = false;
         for mut ask in std::mem::take(&mut self.pending) {
             match ask.answer.try_recv() {
                 Err(oneshot::error::TryRecvError::Empty) => still.push(ask),
@@ -234,8 +257,14 @@ impl Load {
                 }
                 Ok(Ok(outcome)) => {
                     self.count(word(&outcome));
-                    if !matches!(outcome, Outcome::Rejected(_)) {
+                    let is_once = matches!(ask.what, What::Once(_));
+                    if !matches!(outcome, Outcome::Rejected(_)) && !is_once {
+                        self.recent.push_back(ask.id.clone());
+                        if self.recent.len() > RECENT {
+                            self.recent.pop_front();
+                        }
                         self.acked.insert(ask.id);
+                        looks |= self.rng.random_bool(0.4);
                     }
                     self.acknowledged(ask.what, &outcome)?;
                 }
@@ -246,11 +275,15 @@ impl Load {
                         | Error::Busy
                         | Error::Refused(_)
                         | Error::TooLarge(_)
-                        | Error::Encode(_) => true,
+                        | Error::Encode(_)
+                        | Error::SnapshotLate { .. } => true,
                         Error::OutcomeUnknown | Error::Stopped | Error::Io(_) => false,
                     };
                     self.count(if is_certain { "refused" } else { "unknown" });
-                    if is_certain {
+                    if let (true, What::Once(job)) = (is_certain, &ask.what) {
+                        let made = self.by_hand.entry(*job).or_default();
+                        *made = made.saturating_sub(1);
+                    } else if is_certain {
                         self.refused.insert(ask.id);
                     } else {
                         self.unknown += 1;
@@ -273,7 +306,7 @@ impl Load {
             }
         }
         self.reading = still;
-        Ok(())
+        Ok(looks)
     }
 
     fn count(&mut self, word: &str) {
@@ -317,6 +350,13 @@ impl Load {
     pub(crate) fn judge(&self, name: &str, state: &State) -> Result<(), String> {
         if let Some(lost) = self.acked.iter().find(|id| state.remembered(id).is_none()) {
             return Err(format!("{name}: {lost} was acknowledged, and is lost"));
+        }
+        for (job, most) in &self.by_hand {
+            let runs = state.runs_of_job(*job, None);
+            let made = runs.filter(|run| run.kind == RunKind::Manual).count();
+            if made > *most {
+                return Err(format!("{name}: {most} runs of {job} were asked for, {made} made"));
+            }
         }
         if let Some(ghost) = self.refused.iter().find(|id| state.remembered(id).is_some()) {
             return Err(format!("{name}: {ghost} was refused as certain, and is committed"));

@@ -32,6 +32,7 @@ use faults::{Kind, Plan};
 use jobs::{Jobs, SimFolder, Witness};
 use load::Load;
 use node::{Disks, Live, Place};
+use strike::Trap;
 use worker::Seat;
 
 /// A cluster must be whole within this, in milliseconds.
@@ -60,7 +61,17 @@ enum End {
     Thaw(MachineId),
     Disk(MachineId),
     Node(usize),
+    FullDisk(usize),
     Worker(usize),
+}
+
+/// Why a process is bound to stop by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doom {
+    /// Its disk fails; it may start again once that is mended.
+    FullDisk,
+    /// Its store is gone or another one: it never comes back under this number.
+    Lost(NodeId),
 }
 
 #[derive(Default)]
@@ -69,6 +80,7 @@ struct Process {
     restart_at: Option<u64>,
     is_gone: bool,
     is_leaving: bool,
+    doom: Option<Doom>,
 }
 
 /// Everything of one run.
@@ -87,6 +99,7 @@ pub(crate) struct Cluster {
     load: Load,
     checks: Checks,
     faults: BTreeMap<Kind, u64>,
+    trap: Option<Trap>,
     moves: Vec<oneshot::Receiver<Result<(), horai_raft::Error>>>,
 }
 
@@ -94,8 +107,8 @@ pub(crate) struct Cluster {
 ///
 /// # Errors
 /// What did not hold, and when.
-pub(crate) fn run(seed: u64, trace: Trace) -> Result<Report, String> {
-    let mut cluster = Cluster::new(seed, trace.clone());
+pub(crate) fn run(seed: u64, only: &[Kind], trace: Trace) -> Result<Report, String> {
+    let mut cluster = Cluster::new(seed, only, trace.clone());
     let done = cluster.live();
     let now = cluster.world.now();
     done.map_err(|what| format!("at {now} ms: {what}\n  plan: {:?}", cluster.plan))?;
@@ -118,8 +131,8 @@ pub(crate) fn run(seed: u64, trace: Trace) -> Result<Report, String> {
 }
 
 impl Cluster {
-    fn new(seed: u64, trace: Trace) -> Self {
-        let plan = Plan::draw(seed);
+    fn new(seed: u64, only: &[Kind], trace: Trace) -> Self {
+        let plan = Plan::draw(seed, only);
         let mut rng = StdRng::seed_from_u64(seed);
         let mut cluster = Self {
             world: World::new(rng.random(), trace),
@@ -135,6 +148,7 @@ impl Cluster {
             witnessed: 0,
             checks: Checks::default(),
             faults: BTreeMap::new(),
+            trap: None,
             moves: Vec::new(),
             plan,
         };
@@ -168,6 +182,7 @@ impl Cluster {
             store: Uuid::from_u128(self.rng.random()),
             replaces,
             is_founder: at == 0,
+            number: None,
             seeds,
             snapshots: SnapshotOptions {
                 commands: self.plan.snapshot,
@@ -269,13 +284,20 @@ impl Cluster {
         }
         for (place, process) in self.places.iter().zip(&self.processes) {
             self.checks.look(&self.world, place, process.number)?;
+            if let Some(Doom::Lost(number)) = process.doom {
+                place.must_not_take_part(number)?;
+            }
         }
+        self.spring();
         let starts = self.witness.starts();
         if starts > self.witnessed {
             self.witness.check(self.witnessed)?;
             self.witnessed = starts;
         }
-        self.load.hear()?;
+        if self.load.hear()? {
+            let nodes = self.nodes();
+            self.load.read(&nodes);
+        }
         self.moves
             .retain_mut(|done| matches!(done.try_recv(), Err(oneshot::error::TryRecvError::Empty)));
         Ok(())
@@ -290,6 +312,22 @@ impl Cluster {
             if process.is_leaving && told.contains("emoved") {
                 process.is_gone = true;
                 return Ok(());
+            }
+            match process.doom.take() {
+                None => {}
+                Some(Doom::FullDisk) => {
+                    self.world.trace.event(format_args!("{} {told}", self.world.now()));
+                    process.restart_at = soon;
+                    self.lose_power(at);
+                    return Ok(());
+                }
+                Some(Doom::Lost(number)) => {
+                    self.world.trace.event(format_args!("{} {told}", self.world.now()));
+                    process.is_gone = true;
+                    let new = self.add_node(Some(number));
+                    self.processes[new].restart_at = soon;
+                    return Ok(());
+                }
             }
             // Nobody let it in within its patience: its operator tries again.
             if told.starts_with("join: no node") {
@@ -320,6 +358,9 @@ impl Cluster {
 
     /// True if just those that are to be there vote.
     fn is_whole(&self) -> bool {
+        if self.processes.iter().any(|process| matches!(process.doom, Some(Doom::Lost(_)))) {
+            return false;
+        }
         let there = self.places.iter().zip(&self.processes).filter(|(_, p)| !p.is_gone);
         let there: Option<BTreeSet<u64>> =
             there.map(|(place, _)| place.identity().map(|identity| identity.node)).collect();

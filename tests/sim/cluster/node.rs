@@ -74,6 +74,8 @@ pub(crate) struct Place {
     /// The node whose place it takes.
     pub(crate) replaces: Option<NodeId>,
     pub(crate) is_founder: bool,
+    /// Whose store it takes up again, if somebody puts an empty one in its place.
+    pub(crate) number: Option<NodeId>,
     /// Raft addresses of the first nodes.
     pub(crate) seeds: Vec<String>,
     pub(crate) snapshots: SnapshotOptions,
@@ -99,6 +101,23 @@ impl Place {
     pub(crate) fn identity(&self) -> Option<Identity> {
         let file = Box::new(self.disks.identity.clone());
         Some(IdentityFile::load(file).ok()??.get())
+    }
+
+    /// A store that is not the one that the cluster knows under this number must hold
+    /// nothing that others could count on.
+    ///
+    /// # Errors
+    /// If it does.
+    pub(crate) fn must_not_take_part(&self, number: NodeId) -> Result<(), String> {
+        let Some(node) = self.live().and_then(|live| live.node.upgrade()) else { return Ok(()) };
+        let status = node.status();
+        if status.last_log == 0 && status.applied == 0 {
+            return Ok(());
+        }
+        let (name, last) = (&self.name, status.last_log);
+        Err(format!(
+            "{name} takes part as node {number}, whose store is lost: it has {last} entries"
+        ))
     }
 
     /// The process that the machine runs.
@@ -165,7 +184,9 @@ impl Place {
         // What a crash left of a store that was being made holds nothing.
         log.wipe();
         snapshots.wipe();
-        let node = if self.is_founder {
+        let node = if let Some(number) = self.number {
+            number.0
+        } else if self.is_founder {
             1
         } else {
             let limit = Duration::from_secs(60);

@@ -6,8 +6,8 @@ use horai_core::machine::state::State;
 use horai_core::model::run::RunState;
 use horai_core::time::UtcMillis;
 
-use super::Cluster;
 use super::load::Load;
+use super::{Cluster, Doom};
 
 /// What was planned so long before the end must be over: lease, margin, retries; in
 /// milliseconds.
@@ -23,6 +23,9 @@ impl Cluster {
         for (place, process) in self.places.iter().zip(&self.processes) {
             if process.is_gone || process.is_leaving {
                 continue;
+            }
+            if let Some(Doom::Lost(number)) = process.doom {
+                return Err(format!("{} runs as {number} without its store", place.name));
             }
             let node = place.live().and_then(|live| live.node.upgrade());
             let node = node.ok_or_else(|| format!("{} does not run", place.name))?;

@@ -86,6 +86,8 @@ struct End {
 
 struct Conn {
     ends: [End; 2],
+    /// Somebody on the way has forgotten it: nothing of it arrives, and nobody is told.
+    is_lost: bool,
 }
 
 #[derive(Default)]
@@ -202,6 +204,17 @@ impl Net {
         self.with(|net| net.heal(from, to));
     }
 
+    /// Nothing arrives any more on the connections that stand between two machines, as
+    /// if a firewall had forgotten them; new ones are as ever.
+    pub(crate) fn lose(&self, one: MachineId, other: MachineId) {
+        self.with(|net| {
+            for conn in net.conns.values_mut() {
+                let machines = [conn.ends[0].machine, conn.ends[1].machine];
+                conn.is_lost |= machines == [one, other] || machines == [other, one];
+            }
+        });
+    }
+
     /// The machine runs.
     pub(crate) fn power_on(&self, machine: MachineId) {
         self.with(|net| net.powered[machine] = true);
@@ -266,7 +279,8 @@ impl Net {
             net.next_conn += 1;
             let conn = net.next_conn;
             let end = |machine, open| End { machine, open, ..End::default() };
-            net.conns.insert(conn, Conn { ends: [end(from, true), end(to, false)] });
+            net.conns
+                .insert(conn, Conn { ends: [end(from, true), end(to, false)], is_lost: false });
             net.send(Packet { conn, to: 1, kind: Kind::Syn { port }, tries: 0 });
             Some(conn)
         });
@@ -298,7 +312,7 @@ impl Inner {
     }
 
     fn send(&mut self, packet: Packet) {
-        let Some(conn) = self.conns.get(&packet.conn) else { return };
+        let Some(conn) = self.conns.get(&packet.conn).filter(|conn| !conn.is_lost) else { return };
         let path = (conn.ends[1 - packet.to].machine, conn.ends[packet.to].machine);
         let link = self.links.entry(path).or_default();
         if link.cut_since.is_some() {
@@ -365,7 +379,7 @@ impl Inner {
 
     fn arrive(&mut self, mut packet: Packet) {
         let (id, to) = (packet.conn, packet.to);
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(conn) = self.conns.get_mut(&id).filter(|conn| !conn.is_lost) else { return };
         let machine = conn.ends[to].machine;
         if !self.powered[machine] {
             // Sent again until the machine is back and knows nothing of it.

@@ -158,7 +158,7 @@ impl State {
         for holder in &mut lock.holders {
             holder.expires = self.lease_end(holder);
         }
-        lock.holders.retain(|h| h.expires > now);
+        lock.holders.retain(|h| h.ends() > now);
         lock.waiters.retain(|w| w.until > now);
         self.refill(name, lock, ev);
     }

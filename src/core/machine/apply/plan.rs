@@ -96,9 +96,6 @@ impl State {
 
     /// True if an upstream action could still appear behind this batch's cursor.
     fn passes_upstream(&self, job: &Job, batch: &PlanBatch) -> bool {
-        if mutants::on(Mutant::DependantRunsAhead) {
-            return false;
-        }
         // A trigger without instants up to there misses none.
         let needs_upstream = batch.source == PlanSource::Dependencies || !batch.actions.is_empty();
         needs_upstream

@@ -137,11 +137,17 @@ impl State {
             EndKind::NotStarted { message } => EndKind::not_started(message),
             how => how.clone(),
         };
+        // A worker's estimate of cluster time lags as its leader's messages do, and
+        // nothing begins before it is dispatched nor ends after that is known.
+        let now = self.meta.now;
+        let dispatched = live.map_or(now, |attempt| attempt.dispatched).min(now);
+        let started = report.started.map(|at| at.clamp(dispatched, now));
+        let ended = report.ended.map(|at| at.clamp(started.unwrap_or(dispatched), now));
         let end = AttemptEnd {
-            at: self.meta.now,
+            at: now,
             how,
-            started: report.started,
-            ended: report.ended,
+            started,
+            ended,
             output_bytes: report.output_bytes,
             output_crc: report.output_crc,
         };

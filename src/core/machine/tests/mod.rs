@@ -6,5 +6,6 @@ mod delays;
 mod golden;
 mod pauses;
 mod random;
+mod reports;
 mod rules;
 pub(crate) mod support;

@@ -17,9 +17,6 @@ use super::replicas::Problem;
 use super::script::{Event, JobShape, LeftOut, Lost, Misfire};
 use super::world::{Happening, World};
 
-/// Of a lease a client counts on so many thousandths: its clock is not the leader's.
-const TRUSTED: i64 = 970;
-
 fn span(ms: i64) -> Span {
     Span(ms.unsigned_abs())
 }
@@ -117,6 +114,12 @@ pub(super) struct User {
     is_waiting: bool,
 }
 
+impl User {
+    pub(super) fn new(command: Command) -> Self {
+        Self { command, issued: None, outcome: None, is_waiting: false }
+    }
+}
+
 /// Where a program stands that wants a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -193,7 +196,7 @@ impl World {
 
     pub(super) fn user(&mut self, command: Command) {
         let number = self.users.len();
-        self.users.push(User { command, issued: None, outcome: None, is_waiting: false });
+        self.users.push(User::new(command));
         self.agenda.after(0, Happening::User(number));
     }
 
@@ -365,11 +368,14 @@ impl World {
                 (next, (client.ttl / 4).max(100))
             }
             (Stage::Renewing(token), Outcome::LockHeld { .. }) => {
-                let until = sent + client.ttl * TRUSTED / 1000;
+                let until = sent + client.ttl;
                 self.oracle.holds(number, &client.name, client.slots, token, (now, until))?;
                 let is_done = now - began > client.hold;
                 let next = if is_done { Stage::Leaving(Some(token)) } else { client.stage };
-                (next, client.ttl / 3)
+                // Some renew when there is still time to try again, some when there is not.
+                let wait =
+                    if number.is_multiple_of(2) { client.ttl / 3 } else { client.ttl * 7 / 10 };
+                (next, wait)
             }
             (Stage::Renewing(token), Outcome::Rejected(reject)) => {
                 if self.oracle.believes(number, now) {

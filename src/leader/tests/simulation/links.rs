@@ -194,8 +194,9 @@ impl World {
         let epoch = link.epoch;
         self.workers[w].on_up(n);
         let lead = self.leads.iter().find(|lead| lead.node == n && lead.has_begun());
-        if let Some(id) = lead.map(|lead| lead.id) {
-            self.send(w, n, epoch, Body::To(ToWorker::Lead(id)));
+        if let Some((id, serial)) = lead.map(|lead| (lead.id, lead.serial)) {
+            let time = self.cluster_now(serial).unwrap_or_default().0;
+            self.send(w, n, epoch, Body::To(ToWorker::Lead(id, time)));
         }
         Ok(())
     }

@@ -6,14 +6,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use horai_core::ids::{ActionKey, AttemptKey, Incarnation, Name, RunId, Token};
-use horai_core::machine::command::{Command, Envelope};
-use horai_core::machine::outcome::{Applied, Event, Outcome};
+use horai_core::ids::{ActionKey, AttemptKey, Incarnation, LeaderId, Name, RunId, Token, WorkerId};
+use horai_core::machine::command::{Actor, Command, Envelope};
+use horai_core::machine::outcome::{Applied, Event, Outcome, Reject};
 use horai_core::machine::state::State;
+use horai_core::model::action::{Action, ActionState};
 use horai_core::model::job::OnWorkerLost;
 use horai_core::model::pause::{AfterPause, PauseTarget};
-use horai_core::model::run::{EndKind, Run, RunKind, RunResult, RunState};
-use horai_core::time::UtcMillis;
+use horai_core::model::run::{Attempt, EndKind, Run, RunKind, RunResult, RunState};
+use horai_core::time::{Span, UtcMillis};
 
 use super::fires::Fires;
 use super::replicas::Problem;
@@ -24,6 +25,8 @@ struct Given {
     key: AttemptKey,
     incarnation: Incarnation,
     action: Option<ActionKey>,
+    /// Replicated time of its dispatch.
+    since: i64,
     has_ended: bool,
 }
 
@@ -65,6 +68,13 @@ pub(super) struct Oracle {
     requests: BTreeSet<String>,
     /// True time and cluster time of a proposal, since the last full stop.
     clock: Option<(i64, i64)>,
+    /// Who leads by what is committed, and since when.
+    leader: LeaderId,
+    led_since: i64,
+    /// When a worker's contact was committed last.
+    contacts: BTreeMap<(WorkerId, Incarnation), i64>,
+    /// A worker tells what it holds: that may prove that something is gone.
+    is_told: bool,
 }
 
 fn ensure(holds: bool, problem: impl FnOnce() -> String) -> Result<(), Problem> {
@@ -87,6 +97,10 @@ impl Oracle {
             beliefs: BTreeMap::new(),
             requests: BTreeSet::new(),
             clock: None,
+            leader: LeaderId::default(),
+            led_since: 0,
+            contacts: BTreeMap::new(),
+            is_told: false,
         }
     }
 
@@ -147,12 +161,16 @@ impl Oracle {
         ensure(state.now() >= before.now(), || "replicated time went back".to_owned())?;
         let request = envelope.request.as_ref();
         let is_new = request.is_none_or(|request| self.requests.insert(request.id.clone()));
+        self.on_fences(before, state.now().0, envelope, &applied.outcome, is_new)?;
         if is_new {
             self.on_command(&envelope.command, (before, state), &applied.outcome, now)?;
         }
         for event in &applied.events {
             match event {
-                Event::Action(key) => self.fires.on_action(*key, state, now)?,
+                Event::Action(key) => {
+                    self.fires.on_action(*key, state, now)?;
+                    check_skip(*key, state)?;
+                }
                 Event::Run(id) | Event::Ready(id) => {
                     if let Some(run) = state.run(*id) {
                         self.on_run(run, state)?;
@@ -166,6 +184,48 @@ impl Oracle {
                 Event::Lock => self.on_locks(state)?,
                 Event::Worker(_) => {}
             }
+        }
+        Ok(())
+    }
+
+    /// What a leader that was followed by another says changes nothing, and so does a
+    /// result of another attempt than the one that lives.
+    fn on_fences(
+        &mut self,
+        before: &State,
+        now: i64,
+        envelope: &Envelope,
+        outcome: &Outcome,
+        is_new: bool,
+    ) -> Result<(), Problem> {
+        self.is_told = matches!(envelope.command, Command::AttachWorker(_));
+        if let Actor::Leader(leader) = envelope.actor {
+            let is_stale = matches!(outcome, Outcome::Rejected(Reject::StaleLeader(_)));
+            let is_begun = matches!(envelope.command, Command::LeaderStarted(_));
+            let may = if is_begun { leader >= self.leader } else { leader == self.leader };
+            ensure(may || is_stale, || {
+                let (command, current) = (&envelope.command, self.leader);
+                format!("{leader} is obeyed, but {current} leads: {command:?}")
+            })?;
+            // Services that begin anew under the same leader extend no lease.
+            if is_begun && leader > self.leader {
+                (self.leader, self.led_since) = (leader, now);
+            }
+        }
+        match (&envelope.command, outcome) {
+            (Command::WorkersAlive(workers), Outcome::Done) => {
+                self.contacts.extend(workers.iter().map(|worker| (*worker, now)));
+            }
+            (Command::AttachWorker(profile), Outcome::Worker { worker }) => {
+                self.contacts.insert((*worker, profile.incarnation), now);
+            }
+            (Command::Complete { attempt, token, .. }, Outcome::Done) if is_new => {
+                let live = before.run(attempt.run).and_then(Run::live_attempt);
+                ensure(live.is_some_and(|a| a.key == *attempt && a.token == *token), || {
+                    format!("a result of {attempt} (token {token}) is taken for {live:?}")
+                })?;
+            }
+            _ => {}
         }
         Ok(())
     }
@@ -228,6 +288,11 @@ impl Oracle {
                 ensure(token > self.highest && number == seen.last + 1, || {
                     format!("attempt {} has token {token} after {}", attempt.key, self.highest)
                 })?;
+                let failed = |a: &&Attempt| a.end.as_ref().is_some_and(|end| !end.how.is_loss());
+                let failed = run.attempts.iter().filter(failed).count();
+                let allowed = state.spec(run.job, run.revision).map(|spec| spec.retries.count);
+                let is_one_of = allowed.is_some_and(|most| failed <= most as usize);
+                ensure(is_one_of, || format!("{} is retry {failed} of {allowed:?}", attempt.key))?;
                 let action = run.action.and_then(|key| state.action(key));
                 let triggers = action.map_or(&[][..], |action| &action.triggers);
                 let is_held =
@@ -235,7 +300,8 @@ impl Oracle {
                 ensure(!is_held, || format!("{} is dispatched, but its job pauses", attempt.key))?;
                 let (key, incarnation) = (attempt.key, attempt.incarnation);
                 let action = run.action.filter(|_| run.kind != RunKind::Manual);
-                let given = Given { key, incarnation, action, has_ended: false };
+                let since = state.now().0;
+                let given = Given { key, incarnation, action, since, has_ended: false };
                 (self.highest, seen.last) = (token, number);
                 self.given.insert(token, given);
             }
@@ -247,6 +313,17 @@ impl Oracle {
                 let process = self.processes.get(&token).map(|p| p.ended.clone());
                 check_end(&end.how, process, keeps != Some(false))
                     .map_err(|e| format!("attempt {}: {e}", attempt.key))?;
+                if end.how == EndKind::WorkerLost && keeps == Some(false) && !self.is_told {
+                    let contact = self.contacts.get(&(attempt.worker, attempt.incarnation));
+                    let since = self.led_since.max(given.since).max(contact.copied().unwrap_or(0));
+                    let silent = UtcMillis(state.now().0 - since);
+                    let lease = spec.map_or(Span(0), |spec| spec.lease);
+                    let least = UtcMillis(0).plus(lease).plus(state.lease_margin());
+                    ensure(silent >= least, || {
+                        let key = attempt.key;
+                        format!("{key} counts as lost after {silent:?} of silence, not {least:?}")
+                    })?;
+                }
             }
         }
         if is_new_end && finished == Some(RunResult::Success) {
@@ -361,6 +438,22 @@ impl Oracle {
         }
         self.fires.check_all(state.now().0)
     }
+}
+
+/// What waits for an action that is skipped is skipped with it.
+fn check_skip(key: ActionKey, state: &State) -> Result<(), Problem> {
+    let is_skipped = |action: &Action| matches!(action.state, ActionState::Skipped(_));
+    if !state.action(key).is_some_and(is_skipped) {
+        return Ok(());
+    }
+    for job in state.jobs_after(None) {
+        for down in state.live_actions_of(job.id) {
+            let waits =
+                state.action(down).is_some_and(|a| a.upstream.iter().any(|up| up.action == key));
+            ensure(!waits, || format!("{down} waits for {key}, which is skipped"))?;
+        }
+    }
+    Ok(())
 }
 
 /// What is recorded of an attempt's end against what became of its process:

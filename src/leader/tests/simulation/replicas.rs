@@ -161,7 +161,7 @@ impl Nodes {
         for n in (0..NODES).filter(|n| *n != from) {
             if self.can_lead(n) {
                 let boot = self.of[n].boot(now);
-                self.of[n].clock.learn(leader, told, boot);
+                self.of[n].clock.learn(leader, told, Some(Duration::ZERO), boot);
             }
         }
     }

@@ -8,11 +8,11 @@ use horai_core::model::pause::AfterPause;
 use horai_core::model::run::RunState;
 
 use super::replicas::Problem;
-use super::script::{Setup, Step};
+use super::script::{LONGEST, Setup, Step};
 use super::world::World;
 
 /// More than the longest outage of a script, in units of its scale.
-const OUTAGES: i64 = 110;
+const OUTAGES: i64 = LONGEST + 10;
 /// After this, in the same units, nothing may be left to do: more than an action
 /// may wait for an upstream one, and than a kept attempt may be away.
 const REST: i64 = 4_000;

@@ -2,7 +2,7 @@
 
 use super::calendar::{Cron, Field, days};
 use super::run::run;
-use super::script::{Event, JobShape, Lost, NODES, Scale, Setup, Step, TriggerShape};
+use super::script::{Event, JobShape, Lost, Moment, NODES, Scale, Setup, Step, TriggerShape};
 
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
@@ -102,6 +102,18 @@ fn a_time_out_is_not_over_because_cluster_time_was_set_anew() {
     holds(Scale::Minutes, script);
 }
 
+/// The order to begin comes when its dispatch has long been dated, and the time-out
+/// that the cluster keeps itself counts from that date.
+#[test]
+fn a_dispatch_that_was_long_under_way_begins_nothing() {
+    let shape = JobShape { timeout: Some(2_500), takes: 5_000, ..by_hand(5_000) };
+    for long in (15_000..25_000).step_by(250) {
+        let mut script = runs_of(shape.clone());
+        script.push(Step { at: 1_500, event: Event::StallAt(Moment::Dispatch, long) });
+        holds(Scale::Minutes, script);
+    }
+}
+
 #[test]
 fn a_day_without_a_leader_is_made_up_for() {
     let second = Field::List(&[0]);
@@ -122,4 +134,65 @@ fn a_day_without_a_leader_is_made_up_for() {
         Step { at: HOUR, event: Event::FullStop(20 * HOUR) },
     ];
     holds(Scale::Days, script);
+}
+
+/// Each tenth second, and when nobody can run it, it waits.
+fn each_ten_seconds() -> JobShape {
+    let cron = Cron {
+        second: Field::Step(0, 10),
+        minute: Field::Any,
+        hour: Field::Any,
+        day: None,
+        month: Field::Any,
+        weekday: None,
+        years: None,
+    };
+    let misfire = super::script::Misfire::All;
+    let trigger = TriggerShape { cron, zone: None, misfire, bound: None, delay: None };
+    JobShape { triggers: vec![trigger], takes: 1, ..by_hand(5_000) }
+}
+
+#[test]
+fn what_waits_for_an_action_that_is_skipped_is_skipped_with_it() {
+    let down = JobShape { ups: vec![0], takes: 1, ..by_hand(5_000) };
+    let further = JobShape { ups: vec![1], ..down.clone() };
+    let script = vec![
+        Step { at: 500, event: Event::Put(0, each_ten_seconds()) },
+        Step { at: 600, event: Event::Put(1, down) },
+        Step { at: 700, event: Event::Put(2, further) },
+        Step { at: 15_000, event: Event::Cut(0, None, 40_000) },
+        Step { at: 15_000, event: Event::Cut(1, None, 40_000) },
+        // What waits already goes on waiting when its job no longer depends on anything.
+        Step { at: 33_000, event: Event::Put(2, each_ten_seconds()) },
+        Step { at: 35_000, event: Event::Delete(1) },
+    ];
+    holds(Scale::Minutes, script);
+}
+
+/// What a dependant was planned to is refused, because somebody touched its upstream
+/// just before; then there is nothing to plan for it, until the upstream is planned.
+#[test]
+fn a_dependant_is_planned_on_after_its_plan_was_refused() {
+    let mut shape = by_hand(5_000);
+    (shape.noop, shape.takes) = (true, 1);
+    let cron = Cron {
+        second: Field::Step(0, 2),
+        minute: Field::Any,
+        hour: Field::Any,
+        day: None,
+        month: Field::Any,
+        weekday: None,
+        years: None,
+    };
+    let misfire = super::script::Misfire::All;
+    let trigger = TriggerShape { cron, zone: None, misfire, bound: None, delay: None };
+    let up = JobShape { triggers: vec![trigger], ..shape.clone() };
+    let down = JobShape { ups: vec![0], ..shape };
+    let mut script = vec![
+        Step { at: 500, event: Event::Put(0, up) },
+        Step { at: 600, event: Event::Put(1, down) },
+    ];
+    let race = |n: i64| Step { at: 20_000 * n, event: Event::Race(Moment::Plan, 0) };
+    script.extend((1..9).map(race));
+    holds(Scale::Minutes, script);
 }

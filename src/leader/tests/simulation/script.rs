@@ -6,6 +6,8 @@ use super::rng::Rng;
 
 /// Jobs are named by one of so many places.
 pub(super) const SLOTS: u64 = 7;
+/// The longest outage, in units of the scale.
+pub(super) const LONGEST: i64 = 240;
 /// Nodes of the cluster.
 pub(super) const NODES: usize = 3;
 
@@ -121,6 +123,16 @@ pub(super) enum Fate {
     Freezes(i64),
 }
 
+/// What a leader has proposed, and nobody has committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Moment {
+    Plan,
+    Dispatch,
+    Result,
+    Attach,
+    Ask,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Event {
     /// Creates or changes a job.
@@ -137,9 +149,14 @@ pub(super) enum Event {
     OneTrigger(u64, u8, bool),
     Calendar(u8, LeftOut),
     Delete(u64),
+    /// Deletes a job while others wait for what it has not begun, as soon as there is one.
+    Drop,
     Trigger(u64),
     /// Of the live runs the so many-th.
     Cancel(u64),
+    /// Somebody pauses a job just before one of its runs is dispatched, for so long; or,
+    /// just before it is planned, what it depends on.
+    Race(Moment, i64),
     /// Takes a lock of so many slots, with ttl and hold.
     Lock {
         name: u64,
@@ -156,9 +173,13 @@ pub(super) enum Event {
         kept: u64,
         late: bool,
         gap: i64,
+        /// Not before the leader has such a thing under way.
+        when: Option<Moment>,
     },
     /// Nothing is committed for so long.
     Stall(i64),
+    /// The same from when the leader has that under way: it never hears what became of it.
+    StallAt(Moment, i64),
     /// All nodes are down for so long.
     FullStop(i64),
     /// The leader's services begin anew, as after a panic.
@@ -293,13 +314,13 @@ fn job(scale: Scale, slot: u64, rng: &mut Rng) -> JobShape {
         Scale::Days => *rng.pick(&[3, 10, 60, 240]) * 60_000,
         Scale::Years => *rng.pick(&[2, 4, 7]) * 86_400_000,
     };
-    let takes = *rng.pick(&[unit / 20, unit, 5 * unit, lease, lease * 6 / 5]);
+    let takes = *rng.pick(&[unit / 20, unit, 5 * unit, lease * 6 / 5, 3 * lease]);
     JobShape {
         triggers,
         zone: zone(rng),
         ups,
         noop: rng.chance(250),
-        retries: if rng.chance(500) { u32::try_from(rng.below(4)).unwrap() } else { 0 },
+        retries: if rng.chance(600) { 1 + u32::try_from(rng.below(4)).unwrap() } else { 0 },
         backoff: *rng.pick(&[0, 1_000, unit, 3 * unit]),
         timeout: rng.chance(300).then(|| takes / 2 + 1),
         lease,
@@ -309,7 +330,7 @@ fn job(scale: Scale, slot: u64, rng: &mut Rng) -> JobShape {
             _ => Lost::Rerun,
         },
         priority: u8::try_from(rng.below(10)).unwrap(),
-        fails: *rng.pick(&[0, 0, 100, 400]),
+        fails: *rng.pick(&[0, 0, 100, 400, 700]),
         takes,
         group: None,
     }
@@ -346,8 +367,23 @@ fn trouble(scale: Scale, workers: usize, kind: u64, rng: &mut Rng) -> Event {
             kept: *rng.pick(&[0, 300, 700, 1000]),
             late: rng.chance(500),
             gap: *rng.pick(&[5, 300, 2_000, also_long]),
+            when: *rng.pick(&[
+                None,
+                Some(Moment::Plan),
+                Some(Moment::Dispatch),
+                Some(Moment::Dispatch),
+                Some(Moment::Result),
+                Some(Moment::Attach),
+                Some(Moment::Ask),
+            ]),
         },
+        2 if rng.chance(600) => {
+            let moment = *rng.pick(&[Moment::Plan, Moment::Dispatch, Moment::Dispatch]);
+            Event::StallAt(moment, 10_500 + rng.up_to(10_000))
+        }
         2 => Event::Stall(long.min(100_000)),
+        // Now and then more instants are missed than anything but a limit would drop.
+        3 if rng.chance(250) => Event::FullStop((LONGEST - 40) * unit + rng.up_to(40 * unit)),
         3 => Event::FullStop(long),
         4 => Event::Services,
         5 => Event::Snapshot,
@@ -365,16 +401,72 @@ fn trouble(scale: Scale, workers: usize, kind: u64, rng: &mut Rng) -> Event {
     }
 }
 
-fn user(scale: Scale, rng: &mut Rng) -> Event {
+/// Names of what can be drawn more often than else, and the kinds they stand for.
+const TROUBLES: [(&str, u64); 13] = [
+    ("elect", 0),
+    ("stall", 2),
+    ("stop", 3),
+    ("services", 4),
+    ("snapshot", 5),
+    ("clock", 6),
+    ("kill-agent", 7),
+    ("reboot", 8),
+    ("wipe", 9),
+    ("freeze-agent", 10),
+    ("freeze-machine", 11),
+    ("cut", 12),
+    ("slow", 14),
+];
+const USERS: [(&str, u64); 9] = [
+    ("put", 0),
+    ("pause", 4),
+    ("resume", 6),
+    ("delete", 8),
+    ("trigger", 9),
+    ("cancel", 11),
+    ("lock", 13),
+    ("race", 16),
+    ("drop", 17),
+];
+
+/// What a world is about; nothing: whatever is drawn.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Focus {
+    troubles: Vec<u64>,
+    users: Vec<u64>,
+}
+
+impl Focus {
+    /// From names, separated by commas.
+    ///
+    /// # Panics
+    /// If one is unknown.
+    pub(super) fn named(names: &str) -> Self {
+        let mut focus = Self::default();
+        for name in names.split(',').filter(|name| !name.is_empty()) {
+            let of = |all: &[(&str, u64)]| all.iter().find(|(n, _)| *n == name).map(|(_, k)| *k);
+            match (of(&TROUBLES), of(&USERS)) {
+                (Some(kind), _) => focus.troubles.push(kind),
+                (_, Some(kind)) => focus.users.push(kind),
+                _ => panic!("{name}: there is no such event"),
+            }
+        }
+        focus
+    }
+}
+
+fn user(scale: Scale, kind: u64, rng: &mut Rng) -> Event {
     let slot = rng.below(SLOTS);
     let unit = scale.unit();
-    match rng.below(16) {
+    match kind {
         0..=3 => Event::Put(slot, job(scale, slot, rng)),
         4 | 5 => Event::Pause(slot),
         6 | 7 => Event::Resume(slot),
         8 => Event::Delete(slot),
         9 | 10 => Event::Trigger(slot),
         11 | 12 => Event::Cancel(rng.below(5)),
+        17 => Event::Drop,
+        16 => Event::Race(*rng.pick(&[Moment::Plan, Moment::Dispatch]), rng.up_to(5 * unit)),
         _ => Event::Lock {
             name: rng.below(2),
             slots: 1 + u32::try_from(rng.below(2)).unwrap(),
@@ -386,7 +478,7 @@ fn user(scale: Scale, rng: &mut Rng) -> Event {
 }
 
 /// The world of a seed: what holds for it, and what happens in it.
-pub(super) fn draw(seed: u64) -> (Setup, Vec<Step>) {
+pub(super) fn draw(seed: u64, focus: &Focus) -> (Setup, Vec<Step>) {
     let rng = &mut Rng::new(seed, 1);
     let scale = match seed % 8 {
         3 | 6 => Scale::Days,
@@ -428,14 +520,18 @@ pub(super) fn draw(seed: u64) -> (Setup, Vec<Step>) {
             event: Event::Put(slot, job(scale, slot, rng)),
         });
     }
-    let kinds: Vec<u64> = (0..15).filter(|_| rng.chance(500)).collect();
+    let drawn: Vec<u64> = (0..15).filter(|_| rng.chance(500)).collect();
+    let kinds = if focus.troubles.is_empty() { drawn } else { focus.troubles.clone() };
     let troubles = if kinds.is_empty() { 0 } else { rng.below(troubles + 1) };
     for _ in 0..troubles {
         let kind = *rng.pick(&kinds);
         steps.push(Step { at: rng.up_to(length), event: trouble(scale, workers, kind, rng) });
     }
     for _ in 0..rng.below(users + 1) {
-        steps.push(Step { at: rng.up_to(length), event: user(scale, rng) });
+        let any = rng.below(18);
+        let is_it = !focus.users.is_empty() && rng.chance(700);
+        let kind = if is_it { *rng.pick(&focus.users) } else { any };
+        steps.push(Step { at: rng.up_to(length), event: user(scale, kind, rng) });
     }
     // Two things at once are where faults hide.
     for place in 0..steps.len() {

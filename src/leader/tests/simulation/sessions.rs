@@ -166,10 +166,11 @@ impl World {
     ) -> Result<(), Problem> {
         let is_committed =
             matches!(answer, Ok(outcome) if !matches!(outcome, Outcome::Rejected(_)));
+        let time = self.cluster_now(serial).unwrap_or_default().0;
         for beat in beats.iter().filter(|_| is_committed) {
             let is_attached = |lead: &Lead| lead.attached.contains_key(&beat.stream);
             if self.lead(serial).is_some_and(is_attached) {
-                self.say(serial, beat.stream, ToWorker::Ack(beat.seq));
+                self.say(serial, beat.stream, ToWorker::Ack(beat.seq, time));
             }
         }
         self.agenda.after(ROUND, Happening::Beats(serial));

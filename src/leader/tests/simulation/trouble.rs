@@ -1,15 +1,22 @@
 //! The script's events, and what becomes of leaders.
 
-use horai_core::ids::{LeaderId, NodeId};
+use horai_core::ids::{ActionKey, JobId, LeaderId, NodeId};
+use horai_core::machine::command::Command;
+use horai_core::model::action::{Action, ActionState};
 
-use super::clients::Client;
+use super::clients::{Client, User};
 use super::lead::{Lead, Purpose};
 use super::links::{Body, Side};
 use super::replicas::Problem;
-use super::script::{Event, Fate, NODES};
+use super::script::{Event, Fate, Moment, NODES};
 use super::worker::ToWorker;
 use super::world::{Happening, Loop, World};
 
+/// A leader that never has under way what is waited for is followed by another after
+/// this, in units of the scale.
+const TRAP: i64 = 20;
+/// So long there may be nothing that can be dropped, in units of the scale.
+const DROP: i64 = 60;
 /// How long a proposal waits for its answer.
 const PATIENCE: i64 = 10_000;
 
@@ -28,12 +35,31 @@ impl World {
             | Event::Delete(_)
             | Event::Trigger(_)
             | Event::Cancel(_) => self.on_user_event(place),
-            Event::Lock { name, slots, ttl, hold, wait } => {
-                let number = self.clients.len();
-                self.clients.push(Client::new(number, name, slots, ttl, hold, wait));
-                self.agenda.after(0, Happening::Client(number));
+            Event::Drop => {
+                let unit = self.setup.scale.unit();
+                let job = self.replicas.truth.jobs_after(None).find(|job| self.holds_up(job.id));
+                match job.map(|job| job.id) {
+                    Some(job) => self.user(Command::DeleteJob { job, expected: None }),
+                    None if now < self.script[place].at + DROP * unit => {
+                        self.agenda.after(unit, Happening::Script(place));
+                    }
+                    None => {}
+                }
             }
-            Event::Elect { to, fate, kept, late, gap } => {
+            Event::Race(moment, long) => self.races.push((moment, long)),
+            Event::Lock { name, slots, ttl, hold, wait } => {
+                // Some want it at once: what nobody contends for shows nothing.
+                for _ in 0..=self.draw(3) {
+                    let number = self.clients.len();
+                    self.clients.push(Client::new(number, name, slots, ttl, hold, wait));
+                    self.agenda.after(0, Happening::Client(number));
+                }
+            }
+            Event::Elect { when: Some(moment), .. } | Event::StallAt(moment, _) => {
+                self.traps.push((moment, place));
+                self.agenda.after(TRAP * self.setup.scale.unit(), Happening::Sprung(place));
+            }
+            Event::Elect { to, fate, kept, late, gap, when: None } => {
                 return self.elect(to, fate, kept, late, gap);
             }
             Event::Stall(long) => self.stall(now + long),
@@ -95,6 +121,86 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// True if due actions wait for one of this job that has not begun.
+    fn holds_up(&self, job: JobId) -> bool {
+        let state = &self.replicas.truth;
+        let is_idle = |key: &ActionKey| {
+            let idle = |a: &Action| matches!(a.state, ActionState::Waiting | ActionState::Ready);
+            state.action(*key).is_some_and(idle)
+        };
+        let is_waiting = |a: &Action, up: ActionKey| {
+            a.state == ActionState::Waiting && a.upstream.iter().any(|u| u.action == up)
+        };
+        let mut idle = state.live_actions_of(job).filter(is_idle);
+        idle.any(|up| {
+            let mut downs = state.dependants_of(job).flat_map(|down| state.live_actions_of(down));
+            downs.any(|key| state.action(key).is_some_and(|a| is_waiting(a, up)))
+        })
+    }
+
+    /// The moment has come, or is waited for no longer.
+    pub(super) fn on_sprung(&mut self, place: usize) -> Result<(), Problem> {
+        let before = self.traps.len();
+        self.traps.retain(|(_, other)| *other != place);
+        match self.script[place].event {
+            Event::Elect { to, fate, kept, late, gap, .. } if self.traps.len() < before => {
+                self.elect(to, fate, kept, late, gap)
+            }
+            Event::StallAt(_, long) if self.traps.len() < before => {
+                self.stall(self.now() + long);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A pause is in the log before the dispatch of a run of its job, or before what is
+    /// planned for a job that depends on it.
+    pub(super) fn race(&mut self, command: &Command) {
+        let state = &self.replicas.truth;
+        let (moment, job) = match command {
+            Command::Dispatch { run, .. } => (Moment::Dispatch, state.run(*run).map(|run| run.job)),
+            Command::PlanActions(batches) => {
+                let jobs = batches.iter().filter_map(|batch| state.job(batch.job));
+                let mut ups = jobs.flat_map(|job| &job.spec.depends_on).map(|up| up.job);
+                (Moment::Plan, ups.next_back())
+            }
+            _ => return,
+        };
+        let place = self.races.iter().position(|(waited, _)| *waited == moment);
+        let (Some(job), Some(place)) = (job, place) else { return };
+        let (_, long) = self.races.remove(place);
+        let users = self.users.len();
+        self.users.push(User::new(Command::PauseJob { job }));
+        self.users.push(User::new(Command::ResumeJob { job }));
+        self.on_user(users).expect("asking finds nothing out");
+        if moment == Moment::Plan {
+            self.on_user(users + 1).expect("asking finds nothing out");
+        } else {
+            self.agenda.after(long, Happening::User(users + 1));
+        }
+    }
+
+    /// The leader has this under way: it may be what is waited for.
+    pub(super) fn spring(&mut self, purpose: &Purpose) {
+        let moment = match purpose {
+            Purpose::Plan => Moment::Plan,
+            Purpose::Dispatch { .. } => Moment::Dispatch,
+            Purpose::Result(..) => Moment::Result,
+            Purpose::Attach(_) => Moment::Attach,
+            Purpose::User(_) | Purpose::Client(_) => Moment::Ask,
+            Purpose::Begin
+            | Purpose::Tick
+            | Purpose::Barrier { .. }
+            | Purpose::Beats(_)
+            | Purpose::Nobody => return,
+        };
+        // After all that it proposes in one go, and before any of it is committed.
+        for (_, place) in self.traps.iter().filter(|(waited, _)| *waited == moment) {
+            self.agenda.after(0, Happening::Sprung(*place));
+        }
     }
 
     /// What the leader had under way is committed in part, in its order; the rest
@@ -260,9 +366,10 @@ impl World {
             self.wake(serial, which, 0);
         }
         let Some(id) = self.lead(serial).map(|lead| lead.id) else { return };
+        let time = self.cluster_now(serial).unwrap_or_default().0;
         for w in 0..self.setup.workers {
             let epoch = self.link(w, node).epoch;
-            self.send(w, node, epoch, Body::To(ToWorker::Lead(id)));
+            self.send(w, node, epoch, Body::To(ToWorker::Lead(id, time)));
         }
     }
 

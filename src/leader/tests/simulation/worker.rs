@@ -9,11 +9,13 @@ use std::collections::{BTreeMap, VecDeque};
 use horai_core::ids::{AttemptKey, Incarnation, LeaderId, Token};
 use horai_core::machine::command::EndReport;
 use horai_core::model::run::EndKind;
+use horai_core::time::UtcMillis;
 use horai_proto::worker as pb;
 use horai_proto::worker::verdict::Decision;
 
 use super::replicas::elapsed;
 use super::shim::{Behaviour, Shim};
+use crate::worker::attempts::is_too_late;
 use crate::worker::wire;
 
 /// Heartbeats after which results without an answer are sent again.
@@ -24,12 +26,14 @@ pub(super) type Reported = (AttemptKey, Token, EndReport);
 
 #[derive(Debug, Clone)]
 pub(super) enum ToWorker {
-    Lead(LeaderId),
+    /// With cluster time.
+    Lead(LeaderId, i64),
     Verdicts(Vec<pb::Verdict>),
     Cancels(Vec<pb::Cancel>),
     Starts(Vec<pb::Start>),
     Forgets(Vec<(AttemptKey, Token)>),
-    Ack(u64),
+    /// With cluster time.
+    Ack(u64, i64),
 }
 
 #[derive(Debug, Clone)]
@@ -95,6 +99,8 @@ struct Agent {
     held: Vec<(pb::Start, AttemptKey)>,
     /// When the last acknowledged heartbeat was sent; 0 if none was.
     lease_from: u64,
+    /// Cluster time minus time since boot.
+    ahead: i64,
     beat: u64,
     beats: BTreeMap<usize, VecDeque<(u64, u64)>>,
     ticks: u64,
@@ -198,6 +204,7 @@ impl Worker {
             results: BTreeMap::new(),
             held: Vec::new(),
             lease_from: 0,
+            ahead: 0,
             beat: 0,
             beats: BTreeMap::new(),
             ticks: 0,
@@ -280,11 +287,13 @@ impl Worker {
     }
 
     pub(super) fn on_message(&mut self, node: usize, message: ToWorker, now: i64) {
+        let boot = self.boot(now).cast_signed();
         let Some(agent) = &mut self.agent else { return };
-        if let ToWorker::Lead(leader) = message {
+        if let ToWorker::Lead(leader, cluster) = message {
             if leader < self.disk.fence {
                 return;
             }
+            agent.ahead = cluster - boot;
             self.disk.fence = leader;
             agent.active = Some(node);
             agent.held.clear();
@@ -313,8 +322,11 @@ impl Worker {
                 }
             }
             ToWorker::Forgets(ids) => self.forget(&ids),
-            ToWorker::Ack(seq) => self.on_ack(node, seq, now),
-            ToWorker::Lead(_) => {}
+            ToWorker::Ack(seq, cluster) => {
+                agent.ahead = cluster - boot;
+                self.on_ack(node, seq, now);
+            }
+            ToWorker::Lead(..) => {}
         }
     }
 
@@ -407,7 +419,9 @@ impl Worker {
             return self.finish(key, report(end));
         }
         let boot = self.boot(now);
-        if boot >= deadline {
+        let ahead = self.agent.as_ref().map_or(0, |agent| agent.ahead);
+        let cluster_now = UtcMillis(boot.cast_signed() + ahead);
+        if boot >= deadline || is_too_late(start, cluster_now) {
             return self.finish(key, report(EndKind::LeaseExpired));
         }
         if how.cannot_start {

@@ -17,7 +17,7 @@ use super::links::{Frame, Link, Side};
 use super::oracle::Oracle;
 use super::replicas::{Nodes, Problem, Replicas};
 use super::rng::mix;
-use super::script::{NODES, Scale, Setup, Step};
+use super::script::{Moment, NODES, Scale, Setup, Step};
 use super::worker::{Due, Worker};
 use crate::leader::ticker;
 
@@ -37,6 +37,8 @@ pub(super) enum Loop {
 #[derive(Debug, Clone)]
 pub(super) enum Happening {
     Script(usize),
+    /// A trap of the script springs, if it has not yet.
+    Sprung(usize),
     /// The oldest proposal of a leader is committed.
     Commit(u64),
     /// A proposal has waited for too long.
@@ -89,6 +91,10 @@ pub(super) struct World {
     pub(super) links: BTreeMap<(usize, usize), Link>,
     pub(super) users: Vec<User>,
     pub(super) clients: Vec<Client>,
+    /// What is waited for, and the place in the script that waits.
+    pub(super) traps: Vec<(Moment, usize)>,
+    /// Pauses that wait for a moment, and how long they last.
+    pub(super) races: Vec<(Moment, i64)>,
     pub(super) oracle: Oracle,
     wakes: BTreeMap<(u64, Loop), i64>,
     proposals: u64,
@@ -116,6 +122,8 @@ impl World {
             links: pairs.map(|pair| (pair, Link::default())).collect(),
             users: Vec::new(),
             clients: Vec::new(),
+            traps: Vec::new(),
+            races: Vec::new(),
             oracle: Oracle::new(),
             wakes: BTreeMap::new(),
             proposals: 0,
@@ -178,7 +186,7 @@ impl World {
         Some(found)
     }
 
-    fn cluster_now(&self, serial: u64) -> Option<UtcMillis> {
+    pub(super) fn cluster_now(&self, serial: u64) -> Option<UtcMillis> {
         self.nodes.cluster_now(self.lead(serial)?.node, self.now())
     }
 
@@ -192,6 +200,7 @@ impl World {
     fn happen(&mut self, next: Happening) -> Result<(), Problem> {
         match next {
             Happening::Script(place) => self.on_script(place),
+            Happening::Sprung(place) => self.on_sprung(place),
             Happening::Commit(serial) => self.on_commit(serial),
             Happening::Expire(serial, id) => self.on_expire(serial, id),
             Happening::Answer(serial, purpose, is_unknown) => {
@@ -341,6 +350,9 @@ impl World {
     pub(super) fn propose(&mut self, serial: u64, envelope: Envelope, purpose: Purpose) {
         let now = self.now();
         let Some(node) = self.lead(serial).map(|lead| lead.node) else { return };
+        if self.current == Some(serial) {
+            self.race(&envelope.command);
+        }
         let Some(stamp) = self.nodes.stamp(node, now) else {
             self.agenda.after(20, Happening::Answer(serial, purpose, false));
             return;
@@ -351,6 +363,9 @@ impl World {
         let is_current = self.current == Some(serial);
         if is_current && self.wrong.is_none() {
             self.wrong = self.oracle.on_stamp(stamp, now, self.beat()).err();
+        }
+        if is_current {
+            self.spring(&purpose);
         }
         let Some(lead) = self.lead_mut(serial) else { return };
         lead.log.push_back(Proposal { id, envelope, stamp, purpose, is_answered: false });

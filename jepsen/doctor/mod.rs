@@ -4,14 +4,13 @@
 //! assumed here: packets are counted, files are lost, processes die, clocks are
 //! read. One line an ability; the answer is whether all of them work.
 
+mod disks;
+
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 
 use crate::env::clocks::Clock;
 use crate::env::links::{Host, Link, between, on, one_way, ring};
@@ -25,6 +24,8 @@ use crate::error::chain;
 const MACHINES: Host = 5;
 const HOSTS: [Host; 6] = [1, 2, 3, 4, 5, HARNESS];
 const DISK_MIB: u64 = 48;
+/// The machine whose disk has a cache.
+const TEARING: Host = 5;
 /// Where a machine listens, and how long its connections wait.
 const STREAM_PORT: u16 = 7098;
 const STREAM: Duration = Duration::from_secs(5);
@@ -36,7 +37,7 @@ const TRIES: u32 = 3;
 type Check = fn(&mut Trial) -> Result<String, Error>;
 
 /// What is checked, in this order.
-const CHECKS: [(&str, Check); 25] = [
+const CHECKS: [(&str, Check); 27] = [
     ("witness: static, and true under a false clock", static_witness),
     ("network: all hear all", |t| shape(t, &[])),
     ("partition: one alone", |t| shape(t, &between(&[1], &[2, 3, 4, 5]))),
@@ -52,13 +53,15 @@ const CHECKS: [(&str, Check); 25] = [
     ("packets: slow link", slow_link),
     ("packets: long ones vanish", short_packets),
     ("packets: connections reset", reset_connections),
-    ("disk: power cut", power_cut),
-    ("disk: full", full_disk),
-    ("disk: hung", hung_disk),
-    ("disk: slow", slow_disk),
-    ("disk: read-only", read_only_disk),
-    ("disk: dead", dead_disk),
-    ("disk: bits turned over", turned_bits),
+    ("disk: power cut", disks::power_cut),
+    ("disk: power cut tears what was not flushed", disks::torn_sectors),
+    ("disk: one that lies about flushes is found out", disks::lying_disk),
+    ("disk: full", disks::full_disk),
+    ("disk: hung", disks::hung_disk),
+    ("disk: slow", disks::slow_disk),
+    ("disk: read-only", disks::read_only_disk),
+    ("disk: dead", disks::dead_disk),
+    ("disk: bits turned over", disks::turned_bits),
     ("processes: freeze and kill", freeze_and_kill),
     ("processes: little processor", little_processor),
     ("clocks: set off, and back", clocks),
@@ -76,7 +79,13 @@ impl Trial {
         fs::create_dir_all(&folder).map_err(at(&folder.display().to_string()))?;
         let machines = (1..=MACHINES).map(|host| (format!("n{host}"), host)).collect();
         let disk_folder = std::env::temp_dir();
-        let plan = Plan { machines, disk_mib: DISK_MIB, disk_folder: &disk_folder, seed: 1 };
+        let plan = Plan {
+            machines,
+            tearing: &[TEARING],
+            disk_mib: DISK_MIB,
+            disk_folder: &disk_folder,
+            seed: 1,
+        };
         Ok(Self { env: Env::build(&plan)?, witness: None, folder })
     }
 
@@ -132,12 +141,23 @@ pub(crate) fn run(out: &mut impl Write) -> std::io::Result<bool> {
 
 /// Builds everything, says so, and waits to be killed: to see what stays behind.
 pub(crate) fn hold(out: &mut impl Write) -> std::io::Result<bool> {
-    let held = Trial::build().and_then(|trial| {
+    let held = Trial::build().and_then(|mut trial| {
         let log = trial.folder.join("log");
-        let arguments = ["-c", "setsid sleep 1000 & exec sleep 1000"];
-        let sleeper =
-            Process::start(&trial.env.machines[0], Path::new(SHELL), &arguments, &log, false)?;
-        Ok((trial, sleeper))
+        let start = |machine: &Machine, script: &str| {
+            Process::start(machine, Path::new(SHELL), &["-c", script], &log, false)
+        };
+        let sleeper = start(&trial.env.machines[0], "setsid sleep 1000 & exec sleep 1000")?;
+        // Who waits for a disk that does not answer cannot be killed until it does.
+        let tearing = &mut trial.env.machines[usize::from(TEARING) - 1];
+        let waiting = tearing.disk.at().join("waiting").display().to_string();
+        let writes = format!("while :; do dd if=/dev/zero of={waiting} count=9 conv=fsync; done");
+        let writer = start(tearing, &writes)?;
+        let end = Instant::now() + STREAM;
+        while !Path::new(&waiting).exists() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        tearing.disk.stop_answering()?;
+        Ok((trial, sleeper, writer))
     });
     match held {
         Ok(_) => {
@@ -270,122 +290,6 @@ fn reset_connections(trial: &mut Trial) -> Result<String, Error> {
     ensure(again == refused, || format!("a new connection was {again:?}"))?;
     connect()?.map_err(at("connect after healing"))?;
     Ok("both ends told, new ones refused".into())
-}
-
-fn write_synced(path: &Path, text: &[u8]) -> std::io::Result<()> {
-    let mut file = fs::File::create(path)?;
-    file.write_all(text)?;
-    file.sync_all()
-}
-
-fn power_cut(trial: &mut Trial) -> Result<String, Error> {
-    let machine = trial.machine();
-    let folder = machine.disk.at().to_owned();
-    let kept = folder.join("kept");
-    write_synced(&kept, b"synced").map_err(at("write a file"))?;
-    fs::File::open(&folder).and_then(|f| f.sync_all()).map_err(at("sync a folder"))?;
-    fs::File::options()
-        .append(true)
-        .open(&kept)
-        .and_then(|mut file| file.write_all(b" and not synced"))
-        .map_err(at("write a file"))?;
-    fs::write(folder.join("lost"), "never synced").map_err(at("write a file"))?;
-    machine.cut_power()?;
-    machine.disk.mount()?;
-    let text = fs::read_to_string(&kept).map_err(at("read what was synced"))?;
-    ensure(text == "synced", || format!("the synced file holds {text:?}"))?;
-    ensure(!folder.join("lost").exists(), || "a file that was never synced is there".into())?;
-    Ok("what was synced is there, nothing else".into())
-}
-
-fn full_disk(trial: &mut Trial) -> Result<String, Error> {
-    let disk = &trial.machine().disk;
-    disk.fill(0)?;
-    let refused = fs::write(disk.at().join("more"), vec![0; 100_000]).map_err(|e| e.kind());
-    disk.free()?;
-    let full = ErrorKind::StorageFull;
-    ensure(refused == Err(full), || format!("a write to a full disk gave {refused:?}"))?;
-    fs::write(disk.at().join("more"), vec![0; 100_000]).map_err(at("write again"))?;
-    Ok("ENOSPC, and space again".into())
-}
-
-fn hung_disk(trial: &mut Trial) -> Result<String, Error> {
-    let disk = &trial.machine().disk;
-    let path = disk.at().join("hung");
-    disk.hang()?;
-    let begun = Instant::now();
-    let writer = std::thread::spawn(move || write_synced(&path, b"late"));
-    std::thread::sleep(Duration::from_millis(300));
-    let hung = !writer.is_finished();
-    disk.thaw()?;
-    let wrote = writer.join().map_err(|_| Error::Misuse("the writer panicked".into()))?;
-    wrote.map_err(at("write after the thaw"))?;
-    ensure(hung, || "a write to a hung disk went on".into())?;
-    Ok(format!("a write took {:.1?}", begun.elapsed()))
-}
-
-fn slow_disk(trial: &mut Trial) -> Result<String, Error> {
-    let folder = trial.machine().disk.at().display().to_string();
-    let script = format!(
-        "for i in 1 2 3 4 5; do dd if=/dev/zero of={folder}/slow bs=64k count=1 conv=fsync \
-         2>/dev/null; done"
-    );
-    let timed = |trial: &Trial| -> Result<Duration, Error> {
-        let begun = Instant::now();
-        trial.shell(&script, false)?;
-        Ok(begun.elapsed())
-    };
-    let fast = timed(trial)?;
-    let machine = trial.machine();
-    let (device, _) = machine.disk.device()?;
-    machine.group.write_limit(&device, Some(200_000))?;
-    let slow = timed(trial);
-    trial.machine().group.write_limit(&device, None)?;
-    let slow = slow?;
-    let (least, most) = (Duration::from_millis(800), fast + Duration::from_millis(500));
-    ensure(slow > least && slow > most, || format!("320 KB at 200 KB/s took {slow:?}"))?;
-    Ok(format!("320 KB took {fast:.1?}, and {slow:.1?} at 200 KB/s"))
-}
-
-fn read_only_disk(trial: &mut Trial) -> Result<String, Error> {
-    let disk = &mut trial.machine().disk;
-    disk.turn_read_only()?;
-    let refused = fs::write(disk.at().join("ro"), "x").map_err(|e| e.kind());
-    disk.unmount()?;
-    disk.mend()?;
-    disk.mount()?;
-    let expected = ErrorKind::ReadOnlyFilesystem;
-    ensure(refused == Err(expected), || format!("a write gave {refused:?}"))?;
-    fs::write(disk.at().join("rw"), "x").map_err(at("write after it was mended"))?;
-    Ok("EROFS, and mended".into())
-}
-
-fn dead_disk(trial: &mut Trial) -> Result<String, Error> {
-    let disk = &mut trial.machine().disk;
-    let mut file = fs::File::create(disk.at().join("dead")).map_err(at("make a file"))?;
-    disk.die()?;
-    let refused = file.write_all(b"x").and_then(|()| file.sync_all());
-    drop(file);
-    disk.unmount()?;
-    disk.mount()?;
-    let code = refused.err().and_then(|e| e.raw_os_error());
-    ensure(code == Some(rustix::io::Errno::IO.raw_os_error()), || {
-        format!("a write to a dead disk gave error {code:?}")
-    })?;
-    Ok("EIO, and back after a mount".into())
-}
-
-fn turned_bits(trial: &mut Trial) -> Result<String, Error> {
-    let disk = &trial.machine().disk;
-    let folder = disk.at().join("bits");
-    fs::create_dir_all(&folder).map_err(at("make a folder"))?;
-    let path = folder.join("zeros");
-    fs::write(&path, vec![0; 50_000]).map_err(at("write a file"))?;
-    let done = disk.flip_bits("bits", 3, &mut ChaCha8Rng::seed_from_u64(7))?;
-    let bytes = fs::read(&path).map_err(at("read a file"))?;
-    let ones: u32 = bytes.iter().map(|byte| byte.count_ones()).sum();
-    ensure(ones == 3 && done.len() == 3, || format!("{ones} bits of 3 were turned"))?;
-    Ok("3 of 3".into())
 }
 
 fn freeze_and_kill(trial: &mut Trial) -> Result<String, Error> {

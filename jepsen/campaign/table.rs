@@ -1,0 +1,93 @@
+//! What came of a campaign, as Markdown.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+
+use super::goals::tells;
+use super::{Round, rounds};
+use crate::check::Verdict;
+use crate::error::Failure;
+
+/// Rows of the table: what is promised, and the counts that tell of it.
+const TOTALS: [(&str, &[&str]); 11] = [
+    ("fires expected", &["fires: expected"]),
+    ("fires lost", &["fires: missed"]),
+    ("fires doubled", &["fires: doubled", "fires: phantom"]),
+    ("fires early", &["fires: early"]),
+    ("fires late beyond the deadline", &["fires: late"]),
+    ("attempts that overlapped", &["attempts: overlap", "attempts: two successes"]),
+    (
+        "locks violated",
+        &["locks: two holders", "locks: token did not grow", "locks: fenced while holding"],
+    ),
+    ("acknowledged writes", &["set: acknowledged"]),
+    ("acknowledged writes lost", &["set: lost", "set: stale"]),
+    ("log bytes served", &["logs: bytes served"]),
+    ("logs with bytes lost or wrong", &["logs: wrong byte", "logs: cut short", "logs: gone"]),
+];
+
+/// Writes the state of a campaign, in one store or several, as a table for people.
+pub(crate) fn table(
+    stores: &[PathBuf],
+    source: &str,
+    out: &mut impl Write,
+) -> Result<Verdict, Failure> {
+    let mut all = Vec::new();
+    for store in stores {
+        all.extend(rounds(store)?);
+    }
+    all.sort_by(|a, b| a.at.cmp(&b.at));
+    let every: Vec<&Round> =
+        all.iter().filter(|r| source.is_empty() || r.source == source).collect();
+    // What was counted in a round that tells nothing is no evidence.
+    let rounds: Vec<&Round> = every.iter().copied().filter(|round| tells(round)).collect();
+    let Some(last) = rounds.last().or(every.last()) else {
+        let names: Vec<String> = stores.iter().map(|store| store.display().to_string()).collect();
+        return Err(format!("no round of this source in {}", names.join(", ")).into());
+    };
+    let hours = rounds.iter().map(|round| round.seconds).sum::<u64>() as f64 / 3600.0;
+    let date = last.at.split('T').next().unwrap_or_default();
+    writeln!(
+        out,
+        "{} rounds that count, with {hours:.1} hours of faults, of {} at commit {}, until {date}:\n",
+        rounds.len(),
+        last.version,
+        last.commit
+    )?;
+    writeln!(out, "| what | count |\n|---|---|")?;
+    for verdict in [Verdict::Valid, Verdict::Invalid, Verdict::Unknown, Verdict::HarnessFailure] {
+        let count = every.iter().filter(|round| round.verdict == verdict).count();
+        writeln!(out, "| rounds {verdict} | {count} |")?;
+    }
+    for (what, names) in TOTALS {
+        let of = |round: &&Round| names.iter().filter_map(|name| round.counts.get(*name)).sum();
+        let count: i64 = rounds.iter().map(|round| -> i64 { of(round) }).sum();
+        writeln!(out, "| {what} | {count} |")?;
+    }
+    writeln!(
+        out,
+        "\n| fault | installed | next acknowledged write, ms (median, worst) | next start of a job, ms \
+         (median, worst) |\n|---|---|---|---|"
+    )?;
+    let mut kinds: BTreeMap<&str, u64> = BTreeMap::new();
+    for (op, count) in rounds.iter().flat_map(|round| &round.installed) {
+        *kinds.entry(op).or_default() += count;
+    }
+    for (op, count) in kinds {
+        let write = spread(rounds.iter().filter_map(|round| round.write_after_ms.get(op)));
+        let start = spread(rounds.iter().filter_map(|round| round.start_after_ms.get(op)));
+        writeln!(out, "| {op} | {count} | {write} | {start} |")?;
+    }
+    let wrong = rounds.iter().any(|round| round.verdict == Verdict::Invalid);
+    Ok(if wrong { Verdict::Invalid } else { Verdict::Valid })
+}
+
+fn spread<'a>(times: impl Iterator<Item = &'a Vec<u64>>) -> String {
+    let mut all: Vec<u64> = times.flatten().copied().collect();
+    all.sort_unstable();
+    match all.last() {
+        Some(worst) => format!("{}, {worst}", all[all.len() / 2]),
+        None => "–".to_owned(),
+    }
+}
