@@ -2,7 +2,9 @@
 
 use super::calendar::{Cron, Field, days};
 use super::run::run;
-use super::script::{Event, JobShape, Lost, Moment, NODES, Scale, Setup, Step, TriggerShape};
+use super::script::{
+    Event, JobShape, Lost, Misfire, Moment, NODES, Scale, Setup, Step, TriggerShape,
+};
 
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
@@ -33,6 +35,13 @@ fn by_hand(lease: i64) -> JobShape {
         takes: 4 * lease,
         group: None,
     }
+}
+
+/// Fires in each hour of each day, and makes up for all that it misses.
+fn each(second: Field, minute: Field) -> TriggerShape {
+    let (hour, month) = (Field::Any, Field::Any);
+    let cron = Cron { second, minute, hour, day: None, month, weekday: None, years: None };
+    TriggerShape { cron, zone: None, misfire: Misfire::All, bound: None, delay: None }
 }
 
 /// The job, and some runs of it, of which both workers get some.
@@ -116,18 +125,7 @@ fn a_dispatch_that_was_long_under_way_begins_nothing() {
 
 #[test]
 fn a_day_without_a_leader_is_made_up_for() {
-    let second = Field::List(&[0]);
-    let cron = Cron {
-        second: second.clone(),
-        minute: Field::Step(0, 5),
-        hour: Field::Any,
-        day: None,
-        month: Field::Any,
-        weekday: None,
-        years: None,
-    };
-    let misfire = super::script::Misfire::All;
-    let trigger = TriggerShape { cron, zone: None, misfire, bound: None, delay: None };
+    let trigger = each(Field::List(&[0]), Field::Step(0, 5));
     let shape = JobShape { triggers: vec![trigger], takes: 100, ..by_hand(3 * MINUTE) };
     let script = vec![
         Step { at: 500, event: Event::Put(0, shape) },
@@ -138,17 +136,7 @@ fn a_day_without_a_leader_is_made_up_for() {
 
 /// Each tenth second, and when nobody can run it, it waits.
 fn each_ten_seconds() -> JobShape {
-    let cron = Cron {
-        second: Field::Step(0, 10),
-        minute: Field::Any,
-        hour: Field::Any,
-        day: None,
-        month: Field::Any,
-        weekday: None,
-        years: None,
-    };
-    let misfire = super::script::Misfire::All;
-    let trigger = TriggerShape { cron, zone: None, misfire, bound: None, delay: None };
+    let trigger = each(Field::Step(0, 10), Field::Any);
     JobShape { triggers: vec![trigger], takes: 1, ..by_hand(5_000) }
 }
 
@@ -175,17 +163,7 @@ fn what_waits_for_an_action_that_is_skipped_is_skipped_with_it() {
 fn a_dependant_is_planned_on_after_its_plan_was_refused() {
     let mut shape = by_hand(5_000);
     (shape.noop, shape.takes) = (true, 1);
-    let cron = Cron {
-        second: Field::Step(0, 2),
-        minute: Field::Any,
-        hour: Field::Any,
-        day: None,
-        month: Field::Any,
-        weekday: None,
-        years: None,
-    };
-    let misfire = super::script::Misfire::All;
-    let trigger = TriggerShape { cron, zone: None, misfire, bound: None, delay: None };
+    let trigger = each(Field::Step(0, 2), Field::Any);
     let up = JobShape { triggers: vec![trigger], ..shape.clone() };
     let down = JobShape { ups: vec![0], ..shape };
     let mut script = vec![
