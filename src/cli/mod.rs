@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn commands_are_read_as_they_are_documented() {
         for line in [
-            "cluster init --config n.toml --default-zone Europe/Berlin",
+            "cluster init --config n.toml --default-zone Europe/Berlin --misfire-after 5m",
             "cluster join --config n.toml --to a:7602 --token t",
             "cluster replace 2 --config n.toml --to a:7602 --to b:7602 --token t -o json",
             "cluster status --url http://a:1 --url http://b:2 --token t -o json",

@@ -49,6 +49,12 @@ mutants! {
     NamedByCommitTime = "named-by-commit-time",
     /// Of late instants the latest hundred are run, and the others are not recorded.
     SilentMisfireCap = "silent-misfire-cap",
+    /// Of late instants that are all to run the latest alone runs.
+    FireAllRunsOne = "fire-all-runs-one",
+    /// Of late instants of which the latest is to run all run.
+    FireNowRunsAll = "fire-now-runs-all",
+    /// Of late instants that are to be left out the latest runs.
+    SkipRunsOne = "skip-runs-one",
     /// A lock is given to whoever asks, held or not.
     LockGivenTwice = "lock-given-twice",
     /// A new leader does not let the leases of locks run anew.
@@ -77,6 +83,8 @@ mutants! {
     PauseDoesNotHold = "pause-does-not-hold",
     /// After a pause the instants that passed meanwhile are planned.
     ResumeReplays = "resume-replays",
+    /// A pause of many jobs comes to the first ones only.
+    PauseStopsHalfWay = "pause-stops-half-way",
     /// An edit leaves the old definition's planned actions.
     EditKeepsPlan = "edit-keeps-plan",
     /// What depends on a skipped action is not skipped.

@@ -45,6 +45,9 @@ struct Seen {
     revision: Revision,
     held: bool,
     cursors: Vec<UtcMillis>,
+    /// Triggers that are paused by themselves: one that goes on where it stopped has
+    /// the cursor that it had.
+    paused: BTreeSet<TriggerName>,
     /// Triggers that wait for the end of an action.
     delayed: BTreeSet<TriggerName>,
 }
@@ -58,7 +61,9 @@ impl Seen {
         let delays = found.spec.triggers.iter().filter(|t| t.kind.fixed_delay().is_some());
         let delayed = delays.map(|t| &t.name).filter(|t| state.unfinished_of(job, t).is_some());
         let delayed = delayed.cloned().collect();
-        Some(Self { revision: found.revision, held, cursors, delayed })
+        let names = found.spec.triggers.iter().map(|t| &t.name);
+        let paused = names.filter(|t| state.trigger_pause(job, t).is_some()).cloned().collect();
+        Some(Self { revision: found.revision, held, cursors, paused, delayed })
     }
 }
 

@@ -9,6 +9,7 @@ use horai_core::model::job::{Job, TriggerSpec};
 use serde::{Deserialize, Serialize};
 
 use super::text::{ActionRef, RunRef, Time};
+use crate::api::definition_parts::misfire_word;
 use crate::api::job_definition::JobDefinition;
 
 /// A part of a list.
@@ -237,6 +238,9 @@ pub struct MissedDto {
     pub count: Option<u64>,
     /// `misfire` or `paused`.
     pub reason: String,
+    /// The policy that left them out of a misfire.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
     /// When that was decided.
     pub at: Time,
 }
@@ -246,8 +250,11 @@ impl MissedDto {
     #[must_use]
     pub fn of(state: &State, missed: &Missed) -> Self {
         let reason = match missed.reason {
-            MissedReason::Misfire => "misfire",
             MissedReason::Paused => "paused",
+            MissedReason::Misfire
+            | MissedReason::FireAll
+            | MissedReason::FireNow
+            | MissedReason::Skip => "misfire",
         };
         Self {
             job: job_name(state, missed.job),
@@ -256,6 +263,7 @@ impl MissedDto {
             to: Time(missed.to),
             count: Some(missed.count).filter(|count| *count > 0),
             reason: reason.to_owned(),
+            policy: missed.reason.policy().map(|policy| misfire_word(policy).to_owned()),
             at: Time(missed.at),
         }
     }

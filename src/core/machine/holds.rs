@@ -1,11 +1,13 @@
 //! What holds jobs back, and the calendars that bound their triggers: reading
 //! only. Who may start is decided by these few functions and nowhere else.
 
+use std::ops::Bound;
+
 use crate::ids::{ActionKey, GroupPath, JobId, Name, TriggerName};
 use crate::model::action::{Action, WaitReason};
 use crate::model::calendar::StoredCalendar;
 use crate::model::job::Job;
-use crate::model::pause::{Pause, PauseTarget};
+use crate::model::pause::{Pause, PauseTarget, Sweep, SweepKind};
 use crate::model::run::Run;
 
 use super::command::PlanSource;
@@ -33,15 +35,41 @@ impl State {
         self.pauses.get(&PauseTarget::Trigger(job, trigger.clone()))
     }
 
-    /// The nearest group above a job that is paused.
+    /// The nearest group above a job that is paused, or whose pause has ended and not
+    /// for this job yet.
     #[must_use]
     pub fn paused_group(&self, job: &Job) -> Option<GroupPath> {
-        if self.pauses.len() == 0 {
+        if self.pauses.len() == 0 && self.sweeps.len() == 0 {
             return None;
         }
-        let is_paused =
-            |group: &GroupPath| self.pauses.contains(&PauseTarget::Group(group.clone()));
+        let is_paused = |group: &GroupPath| {
+            let target = PauseTarget::Group(group.clone());
+            self.pauses.contains(&target) || self.is_held_still(&target, job)
+        };
         job.spec.group.as_ref()?.and_above().find(is_paused)
+    }
+
+    /// True if the end of that pause has not come to this job.
+    fn is_held_still(&self, target: &PauseTarget, job: &Job) -> bool {
+        let sweep = self.sweeps.get(target);
+        sweep.is_some_and(|s| s.what != SweepKind::Withdraw && !is_done(s, target, job))
+    }
+
+    /// True if the job's runs are out of the queue because of a group. For a moment a
+    /// job can be paused and its runs still be there; then nobody may take them.
+    fn is_out_of_queue(&self, job: &Job) -> bool {
+        if self.pauses.len() == 0 && self.sweeps.len() == 0 {
+            return false;
+        }
+        let is_out = |group: GroupPath| {
+            let target = PauseTarget::Group(group);
+            match self.sweeps.get(&target) {
+                // The pause comes to the jobs, or its end does: one after the other.
+                Some(sweep) => is_done(sweep, &target, job) == (sweep.what == SweepKind::Withdraw),
+                None => self.pauses.contains(&target),
+            }
+        };
+        job.spec.group.as_ref().is_some_and(|group| group.and_above().any(is_out))
     }
 
     /// True if the job itself or a group above it is paused.
@@ -56,7 +84,9 @@ impl State {
         if self.is_paused(job) {
             Some(WaitReason::Paused)
         } else {
-            self.frozen().map(|_| WaitReason::Frozen)
+            let cluster = &PauseTarget::Cluster;
+            let is_frozen = self.frozen().is_some() || self.is_held_still(cluster, job);
+            is_frozen.then_some(WaitReason::Frozen)
         }
     }
 
@@ -79,15 +109,38 @@ impl State {
     /// True if a run may not be dispatched because its job or triggers are paused;
     /// a frozen cluster is asked for apart.
     pub(super) fn is_run_held(&self, run: &Run) -> bool {
+        self.jobs.get(&run.job).is_some_and(|job| self.is_paused(job)) || self.is_run_of_paused(run)
+    }
+
+    /// True if a run has no place in the queue because its job or triggers are paused.
+    pub(super) fn is_run_out(&self, run: &Run) -> bool {
+        self.jobs.get(&run.job).is_some_and(|job| job.paused || self.is_out_of_queue(job))
+            || self.is_run_of_paused(run)
+    }
+
+    /// True if all triggers of its action are paused by themselves.
+    fn is_run_of_paused(&self, run: &Run) -> bool {
         let action = |key: ActionKey| self.actions.get(&key).map(|action| (key.job, action));
-        self.jobs.get(&run.job).is_some_and(|job| self.is_paused(job))
-            || run.action.and_then(action).is_some_and(|(job, a)| self.is_action_paused(job, a))
+        run.action.and_then(action).is_some_and(|(job, a)| self.is_action_paused(job, a))
     }
 
     /// Jobs of a group and of the groups in it.
     pub fn jobs_in(&self, group: &GroupPath) -> impl Iterator<Item = JobId> {
+        self.jobs_in_after(group, None)
+    }
+
+    /// The same, after one of them.
+    pub(super) fn jobs_in_after(
+        &self,
+        group: &GroupPath,
+        after: Option<(GroupPath, JobId)>,
+    ) -> impl Iterator<Item = JobId> {
+        let from = match after {
+            Some(place) => Bound::Excluded(place),
+            None => Bound::Included((group.clone(), JobId(0))),
+        };
         // What begins with the path lies together, but `a-b` before `a/b`.
-        let all = self.index.group_jobs.range((group.clone(), JobId(0))..);
+        let all = self.index.group_jobs.range((from, Bound::Unbounded));
         let prefix = group.clone();
         let begins = move |path: &GroupPath| path.as_str().starts_with(prefix.as_str());
         let group = group.clone();
@@ -126,6 +179,20 @@ impl State {
     pub fn calendars_changed(&self) -> u64 {
         self.calendars.iter().map(|(_, calendar)| calendar.index).max().unwrap_or(0)
     }
+}
+
+/// Where a job stands in the order in which a pause comes to many.
+pub(super) fn place_in(target: &PauseTarget, job: &Job) -> (Option<GroupPath>, JobId) {
+    let group = match target {
+        PauseTarget::Group(_) => job.spec.group.clone(),
+        PauseTarget::Cluster | PauseTarget::Job(_) | PauseTarget::Trigger(..) => None,
+    };
+    (group, job.id)
+}
+
+/// True if it has been this job's turn.
+fn is_done(sweep: &Sweep, target: &PauseTarget, job: &Job) -> bool {
+    sweep.done.as_ref().is_some_and(|done| place_in(target, job) <= *done)
 }
 
 /// No name sorts before it.

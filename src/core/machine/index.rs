@@ -354,7 +354,7 @@ impl State {
         let Some(spec) = self.spec(run.job, run.revision) else { return RunPlace::default() };
         match run.state {
             RunState::Queued => {
-                let queue = (!self.is_run_held(run)).then(|| QueueKey {
+                let queue = (!self.is_run_out(run)).then(|| QueueKey {
                     group: spec.worker_group.clone(),
                     catch_up: run.catch_up,
                     priority: Reverse(run.priority),

@@ -20,7 +20,7 @@ use crate::model::calendar::StoredCalendar;
 use crate::model::cluster::ClusterSettings;
 use crate::model::job::{Job, JobSpec};
 use crate::model::lock::Lock;
-use crate::model::pause::{Pause, PauseTarget};
+use crate::model::pause::{Pause, PauseTarget, Sweep};
 use crate::model::run::Run;
 use crate::model::worker::Worker;
 use crate::time::{DRIFT, Span, UtcMillis};
@@ -62,6 +62,9 @@ pub struct Limits {
     pub pauses: usize,
     /// Timers released by one command.
     pub timers: usize,
+    /// Jobs that one command withdraws the plan of, or lets go on, when many are
+    /// paused or resumed at once.
+    pub sweep: usize,
     /// How long after its nominal time an action may wait.
     pub max_wait: Span,
 }
@@ -86,6 +89,7 @@ impl Default for Limits {
             calendars: 1_000,
             pauses: 100_000,
             timers: 2_000,
+            sweep: 500,
             max_wait: Span::secs(2 * 86_400),
         }
     }
@@ -153,6 +157,7 @@ pub struct State {
     pub(super) nodes: Table<NodeId, NodeRecord>,
     pub(super) calendars: Table<Name, StoredCalendar>,
     pub(super) pauses: Table<PauseTarget, Pause>,
+    pub(super) sweeps: Table<PauseTarget, Sweep>,
     pub(super) index: Index,
 }
 
@@ -170,7 +175,7 @@ macro_rules! each_table {
     ($call:ident) => {
         $call!(
             jobs specs cursors floors actions runs workers watches locks requests missed tokens nodes
-            calendars pauses
+            calendars pauses sweeps
         )
     };
 }
@@ -198,6 +203,7 @@ impl State {
             nodes: Table::new(13),
             calendars: Table::new(14),
             pauses: Table::new(15),
+            sweeps: Table::new(16),
             index: Index::default(),
         }
     }
@@ -261,6 +267,9 @@ impl State {
     /// When a tick would release something; a time that has passed means: tick now.
     #[must_use]
     pub fn next_timer(&self) -> Option<UtcMillis> {
+        if self.sweeps.len() > 0 {
+            return Some(self.meta.now);
+        }
         self.index.timers.get_min().map(|(at, _)| *at)
     }
 

@@ -209,6 +209,19 @@ fn refill_at(ahead: &[UtcMillis], next: UtcMillis, limits: Limits) -> Option<Utc
     Some(next.minus(limits.ahead).max(room).min(*last))
 }
 
+/// How many misfires a policy runs, and how old.
+fn kept(policy: MisfirePolicy) -> (usize, Span) {
+    let (all, one) = ((FIRE_ALL_COUNT, FIRE_ALL_SPAN), (1, Span(u64::MAX)));
+    match policy {
+        MisfirePolicy::FireAll if mutants::on(Mutant::FireAllRunsOne) => one,
+        MisfirePolicy::FireAll => all,
+        MisfirePolicy::FireNow if mutants::on(Mutant::FireNowRunsAll) => all,
+        MisfirePolicy::FireNow => one,
+        MisfirePolicy::Skip if mutants::on(Mutant::SkipRunsOne) => one,
+        MisfirePolicy::Skip => (0, Span::ZERO),
+    }
+}
+
 /// Misfires, of which a policy runs the latest.
 struct LateInstants {
     policy: MisfirePolicy,
@@ -223,11 +236,7 @@ impl LateInstants {
     }
 
     fn push(&mut self, instant: UtcMillis) {
-        let (count, span) = match self.policy {
-            MisfirePolicy::FireAll => (FIRE_ALL_COUNT, FIRE_ALL_SPAN),
-            MisfirePolicy::FireNow => (1, Span(u64::MAX)),
-            MisfirePolicy::Skip => (0, Span::ZERO),
-        };
+        let (count, span) = kept(self.policy);
         self.kept.push_back(instant);
         while let Some(oldest) = self.kept.front().copied() {
             if mutants::on(Mutant::SilentMisfireCap) && self.kept.len() > 100 {
@@ -284,7 +293,7 @@ impl<'a> Builder<'a> {
                 from,
                 to,
                 count,
-                reason: MissedReason::Misfire,
+                reason: MissedReason::by(late.policy),
                 at: self.now,
             });
         }

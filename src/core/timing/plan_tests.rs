@@ -160,7 +160,7 @@ fn misfires_are_bounded_and_recorded() {
     let batch = plan("0 0 * * * ?", MisfirePolicy::FireAll, two_days, NOW).batch.unwrap();
     assert_eq!(late(&batch, NOW), (24, 1, 23));
     let missed = batch.missed.unwrap();
-    assert_eq!((missed.job, missed.at, missed.reason), (JobId(7), NOW, MissedReason::Misfire));
+    assert_eq!((missed.job, missed.at, missed.reason), (JobId(7), NOW, MissedReason::FireAll));
     assert_eq!(missed.from, two_days.plus(Span::secs(3600)));
     assert_eq!(missed.to, NOW.minus(Span::secs(25 * 3600)));
     // Each minute: the latest 1,000.

@@ -2,16 +2,20 @@
 //! withdrawn, what is due and has not started is held, what runs goes on. Of
 //! several pauses over one job the last that ends says what becomes of the
 //! instants between.
+//!
+//! A pause of a group or of the cluster holds all its jobs from its commit on. What
+//! follows for each of them is done job by job, so many a command: none may take long.
 
 use std::collections::BTreeSet;
 
-use super::super::command::{Actor, PlanSource};
+use super::super::command::{Actor, PlanBatch, PlanSource};
+use super::super::holds::place_in;
 use super::super::outcome::{Event, Outcome, Reject};
 use super::super::state::State;
-use crate::ids::{JobId, RunId, TriggerName};
+use crate::ids::{GroupPath, JobId, TriggerName};
 use crate::model::action::{Missed, MissedReason};
 use crate::model::job::Job;
-use crate::model::pause::{AfterPause, Pause, PauseTarget};
+use crate::model::pause::{AfterPause, Pause, PauseTarget, Sweep, SweepKind};
 use crate::mutants::{self, Mutant};
 use crate::time::UtcMillis;
 
@@ -30,31 +34,41 @@ impl State {
             PauseTarget::Trigger(job, trigger) => self.check_trigger(*job, trigger)?,
             PauseTarget::Group(_) | PauseTarget::Cluster => {}
         }
-        if self.pauses.contains(target) {
+        let under_way = self.sweeps.get(target).cloned();
+        let is_paused = self.pauses.contains(target);
+        if let Some(mut sweep) = under_way.clone().filter(|sweep| is_paused && ends(sweep)) {
+            // An end that was put off will not be.
+            sweep.next.pop();
+            self.sweeps.put(target.clone(), sweep);
+        }
+        if is_paused {
             return Ok(Outcome::Done);
         }
         let limit = self.limits.pauses;
         if self.pauses.len() >= limit {
             return Err(Reject::Full { what: "pauses".to_owned(), limit: limit as u64 });
         }
-        let under = self.jobs_under(target);
-        let free: Vec<JobId> = under.iter().filter(|id| !self.is_held(**id)).copied().collect();
-        for id in &free {
-            match target {
-                PauseTarget::Trigger(_, trigger) => {
-                    self.withdraw(*id, Some(&BTreeSet::from([trigger.clone()])), ev);
-                    self.rewind(*id, PlanSource::Trigger(trigger.clone()));
-                }
-                PauseTarget::Cluster | PauseTarget::Group(_) | PauseTarget::Job(_) => {
-                    self.withdraw(*id, None, ev);
-                    self.rewind_cursors(*id);
-                }
-            }
-            ev.push(Event::Job(*id));
-        }
-        let runs = self.runs_placed_by(target, &under);
         let pause = Pause { since: self.meta.now, by: by(actor) };
-        self.move_places(&runs, |state| state.pauses.put(target.clone(), pause));
+        if let PauseTarget::Trigger(id, trigger) = target {
+            if !self.is_held(*id) {
+                self.withdraw(*id, Some(&BTreeSet::from([trigger.clone()])), ev);
+                self.rewind(*id, PlanSource::Trigger(trigger.clone()));
+                ev.push(Event::Job(*id));
+            }
+            let runs = self.live_runs_of(*id);
+            self.move_places(&runs, |state| state.pauses.put(target.clone(), pause));
+            return Ok(Outcome::Done);
+        }
+        if let Some(mut sweep) = under_way {
+            // All are held from now on; what goes on just now is withdrawn after that.
+            sweep.next.push(SweepKind::Withdraw);
+            self.sweeps.put(target.clone(), sweep);
+            self.pauses.put(target.clone(), pause);
+        } else {
+            self.begin_sweep(target, SweepKind::Withdraw, Vec::new());
+            self.pauses.put(target.clone(), pause);
+            self.sweep_one(target, ev);
+        }
         Ok(Outcome::Done)
     }
 
@@ -72,25 +86,134 @@ impl State {
         if !self.pauses.contains(target) {
             return Ok(Outcome::Done);
         }
-        let jobs = self.jobs_under(target);
-        let runs = self.runs_placed_by(target, &jobs);
-        self.move_places(&runs, |state| {
-            state.pauses.remove(target);
-        });
-        for id in jobs.into_iter().filter(|id| !self.is_held(*id)).collect::<Vec<_>>() {
-            match target {
-                PauseTarget::Trigger(_, trigger) => self.trigger_goes_on(id, trigger, after, ev),
-                PauseTarget::Cluster | PauseTarget::Group(_) | PauseTarget::Job(_) => {
-                    self.go_on(id, after, ev);
-                }
+        if let PauseTarget::Trigger(id, trigger) = target {
+            let runs = self.live_runs_of(*id);
+            self.move_places(&runs, |state| drop(state.pauses.remove(target)));
+            if !self.is_held(*id) {
+                self.trigger_goes_on(*id, trigger, after, ev);
             }
+            ev.extend(runs.into_iter().map(Event::Ready));
+            return Ok(Outcome::Done);
         }
-        ev.extend(runs.into_iter().map(Event::Ready));
+        if let Some(mut sweep) = self.sweeps.get(target).cloned() {
+            // It ends when it has come to all.
+            if !ends(&sweep) {
+                sweep.next.push(SweepKind::GoOn(after));
+                self.sweeps.put(target.clone(), sweep);
+            }
+        } else {
+            self.end_of_many(target, after, Vec::new(), ev);
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// A pause of many jobs begins or ends: it comes to each in its turn, to the first
+    /// ones now, to all others with the next commands.
+    fn begin_sweep(&mut self, target: &PauseTarget, what: SweepKind, next: Vec<SweepKind>) {
+        self.sweeps.put(target.clone(), Sweep { what, done: None, next });
+    }
+
+    fn end_of_many(
+        &mut self,
+        target: &PauseTarget,
+        after: AfterPause,
+        next: Vec<SweepKind>,
+        ev: &mut Vec<Event>,
+    ) {
+        let is_over = next.is_empty();
+        self.begin_sweep(target, SweepKind::GoOn(after), next);
+        if is_over {
+            self.pauses.remove(target);
+        }
+        self.sweep_one(target, ev);
         if *target == PauseTarget::Cluster {
             // One is enough to make the dispatcher look at the queue.
             ev.extend(self.index.queue.get_min().map(|first| Event::Ready(first.run)));
         }
-        Ok(Outcome::Done)
+    }
+
+    /// A step of what is under way.
+    pub(super) fn sweep(&mut self, ev: &mut Vec<Event>) {
+        if self.sweeps.len() == 0 {
+            return;
+        }
+        let first = self.sweeps.iter().next().map(|(target, _)| target.clone());
+        if let Some(target) = first {
+            self.sweep_one(&target, ev);
+        }
+    }
+
+    fn sweep_one(&mut self, target: &PauseTarget, ev: &mut Vec<Event>) {
+        let Some(sweep) = self.sweeps.get(target).cloned() else { return };
+        let jobs = self.after_place(target, sweep.done.clone(), self.limits.sweep + 1);
+        let (limit, mut actions) = (self.limits.sweep, 0);
+        let mut is_over = true;
+        for (nth, id) in jobs.iter().enumerate() {
+            if nth == limit || actions >= PlanBatch::MAX_ACTIONS {
+                is_over = mutants::on(Mutant::PauseStopsHalfWay);
+                break;
+            }
+            actions += self.live_actions_of(*id).take(PlanBatch::MAX_ACTIONS).count();
+            self.sweep_job(target, &sweep, *id, ev);
+        }
+        if !is_over {
+            return;
+        }
+        self.sweeps.remove(target);
+        let mut next = sweep.next;
+        if next.is_empty() {
+            return;
+        }
+        match next.remove(0) {
+            SweepKind::Withdraw => self.begin_sweep(target, SweepKind::Withdraw, next),
+            SweepKind::GoOn(after) => self.end_of_many(target, after, next, ev),
+        }
+    }
+
+    /// It is one job's turn.
+    fn sweep_job(&mut self, target: &PauseTarget, sweep: &Sweep, id: JobId, ev: &mut Vec<Event>) {
+        let Some(job) = self.jobs.shared(&id) else { return };
+        if sweep.what == SweepKind::Withdraw {
+            self.withdraw(id, None, ev);
+            self.rewind_cursors(id);
+            ev.push(Event::Job(id));
+        }
+        let runs = if *target == PauseTarget::Cluster {
+            // A frozen cluster keeps its queue: nobody takes from it.
+            Vec::new()
+        } else {
+            self.live_runs_of(id)
+        };
+        let done = Some(place_in(target, &job));
+        self.move_places(&runs, |state| {
+            state.sweeps.put(target.clone(), Sweep { done, ..sweep.clone() });
+        });
+        if let SweepKind::GoOn(after) = sweep.what {
+            if !self.is_held(id) {
+                self.go_on(id, after, ev);
+            }
+            ev.extend(runs.into_iter().map(Event::Ready));
+        }
+    }
+
+    /// Jobs that a pause is about, in the order in which it comes to them.
+    fn after_place(
+        &self,
+        target: &PauseTarget,
+        done: Option<(Option<GroupPath>, JobId)>,
+        most: usize,
+    ) -> Vec<JobId> {
+        match target {
+            PauseTarget::Cluster => {
+                let jobs = self.jobs_after(done.map(|(_, id)| id));
+                jobs.take(most).map(|job| job.id).collect()
+            }
+            PauseTarget::Group(group) => {
+                let from = done.and_then(|(path, id)| Some((path?, id)));
+                self.jobs_in_after(group, from).take(most).collect()
+            }
+            PauseTarget::Job(id) | PauseTarget::Trigger(id, _) => vec![*id],
+        }
     }
 
     pub(super) fn pause_job(&mut self, id: JobId, ev: &mut Vec<Event>) -> Result<Outcome, Reject> {
@@ -207,26 +330,6 @@ impl State {
         Err(Reject::NoSuchTrigger { job: job.spec.name.clone(), trigger })
     }
 
-    /// Jobs that a pause is about.
-    fn jobs_under(&self, target: &PauseTarget) -> Vec<JobId> {
-        match target {
-            PauseTarget::Cluster => self.jobs.iter().map(|(id, _)| *id).collect(),
-            PauseTarget::Group(group) => self.jobs_in(group).collect(),
-            PauseTarget::Job(id) | PauseTarget::Trigger(id, _) => vec![*id],
-        }
-    }
-
-    /// Runs whose place in the queue follows from this pause. A frozen cluster
-    /// keeps its queue: nobody takes from it.
-    fn runs_placed_by(&self, target: &PauseTarget, jobs: &[JobId]) -> Vec<RunId> {
-        match target {
-            PauseTarget::Cluster => Vec::new(),
-            PauseTarget::Group(_) | PauseTarget::Job(_) | PauseTarget::Trigger(..) => {
-                jobs.iter().flat_map(|id| self.live_runs_of(*id)).collect()
-            }
-        }
-    }
-
     fn is_held(&self, id: JobId) -> bool {
         self.jobs.get(&id).is_some_and(|job| self.hold_of(job).is_some())
     }
@@ -241,6 +344,11 @@ impl State {
                 self.rewind_cursors(id);
             }
             (true, false) => self.go_on(id, AfterPause::Skip, ev),
+            (true, true) if self.sweeps.len() > 0 => {
+                // It may have moved to where a pause that has just begun has been.
+                self.withdraw(id, None, ev);
+                self.rewind_cursors(id);
+            }
             (false, false) | (true, true) => {}
         }
     }
@@ -269,6 +377,11 @@ impl State {
             }
         });
     }
+}
+
+/// True if what is under way and what follows it ends the pause.
+fn ends(sweep: &Sweep) -> bool {
+    sweep.last() != SweepKind::Withdraw
 }
 
 fn by(actor: &Actor) -> String {

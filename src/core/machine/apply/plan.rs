@@ -323,7 +323,7 @@ impl State {
         }
     }
 
-    /// Withdraws a job's planned actions that are not due: all of them, or those
+    /// Withdraws a job's planned actions whose instant has not come: all of them, or those
     /// that nothing but the `lost` triggers claims; and planned actions of other
     /// jobs that wait for withdrawn ones. The job's cursors will go back to now:
     /// so do those of all jobs that depend on it, because new instants may lie
@@ -339,7 +339,7 @@ impl State {
             if mutants::on(Mutant::EditKeepsPlan) {
                 continue;
             }
-            let Some(action) = self.actions.get(&key).filter(|a| self.is_ahead(a)) else {
+            let Some(action) = self.actions.get(&key).filter(|a| self.is_ahead(key, a)) else {
                 continue;
             };
             let Some(lost) = lost else {
@@ -357,9 +357,11 @@ impl State {
         self.withdraw_actions(gone, job, ev);
     }
 
-    /// Planned, and not due.
-    pub(super) fn is_ahead(&self, action: &Action) -> bool {
-        action.state == ActionState::Planned && action.due > self.meta.now
+    /// Planned, and its instant has not come. One whose instant has passed and that
+    /// starts later only because of jitter stays: cursors go back to now at most, so it
+    /// would not be planned again.
+    pub(super) fn is_ahead(&self, key: ActionKey, action: &Action) -> bool {
+        action.state == ActionState::Planned && key.nominal > self.meta.now
     }
 
     fn withdraw_actions(&mut self, mut work: Vec<ActionKey>, job: JobId, ev: &mut Vec<Event>) {
@@ -371,7 +373,7 @@ impl State {
                 self.remove_action(key);
                 ev.push(Event::Action(key));
                 for down in waiting {
-                    if self.actions.get(&down).is_some_and(|a| self.is_ahead(a)) {
+                    if self.actions.get(&down).is_some_and(|a| self.is_ahead(down, a)) {
                         if rewound.insert(down.job) {
                             self.rewind_cursors(down.job);
                             ev.push(Event::Job(down.job));
@@ -399,7 +401,7 @@ impl State {
                 let is_own = |key: &ActionKey| {
                     self.actions
                         .get(key)
-                        .is_some_and(|a| !a.triggers.is_empty() && self.is_ahead(a))
+                        .is_some_and(|a| !a.triggers.is_empty() && self.is_ahead(*key, a))
                 };
                 work.extend(self.live_actions_of(down).filter(is_own));
             }

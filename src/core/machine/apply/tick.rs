@@ -72,6 +72,7 @@ impl State {
     /// Releases what is due, up to a bound; the rest is due still, and comes
     /// with the next command.
     pub(super) fn release_due(&mut self, ev: &mut Vec<Event>) {
+        self.sweep(ev);
         for _ in 0..self.limits.timers {
             let Some((at, timer)) = self.index.timers.get_min() else { break };
             if *at > self.meta.now {

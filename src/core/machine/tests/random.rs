@@ -302,8 +302,14 @@ fn alive(state: &State) -> Command {
 
 /// Applies the steps, with every rule checked after each.
 fn run_steps(steps: &[Step]) -> Machine {
-    let limits =
-        Limits { ended: 30, ended_per_job: 8, requests: 2, missed_per_job: 2, ..Limits::default() };
+    let limits = Limits {
+        ended: 30,
+        ended_per_job: 8,
+        requests: 2,
+        missed_per_job: 2,
+        sweep: 1,
+        ..Limits::default()
+    };
     let mut m = Machine::with(limits);
     // Something to begin with: a chain of jobs and two workers.
     let first = m.job(spec_of(0, 2, &[], 2));

@@ -66,16 +66,19 @@ pub(super) fn spec(slot: u64, shape: &JobShape, state: &State) -> JobSpec {
 
 fn kind(shape: &super::script::TriggerShape) -> TriggerKind {
     let expression = shape.cron.text();
-    let rule = match (shape.delay, shape.bound) {
-        (None, None) => return TriggerKind::Cron { expression },
-        (Some(delay), _) => TriggerRule::FixedDelay { delay: Span(delay) },
-        (None, Some(_)) => TriggerRule::Cron { expression, dialect: Dialect::Quartz },
+    let (rule, start) = match (shape.delay, shape.rate, shape.bound) {
+        (None, None, None) => return TriggerKind::Cron { expression },
+        (Some(delay), ..) => (TriggerRule::FixedDelay { delay: Span(delay) }, None),
+        (None, Some((start, every)), _) => {
+            (TriggerRule::Interval { every: span(every), repeats: None }, Some(UtcMillis(start)))
+        }
+        (None, None, Some(_)) => (TriggerRule::Cron { expression, dialect: Dialect::Quartz }, None),
     };
     let calendars = shape.bound.into_iter().map(calendar_name).collect();
-    TriggerKind::Rule(Box::new(RuleSpec { calendars, ..RuleSpec::new(rule) }))
+    TriggerKind::Rule(Box::new(RuleSpec { calendars, start, ..RuleSpec::new(rule) }))
 }
 
-fn calendar_name(number: u8) -> Name {
+pub(super) fn calendar_name(number: u8) -> Name {
     Name::new(&format!("c{number}")).unwrap()
 }
 
@@ -88,7 +91,7 @@ fn target(what: Option<u8>) -> PauseTarget {
     what.map_or(PauseTarget::Cluster, |number| PauseTarget::Group(group(number)))
 }
 
-fn put_calendar(number: u8, left_out: &LeftOut) -> Command {
+pub(super) fn put_calendar(number: u8, left_out: &LeftOut) -> Command {
     let time = |second: i64| {
         let second = u32::try_from(second).unwrap();
         TimeOfDay::new(second / 3600, second / 60 % 60, second % 60).unwrap()
@@ -229,6 +232,13 @@ impl World {
                 } else {
                     Command::Pause { target }
                 }
+            }),
+            Event::OneTriggerLate(slot, place) => id(slot).map(|job| {
+                let target = PauseTarget::Trigger(job, TriggerName(format!("t{place}").into()));
+                // What comes behind those that were planned without it is not judged.
+                let is_alone = state.dependants_of(job).next().is_none();
+                let missed = if is_alone { AfterPause::Misfire } else { AfterPause::Skip };
+                Command::Resume { target, missed }
             }),
             Event::Calendar(number, left_out) => Some(put_calendar(*number, left_out)),
             Event::Delete(slot) => id(slot).map(|job| Command::DeleteJob { job, expected: None }),

@@ -2,7 +2,7 @@
 //! drawn already: so that worlds which once found a fault stay as they are.
 
 use super::rng::Rng;
-use super::script::{Event, LeftOut, SLOTS, Scale, Setup, Step};
+use super::script::{Event, LeftOut, Misfire, SLOTS, Scale, Setup, Step, job};
 
 /// Calendars, and groups, of a world.
 const EACH: u64 = 2;
@@ -58,5 +58,45 @@ pub(super) fn add(setup: &Setup, length: i64, steps: &mut Vec<Step>) {
         let end = at + rng.up_to(long);
         steps.push(Step { at, event: Event::OneTrigger(slot, place, false) });
         steps.push(Step { at: end, event: Event::OneTrigger(slot, place, true) });
+    }
+}
+
+/// Adds what was thought of later still: rates, single triggers that go on late, and
+/// calendars that change just before a plan that rests on them.
+pub(super) fn add_more(setup: &Setup, length: i64, steps: &mut Vec<Step>) {
+    let rng = &mut Rng::new(setup.seed, 3);
+    let unit = setup.scale.unit();
+    for step in &mut *steps {
+        match &mut step.event {
+            Event::Put(_, shape) => {
+                for trigger in shape.triggers.iter_mut().filter(|t| t.delay.is_none()) {
+                    let every = unit * *rng.pick(&[2, 5, 11, 60]);
+                    let start = setup.start - rng.up_to(200 * unit).div_euclid(1000) * 1000;
+                    let start = start.div_euclid(1000) * 1000;
+                    trigger.rate = rng.chance(350).then_some((start, every));
+                    trigger.misfire = *rng.pick(&[Misfire::All, Misfire::Now, Misfire::Skip]);
+                }
+            }
+            Event::OneTrigger(slot, place, true) if rng.chance(600) => {
+                step.event = Event::OneTriggerLate(*slot, *place);
+            }
+            _ => {}
+        }
+    }
+    // Longer than any instant may be late without being a misfire.
+    let at = rng.up_to(length / 2);
+    steps.push(Step { at, event: Event::Hold(None) });
+    let long = (70 * unit).max(70_000) + rng.up_to(70 * unit);
+    steps.push(Step { at: at + long, event: Event::GoOn(None, true) });
+    for _ in 0..3 {
+        let (number, slot) = (u8::try_from(rng.below(EACH)).unwrap(), rng.below(SLOTS));
+        let mut shape = job(setup.scale, slot, rng);
+        shape.ups.clear();
+        for trigger in &mut shape.triggers {
+            trigger.bound = Some(number);
+        }
+        let at = rng.up_to(length);
+        steps.push(Step { at, event: Event::RaceCalendar(number) });
+        steps.push(Step { at: at + 30, event: Event::Put(slot, shape) });
     }
 }

@@ -12,12 +12,11 @@ use horai_core::ids::{ActionKey, JobId, Name, RunId, TriggerName};
 use horai_core::machine::state::State;
 use horai_core::model::action::{Action, ActionState, Missed, MissedReason};
 use horai_core::model::calendar::CalendarDef;
-use horai_core::model::job::{JobSpec, MisfirePolicy, TriggerKind, TriggerSpec};
+use horai_core::model::job::{JobSpec, MisfirePolicy, TriggerSpec};
 use horai_core::model::pause::{AfterPause, PauseTarget};
-use horai_core::model::trigger::TriggerRule;
 
 use super::calendar::Cron;
-use super::holds::{Pauses, Source, Timed, after, may_run, since, zone};
+use super::holds::{Pauses, Source, after, may_run, since, source_of};
 use super::replicas::Problem;
 
 /// Later than this is a misfire: the cluster's setting in these worlds.
@@ -103,23 +102,7 @@ impl Fires {
         if spec.triggers.is_empty() && !edges.is_empty() {
             return vec![Source::Upstream(edges)];
         }
-        let source = |trigger: &TriggerSpec| {
-            if let Some(delay) = trigger.kind.fixed_delay() {
-                return Source::Delay(Box::new(trigger.clone()), i64::try_from(delay.0).unwrap());
-            }
-            let expression = match &trigger.kind {
-                TriggerKind::Cron { expression } => expression,
-                TriggerKind::Rule(rule) => match &rule.rule {
-                    TriggerRule::Cron { expression, .. } => expression,
-                    other => panic!("the worlds have no such trigger: {other:?}"),
-                },
-            };
-            let zone = zone(trigger.zone.as_deref().or(spec.zone.as_deref()));
-            let names = trigger.kind.rule().map_or(&[][..], |rule| &rule.calendars);
-            let without = names.iter().map(|name| self.calendars[name].clone()).collect();
-            let (trigger, cron) = (trigger.clone(), self.crons[expression].clone());
-            Source::Trigger(Box::new(Timed { trigger, cron, zone, without }))
-        };
+        let source = |trigger| source_of(trigger, spec, &self.crons, &self.calendars);
         let is_paused = |t: &&TriggerSpec| paused.contains(&t.name);
         let enabled = spec.triggers.iter().filter(|t| t.enabled);
         enabled.filter(|t| !is_paused(t)).map(source).collect()
@@ -251,14 +234,15 @@ impl Fires {
         Ok(())
     }
 
-    /// One trigger was paused, or goes on from now.
+    /// One trigger was paused, or goes on: from now, or from where it stopped.
     pub(super) fn on_trigger(
         &mut self,
         (job, name): (JobId, &TriggerName),
-        goes_on: bool,
+        after: Option<AfterPause>,
         before: &State,
         (at, now): (i64, i64),
     ) -> Result<(), Problem> {
+        let goes_on = after.is_some();
         let Some(book) = self.books.get_mut(&job) else { return Ok(()) };
         let is_new =
             if goes_on { book.paused.remove(name) } else { book.paused.insert(name.clone()) };
@@ -274,8 +258,12 @@ impl Fires {
         let sources = self.sources(&spec, &self.books[&job].paused);
         let book = self.books.entry(job).or_default();
         for source in sources.into_iter().filter(|source| source.is_of(name)) {
+            let since = match after {
+                Some(AfterPause::Misfire) => since(job, &source, before, at),
+                Some(AfterPause::Skip) | None => at,
+            };
             let (until, maybe, unsure) = (None, None, None);
-            book.epochs.push(Epoch { source, since: at, until, maybe, unsure });
+            book.epochs.push(Epoch { source, since, until, maybe, unsure });
         }
         Ok(())
     }
@@ -470,7 +458,7 @@ impl Fires {
                     }
                     // A record of the same commit, which is looked at after this.
                     let missed = state.missed_of(key.job).filter(|missed| {
-                        missed.trigger == trigger.name && missed.reason == MissedReason::Misfire
+                        missed.trigger == trigger.name && missed.reason != MissedReason::Paused
                     });
                     let left_out = missed.map(|missed| missed.at.0).max().unwrap_or(epoch.since);
                     is_due |=

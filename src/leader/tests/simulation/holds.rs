@@ -7,23 +7,42 @@ use horai_core::ids::{GroupPath, JobId, Name, TriggerName};
 use horai_core::machine::command::PlanSource;
 use horai_core::machine::state::State;
 use horai_core::model::calendar::{CalendarDef, CalendarRule};
-use horai_core::model::job::{JobSpec, MisfirePolicy, TriggerSpec};
+use horai_core::model::job::{JobSpec, MisfirePolicy, TriggerKind, TriggerSpec};
 use horai_core::model::pause::PauseTarget;
+use horai_core::model::trigger::TriggerRule;
 
 use super::calendar::{Cron, Zone};
 
-/// A cron in its zone, without what calendars leave out.
+/// When a trigger fires, if nothing bounds it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum When {
+    Cron(Cron),
+    /// From that time on, each so many milliseconds.
+    Each {
+        start: i64,
+        every: i64,
+    },
+}
+
+/// A rule in its zone, without what calendars leave out.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Timed {
     pub(super) trigger: TriggerSpec,
-    pub(super) cron: Cron,
+    pub(super) when: When,
     pub(super) zone: Zone,
     pub(super) without: Vec<CalendarDef>,
 }
 
 impl Timed {
     pub(super) fn instants(&self, after: i64, until: i64) -> Vec<i64> {
-        let mut found = self.cron.instants(self.zone, after, until);
+        let mut found = match &self.when {
+            When::Each { start, every } => {
+                let first = (after - start).div_euclid(*every) + 1;
+                let nth = |n: i64| start + n * every;
+                (first.max(0)..).map(nth).take_while(|at| *at <= until).collect()
+            }
+            When::Cron(cron) => cron.instants(self.zone, after, until),
+        };
         found.retain(|at| !self.without.iter().any(|calendar| has(calendar, self.zone, *at)));
         found
     }
@@ -81,13 +100,39 @@ impl Source {
     }
 }
 
+/// What a trigger gives, by every expression and calendar that was ever written.
+pub(super) fn source_of(
+    trigger: &TriggerSpec,
+    spec: &JobSpec,
+    crons: &BTreeMap<String, Cron>,
+    calendars: &BTreeMap<Name, CalendarDef>,
+) -> Source {
+    if let Some(delay) = trigger.kind.fixed_delay() {
+        return Source::Delay(Box::new(trigger.clone()), i64::try_from(delay.0).unwrap());
+    }
+    let when = match &trigger.kind {
+        TriggerKind::Cron { expression } => When::Cron(crons[expression].clone()),
+        TriggerKind::Rule(rule) => match (&rule.rule, rule.start) {
+            (TriggerRule::Cron { expression, .. }, _) => When::Cron(crons[expression].clone()),
+            (TriggerRule::Interval { every, .. }, Some(start)) => {
+                When::Each { start: start.0, every: i64::try_from(every.0).unwrap() }
+            }
+            other => panic!("the worlds have no such trigger: {other:?}"),
+        },
+    };
+    let zone = zone(trigger.zone.as_deref().or(spec.zone.as_deref()));
+    let names = trigger.kind.rule().map_or(&[][..], |rule| &rule.calendars);
+    let without = names.iter().map(|name| calendars[name].clone()).collect();
+    Source::Trigger(Box::new(Timed { trigger: trigger.clone(), when, zone, without }))
+}
+
 /// From where a source goes on that was planned to some place.
 pub(super) fn since(job: JobId, source: &Source, before: &State, at: i64) -> i64 {
     before.cursor(job, &source.plan_source()).map_or(at, |cursor| cursor.0.min(at))
 }
 
 /// The zone of that name; UTC where none is given.
-pub(super) fn zone(name: Option<&str>) -> Zone {
+fn zone(name: Option<&str>) -> Zone {
     let found = Zone::ALL.into_iter().find(|zone| Some(zone.name()) == name);
     found.unwrap_or(Zone::Utc)
 }

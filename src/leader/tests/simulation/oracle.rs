@@ -252,11 +252,12 @@ impl Oracle {
                 self.fires.on_resume(*job, *missed, before, at, now)
             }
             (Command::Pause { target: PauseTarget::Trigger(job, name) }, Outcome::Done) => {
-                self.fires.on_trigger((*job, name), false, before, (at, now))
+                self.fires.on_trigger((*job, name), None, before, (at, now))
             }
-            (Command::Resume { target: PauseTarget::Trigger(job, name), .. }, Outcome::Done) => {
-                self.fires.on_trigger((*job, name), true, before, (at, now))
-            }
+            (
+                Command::Resume { target: PauseTarget::Trigger(job, name), missed },
+                Outcome::Done,
+            ) => self.fires.on_trigger((*job, name), Some(*missed), before, (at, now)),
             (Command::Pause { target }, Outcome::Done) => {
                 self.fires.on_pause(target, None, before, (at, now))
             }

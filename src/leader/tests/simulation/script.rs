@@ -63,6 +63,8 @@ pub(super) struct TriggerShape {
     pub(super) bound: Option<u8>,
     /// Instead of the cron: so long after the end of its last action.
     pub(super) delay: Option<u64>,
+    /// Instead of the cron: from that time on, each so many milliseconds.
+    pub(super) rate: Option<(i64, i64)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,7 +149,11 @@ pub(super) enum Event {
     GoOn(Option<u8>, bool),
     /// One trigger of a job, by its place; true: it goes on.
     OneTrigger(u64, u8, bool),
+    /// A trigger goes on, and its misfire policy says what becomes of the time between.
+    OneTriggerLate(u64, u8),
     Calendar(u8, LeftOut),
+    /// Somebody changes a calendar just before something that it bounds is planned.
+    RaceCalendar(u8),
     Delete(u64),
     /// Deletes a job while others wait for what it has not begun, as soon as there is one.
     Drop,
@@ -284,7 +290,7 @@ fn zone(rng: &mut Rng) -> Option<Zone> {
     rng.chance(600).then(|| *rng.pick(&Zone::ALL))
 }
 
-fn job(scale: Scale, slot: u64, rng: &mut Rng) -> JobShape {
+pub(super) fn job(scale: Scale, slot: u64, rng: &mut Rng) -> JobShape {
     let unit = scale.unit();
     let mut ups = Vec::new();
     if slot > 0 && rng.chance(450) {
@@ -307,6 +313,7 @@ fn job(scale: Scale, slot: u64, rng: &mut Rng) -> JobShape {
             },
             bound: None,
             delay: None,
+            rate: None,
         })
         .collect();
     let lease = match scale {
@@ -434,6 +441,8 @@ const USERS: [(&str, u64); 9] = [
 pub(super) struct Focus {
     troubles: Vec<u64>,
     users: Vec<u64>,
+    /// With all that was thought of later.
+    more: bool,
 }
 
 impl Focus {
@@ -444,6 +453,10 @@ impl Focus {
     pub(super) fn named(names: &str) -> Self {
         let mut focus = Self::default();
         for name in names.split(',').filter(|name| !name.is_empty()) {
+            if name == "more" {
+                focus.more = true;
+                continue;
+            }
             let of = |all: &[(&str, u64)]| all.iter().find(|(n, _)| *n == name).map(|(_, k)| *k);
             match (of(&TROUBLES), of(&USERS)) {
                 (Some(kind), _) => focus.troubles.push(kind),
@@ -552,10 +565,16 @@ pub(super) fn draw(seed: u64, focus: &Focus) -> (Setup, Vec<Step>) {
     if seed >= OLD_WORLDS {
         super::extras::add(&setup, length, &mut steps);
     }
+    if seed >= MANY_WORLDS || focus.more {
+        super::extras::add_more(&setup, length, &mut steps);
+    }
     steps.sort_by_key(|step| step.at);
     (setup, steps)
 }
 
+/// Worlds below this are as they were before there were rates and changes of calendars
+/// at the worst moment.
+const MANY_WORLDS: u64 = 100_000;
 /// Worlds of these seeds are as they were before there were calendars, fixed
 /// delays and pauses of more than a job.
 const OLD_WORLDS: u64 = 24;
