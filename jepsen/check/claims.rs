@@ -1,0 +1,235 @@
+//! Which instants each trigger of a job claims, and what had to become of them.
+//!
+//! Made of spans and of nothing that the cluster says, but for one thing: where a
+//! rule is several that it may be, what ran says which one it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::spans::{Hold, Span};
+use super::timeline::Life;
+use crate::rules::Policy;
+use crate::store::{Evidence, Line};
+use crate::time::MS;
+
+/// Cluster time is not wall time: a new leader goes on from what it last heard, which
+/// may be the length of a message and a busy moment behind. An instant so close to a
+/// change may be on either side of it.
+pub(crate) const EDGE_MS: i64 = 500;
+
+/// An instant that a trigger had, or may have had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Claim {
+    /// It had it, and nothing may have taken it away.
+    pub(crate) sure: bool,
+    /// It passed in a pause so long ago that the trigger's policy left it out.
+    pub(crate) never: bool,
+    /// The last millisecond in which it is not late.
+    pub(crate) deadline: i64,
+    /// A pause held it.
+    pub(crate) held: bool,
+    /// The trigger's policy.
+    pub(crate) policy: Policy,
+}
+
+/// Claims of one job, by trigger and instant.
+pub(crate) type Claims = BTreeMap<String, BTreeMap<i64, Claim>>;
+
+/// When everything that was due must have happened, and what is judged.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Horizon {
+    /// Later instants may have happened.
+    pub(crate) last: i64,
+    /// No start is expected after it.
+    pub(crate) end: i64,
+}
+
+impl Horizon {
+    /// Of a test.
+    pub(crate) fn of(evidence: &Evidence) -> Self {
+        let lines = evidence.witness.last().map(Line::utc_ms);
+        let rows = evidence.ops.last().map(|op| op.end.as_ref().unwrap_or(&op.ask).utc);
+        let end = lines.unwrap_or(i64::MIN).max(rows.unwrap_or(i64::MIN));
+        // Without a mark the test did not come to its end: nothing is certain to have
+        // had its time.
+        Self { last: evidence.horizon().unwrap_or(i64::MIN), end: end.saturating_add(1_000) }
+    }
+}
+
+pub(super) fn millis_of(ms: u64) -> i64 {
+    i64::try_from(ms).unwrap_or(i64::MAX)
+}
+
+/// The last millisecond in which an instant is not late: a while after it, and a
+/// while after every fault that it met has healed.
+pub(crate) fn deadline(evidence: &Evidence, nominal: i64) -> i64 {
+    let mut last = nominal.saturating_add(millis_of(evidence.test.late_ms));
+    loop {
+        let before = last;
+        for band in &evidence.bands {
+            let (from, to) = (evidence.mono_of_utc(nominal), evidence.mono_of_utc(last));
+            if band.from <= to && band.to >= from {
+                if band.to == u64::MAX {
+                    return i64::MAX;
+                }
+                let (t0, utc0) = evidence.origin();
+                let healed = utc0.saturating_add(millis_of(band.to.saturating_sub(t0) / MS));
+                last = last.max(healed.saturating_add(millis_of(evidence.test.recover_ms)));
+            }
+        }
+        if last == before {
+            return last;
+        }
+    }
+}
+
+/// Instants of a span.
+struct Given<'a> {
+    span: &'a Span,
+    /// For each of the rules that it may be.
+    possible: Vec<BTreeSet<i64>>,
+    /// Within these nothing may have taken them away.
+    sure: (i64, i64),
+}
+
+impl<'a> Given<'a> {
+    fn of(span: &'a Span, horizon: Horizon) -> Self {
+        let from = span.since.from.saturating_sub(EDGE_MS);
+        let ended = span.until.map_or(i64::MAX, |until| until.to.saturating_add(EDGE_MS));
+        let anchor = (
+            span.anchor.from.saturating_sub(EDGE_MS),
+            span.anchor.to.saturating_add(EDGE_MS).min(horizon.end),
+        );
+        let possible = span.rule.instants(anchor, from, ended.min(horizon.end));
+        let sure = (
+            span.since.to.saturating_add(EDGE_MS),
+            span.until.map_or(i64::MAX, |until| until.from.saturating_sub(EDGE_MS)),
+        );
+        let possible = possible.into_iter().map(BTreeSet::from_iter).collect();
+        Self { span, possible, sure }
+    }
+
+    fn is_sure(&self, at: i64) -> bool {
+        at > self.sure.0 && at < self.sure.1
+    }
+
+    fn may_have(&self, at: i64) -> bool {
+        self.possible.iter().any(|one| one.contains(&at))
+    }
+
+    /// Leaves of all rules that it may be those that gave what ran in its time.
+    fn settle(&mut self, ran: &BTreeSet<i64>) {
+        if self.possible.len() == 1 {
+            return;
+        }
+        let ran: Vec<i64> = ran.iter().copied().filter(|at| self.is_sure(*at)).collect();
+        let gave = |one: &BTreeSet<i64>| ran.iter().all(|at| one.contains(at));
+        if ran.is_empty() || !self.possible.iter().any(gave) {
+            // One of them it was: what it gave did not run, or what ran it did not give.
+            let sure = self.sure;
+            let count = |one: &BTreeSet<i64>| one.range(sure.0..sure.1.max(sure.0)).count();
+            self.possible.sort_by_key(count);
+            self.possible.truncate(1);
+        } else {
+            self.possible.retain(gave);
+        }
+    }
+}
+
+/// What all triggers of a job claim; `ran` are the instants that something ran for.
+pub(crate) fn claims(
+    evidence: &Evidence,
+    life: &Life,
+    horizon: Horizon,
+    ran: &BTreeSet<i64>,
+) -> Claims {
+    let mut all: Vec<Given<'_>> =
+        life.spans.all.iter().map(|span| Given::of(span, horizon)).collect();
+    for at in 0..all.len() {
+        if all[at].possible.len() > 1 {
+            let others = |t: &&i64| {
+                !all.iter().enumerate().any(|(other, given)| other != at && given.may_have(**t))
+            };
+            let ran: BTreeSet<i64> = ran.iter().filter(others).copied().collect();
+            all[at].settle(&ran);
+        }
+    }
+    let gone = life.changes.iter().filter(|change| !change.after.exists);
+    let gone: Vec<i64> = gone.map(|change| change.at.from).collect();
+    let mut claims = Claims::new();
+    for given in &all {
+        let rule = &given.span.rule;
+        let holds = life.spans.holds.get(&rule.name).map_or(&[][..], Vec::as_slice);
+        let of_rule = claims.entry(rule.name.clone()).or_default();
+        let instants: BTreeSet<i64> = given.possible.iter().flatten().copied().collect();
+        for at in &instants {
+            let in_all = given.possible.iter().all(|one| one.contains(at));
+            let mut claim = Claim {
+                sure: in_all && given.is_sure(*at) && *at <= horizon.last,
+                never: false,
+                deadline: deadline(evidence, at.saturating_add(rule.jitter)),
+                held: false,
+                policy: rule.policy,
+            };
+            claim.pass_late(evidence, given, &instants, *at);
+            claim.pass_holds(evidence, holds, *at);
+            // What waits when its job is deleted is dropped.
+            claim.sure &= !gone.iter().any(|gone| at < gone && claim.deadline >= *gone);
+            let known = of_rule.entry(*at).or_insert(claim);
+            if claim.sure && !known.sure {
+                *known = claim;
+            } else {
+                known.never &= claim.never;
+            }
+        }
+    }
+    claims
+}
+
+impl Claim {
+    /// Pauses that its span went through, and after which it was planned late.
+    fn pass_late(
+        &mut self,
+        evidence: &Evidence,
+        given: &Given<'_>,
+        instants: &BTreeSet<i64>,
+        at: i64,
+    ) {
+        let misfire = millis_of(evidence.test.misfire_after_ms);
+        for (from, to) in &given.span.late {
+            let is_in =
+                at > from.from.saturating_sub(EDGE_MS) && at <= to.to.saturating_add(EDGE_MS);
+            if !is_in {
+                continue;
+            }
+            self.held = true;
+            self.sure &= to.is_known();
+            self.deadline = self.deadline.max(deadline(evidence, to.to));
+            let old = to.from.saturating_sub(EDGE_MS).saturating_sub(misfire);
+            let is_old = |at: i64| at > from.to.saturating_add(EDGE_MS) && at < old;
+            let later = instants.range(at + 1..).next();
+            self.never |= is_old(at)
+                && match self.policy {
+                    Policy::All => false,
+                    Policy::Now => later.is_some_and(|later| is_old(*later)),
+                    Policy::Skip => true,
+                };
+        }
+        self.sure &= !self.never;
+    }
+
+    /// Pauses that began before it had to run: it waited for their end, if there was one.
+    fn pass_holds(&mut self, evidence: &Evidence, holds: &[Hold], at: i64) {
+        for hold in holds {
+            if at >= hold.from.from || self.deadline < hold.from.from {
+                continue;
+            }
+            match hold.to.filter(|to| to.is_known()) {
+                Some(to) => {
+                    self.deadline = self.deadline.max(deadline(evidence, to.to));
+                    self.held = true;
+                }
+                None => self.sure = false,
+            }
+        }
+    }
+}
