@@ -23,7 +23,7 @@ use crate::client::{Outcome, Request};
 pub(super) use shared::Change as SharedChange;
 
 /// Jobs at 100 percent; about ten fires a second.
-const JOBS: u32 = 18;
+const JOBS: u32 = 26;
 /// Of them, so many at the end of the list are changed in the main phase.
 const CHANGED: u32 = 8;
 /// Clients that change jobs; each has its own.
