@@ -27,6 +27,9 @@ pub(crate) struct Claim {
     pub(crate) deadline: i64,
     /// A pause held it.
     pub(crate) held: bool,
+    /// A fault kept it from being planned before a pause, perhaps, and then it was left
+    /// out and recorded with the instants of the pause.
+    pub(crate) given_up: bool,
     /// The trigger's policy.
     pub(crate) policy: Policy,
 }
@@ -93,7 +96,9 @@ struct Given<'a> {
 
 impl<'a> Given<'a> {
     fn of(span: &'a Span, horizon: Horizon) -> Self {
-        let from = span.since.from.saturating_sub(EDGE_MS);
+        // What a calendar changes is planned again from where it was planned to.
+        let since = span.planned_from.unwrap_or(span.since);
+        let from = since.from.saturating_sub(EDGE_MS);
         let ended = span.until.map_or(i64::MAX, |until| until.to.saturating_add(EDGE_MS));
         let anchor = (
             span.anchor.from.saturating_sub(EDGE_MS),
@@ -168,8 +173,12 @@ pub(crate) fn claims(
                 never: false,
                 deadline: deadline(evidence, at.saturating_add(rule.jitter)),
                 held: false,
+                given_up: false,
                 policy: rule.policy,
             };
+            if !claim.pass_faults(evidence, life, given.span, *at) {
+                continue;
+            }
             claim.pass_late(evidence, given, &instants, *at);
             claim.pass_holds(evidence, holds, *at);
             // What waits when its job is deleted is dropped.
@@ -186,6 +195,22 @@ pub(crate) fn claims(
 }
 
 impl Claim {
+    /// What was not planned when its trigger changed, because of a fault, is planned by
+    /// what the trigger is then, or given up. False if it is no instant of the span.
+    fn pass_faults(&mut self, evidence: &Evidence, life: &Life, span: &Span, at: i64) -> bool {
+        let alone =
+            at.saturating_add(span.rule.jitter).saturating_add(millis_of(evidence.test.late_ms));
+        let was_kept = self.deadline > alone || !evidence.test.busy.is_empty();
+        if let Some(until) = span.until.filter(|until| was_kept && self.deadline >= until.from) {
+            let name = &span.rule.name;
+            let mut pauses = life.spans.left_out.iter();
+            self.given_up = pauses.any(|left| left.trigger == *name && left.from == until);
+            self.sure &= self.given_up;
+        }
+        let since = span.since.from.saturating_sub(EDGE_MS);
+        at >= since || (was_kept && self.deadline >= since)
+    }
+
     /// Pauses that its span went through, and after which it was planned late.
     fn pass_late(
         &mut self,

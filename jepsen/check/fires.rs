@@ -91,7 +91,10 @@ impl Fires {
             let starts = starts.remove(job).unwrap_or_default();
             let ran = starts.iter().map(|start| start.nominal).collect();
             let claims = claims(evidence, life, horizon, &ran);
-            let is_left_out = |trigger: &str, at: i64| records.is_misfire(job, trigger, at);
+            let is_left_out = |trigger: &str, at: i64, claim: &Claim| {
+                let passed_over = || records.is_in(job, trigger, "paused", at);
+                records.is_in(job, trigger, "misfire", at) || (claim.given_up && passed_over())
+            };
             let targets = targets(&claims, is_left_out);
             fires.claims.insert(job.clone(), claims);
             fires.judge(evidence, records, job, JobFires { targets, starts });
@@ -301,12 +304,12 @@ fn starts(
 
 /// Every instant that the job must or may have had: what one of its triggers must
 /// have, whatever the others are let off.
-fn targets(claims: &Claims, is_left_out: impl Fn(&str, i64) -> bool) -> Vec<Target> {
+fn targets(claims: &Claims, is_left_out: impl Fn(&str, i64, &Claim) -> bool) -> Vec<Target> {
     let mut found: BTreeMap<i64, Target> = BTreeMap::new();
     for (trigger, of_trigger) in claims {
         for (nominal, claim) in of_trigger {
             // That its policy says so is judged apart.
-            let must = claim.sure && !is_left_out(trigger, *nominal);
+            let must = claim.sure && !is_left_out(trigger, *nominal, claim);
             let Claim { deadline, held, .. } = *claim;
             let target = Target { nominal: *nominal, must, deadline, held, start: None };
             match found.entry(*nominal) {

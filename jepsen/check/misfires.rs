@@ -91,7 +91,9 @@ fn judge_pauses(
     life: &Life,
     evidence: &Evidence,
 ) {
-    for left in &life.spans.left_out {
+    // A delay is counted from the end of what ran when the pause began.
+    let left_out = life.spans.left_out.iter().filter(|_| !life.has_delay());
+    for left in left_out {
         // Of a pause that may have lasted for no time there need be nothing.
         let (from, to) = (left.from.to.saturating_add(EDGE_MS), left.to.from - EDGE_MS);
         if from >= to || !left.to.is_known() {
@@ -248,6 +250,43 @@ mod tests {
         assert_eq!(found("skip", &all[10..], &json!([misfire(6, 15, 9)])), ["false record"]);
         // Not late enough to be left out.
         assert_eq!(found("skip", &all[13..], &json!([misfire(6, 18, 13)])), ["false record"]);
+    }
+
+    /// A job that fires every second, paused from 9.5 s to 20.5 s and passed over; it ran
+    /// up to second `last`, and there is a range from `from` on.
+    fn before_a_pause(fault: bool, last: i64, from: i64) -> Vec<String> {
+        let mut planted = Planted::new();
+        let job = json!({"definition": {"name": "j", "triggers": [
+            {"name": "t", "cron": "* * * * * ?"}]}, "key": "a"});
+        planted.op(1_000, Some(1_010), "apply", "j", job, Kind::Ok, json!({}));
+        planted.op(9_500, Some(9_510), "pause", "j", json!({"key": "p"}), Kind::Ok, json!(null));
+        planted.op(20_500, Some(20_510), "resume", "j", json!({"key": "r"}), Kind::Ok, json!(null));
+        if fault {
+            planted.fault(5_200, 9_000, "kill-leader");
+        }
+        for second in (2..=last).chain(21..=25) {
+            let (run, at) = (second.unsigned_abs(), second * 1_000 + 10);
+            planted.line(at, Said::Start, "j", Some(second * 1_000), run, 1);
+        }
+        let utc = json!({"utc": BASE_UTC + 25_500});
+        planted.op(25_500, Some(25_501), "horizon", "", json!(null), Kind::Ok, utc);
+        let ranges = json!([range("paused", from, 20_505, None, 20_505)]);
+        planted.op(29_000, Some(29_001), "final-missed", "j", json!(null), Kind::Ok, ranges);
+        let mut evidence = planted.evidence();
+        evidence.test.late_ms = 300;
+        let records = Records::of(&evidence);
+        let fires = Fires::of(&evidence, &records);
+        let mut found = check(&evidence, &records, &fires).findings;
+        found.extend(fires.check(&evidence).findings);
+        found.into_iter().map(|f| f.what).collect()
+    }
+
+    #[test]
+    fn what_a_fault_kept_from_being_planned_before_a_pause_may_be_recorded_with_it() {
+        assert_eq!(before_a_pause(true, 5, 5_000), NONE);
+        // Without a fault nothing explains it, and without a record it is lost.
+        assert_eq!(before_a_pause(false, 7, 7_500), ["missed"]);
+        assert_eq!(before_a_pause(true, 5, 9_505), ["missed"; 3]);
     }
 
     #[test]

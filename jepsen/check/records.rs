@@ -177,13 +177,13 @@ impl Records {
         all.filter(move |range| range.trigger == trigger && range.reason == reason)
     }
 
-    /// True if the instant of that trigger was recorded as left out by its policy.
-    pub(crate) fn is_misfire(&self, job: &str, trigger: &str, nominal: i64) -> bool {
-        let mut ranges = self.missed_of(job, trigger, "misfire");
+    /// True if the instant of that trigger was recorded as not run, for that reason.
+    pub(crate) fn is_in(&self, job: &str, trigger: &str, reason: &str, nominal: i64) -> bool {
+        let mut ranges = self.missed_of(job, trigger, reason);
         ranges.any(|range| (range.from..=range.to).contains(&nominal))
     }
 
-    /// The same of any trigger.
+    /// True if the policy of any trigger left it out.
     pub(crate) fn is_missed(&self, job: &str, nominal: i64) -> bool {
         let all = self.missed.get(job).into_iter().flatten();
         let mut all = all.filter(|range| range.reason == "misfire");

@@ -35,6 +35,8 @@ pub(crate) struct Span {
     pub(crate) anchor: Window,
     /// The change that began it.
     pub(crate) since: Window,
+    /// Where its trigger began, if only a calendar changed since then.
+    pub(crate) planned_from: Option<Window>,
     /// The change that ended it, if one did.
     pub(crate) until: Option<Window>,
     /// Pauses that it went through: its instants in them were only late.
@@ -89,7 +91,8 @@ impl Spans {
         let name = &rule.name;
         let before = self.open.get(name).cloned();
         let begun = |anchor, since, held: Option<Window>| {
-            let span = Span { rule: rule.clone(), anchor, since, until: None, late: Vec::new() };
+            let (rule, planned_from) = (rule.clone(), None);
+            let span = Span { rule, anchor, since, planned_from, until: None, late: Vec::new() };
             Open { span, held }
         };
         let open = match before {
@@ -102,7 +105,13 @@ impl Spans {
                 // trigger that was written anew begins here.
                 let is_bounded = old.written == rule.written && before.held.is_some();
                 let since = if is_bounded { before.held.unwrap_or(at) } else { at };
-                begun(anchor, since, before.held.map(|held| if is_bounded { held } else { at }))
+                let held = before.held.map(|held| if is_bounded { held } else { at });
+                let mut open = begun(anchor, since, held);
+                if old.written == rule.written {
+                    let first = before.span.planned_from.unwrap_or(before.span.since);
+                    open.span.planned_from = Some(first);
+                }
+                open
             }
             Some(before) => before,
         };
@@ -117,6 +126,7 @@ impl Spans {
                     let until = Some(from);
                     self.all.push(Span { until, ..open.span.clone() });
                     open.span.since = at;
+                    open.span.planned_from = None;
                     open.span.late.clear();
                     let trigger = name.clone();
                     self.left_out.push(LeftOut { trigger, from, to: at });

@@ -245,6 +245,9 @@ impl Show for JobDto {
             ("state", state(self).to_owned()),
             ("runs", what),
             ("triggers", triggers(job)),
+        ];
+        facts.extend(self.means.iter().map(|trigger| ("means", trigger.means.clone())));
+        facts.extend([
             ("depends on", list(&job.depends_on)),
             ("zone", job.zone.clone().unwrap_or_else(|| "the cluster's".to_owned())),
             ("workers", or_default(job.worker_group.as_ref(), "default")),
@@ -256,7 +259,7 @@ impl Show for JobDto {
             ("worker lost", or_default(job.on_worker_lost.as_ref(), "rerun")),
             ("created", moment(self.created)),
             ("updated", moment(self.updated)),
-        ];
+        ]);
         if let Some(group) = &self.paused_group {
             facts.push(("paused by", format!("group {group}")));
         }

@@ -5,12 +5,15 @@ use horai_core::machine::state::State;
 use horai_core::model::action::{
     Action, ActionState, Missed, MissedReason, SkipReason, Upstream, WaitReason,
 };
-use horai_core::model::job::{Job, TriggerSpec};
+use horai_core::model::job::{Job, TriggerKind, TriggerSpec};
+use horai_core::model::trigger::{Dialect, TriggerRule};
+use horai_core::timing::cron::{CronRule, Spread};
 use serde::{Deserialize, Serialize};
 
 use super::text::{ActionRef, RunRef, Time};
 use crate::api::definition_parts::misfire_word;
 use crate::api::job_definition::JobDefinition;
+use crate::api::trigger_definition::TriggerDefinition;
 
 /// A part of a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,12 +75,46 @@ pub struct JobDto {
     /// Triggers whose next instant is counted from the end of an action.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waiting_triggers: Vec<WaitingTrigger>,
+    /// What its triggers say, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub means: Vec<TriggerMeaning>,
     /// When it was first applied.
     pub created: Time,
     /// When this revision was applied.
     pub updated: Time,
     /// What the user wrote; values left out have their defaults.
     pub definition: JobDefinition,
+}
+
+/// What a trigger says, in words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TriggerMeaning {
+    /// Which.
+    pub trigger: String,
+    /// Such as `at 03:00 on the last weekday of each month, Europe/Berlin`.
+    pub means: String,
+}
+
+impl TriggerMeaning {
+    fn of(state: &State, job: &Job, trigger: &TriggerSpec) -> Self {
+        let usual = state.settings().map_or("UTC", |settings| settings.default_zone.as_str());
+        let zone = trigger.zone.as_deref().or(job.spec.zone.as_deref()).unwrap_or(usual);
+        let (expression, dialect) = match &trigger.kind {
+            TriggerKind::Cron { expression } => (Some(expression), Dialect::Quartz),
+            TriggerKind::Rule(rule) => match &rule.rule {
+                TriggerRule::Cron { expression, dialect } => (Some(expression), *dialect),
+                _ => (None, Dialect::Quartz),
+            },
+        };
+        let spread = Spread::of(job.id, &trigger.name);
+        let read = expression.and_then(|text| CronRule::parse(text, dialect, spread).ok());
+        let means = match read {
+            Some(CronRule::Clock(cron)) => format!("{}, {zone}", cron.describe()),
+            Some(CronRule::Every(every)) => format!("every {every} of elapsed time"),
+            None => TriggerDefinition::of_spec(trigger).to_string(),
+        };
+        Self { trigger: trigger.name.to_string(), means }
+    }
 }
 
 /// A trigger that waits.
@@ -126,6 +163,7 @@ impl JobDto {
                 .iter()
                 .filter_map(|t| WaitingTrigger::of(state, job, t))
                 .collect(),
+            means: job.spec.triggers.iter().map(|t| TriggerMeaning::of(state, job, t)).collect(),
             created: Time(job.created),
             updated: Time(job.updated),
             definition: JobDefinition::of_spec(&job.spec, |id| job_name(state, id)),

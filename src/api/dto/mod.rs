@@ -20,8 +20,8 @@ pub use cluster::{
     TimeRequest, TokenDto, TransferRequest,
 };
 pub use jobs::{
-    ActionDto, AppliedJob, AppliedJobs, ExplainDto, JobDto, JobSet, MissedDto, Page, UpstreamDto,
-    WaitingTrigger,
+    ActionDto, AppliedJob, AppliedJobs, ExplainDto, JobDto, JobSet, MissedDto, Page,
+    TriggerMeaning, UpstreamDto, WaitingTrigger,
 };
 pub use locks::{AcquireRequest, HolderDto, LeaseDto, LockDto, LockTokenRequest, WaiterDto};
 pub use problem::{FieldProblem, Problem};
