@@ -14,7 +14,12 @@ use crate::time::MS;
 /// Cluster time is not wall time: a new leader goes on from what it last heard, which
 /// may be the length of a message and a busy moment behind. An instant so close to a
 /// change may be on either side of it.
-pub(crate) const EDGE_MS: i64 = 500;
+const EDGE_MS: i64 = 500;
+
+/// [`EDGE_MS`], and what clocks that lie may add.
+pub(super) fn edge(evidence: &Evidence) -> i64 {
+    EDGE_MS.saturating_add(millis_of(evidence.test.clock_bound_ms))
+}
 
 /// An instant that a trigger had, or may have had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,19 +100,19 @@ struct Given<'a> {
 }
 
 impl<'a> Given<'a> {
-    fn of(span: &'a Span, horizon: Horizon) -> Self {
+    fn of(span: &'a Span, horizon: Horizon, edge: i64) -> Self {
         // What a calendar changes is planned again from where it was planned to.
         let since = span.planned_from.unwrap_or(span.since);
-        let from = since.from.saturating_sub(EDGE_MS);
-        let ended = span.until.map_or(i64::MAX, |until| until.to.saturating_add(EDGE_MS));
+        let from = since.from.saturating_sub(edge);
+        let ended = span.until.map_or(i64::MAX, |until| until.to.saturating_add(edge));
         let anchor = (
-            span.anchor.from.saturating_sub(EDGE_MS),
-            span.anchor.to.saturating_add(EDGE_MS).min(horizon.end),
+            span.anchor.from.saturating_sub(edge),
+            span.anchor.to.saturating_add(edge).min(horizon.end),
         );
         let possible = span.rule.instants(anchor, from, ended.min(horizon.end));
         let sure = (
-            span.since.to.saturating_add(EDGE_MS),
-            span.until.map_or(i64::MAX, |until| until.from.saturating_sub(EDGE_MS)),
+            span.since.to.saturating_add(edge),
+            span.until.map_or(i64::MAX, |until| until.from.saturating_sub(edge)),
         );
         let possible = possible.into_iter().map(BTreeSet::from_iter).collect();
         Self { span, possible, sure }
@@ -148,7 +153,7 @@ pub(crate) fn claims(
     ran: &BTreeSet<i64>,
 ) -> Claims {
     let mut all: Vec<Given<'_>> =
-        life.spans.all.iter().map(|span| Given::of(span, horizon)).collect();
+        life.spans.all.iter().map(|span| Given::of(span, horizon, edge(evidence))).collect();
     for at in 0..all.len() {
         if all[at].possible.len() > 1 {
             let others = |t: &&i64| {
@@ -207,7 +212,7 @@ impl Claim {
             self.given_up = pauses.any(|left| left.trigger == *name && left.from == until);
             self.sure &= self.given_up;
         }
-        let since = span.since.from.saturating_sub(EDGE_MS);
+        let since = span.since.from.saturating_sub(edge(evidence));
         at >= since || (was_kept && self.deadline >= since)
     }
 
@@ -219,18 +224,17 @@ impl Claim {
         instants: &BTreeSet<i64>,
         at: i64,
     ) {
-        let misfire = millis_of(evidence.test.misfire_after_ms);
+        let (misfire, edge) = (millis_of(evidence.test.misfire_after_ms), edge(evidence));
         for (from, to) in &given.span.late {
-            let is_in =
-                at > from.from.saturating_sub(EDGE_MS) && at <= to.to.saturating_add(EDGE_MS);
+            let is_in = at > from.from.saturating_sub(edge) && at <= to.to.saturating_add(edge);
             if !is_in {
                 continue;
             }
             self.held = true;
             self.sure &= to.is_known();
             self.deadline = self.deadline.max(deadline(evidence, to.to));
-            let old = to.from.saturating_sub(EDGE_MS).saturating_sub(misfire);
-            let is_old = |at: i64| at > from.to.saturating_add(EDGE_MS) && at < old;
+            let old = to.from.saturating_sub(edge).saturating_sub(misfire);
+            let is_old = |at: i64| at > from.to.saturating_add(edge) && at < old;
             let later = instants.range(at + 1..).next();
             self.never |= is_old(at)
                 && match self.policy {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::Checked;
-use super::claims::{EDGE_MS, Horizon, deadline, millis_of};
+use super::claims::{Horizon, deadline, edge, millis_of};
 use super::records::Records;
 use super::timeline::{Life, lives};
 use crate::error::chain;
@@ -97,7 +97,7 @@ impl Judge<'_> {
             let Some((end, delay)) = self.expected(before, action.start) else { continue };
             // The end was known after it was there; but cluster time may be behind the
             // clock on the wall by as much as instants near a change may be off.
-            if *nominal < end + delay - EDGE_MS {
+            if *nominal < end + delay - edge(self.evidence) {
                 let told = format!("{} is {} ms after the end", shown(*nominal), nominal - end);
                 wrong("too early", told, action.start);
             }
@@ -130,12 +130,11 @@ impl Judge<'_> {
     /// The end from which the next one is counted, and the delay; none where a change
     /// came between, or nobody knows the end.
     fn expected(&self, before: &Action, until: i64) -> Option<(i64, i64)> {
-        let end = before.end?;
-        let is_between =
-            |at: i64, edge: i64| at.saturating_add(edge) > before.start && at < until + EDGE_MS;
+        let (end, edge) = (before.end?, edge(self.evidence));
+        let is_between = |at: i64| at.saturating_add(edge) > before.start && at < until + edge;
         let changed = self.life.changes.iter().any(|change| {
-            is_between(change.at.from, EDGE_MS)
-                || is_between(change.at.to, EDGE_MS)
+            is_between(change.at.from)
+                || is_between(change.at.to)
                 || (change.at.from <= before.start && change.at.to > until)
         });
         if changed && before.start > 0 {

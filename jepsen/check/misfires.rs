@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Checked;
-use super::claims::{Claim, EDGE_MS, millis_of};
+use super::claims::{Claim, edge, millis_of};
 use super::fires::Fires;
 use super::records::{MissedRecord, Records};
 use super::timeline::{Life, lives};
@@ -95,7 +95,8 @@ fn judge_pauses(
     let left_out = life.spans.left_out.iter().filter(|_| !life.has_delay());
     for left in left_out {
         // Of a pause that may have lasted for no time there need be nothing.
-        let (from, to) = (left.from.to.saturating_add(EDGE_MS), left.to.from - EDGE_MS);
+        let edge = edge(evidence);
+        let (from, to) = (left.from.to.saturating_add(edge), left.to.from - edge);
         if from >= to || !left.to.is_known() {
             continue;
         }
