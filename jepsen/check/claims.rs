@@ -95,6 +95,8 @@ struct Given<'a> {
     span: &'a Span,
     /// For each of the rules that it may be.
     possible: Vec<BTreeSet<i64>>,
+    /// All lie within these.
+    reach: (i64, i64),
     /// Within these nothing may have taken them away.
     sure: (i64, i64),
 }
@@ -109,13 +111,14 @@ impl<'a> Given<'a> {
             span.anchor.from.saturating_sub(edge),
             span.anchor.to.saturating_add(edge).min(horizon.end),
         );
-        let possible = span.rule.instants(anchor, from, ended.min(horizon.end));
+        let reach = (from, ended.min(horizon.end));
+        let possible = span.rule.instants(anchor, reach.0, reach.1);
         let sure = (
             span.since.to.saturating_add(edge),
             span.until.map_or(i64::MAX, |until| until.from.saturating_sub(edge)),
         );
         let possible = possible.into_iter().map(BTreeSet::from_iter).collect();
-        Self { span, possible, sure }
+        Self { span, possible, reach, sure }
     }
 
     fn is_sure(&self, at: i64) -> bool {
@@ -126,21 +129,58 @@ impl<'a> Given<'a> {
         self.possible.iter().any(|one| one.contains(&at))
     }
 
-    /// Leaves of all rules that it may be those that gave what ran in its time.
-    fn settle(&mut self, ran: &BTreeSet<i64>) {
-        if self.possible.len() == 1 {
-            return;
+    /// True if both count one rate from one commit: then they are one rule.
+    fn is_one_with(&self, other: &Self) -> bool {
+        let (own, other) = (self.span, other.span);
+        (&own.rule.name, &own.rule.rate, own.anchor)
+            == (&other.rule.name, &other.rule.rate, other.anchor)
+    }
+}
+
+/// Leaves of all rules that each may be those that gave what ran: while nothing could
+/// take anything away, and then near the changes that bound it.
+fn settle(all: &mut [Given<'_>], ran: &BTreeSet<i64>) {
+    let mut settled = BTreeSet::new();
+    for first in 0..all.len() {
+        let count = all[first].possible.len();
+        if count < 2 || settled.contains(&first) {
+            continue;
         }
-        let ran: Vec<i64> = ran.iter().copied().filter(|at| self.is_sure(*at)).collect();
-        let gave = |one: &BTreeSet<i64>| ran.iter().all(|at| one.contains(at));
-        if ran.is_empty() || !self.possible.iter().any(gave) {
+        let is_one =
+            |at: &usize| all[*at].possible.len() == count && all[*at].is_one_with(&all[first]);
+        let group: Vec<usize> = (first..all.len()).filter(is_one).collect();
+        let name = &all[first].span.rule.name;
+        let of_others =
+            |at: &i64| all.iter().any(|other| other.span.rule.name != *name && other.may_have(*at));
+        let near = |given: &Given<'_>| -> Vec<i64> {
+            let (from, to) = given.reach;
+            let near = ran.range(from..=to.max(from)).copied();
+            near.filter(|at| !of_others(at)).collect()
+        };
+        let gave = |nth: usize, only_sure: bool| {
+            group.iter().map(|at| &all[*at]).all(|given| {
+                let mut ran = near(given).into_iter().filter(|at| !only_sure || given.is_sure(*at));
+                ran.all(|at| given.possible[nth].contains(&at))
+            })
+        };
+        let mut left: Vec<usize> = (0..count).filter(|nth| gave(*nth, true)).collect();
+        if left.is_empty() || group.iter().all(|at| near(&all[*at]).is_empty()) {
             // One of them it was: what it gave did not run, or what ran it did not give.
-            let sure = self.sure;
-            let count = |one: &BTreeSet<i64>| one.range(sure.0..sure.1.max(sure.0)).count();
-            self.possible.sort_by_key(count);
-            self.possible.truncate(1);
-        } else {
-            self.possible.retain(gave);
+            let expected = |nth: &usize| -> usize {
+                let of = |given: &Given<'_>| {
+                    given.possible[*nth].iter().filter(|at| given.is_sure(**at)).count()
+                };
+                group.iter().map(|at| of(&all[*at])).sum()
+            };
+            left = (0..count).min_by_key(expected).into_iter().collect();
+        } else if left.iter().any(|nth| gave(*nth, false)) {
+            left.retain(|nth| gave(*nth, false));
+        }
+        for at in group {
+            let possible = std::mem::take(&mut all[at].possible).into_iter().enumerate();
+            let kept = possible.filter(|(nth, _)| left.contains(nth)).map(|(_, one)| one);
+            all[at].possible = kept.collect();
+            settled.insert(at);
         }
     }
 }
@@ -154,15 +194,7 @@ pub(crate) fn claims(
 ) -> Claims {
     let mut all: Vec<Given<'_>> =
         life.spans.all.iter().map(|span| Given::of(span, horizon, edge(evidence))).collect();
-    for at in 0..all.len() {
-        if all[at].possible.len() > 1 {
-            let others = |t: &&i64| {
-                !all.iter().enumerate().any(|(other, given)| other != at && given.may_have(**t))
-            };
-            let ran: BTreeSet<i64> = ran.iter().filter(others).copied().collect();
-            all[at].settle(&ran);
-        }
-    }
+    settle(&mut all, ran);
     let gone = life.changes.iter().filter(|change| !change.after.exists);
     let gone: Vec<i64> = gone.map(|change| change.at.from).collect();
     let mut claims = Claims::new();

@@ -204,7 +204,8 @@ impl Rule {
         }
     }
 
-    /// Instants in `[from, to]` for each of the rules that this may be; `held` is when
+    /// Instants in `[from, to]` for each of the rules that this may be, always in the same
+    /// order; `held` is when
     /// the commit was that first held its rate.
     pub(crate) fn instants(&self, held: (i64, i64), from: i64, to: i64) -> Vec<Vec<i64>> {
         let reach = (from, to);
@@ -236,7 +237,6 @@ impl Rule {
         for instants in &mut all {
             instants.retain(|at| self.allows(*at));
         }
-        all.dedup();
         all
     }
 
