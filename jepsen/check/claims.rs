@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::raft::behind_ms;
 use super::spans::{Hold, Span};
 use super::timeline::Life;
 use crate::rules::Policy;
@@ -13,12 +14,21 @@ use crate::time::MS;
 
 /// Cluster time is not wall time: a new leader goes on from what it last heard, which
 /// may be the length of a message and a busy moment behind. An instant so close to a
-/// change may be on either side of it.
+/// change may be on either side of it; closer, if nodes told a time that was behind.
 const EDGE_MS: i64 = 500;
+/// Nodes are asked so often that one told its time within this of any change.
+const ASKED_MS: i64 = 2_000;
 
 /// [`EDGE_MS`], and what clocks that lie may add.
 pub(super) fn edge(evidence: &Evidence) -> i64 {
     EDGE_MS.saturating_add(millis_of(evidence.test.clock_bound_ms))
+}
+
+/// From when on a change that was asked for between these may have been so, by the time
+/// of the cluster.
+fn earliest(evidence: &Evidence, from: i64, to: i64) -> i64 {
+    let asked = from.saturating_sub(ASKED_MS)..=to.saturating_add(ASKED_MS);
+    from.saturating_sub(edge(evidence)).saturating_sub(behind_ms(evidence, asked))
 }
 
 /// An instant that a trigger had, or may have had.
@@ -102,10 +112,11 @@ struct Given<'a> {
 }
 
 impl<'a> Given<'a> {
-    fn of(span: &'a Span, horizon: Horizon, edge: i64) -> Self {
+    fn of(span: &'a Span, horizon: Horizon, evidence: &Evidence) -> Self {
+        let edge = edge(evidence);
         // What a calendar changes is planned again from where it was planned to.
         let since = span.planned_from.unwrap_or(span.since);
-        let from = since.from.saturating_sub(edge);
+        let from = earliest(evidence, since.from, since.to);
         let ended = span.until.map_or(i64::MAX, |until| until.to.saturating_add(edge));
         let anchor = (
             span.anchor.from.saturating_sub(edge),
@@ -115,7 +126,7 @@ impl<'a> Given<'a> {
         let possible = span.rule.instants(anchor, reach.0, reach.1);
         let sure = (
             span.since.to.saturating_add(edge),
-            span.until.map_or(i64::MAX, |until| until.from.saturating_sub(edge)),
+            span.until.map_or(i64::MAX, |until| earliest(evidence, until.from, until.to)),
         );
         let possible = possible.into_iter().map(BTreeSet::from_iter).collect();
         Self { span, possible, reach, sure }
@@ -193,7 +204,7 @@ pub(crate) fn claims(
     ran: &BTreeSet<i64>,
 ) -> Claims {
     let mut all: Vec<Given<'_>> =
-        life.spans.all.iter().map(|span| Given::of(span, horizon, edge(evidence))).collect();
+        life.spans.all.iter().map(|span| Given::of(span, horizon, evidence)).collect();
     settle(&mut all, ran);
     let gone = life.changes.iter().filter(|change| !change.after.exists);
     let gone: Vec<i64> = gone.map(|change| change.at.from).collect();
@@ -244,7 +255,7 @@ impl Claim {
             self.given_up = pauses.any(|left| left.trigger == *name && left.from == until);
             self.sure &= self.given_up;
         }
-        let since = span.since.from.saturating_sub(edge(evidence));
+        let since = earliest(evidence, span.since.from, span.since.to);
         at >= since || (was_kept && self.deadline >= since)
     }
 

@@ -8,6 +8,7 @@ use super::planted::{BASE_UTC, Planted};
 use super::records::Records;
 use crate::history::Kind;
 use crate::store::{Evidence, Said};
+use crate::time::shown;
 
 /// A job that fires every second from 1.1 s on, judged up to 20 s.
 fn job() -> Planted {
@@ -152,6 +153,30 @@ fn what_a_change_may_have_caught_may_but_need_not_run() {
     // An old instant after the change was acknowledged.
     [13, 15, 20].into_iter().for_each(|second| fire(&mut planted, second, second as u64));
     assert_eq!(found(planted), ["phantom"]);
+}
+
+#[test]
+fn a_change_takes_hold_earlier_where_cluster_time_was_behind() {
+    let told = |behind: i64| {
+        let mut planted = job();
+        let other = json!({"definition": {"name": "j", "triggers": [{"cron": "0/5 * * * * ?"}]}});
+        planted.op(1_500, Some(1_510), "apply", "j", other, Kind::Ok, json!({}));
+        let each = json!({"definition": {"name": "j", "triggers": [{"cron": "* * * * * ?"}]}});
+        planted.op(8_600, Some(8_650), "apply", "j", each, Kind::Ok, json!({}));
+        for at in (0..20).map(|n| n * 1_000 + 7) {
+            planted.poll(at, "n1", 3, 7, "h");
+        }
+        let polls = planted.polls.iter_mut();
+        polls.for_each(|poll| poll.time = shown(poll.utc - behind).into());
+        // The eighth instant was over, by true time, when each second was asked for.
+        [5, 8]
+            .into_iter()
+            .chain(9..=21)
+            .for_each(|second| fire(&mut planted, second, second as u64));
+        found(planted)
+    };
+    assert_eq!(told(0), ["phantom"]);
+    assert_eq!(told(300), Vec::<String>::new());
 }
 
 #[test]

@@ -15,7 +15,7 @@ const BASE_T: u64 = 1_000_000 * MS;
 pub(crate) struct Planted {
     ops: Vec<Op>,
     witness: Vec<Line>,
-    polls: Vec<Poll>,
+    pub(crate) polls: Vec<Poll>,
     faults: Vec<Fault>,
 }
 

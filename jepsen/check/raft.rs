@@ -1,11 +1,16 @@
 //! The replicated log, seen from outside: terms and applied commands never go back,
-//! a term of a node has one leader, equal histories have equal states, and in the
-//! end all nodes have everything.
+//! a term of a node has one leader, equal histories have equal states, cluster time
+//! keeps up with true time, and in the end all nodes have everything.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use super::Checked;
 use crate::store::{Evidence, Poll};
+use crate::time::millis;
+
+/// With a quorum at work and clocks that are right, cluster time is never so far behind.
+const FAR_OFF_MS: i64 = 2_000;
 
 /// What a node told last.
 #[derive(Default)]
@@ -52,6 +57,7 @@ pub(crate) fn check(evidence: &Evidence) -> Checked {
         }
     }
     judge_hashes(&mut checked, &hashes);
+    judge_time(&mut checked, evidence);
     let changes = leaders.len().saturating_sub(1);
     let ended = |op: &str| op.starts_with("kill-leader") || op.starts_with("power-leader");
     if changes == 0 && evidence.bands.iter().any(|band| band.installed && ended(&band.op)) {
@@ -93,6 +99,41 @@ fn judge_step(checked: &mut Checked, evidence: &Evidence, before: &Last, poll: &
     }
 }
 
+/// How far behind true time nodes said that cluster time was, in milliseconds, and who
+/// said so most. An answer may take long to come, two in a row seldom do: the smaller
+/// one counts.
+fn behind<'p>(polls: impl Iterator<Item = &'p Poll>) -> Option<(i64, &'p Poll)> {
+    let mut last: BTreeMap<&str, i64> = BTreeMap::new();
+    let mut most: Option<(i64, &Poll)> = None;
+    for poll in polls {
+        let Some(told) = poll.time.as_str().and_then(millis) else { continue };
+        let ms = poll.utc.saturating_sub(told);
+        let Some(before) = last.insert(&poll.node, ms) else { continue };
+        let ms = ms.min(before);
+        if most.is_none_or(|(most, _)| ms > most) {
+            most = Some((ms, poll));
+        }
+    }
+    most
+}
+
+/// How far behind true time cluster time was in this time, in milliseconds; 0 if it
+/// was not, or nobody told.
+pub(crate) fn behind_ms(evidence: &Evidence, asked: RangeInclusive<i64>) -> i64 {
+    let from = evidence.polls.partition_point(|poll| poll.utc < *asked.start());
+    let polls = evidence.polls[from..].iter().take_while(|poll| asked.contains(&poll.utc));
+    behind(polls).map_or(0, |(ms, _)| ms.max(0))
+}
+
+fn judge_time(checked: &mut Checked, evidence: &Evidence) {
+    let Some((ms, poll)) = behind(evidence.polls.iter()) else { return };
+    checked.count("cluster time behind at most ms", ms.max(0));
+    if ms > FAR_OFF_MS && evidence.test.judges_times() && !evidence.has_fault("clock") {
+        let told = format!("cluster time was {ms} ms behind");
+        checked.wrong("time behind", &poll.node, told, poll.t);
+    }
+}
+
 /// Faults after which a process starts again, by how their names begin: those that end
 /// it, and those by which it was seen to have ended.
 const ENDING: [&str; 6] = ["kill", "power", "disk", "member", "node-exit", "damage-found"];
@@ -130,8 +171,9 @@ fn judge_hashes(checked: &mut Checked, hashes: &BTreeMap<u64, BTreeMap<&str, &Po
 #[cfg(test)]
 mod tests {
     use super::super::Verdict;
-    use super::super::planted::Planted;
+    use super::super::planted::{BASE_UTC, Planted};
     use super::*;
+    use crate::time::shown;
 
     fn good() -> Planted {
         let mut planted = Planted::new();
@@ -159,6 +201,39 @@ mod tests {
         assert_eq!(checked.verdict, Verdict::Valid);
         assert_eq!(checked.counted("leader changes"), 1);
         assert!(checked.counted("states compared") >= 18);
+    }
+
+    /// Every node tells this time, so many milliseconds behind.
+    fn told(ms: i64) -> Planted {
+        let mut planted = good();
+        planted.polls.iter_mut().for_each(|poll| poll.time = shown(poll.utc - ms).into());
+        planted
+    }
+
+    #[test]
+    fn cluster_time_that_is_far_behind_is_found() {
+        assert_eq!(found(&told(1_900)), Vec::<String>::new());
+        assert_eq!(check(&told(1_900).evidence()).counted("cluster time behind at most ms"), 1_900);
+        assert_eq!(found(&told(2_100)), ["time behind"]);
+        assert_eq!(check(&told(-300).evidence()).counted("cluster time behind at most ms"), 0);
+        // One answer that took long says nothing.
+        let mut slow = told(0);
+        slow.polls[9].time = shown(slow.polls[9].utc - 5_000).into();
+        assert_eq!(found(&slow), Vec::<String>::new());
+        // Nor do times where clocks were broken on purpose.
+        let mut broken = told(2_100);
+        broken.fault(100, 200, "clock-rate");
+        assert_eq!(found(&broken), Vec::<String>::new());
+    }
+
+    #[test]
+    fn how_far_behind_it_was_is_known_for_each_time() {
+        let mut planted = told(100);
+        let polls = planted.polls.iter_mut().filter(|poll| poll.utc >= BASE_UTC + 600);
+        polls.for_each(|poll| poll.time = shown(poll.utc - 800).into());
+        let evidence = planted.evidence();
+        let of = |from, to| behind_ms(&evidence, BASE_UTC + from..=BASE_UTC + to);
+        assert_eq!((of(0, 500), of(600, 900), of(0, 900), of(5_000, 6_000)), (100, 800, 800, 0));
     }
 
     #[test]

@@ -26,8 +26,10 @@ use told::{Row, Said};
 
 /// The rows, in the folder of the build.
 const ROWS: &str = "mutants.jsonl";
-/// Worlds of one run of L0: about what each `cargo test` tries.
+/// Worlds of one clean run of L0: about what each `cargo test` tries.
 const WORLDS: &str = "24";
+/// With a fault in them, at most: it ends with the first that shows it.
+const WORLDS_WITH_A_FAULT: &str = "240";
 /// The test of L0 that draws worlds.
 const EVERY_WORLD: &str = "leader::tests::simulation::every_world_keeps_its_promises";
 /// Between two looks at a process.
@@ -83,14 +85,14 @@ pub(crate) fn run(options: &Options, out: &mut impl Write) -> Result<Verdict, Fa
     let workspace = options.workspace.canonicalize()?;
     let target = options.target_dir.clone().unwrap_or_else(|| workspace.join("target/mutants"));
     std::fs::create_dir_all(&target)?;
-    let source = programs::source(&workspace)?;
+    let sources = Sources::of(&workspace)?;
     let path = target.join(ROWS);
-    let mut rows = if options.fresh { Vec::new() } else { known(&path, &source)? };
+    let mut rows = if options.fresh { Vec::new() } else { known(&path, &sources)? };
     let wanted = tasks(&cases, options);
     let is_done = |task: &Task| rows.iter().any(|row| task.is(row));
     let open: VecDeque<Task> = wanted.iter().filter(|task| !is_done(task)).copied().collect();
     if !options.table && !open.is_empty() {
-        writeln!(out, "{} runs of {} are to be made of {source}", open.len(), wanted.len())?;
+        writeln!(out, "{} runs of {} are to be made", open.len(), wanted.len())?;
         let programs = Programs::build(&workspace, &target, &open, out)?;
         let mut file = File::options().append(true).create(true).open(&path)?;
         let (alone, together): (VecDeque<Task>, VecDeque<Task>) =
@@ -104,7 +106,7 @@ pub(crate) fn run(options: &Options, out: &mut impl Write) -> Result<Verdict, Fa
                 rows.push(row);
                 Ok(())
             };
-            work(tasks, jobs, (&programs, &source, limit), done)?;
+            work(tasks, jobs, (&programs, &sources, limit), done)?;
         }
     }
     rows.retain(|row| wanted.iter().any(|task| task.is(row)));
@@ -128,15 +130,34 @@ impl Task {
     }
 }
 
-/// Rows of this source.
-fn known(path: &Path, source: &str) -> Result<Vec<Row>, Failure> {
+/// What each tier is made of: a change of one leaves what others said.
+#[derive(Debug)]
+struct Sources([(Tier, String); 3]);
+
+impl Sources {
+    fn of(workspace: &Path) -> Result<Self, Failure> {
+        let of = |tier| Ok::<_, Failure>((tier, programs::source(workspace, tier)?));
+        Ok(Self([of(Tier::L0)?, of(Tier::L1)?, of(Tier::L2)?]))
+    }
+
+    fn of_tier(&self, wanted: Tier) -> &str {
+        self.0.iter().find(|(tier, _)| *tier == wanted).map_or("", |(_, source)| source)
+    }
+
+    fn made(&self, row: &Row) -> bool {
+        self.0.iter().any(|(tier, source)| tier.name() == row.tier && *source == row.source)
+    }
+}
+
+/// Rows of these sources.
+fn known(path: &Path, sources: &Sources) -> Result<Vec<Row>, Failure> {
     if !path.exists() {
         return Ok(Vec::new());
     }
     let text = std::fs::read_to_string(path)?;
     // A line that was being written when the gate was stopped is run again.
     let rows = text.lines().filter_map(|line| serde_json::from_str::<Row>(line).ok());
-    Ok(rows.filter(|row| row.source == source).collect())
+    Ok(rows.filter(|row| sources.made(row)).collect())
 }
 
 /// Every run that the gate wants. All are tried once before any is tried again, so
@@ -172,7 +193,7 @@ fn tasks(cases: &[Case], options: &Options) -> Vec<Task> {
 fn work(
     tasks: VecDeque<Task>,
     jobs: u8,
-    (programs, source, limit): (&Programs, &str, Duration),
+    (programs, sources, limit): (&Programs, &Sources, Duration),
     mut done: impl FnMut(Row) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let tasks = Mutex::new(tasks);
@@ -185,7 +206,8 @@ fn work(
                     let next = tasks.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
                     let Some(task) = next else { return };
                     // Nobody listens if a row could not be written.
-                    if ended.send(make(task, programs, source, limit)).is_err() {
+                    if ended.send(make(task, programs, sources.of_tier(task.tier), limit)).is_err()
+                    {
                         return;
                     }
                 }
@@ -209,7 +231,10 @@ fn make(task: Task, programs: &Programs, source: &str, limit: Duration) -> Row {
     let first = run(command(task, programs), &|status, text| told::read(task.tier, status, text));
     let said = match first {
         // Worlds written by hand, and the decisions one at a time, are tried as well.
-        Said::Well if task.tier == Tier::L0 => run(beside(task, programs), &told::rest),
+        Said::Well if task.tier == Tier::L0 => match run(beside(task, programs), &told::rest) {
+            Said::Well => run(rules(task, programs), &told::rest),
+            said => said,
+        },
         said => said,
     };
     Row {
@@ -230,7 +255,8 @@ fn command(task: Task, programs: &Programs) -> Result<Command, Failure> {
             let mut command = Command::new(programs.core()?);
             command.args([EVERY_WORLD, "--exact", "--nocapture"]);
             command.env("HORAI_SIM_FROM", task.seed.to_string());
-            command.env("HORAI_SIM_SEEDS", WORLDS).env("HORAI_SIM_FOCUS", task.with);
+            let worlds = if task.case.is_some() { WORLDS_WITH_A_FAULT } else { WORLDS };
+            command.env("HORAI_SIM_SEEDS", worlds).env("HORAI_SIM_FOCUS", task.with);
             command.env("HORAI_SIM_QUICK", "1");
             command
         }
@@ -257,10 +283,17 @@ fn command(task: Task, programs: &Programs) -> Result<Command, Failure> {
     Ok(command)
 }
 
-/// The other tests of L0.
+/// The other tests of what a leader does.
 fn beside(task: Task, programs: &Programs) -> Result<Command, Failure> {
     let mut command = Command::new(programs.core()?);
     command.args(["leader::tests::", "--skip", EVERY_WORLD]).env("HORAI_MUTANT", task.mutant());
+    Ok(command)
+}
+
+/// The tests of the core's rules: what its callers never ask for is only seen there.
+fn rules(task: Task, programs: &Programs) -> Result<Command, Failure> {
+    let mut command = Command::new(programs.machine()?);
+    command.arg("machine::").env("HORAI_MUTANT", task.mutant());
     Ok(command)
 }
 

@@ -16,13 +16,15 @@ use crate::error::Failure;
 pub(super) struct Programs {
     target: PathBuf,
     core: Option<PathBuf>,
+    machine: Option<PathBuf>,
     cluster: Option<PathBuf>,
     product: Option<PathBuf>,
     jepsen: Option<PathBuf>,
 }
 
-/// What the sources are: commit and, if files differ from it, a sum of the difference.
-pub(super) fn source(workspace: &Path) -> Result<String, Failure> {
+/// What the sources of a tier are: commit and, if files differ from it, a sum of the
+/// difference.
+pub(super) fn source(workspace: &Path, tier: Tier) -> Result<String, Failure> {
     let git = |arguments: &[&str]| -> Result<Vec<u8>, Failure> {
         let out = Command::new("git").current_dir(workspace).args(arguments).output()?;
         if !out.status.success() {
@@ -31,9 +33,15 @@ pub(super) fn source(workspace: &Path) -> Result<String, Failure> {
         }
         Ok(out.stdout)
     };
-    let parts = ["Cargo.lock", "Cargo.toml", "src", "proto", "tests", "jepsen"];
+    let product = ["Cargo.lock", "Cargo.toml", ".cargo", "src", "proto"];
+    let tests: &[&str] = match tier {
+        Tier::L0 => &[],
+        Tier::L1 => &["tests"],
+        Tier::L2 => &["jepsen"],
+    };
+    let parts = [&product, tests].concat();
     let mut commit = String::new();
-    for part in parts {
+    for part in &parts {
         let id = git(&["rev-parse", &format!("HEAD:{part}")])?;
         commit.push_str(&String::from_utf8_lossy(&id));
     }
@@ -64,16 +72,19 @@ impl Programs {
         let tiers: Vec<Tier> = tasks.into_iter().map(|task| task.tier).collect();
         let needs = |tier: Tier| tiers.contains(&tier);
         let target = target.canonicalize()?;
-        let mut programs = Self { target, core: None, cluster: None, product: None, jepsen: None };
+        let mut programs =
+            Self { target, core: None, machine: None, cluster: None, product: None, jepsen: None };
         let mut made = BTreeMap::new();
         if needs(Tier::L0) || needs(Tier::L1) {
             let mut arguments = vec!["test", "--package", "horai", "--features", "mutants"];
             arguments.push("--no-run");
+            arguments.extend(needs(Tier::L0).then_some("--package=horai-core"));
             arguments.extend(needs(Tier::L0).then_some("--lib"));
             arguments.extend(needs(Tier::L1).then_some("--test=sim"));
             made.extend(programs.cargo(workspace, &arguments, out)?);
         }
         programs.core = made.remove(&("horai".to_owned(), true));
+        programs.machine = made.remove(&("horai_core".to_owned(), true));
         programs.cluster = made.remove(&("sim".to_owned(), true));
         if needs(Tier::L2) {
             // As the workspace is built else: one choice of features of what both need.
@@ -114,6 +125,10 @@ impl Programs {
 
     pub(super) fn core(&self) -> Result<&Path, Failure> {
         there(self.core.as_ref(), "the tests of the library")
+    }
+
+    pub(super) fn machine(&self) -> Result<&Path, Failure> {
+        there(self.machine.as_ref(), "the tests of the core")
     }
 
     pub(super) fn cluster(&self) -> Result<&Path, Failure> {

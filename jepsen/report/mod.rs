@@ -32,7 +32,8 @@ pub(crate) fn html(evidence: &Evidence, results: &Results) -> String {
         "Faults",
         "One bar for each fault, from its installation to its healing. The same bands are \
          drawn faintly behind the other charts. Pale and dashed: it could not be \
-         verified that the fault was there.",
+         verified that the fault was there. Below, how soon after a fault began, and after \
+         it healed, a write was taken and something that was due began.",
         plots::faults(evidence, span) + &tables::faults(evidence, span),
     );
     page.section(
@@ -142,6 +143,9 @@ mod tests {
         evidence.test.workloads = vec!["lock".to_owned()];
         let results = crate::check::all(&evidence);
         let html = html(&evidence, &results);
+        let recovered = "<td>kill-leader</td><td class=\"num\">1</td>";
+        assert!(html.contains(recovered), "a row for each kind of fault");
+        assert!(!html.contains("first fire max"), "and its times are told once");
         assert!(html.contains("nothing ran for 2026-11-21T10:00:04Z"), "the missed fire");
         assert!(html.contains("fire missed"), "its mark");
         assert!(html.contains("jepsen test --seed 7"));

@@ -193,6 +193,7 @@ font:13px/1.45 ui-monospace,"DejaVu Sans Mono",monospace;margin:4px 0}.rerun{mar
 table{border-collapse:collapse;width:100%;font-size:13.5px;margin-top:6px}
 th{text-align:left;color:var(--soft);font-weight:500;border-bottom:1px solid var(--line);padding:4px 10px 4px 0}
 td{border-bottom:1px solid var(--line);padding:5px 10px 5px 0;vertical-align:top}tr:last-child td{border-bottom:0}
+.promise{min-width:21em}
 .num{text-align:right;font-variant-numeric:tabular-nums}td.num,th.num{padding-right:18px}
 .word-valid{color:var(--ok);font-weight:600}.word-invalid{color:var(--bad);font-weight:600}
 .word-unknown{color:var(--info);font-weight:600}.word-failure{color:#8d7ac9;font-weight:600}

@@ -1,12 +1,12 @@
 //! The tables of a report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::page::{class_of, count};
 use super::plots::Span;
 use super::svg::escape;
 use crate::check::fires::Fires;
-use crate::check::recovery::recoveries;
+use crate::check::recovery::{Recovery, recoveries};
 use crate::check::{Checked, Results};
 use crate::history::Kind;
 use crate::store::{Evidence, Regime};
@@ -14,8 +14,8 @@ use crate::time::MS;
 
 /// Findings shown of one checker.
 const MOST_FINDINGS: usize = 12;
-/// Rows of the table of faults.
-const MOST_FAULTS: usize = 60;
+/// Rows of the table of single faults.
+const MOST_FAULTS: usize = 500;
 
 fn row(cells: &[String], class: &str) -> String {
     let cells: String =
@@ -36,6 +36,8 @@ pub(super) fn verdicts(results: &Results, span: Span) -> String {
     let mut table = format!("<table>{}", head(&["Checker", "Promise", "Verdict", "Counted"], 9));
     for checked in &results.checkers {
         let counts: Vec<String> = (checked.counts.iter())
+            // Times of each kind of fault have a table of their own.
+            .filter(|(what, _)| !what.contains(" first "))
             .map(|(what, n)| format!("{}\u{a0}{}", count(*n), escape(what).replace(' ', "\u{a0}")))
             .collect();
         let verdict = format!(
@@ -50,7 +52,7 @@ pub(super) fn verdicts(results: &Results, span: Span) -> String {
         );
         let cells = [
             escape(&checked.name),
-            escape(&checked.promise),
+            format!("<div class=\"promise\">{}</div>", escape(&checked.promise)),
             verdict,
             format!("<span class=\"small\">{}</span>", counts.join(" · ")),
         ];
@@ -92,7 +94,7 @@ fn ms(value: Option<u64>) -> String {
     )
 }
 
-/// Each fault and how soon things went on.
+/// How soon things went on after each kind of fault, and after each single one.
 pub(super) fn faults(evidence: &Evidence, span: Span) -> String {
     let found = recoveries(evidence);
     if found.is_empty() {
@@ -106,9 +108,11 @@ pub(super) fn faults(evidence: &Evidence, span: Span) -> String {
         "Write after healing",
         "Fire after healing",
     ];
-    let mut table =
-        format!("<details><summary>Recovery from each of {} faults</summary>", found.len());
-    table.push_str(&format!("<table>{}", head(&names, 1)));
+    let mut table = kinds_of_faults(&found);
+    let more = found.len().saturating_sub(MOST_FAULTS);
+    let more = if more > 0 { format!(", without the last {more}") } else { String::new() };
+    let told = format!("Each of {} faults{more}", found.len());
+    table.push_str(&format!("<details><summary>{told}</summary><table>{}", head(&names, 1)));
     for one in found.iter().take(MOST_FAULTS) {
         let cells = [
             format!("{:.1}\u{202f}s", span.seconds(one.from)),
@@ -117,11 +121,47 @@ pub(super) fn faults(evidence: &Evidence, span: Span) -> String {
             ms(one.healed_write_ms),
             ms(one.healed_fire_ms),
         ];
-        let cells: String =
-            cells.iter().map(|cell| format!("<td class=\"num\">{cell}</td>")).collect();
-        table.push_str(&format!("<tr><td>{}</td>{cells}</tr>\n", escape(&one.op)));
+        table.push_str(&numbers(&one.op, &cells));
     }
     table + "</table></details>"
+}
+
+/// Half within, and at most, of each kind.
+fn kinds_of_faults(found: &[Recovery]) -> String {
+    let names = [
+        "Fault",
+        "times",
+        "first write: half within",
+        "at most",
+        "first fire: half within",
+        "at most",
+        "write after healing: at most",
+        "fire after healing: at most",
+    ];
+    let kinds: BTreeSet<&str> = found.iter().map(|one| one.op.as_str()).collect();
+    let mut table = format!("<table>{}", head(&names, 1));
+    for kind in kinds {
+        let of = |what: fn(&Recovery) -> Option<u64>| {
+            let mut all: Vec<u64> =
+                found.iter().filter(|one| one.op == kind).filter_map(what).collect();
+            all.sort_unstable();
+            [all.get(all.len() / 2).copied(), all.last().copied()].map(ms)
+        };
+        let times = found.iter().filter(|one| one.op == kind).count().to_string();
+        let [write, most_write] = of(|one| one.write_ms);
+        let [fire, most_fire] = of(|one| one.fire_ms);
+        let [_, healed_write] = of(|one| one.healed_write_ms);
+        let [_, healed_fire] = of(|one| one.healed_fire_ms);
+        let cells = [times, write, most_write, fire, most_fire, healed_write, healed_fire];
+        table.push_str(&numbers(kind, &cells));
+    }
+    table + "</table>"
+}
+
+/// A row of a name and numbers.
+fn numbers(name: &str, cells: &[String]) -> String {
+    let cells: String = cells.iter().map(|cell| format!("<td class=\"num\">{cell}</td>")).collect();
+    format!("<tr><td>{}</td>{cells}</tr>\n", escape(name))
 }
 
 /// Shares of a sorted list.
@@ -193,9 +233,7 @@ pub(super) fn latency(evidence: &Evidence) -> String {
             Some(shares) => cells.extend(shares.map(|share| ms(Some(share)))),
             None => cells.extend(["–"; 5].map(str::to_owned)),
         }
-        let cells: String =
-            cells.iter().map(|cell| format!("<td class=\"num\">{cell}</td>")).collect();
-        table.push_str(&format!("<tr><td>{}</td>{cells}</tr>\n", escape(name)));
+        table.push_str(&numbers(name, &cells));
     }
     table + "</table>"
 }

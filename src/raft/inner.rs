@@ -219,12 +219,14 @@ impl<M: Machine> Inner<M> {
             let asked = voters.iter().map(|voter| self.ask_clock(*voter));
             let readings: Vec<Reading> =
                 futures_util::future::join_all(asked).await.into_iter().flatten().collect();
+            // It may have been deposed meanwhile.
+            let Some(me) = self.leadership.borrow().own else { continue };
             let alarms = self.shared.clock(|clock, boot| {
                 if known {
                     return Ok(clock.observe(&readings, voters.len(), boot));
                 }
                 let floor = self.state.read(Machine::now);
-                let alarm = clock.establish(&readings, voters.len(), floor, boot)?;
+                let alarm = clock.establish(me, &readings, voters.len(), floor, boot)?;
                 Ok::<_, crate::cluster_clock::Error>(alarm.into_iter().collect())
             });
             self.alarm(match alarms {
@@ -247,9 +249,9 @@ impl<M: Machine> Inner<M> {
 
     async fn ask_clock(&self, voter: u64) -> Option<Reading> {
         let node = NodeId(voter);
+        let (cluster, asked) = self.shared.clock(|clock, boot| (clock.read(boot), boot));
         if voter == self.shared.local.node {
-            let cluster = self.shared.clock(|clock, boot| clock.read(boot));
-            return Some(Reading { node, wall: self.shared.host.wall_time(), cluster });
+            return Some(Reading { node, asked, wall: self.shared.host.wall_time(), cluster });
         }
         let mut client = self.peer(voter)?;
         let mut request =
@@ -257,7 +259,7 @@ impl<M: Machine> Inner<M> {
         request.set_timeout(Duration::from_millis(500));
         let reply = client.status(request).await.ok()?.into_inner();
         let cluster = reply.header?.time.map(|t| crate::cluster_clock::ClusterNanos(t.nanos));
-        Some(Reading { node, wall: UtcMillis(reply.wall_ms), cluster })
+        Some(Reading { node, asked, wall: UtcMillis(reply.wall_ms), cluster })
     }
 }
 

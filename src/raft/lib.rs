@@ -11,6 +11,8 @@
 mod answers;
 mod batcher;
 pub mod cluster_clock;
+#[cfg(test)]
+mod cluster_clock_tests;
 pub mod core_machine;
 pub mod disk;
 pub mod entry;

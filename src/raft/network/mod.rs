@@ -122,8 +122,8 @@ pub struct Shared {
     pub host: Arc<dyn Host>,
     clock: Mutex<ClusterClock>,
     retired: watch::Sender<bool>,
-    /// What other nodes' boot clocks said last.
-    echoes: Mutex<BTreeMap<u64, u64>>,
+    /// What other nodes' boot clocks said last, and when that was by ours.
+    echoes: Mutex<BTreeMap<u64, (u64, BootTime)>>,
     /// Stores refused so far: each is told of once.
     strangers: Mutex<BTreeSet<u128>>,
 }
@@ -171,15 +171,16 @@ impl Shared {
     pub fn header(&self, target: u64) -> pb::Header {
         let (time, leader, boot) =
             self.clock(|clock, boot| (clock.read(boot), clock.leader(), boot));
-        let echo = self.echoes().get(&target).copied();
+        let (echo, heard) = self.echoes().get(&target).copied().unwrap_or((0, boot));
         pb::Header {
             cluster: self.local.cluster.to_be_bytes().to_vec().into(),
             from_node: self.local.node,
             from_store: self.local.store.to_be_bytes().to_vec().into(),
             to_node: target,
             to_store: bytes::Bytes::new(),
-            boot_nanos: u64::try_from(boot.0.as_nanos()).unwrap_or(u64::MAX),
-            echo_nanos: echo.unwrap_or(0),
+            boot_nanos: nanos(boot.0),
+            echo_nanos: echo,
+            held_nanos: nanos(boot.0.saturating_sub(heard.0)),
             time: time.map(|ClusterNanos(nanos)| pb::ClusterTime {
                 nanos,
                 leader_term: leader.term,
@@ -242,13 +243,14 @@ impl Shared {
 
     /// Keeps what its sender's clock says, for the next message there.
     fn note_clock(&self, header: &pb::Header) {
+        let heard = self.host.boot_time();
         let mut echoes = self.echoes();
         if echoes.len() < MAX_ECHOES || echoes.contains_key(&header.from_node) {
-            echoes.insert(header.from_node, header.boot_nanos);
+            echoes.insert(header.from_node, (header.boot_nanos, heard));
         }
     }
 
-    fn echoes(&self) -> MutexGuard<'_, BTreeMap<u64, u64>> {
+    fn echoes(&self) -> MutexGuard<'_, BTreeMap<u64, (u64, BootTime)>> {
         self.echoes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -269,9 +271,10 @@ impl Shared {
         }
     }
 
-    /// Takes the time out of a leader's message.
+    /// Takes the time out of a leader's message. One that was deposed and knows it goes
+    /// on for a moment: what it tells is not the other's time.
     pub fn learn(&self, header: &pb::Header) {
-        if let Some(time) = header.time {
+        if let Some(time) = header.time.filter(|time| time.leader_node == header.from_node) {
             let leader = LeaderId { term: time.leader_term, node: NodeId(time.leader_node) };
             let told = ClusterNanos(time.nanos);
             self.clock(|clock, boot| clock.learn(leader, told, age(header, boot), boot));
@@ -279,12 +282,22 @@ impl Shared {
     }
 }
 
-/// How long ago a message was written at most: after one that this machine wrote when
-/// its boot clock said what is echoed.
+/// Boot clocks of two machines run less than one part in this apart.
+const RATES: u64 = 100;
+
+/// How long ago a message was written at most: this machine wrote the one that is
+/// echoed, the sender had it for a while, and the rest of the time both were under way.
 fn age(header: &pb::Header, boot: BootTime) -> Option<Duration> {
     let echo = Some(header.echo_nanos).filter(|echo| *echo != 0)?;
     // A machine that was started anew counts anew.
-    boot.0.checked_sub(Duration::from_nanos(echo))
+    let since = boot.0.checked_sub(Duration::from_nanos(echo))?;
+    // By the sender's clock, which may be the faster one.
+    let held = header.held_nanos - header.held_nanos / RATES;
+    Some(since.saturating_sub(Duration::from_nanos(held)))
+}
+
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn uuid(bytes: &[u8]) -> Result<u128, Error> {
@@ -333,7 +346,11 @@ mod tests {
     fn time_travels_with_messages() {
         let (one, two) = (shared(1), shared(2));
         let at = UtcMillis(1_790_000_000_000);
-        one.clock(|clock, boot| clock.confirm(at, UtcMillis(0), boot)).unwrap();
+        one.clock(|clock, boot| {
+            clock.lead(LeaderId { term: 1, node: NodeId(1) }, UtcMillis(0), boot);
+            clock.confirm(at, UtcMillis(0), boot)
+        })
+        .unwrap();
         // How old the first message is nobody knows; the next is an answer.
         let first = one.header(2);
         two.check(Some(&first), |_| None).unwrap();
@@ -343,6 +360,42 @@ mod tests {
         two.learn(&one.header(2));
         let heard = two.clock(|clock, boot| clock.stamp(boot)).unwrap();
         assert!(heard >= at);
+    }
+
+    #[test]
+    fn only_the_leaders_own_word_sets_the_time() {
+        let (one, two) = (shared(1), shared(2));
+        let at = UtcMillis(1_790_000_000_000);
+        one.clock(|clock, boot| {
+            clock.lead(LeaderId { term: 1, node: NodeId(1) }, UtcMillis(0), boot);
+            clock.confirm(at, UtcMillis(0), boot)
+        })
+        .unwrap();
+        one.check_reply(Some(&two.header(1)), 0).unwrap();
+        let mut header = one.header(2);
+        if let Some(time) = &mut header.time {
+            time.leader_node = 3;
+        }
+        two.learn(&header);
+        assert_eq!(two.clock(|clock, boot| clock.read(boot)), None);
+    }
+
+    #[test]
+    fn the_age_of_a_message_is_what_it_and_its_question_were_under_way() {
+        let millis = |ms: u64| ms * 1_000_000;
+        let header = |held: u64| pb::Header {
+            echo_nanos: millis(5_000),
+            held_nanos: millis(held),
+            ..shared(1).header(2)
+        };
+        let boot = BootTime(Duration::from_millis(8_000));
+        let of = |held| age(&header(held), boot);
+        assert_eq!(of(0), Some(Duration::from_millis(3_000)));
+        // A hundredth of the 2.9 s may be the sender's clock.
+        assert_eq!(of(2_900), Some(Duration::from_millis(129)));
+        assert_eq!(of(9_000), Some(Duration::ZERO));
+        assert_eq!(age(&header(0), BootTime(Duration::from_millis(10))), None);
+        assert_eq!(age(&pb::Header { echo_nanos: 0, ..header(0) }, boot), None);
     }
 
     #[test]

@@ -13,13 +13,16 @@ use horai_raft::disk::{Disk, Space};
 use horai_raft::{Leadership, entry};
 
 use super::node::Place;
-use crate::world::World;
+use crate::world::{EPOCH, World};
 
 /// Between two looks at all of a state, in milliseconds: it costs as much as the
 /// state is large.
 const THOROUGH: u64 = 2_000;
 /// Between two looks at a node that has not moved.
 const OFTEN: u64 = 20;
+/// Cluster time is never further from the truth than this, in milliseconds, where no
+/// clock is tampered with.
+const FAR_OFF: u64 = 1_500;
 /// Entries and hashes remembered.
 const KEPT: usize = 50_000;
 
@@ -38,6 +41,8 @@ pub(crate) struct Checks {
     pub(crate) applied: u64,
     /// Leaderships seen.
     pub(crate) terms: usize,
+    /// Nobody sets a wall clock or stops a boot clock.
+    clocks_are_right: bool,
 }
 
 #[derive(Default, Clone)]
@@ -50,6 +55,11 @@ struct Seen {
 }
 
 impl Checks {
+    /// Cluster time is compared with the truth only if no clock is tampered with.
+    pub(crate) fn new(clocks_are_right: bool) -> Self {
+        Self { clocks_are_right, ..Self::default() }
+    }
+
     /// Looks at one node; `process` numbers the processes of its place.
     ///
     /// # Errors
@@ -72,6 +82,12 @@ impl Checks {
             return Ok(());
         }
         let status = node.status();
+        if let Some(told) = node.cluster_now().filter(|_| self.clocks_are_right) {
+            let truth = EPOCH.saturating_add_unsigned(world.now());
+            if told.0.abs_diff(truth) > FAR_OFF {
+                return Err(format!("{name}: cluster time is {} ms off", told.0 - truth));
+            }
+        }
         let seen = self.seen.entry(place.store.as_u128()).or_default();
         if status.term < seen.term {
             return Err(format!("{name}: term went from {} back to {}", seen.term, status.term));

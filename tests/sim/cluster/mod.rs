@@ -146,7 +146,10 @@ impl Cluster {
             next_end: 0,
             witness: Witness::default(),
             witnessed: 0,
-            checks: Checks::default(),
+            // A frozen machine's boot clock stands still, too.
+            checks: Checks::new(
+                !plan.kinds.iter().any(|kind| matches!(kind, Kind::WallClock | Kind::Freeze)),
+            ),
             faults: BTreeMap::new(),
             trap: None,
             moves: Vec::new(),

@@ -138,10 +138,13 @@ impl Nodes {
         node.clock.stamp(boot)
     }
 
-    fn readings(&self, now: i64) -> Vec<Reading> {
+    /// What `by` is told at once.
+    fn readings(&self, by: usize, now: i64) -> Vec<Reading> {
+        let asked = self.of[by].boot(now);
         let there = self.of.iter().enumerate().filter(|(_, node)| node.is_up && !node.is_alone);
         let reading = |(n, node): (usize, &Node)| Reading {
             node: horai_core::ids::NodeId(n as u64 + 1),
+            asked,
             wall: UtcMillis(self.start + now + node.wall_off),
             cluster: node.clock.read(node.boot(now)),
         };
@@ -155,7 +158,7 @@ impl Nodes {
     /// The leader's messages reach the nodes that can be reached, and its readings of
     /// their wall clocks come back.
     pub(super) fn contact(&mut self, leader: LeaderId, from: usize, now: i64) {
-        let readings = self.readings(now);
+        let readings = self.readings(from, now);
         let boot = self.of[from].boot(now);
         self.of[from].clock.observe(&readings, NODES, boot);
         let Some(told) = self.of[from].clock.read(boot) else { return };
@@ -171,13 +174,20 @@ impl Nodes {
     pub(super) fn lead(&mut self, me: LeaderId, node: usize, committed: UtcMillis, now: i64) {
         let boot = self.of[node].boot(now);
         self.of[node].clock.lead(me, committed, boot);
-        self.establish(node, committed, now, false);
+        self.establish(me, node, committed, now, false);
     }
 
-    pub(super) fn establish(&mut self, node: usize, committed: UtcMillis, now: i64, confirm: bool) {
-        let (readings, boot) = (self.readings(now), self.of[node].boot(now));
+    pub(super) fn establish(
+        &mut self,
+        me: LeaderId,
+        node: usize,
+        committed: UtcMillis,
+        now: i64,
+        confirm: bool,
+    ) {
+        let (readings, boot) = (self.readings(node, now), self.of[node].boot(now));
         let clock = &mut self.of[node].clock;
-        if clock.establish(&readings, NODES, committed, boot).is_err() && confirm {
+        if clock.establish(me, &readings, NODES, committed, boot).is_err() && confirm {
             let time = UtcMillis(self.start + now).max(committed);
             clock.confirm(time, committed, boot).expect("time is missing, and not set back");
         }

@@ -433,7 +433,7 @@ impl World {
         if self.nodes.cluster_now(node, now).is_none() {
             let committed = self.replicas.truth.now();
             // Clocks that do not agree: an operator says what time it is.
-            self.nodes.establish(node, committed, now, true);
+            self.nodes.establish(id, node, committed, now, true);
         }
         if now >= self.stalled_until {
             self.nodes.contact(id, node, now);
