@@ -189,7 +189,7 @@ fn static_witness(trial: &mut Trial) -> Result<String, Error> {
     let line = fs::read_to_string(&file).map_err(at(&file.display().to_string()))?;
     let line: serde_json::Value = line
         .lines()
-        .next()
+        .find(|line| !line.is_empty())
         .and_then(|line| serde_json::from_str(line).ok())
         .ok_or_else(|| Error::Misuse("the witness wrote no line".into()))?;
     let told = i128::from(line["utc_ns"].as_u64().unwrap_or(0)) / 1_000_000_000;

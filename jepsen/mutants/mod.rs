@@ -10,7 +10,7 @@ mod programs;
 mod tiers;
 mod told;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -30,6 +30,8 @@ const ROWS: &str = "mutants.jsonl";
 const WORLDS: &str = "24";
 /// With a fault in them, at most: it ends with the first that shows it.
 const WORLDS_WITH_A_FAULT: &str = "240";
+/// Clusters of one run of L1 with a fault, at most; a clean one is one cluster.
+const CLUSTERS_WITH_A_FAULT: u64 = 8;
 /// The test of L0 that draws worlds.
 const EVERY_WORLD: &str = "leader::tests::simulation::every_world_keeps_its_promises";
 /// Between two looks at a process.
@@ -85,7 +87,7 @@ pub(crate) fn run(options: &Options, out: &mut impl Write) -> Result<Verdict, Fa
     let workspace = options.workspace.canonicalize()?;
     let target = options.target_dir.clone().unwrap_or_else(|| workspace.join("target/mutants"));
     std::fs::create_dir_all(&target)?;
-    let sources = Sources::of(&workspace)?;
+    let sources = sources(&workspace)?;
     let path = target.join(ROWS);
     let mut rows = if options.fresh { Vec::new() } else { known(&path, &sources)? };
     let wanted = tasks(&cases, options);
@@ -130,23 +132,12 @@ impl Task {
     }
 }
 
-/// What each tier is made of: a change of one leaves what others said.
-#[derive(Debug)]
-struct Sources([(Tier, String); 3]);
+/// What each tier is made of, by its name: a change of one leaves what others said.
+type Sources = BTreeMap<&'static str, String>;
 
-impl Sources {
-    fn of(workspace: &Path) -> Result<Self, Failure> {
-        let of = |tier| Ok::<_, Failure>((tier, programs::source(workspace, tier)?));
-        Ok(Self([of(Tier::L0)?, of(Tier::L1)?, of(Tier::L2)?]))
-    }
-
-    fn of_tier(&self, wanted: Tier) -> &str {
-        self.0.iter().find(|(tier, _)| *tier == wanted).map_or("", |(_, source)| source)
-    }
-
-    fn made(&self, row: &Row) -> bool {
-        self.0.iter().any(|(tier, source)| tier.name() == row.tier && *source == row.source)
-    }
+fn sources(workspace: &Path) -> Result<Sources, Failure> {
+    let of = |tier: Tier| Ok((tier.name(), programs::source(workspace, tier)?));
+    Tier::ALL.into_iter().map(of).collect()
 }
 
 /// Rows of these sources.
@@ -157,7 +148,7 @@ fn known(path: &Path, sources: &Sources) -> Result<Vec<Row>, Failure> {
     let text = std::fs::read_to_string(path)?;
     // A line that was being written when the gate was stopped is run again.
     let rows = text.lines().filter_map(|line| serde_json::from_str::<Row>(line).ok());
-    Ok(rows.filter(|row| sources.made(row)).collect())
+    Ok(rows.filter(|row| sources.get(row.tier.as_str()) == Some(&row.source)).collect())
 }
 
 /// Every run that the gate wants. All are tried once before any is tried again, so
@@ -172,7 +163,7 @@ fn tasks(cases: &[Case], options: &Options) -> Vec<Task> {
             }
         }
     }
-    for tier in [Tier::L0, Tier::L1, Tier::L2] {
+    for tier in Tier::ALL {
         let mut kinds: Vec<&'static str> =
             cases.iter().filter(|case| case.tier == tier).map(|case| case.with).collect();
         kinds.dedup();
@@ -206,8 +197,7 @@ fn work(
                     let next = tasks.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
                     let Some(task) = next else { return };
                     // Nobody listens if a row could not be written.
-                    if ended.send(make(task, programs, sources.of_tier(task.tier), limit)).is_err()
-                    {
+                    if ended.send(make(task, programs, sources, limit)).is_err() {
                         return;
                     }
                 }
@@ -218,27 +208,32 @@ fn work(
     })
 }
 
-fn make(task: Task, programs: &Programs, source: &str, limit: Duration) -> Row {
+fn make(task: Task, programs: &Programs, sources: &Sources, limit: Duration) -> Row {
     let began = Instant::now();
     let run =
         |command: Result<Command, Failure>, read: &dyn Fn(Option<i32>, &str) -> Said| match command
             .and_then(|command| watch(command, limit))
         {
             Err(error) => Said::Broken(error.to_string()),
-            Ok((None, _)) => Said::Broken("it did not end in time, or was killed".to_owned()),
-            Ok((status, text)) => read(status, &text),
+            Ok(None) => Said::Broken("it did not end in time".to_owned()),
+            Ok(Some((status, text))) => read(status, &text),
         };
-    let first = run(command(task, programs), &|status, text| told::read(task.tier, status, text));
-    let said = match first {
-        // Worlds written by hand, and the decisions one at a time, are tried as well.
-        Said::Well if task.tier == Tier::L0 => match run(beside(task, programs), &told::rest) {
-            Said::Well => run(rules(task, programs), &told::rest),
-            said => said,
-        },
-        said => said,
-    };
+    let once = |seed| run(command(task, seed, programs), &|s, text| told::read(task.tier, s, text));
+    let mut said = once(task.seed);
+    if task.tier == Tier::L1 && task.case.is_some() {
+        let more = task.seed + 1..task.seed + CLUSTERS_WITH_A_FAULT;
+        said = more.fold(said, |said, seed| if said == Said::Well { once(seed) } else { said });
+    }
+    // Worlds written by hand, and the decisions one at a time, are tried as well.
+    if task.tier == Tier::L0 {
+        for other in [beside, rules] {
+            if said == Said::Well {
+                said = run(other(task, programs), &told::rest);
+            }
+        }
+    }
     Row {
-        source: source.to_owned(),
+        source: sources.get(task.tier.name()).cloned().unwrap_or_default(),
         tier: task.tier.name().to_owned(),
         mutant: task.mutant().to_owned(),
         seed: task.seed,
@@ -249,12 +244,12 @@ fn make(task: Task, programs: &Programs, source: &str, limit: Duration) -> Row {
 }
 
 /// The process of a run.
-fn command(task: Task, programs: &Programs) -> Result<Command, Failure> {
+fn command(task: Task, seed: u64, programs: &Programs) -> Result<Command, Failure> {
     let mut command = match task.tier {
         Tier::L0 => {
             let mut command = Command::new(programs.core()?);
             command.args([EVERY_WORLD, "--exact", "--nocapture"]);
-            command.env("HORAI_SIM_FROM", task.seed.to_string());
+            command.env("HORAI_SIM_FROM", seed.to_string());
             let worlds = if task.case.is_some() { WORLDS_WITH_A_FAULT } else { WORLDS };
             command.env("HORAI_SIM_SEEDS", worlds).env("HORAI_SIM_FOCUS", task.with);
             command.env("HORAI_SIM_QUICK", "1");
@@ -262,7 +257,7 @@ fn command(task: Task, programs: &Programs) -> Result<Command, Failure> {
         }
         Tier::L1 => {
             let mut command = Command::new(programs.cluster()?);
-            command.args(["--one", "--seed", &task.seed.to_string()]);
+            command.args(["--one", "--seed", &seed.to_string()]);
             if !task.with.is_empty() {
                 command.args(["--faults", task.with]);
             }
@@ -270,7 +265,7 @@ fn command(task: Task, programs: &Programs) -> Result<Command, Failure> {
         }
         Tier::L2 => {
             let mut command = Command::new(programs.jepsen()?);
-            command.args(["test", "--seed", &task.seed.to_string(), "--late", "15000"]);
+            command.args(["test", "--seed", &seed.to_string(), "--late", "15000"]);
             command.arg("--horai").arg(programs.product()?);
             command.arg("--store").arg(programs.store());
             command.args(task.with.split_whitespace());
@@ -297,9 +292,12 @@ fn rules(task: Task, programs: &Programs) -> Result<Command, Failure> {
     Ok(command)
 }
 
-/// Waits for a process that may hang; what it wrote, and its exit code if it ended by
-/// itself.
-fn watch(mut command: Command, limit: Duration) -> Result<(Option<i32>, String), Failure> {
+/// Exit code and output.
+type Ended = (Option<i32>, String);
+
+/// Waits for a process that may hang; its exit code, unless a signal ended it, and what
+/// it wrote; nothing if it was too late.
+fn watch(mut command: Command, limit: Duration) -> Result<Option<Ended>, Failure> {
     // A file, because a pipe that nobody reads fills up.
     let mut output = tempfile()?;
     command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output.try_clone()?);
@@ -311,14 +309,14 @@ fn watch(mut command: Command, limit: Duration) -> Result<(Option<i32>, String),
         if began.elapsed() > limit {
             child.kill()?;
             child.wait()?;
-            break None;
+            return Ok(None);
         }
         std::thread::sleep(LOOK);
     };
     output.rewind()?;
     let mut text = Vec::new();
     output.read_to_end(&mut text)?;
-    Ok((status, String::from_utf8_lossy(&text).into_owned()))
+    Ok(Some((status, String::from_utf8_lossy(&text).into_owned())))
 }
 
 /// A file without a name.

@@ -16,6 +16,9 @@ pub(super) enum Tier {
 }
 
 impl Tier {
+    /// The cheapest first.
+    pub(super) const ALL: [Self; 3] = [Self::L0, Self::L1, Self::L2];
+
     /// In tables.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -116,7 +119,7 @@ pub(super) const CASES: &[Case] = &[
     cluster("vote-not-synced", Some(2), "power-vote"),
     cluster("snapshot-not-synced", Some(3), "power,power-all"),
     cluster("local-reads", Some(4), "delay,split,slow-disk"),
-    cluster("forwarded-again", Some(19), "delay,slow-disk,freeze"),
+    cluster("forwarded-again", Some(19), "loss"),
     cluster("wiped-store-opens", Some(20), "wiped-store"),
     cluster("other-store-taken", Some(20), "other-store"),
     cluster("no-deadlines", Some(21), "half-open"),

@@ -62,6 +62,12 @@ pub(super) fn read(tier: Tier, status: Option<i32>, text: &str) -> Said {
             let what = what.map(|it| it.split_once(" ms: ").map_or(it, |(_, it)| it));
             what.map_or_else(broken, |what| Said::Wrong(short(what)))
         }
+        // A library found that it cannot be so, and no more could be said: clearing up in
+        // the middle of it ends the process.
+        (Tier::L1, None) if text.contains("panicked at ") => {
+            let mut lines = text.lines().skip_while(|line| !line.contains("panicked at "));
+            Said::Wrong(short(&format!("panic: {}", lines.nth(1).unwrap_or_default())))
+        }
         (Tier::L2, Some(code)) => {
             let verdict = last().strip_prefix("verdict: ");
             let why = verdict.and_then(|it| it.split_once(' ')).map_or("", |(_, it)| it);
@@ -191,7 +197,7 @@ pub(super) fn table(cases: &[Case], rows: &[Row]) -> String {
         let _ =
             writeln!(text, "| {bug} | `{name}` | {} | {caught}/{runs}{mark} | {by} |", tier.name());
     }
-    for tier in [Tier::L0, Tier::L1, Tier::L2] {
+    for tier in Tier::ALL {
         let clean = rows.iter().filter(|row| row.mutant.is_empty() && row.tier == tier.name());
         let said: Vec<&Said> = clean.map(|row| &row.said).collect();
         if !said.is_empty() {
@@ -258,6 +264,8 @@ mod tests {
         assert_eq!(read(Tier::L1, Some(0), "ok 00ff 12 30 s"), Said::Well);
         assert!(matches!(read(Tier::L1, Some(1), "unknown: --x"), Said::Broken(_)));
         assert!(matches!(read(Tier::L1, None, "ok"), Said::Broken(_)));
+        let l1 = "noise\nthread 'main' (7) panicked at log.rs:4:1:\nentry 63 is lost\nstack:\n";
+        assert_eq!(read(Tier::L1, None, l1), Said::Wrong("panic: entry 63 is lost".to_owned()));
         let l2 = "up\nverdict: invalid (set: 4 wrong)\n";
         assert_eq!(read(Tier::L2, Some(1), l2), Said::Wrong("set: 4 wrong".to_owned()));
         assert_eq!(read(Tier::L2, Some(0), "verdict: valid (9 checkers)"), Said::Well);

@@ -145,7 +145,8 @@ fn kinds_of_faults(found: &[Recovery]) -> String {
             let mut all: Vec<u64> =
                 found.iter().filter(|one| one.op == kind).filter_map(what).collect();
             all.sort_unstable();
-            [all.get(all.len() / 2).copied(), all.last().copied()].map(ms)
+            let shares = quantiles(&all);
+            [shares.map(|[half, ..]| half), shares.map(|[.., most]| most)].map(ms)
         };
         let times = found.iter().filter(|one| one.op == kind).count().to_string();
         let [write, most_write] = of(|one| one.write_ms);
