@@ -115,6 +115,7 @@ pub(super) const CASES: &[Case] = &[
     core("plans-under-old-calendars", None, "more"),
     core("fixed-delay-overlaps", None, "more,put"),
     core("pause-stops-half-way", None, "more,pause"),
+    core("replan-stops-half-way", None, "more"),
     cluster("ack-before-sync", Some(1), "power-all,power"),
     cluster("vote-not-synced", Some(2), "power-vote"),
     cluster("snapshot-not-synced", Some(3), "power,power-all"),

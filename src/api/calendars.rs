@@ -4,17 +4,18 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use horai_core::ids::Name;
+use horai_core::ids::{Name, Revision};
 use horai_core::machine::command::Command;
 use horai_core::machine::outcome::Outcome;
+use horai_core::machine::state::State as Machine;
 
-use super::Api;
 use super::calendar_definition::CalendarDefinition;
 use super::dto::{AppliedCalendar, CalendarDto, Page};
 use super::jobs::{etag, revision};
 use super::params::{Params, Segment, page};
 use super::problem::Fault;
 use super::write::{Expected, Write, odd};
+use super::{Api, WRITE_LIMIT};
 use crate::error::{ErrorCode, FieldError};
 
 pub(super) async fn list(
@@ -68,14 +69,36 @@ pub(super) async fn put(
             Ok(Command::PutCalendar { def: Box::new(def), expected })
         })
         .await?;
-    let Outcome::Calendar { revision, changed, replanned } = outcome else {
+    let Outcome::Calendar { revision, changed, .. } = outcome else {
         return Err(odd(&outcome));
     };
+    let replanned = if changed { api.replanned(&name, revision).await? } else { 0 };
     let name = definition.name;
     let applied = AppliedCalendar { name, revision: revision.0, changed, replanned };
     let is_new = changed && revision.0 == 1;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, [(header::ETAG, etag(revision.0))], Json(applied)).into_response())
+}
+
+impl Api {
+    /// Waits until a change has come to all jobs that rest on the calendar, and says
+    /// how many they are. Whoever hears of the change may rely on it for each of them.
+    async fn replanned(&self, name: &Name, revision: Revision) -> Result<u32, Fault> {
+        let is_done = |state: &Machine| {
+            let is_known = state.calendar(name).is_none_or(|c| c.revision >= revision);
+            is_known && !state.is_replanning(name)
+        };
+        if !self.node.wait_until(WRITE_LIMIT, is_done).await {
+            let detail = format!(
+                "calendar {name} is changed, and some jobs that rest on it are still planned by \
+                 what it said before"
+            );
+            let remedy = "send it again with the same request id";
+            return Err(Fault::new(ErrorCode::OutcomeUnknown, detail, remedy));
+        }
+        let jobs = self.read(Machine::clone).jobs_under(name);
+        Ok(u32::try_from(jobs).unwrap_or(u32::MAX))
+    }
 }
 
 pub(super) async fn delete(

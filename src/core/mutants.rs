@@ -85,6 +85,8 @@ mutants! {
     ResumeReplays = "resume-replays",
     /// A pause of many jobs comes to the first ones only.
     PauseStopsHalfWay = "pause-stops-half-way",
+    /// A change of a calendar comes to the first jobs that rest on it only.
+    ReplanStopsHalfWay = "replan-stops-half-way",
     /// An edit leaves the old definition's planned actions.
     EditKeepsPlan = "edit-keeps-plan",
     /// What depends on a skipped action is not skipped.

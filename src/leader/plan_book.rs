@@ -45,9 +45,9 @@ struct Seen {
     revision: Revision,
     held: bool,
     cursors: Vec<UtcMillis>,
-    /// Triggers that are paused by themselves: one that goes on where it stopped has
-    /// the cursor that it had.
-    paused: BTreeSet<TriggerName>,
+    /// Triggers that are paused by themselves, or wait for a change of their calendar:
+    /// one that goes on where it stopped has the cursor that it had.
+    at_rest: BTreeSet<TriggerName>,
     /// Triggers that wait for the end of an action.
     delayed: BTreeSet<TriggerName>,
 }
@@ -62,8 +62,10 @@ impl Seen {
         let delayed = delays.map(|t| &t.name).filter(|t| state.unfinished_of(job, t).is_some());
         let delayed = delayed.cloned().collect();
         let names = found.spec.triggers.iter().map(|t| &t.name);
-        let paused = names.filter(|t| state.trigger_pause(job, t).is_some()).cloned().collect();
-        Some(Self { revision: found.revision, held, cursors, paused, delayed })
+        let rests =
+            |t: &&TriggerName| state.is_source_at_rest(found, &PlanSource::Trigger((*t).clone()));
+        let at_rest = names.filter(rests).cloned().collect();
+        Some(Self { revision: found.revision, held, cursors, at_rest, delayed })
     }
 }
 

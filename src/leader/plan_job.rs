@@ -140,7 +140,7 @@ fn triggered(
     let source = PlanSource::Trigger(trigger.name.clone());
     let cursor = state.cursor(job.id, &source);
     let Some((from, settings)) = cursor.zip(state.settings()) else { return Ok(nothing) };
-    if from == UtcMillis::MAX || state.is_source_paused(job.id, &source) {
+    if from == UtcMillis::MAX || state.is_source_at_rest(job, &source) {
         return Ok(nothing);
     }
     let is_delay = trigger.kind.fixed_delay().is_some();

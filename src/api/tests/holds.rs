@@ -1,8 +1,13 @@
 //! Calendars and pauses over HTTP.
 
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+
+use horai_core::ids::Name;
+use horai_core::machine::command::{Actor, Command, Envelope};
 use serde_json::json;
 
-use super::support::Cluster;
+use super::support::{Cluster, PATIENCE};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_calendar_lives_by_its_revisions_and_its_users() {
@@ -58,6 +63,37 @@ async fn a_calendar_lives_by_its_revisions_and_its_users() {
         assert_eq!(answer.status.as_u16(), 204, "{}", answer.body);
     }
     assert_eq!(cluster.ask("DELETE", "calendars/c", "").await.code(), "not_found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_is_answered_when_it_has_come_to_all_who_rest_on_it() {
+    let cluster = Cluster::start().await;
+    let put = |days: &str| format!(r#"{{"name": "c", "weekly": "{days}"}}"#);
+    assert_eq!(cluster.ask("PUT", "calendars/c", &put("SUN")).await.status.as_u16(), 201);
+    let count = cluster.node.read(|state| state.limits().sweep) + 100;
+    let trigger = json!({"cron": "0 0 3 * * ?", "calendars": ["c"]});
+    let job = |n| json!({"name": format!("j{n}"), "noop": true, "triggers": [trigger]});
+    let set = json!({"jobs": (0..count).map(job).collect::<Vec<_>>()});
+    let made = cluster.ask("POST", "jobs", &set.to_string()).await;
+    assert_eq!(made.status.as_u16(), 200, "{}", made.body);
+    let (is_answered, body) = (AtomicBool::new(false), put("SAT"));
+    let change = async {
+        let answer = cluster.ask("PUT", "calendars/c", &body).await;
+        is_answered.store(true, Relaxed);
+        answer
+    };
+    // Nobody leads here: the second step is made by this test alone.
+    let step = async {
+        let name = Name::new("c").unwrap();
+        assert!(cluster.node.wait_until(PATIENCE, |state| state.is_replanning(&name)).await);
+        assert!(!is_answered.load(Relaxed));
+        let actor = Actor::Leader(cluster.node.read(|state| state.leader()));
+        let tick = Envelope { actor, request: None, command: Command::Tick };
+        cluster.node.propose(&tick, PATIENCE).await.unwrap();
+        assert!(!cluster.node.read(|state| state.is_replanning(&name)));
+    };
+    let (answer, ()) = tokio::join!(change, step);
+    assert_eq!(answer.body["replanned"], json!(count), "{}", answer.body);
 }
 
 #[tokio::test(flavor = "multi_thread")]

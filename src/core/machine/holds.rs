@@ -1,6 +1,7 @@
 //! What holds jobs back, and the calendars that bound their triggers: reading
 //! only. Who may start is decided by these few functions and nowhere else.
 
+use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use crate::ids::{ActionKey, GroupPath, JobId, Name, TriggerName};
@@ -171,6 +172,85 @@ impl State {
         let all = self.index.calendar_bases.range((name.clone(), first_name())..);
         let name = name.clone();
         all.take_while(move |(base, _)| *base == name).map(|(_, calendar)| calendar.clone())
+    }
+
+    /// A calendar and all that are based on it, directly or not.
+    pub(super) fn calendars_under(&self, name: &Name) -> BTreeSet<Name> {
+        let mut found = BTreeSet::from([name.clone()]);
+        let mut work = vec![name.clone()];
+        while let Some(base) = work.pop() {
+            for child in self.calendars_based_on(&base) {
+                if found.insert(child.clone()) {
+                    work.push(child);
+                }
+            }
+        }
+        found
+    }
+
+    /// How many jobs rest on a calendar, directly or through others.
+    #[must_use]
+    pub fn jobs_under(&self, name: &Name) -> usize {
+        let calendars = self.calendars_under(name);
+        let jobs: BTreeSet<JobId> =
+            calendars.iter().flat_map(|name| self.jobs_with_calendar(name)).collect();
+        jobs.len()
+    }
+
+    /// True while a change of this calendar has not come to all jobs that rest on it.
+    #[must_use]
+    pub fn is_replanning(&self, name: &Name) -> bool {
+        self.replans.contains(name)
+    }
+
+    /// True if nothing is planned for this source of a job's instants at present: it is
+    /// paused by itself, or a change of its calendar has not come to it yet. Until then
+    /// its plan stands as it was.
+    #[must_use]
+    pub fn is_source_at_rest(&self, job: &Job, source: &PlanSource) -> bool {
+        self.is_source_paused(job.id, source) || self.awaits_replan(job, source)
+    }
+
+    /// True if a change of its calendar has not come to it yet.
+    #[must_use]
+    pub fn awaits_replan(&self, job: &Job, source: &PlanSource) -> bool {
+        if self.replans.len() == 0 {
+            return false;
+        }
+        let PlanSource::Trigger(trigger) = source else { return false };
+        let rule = job.spec.trigger(trigger).and_then(|trigger| trigger.kind.rule());
+        rule.is_some_and(|rule| rule.calendars.iter().any(|name| self.is_old_to(name, job.id)))
+    }
+
+    /// True if a change of the calendar, or of one that it rests on, has not come to
+    /// the job.
+    fn is_old_to(&self, name: &Name, job: JobId) -> bool {
+        let place = (name.clone(), job);
+        let comes_later = |name: &Name| {
+            let replan = self.replans.get(name);
+            replan.is_some_and(|r| r.done.as_ref().is_none_or(|done| *done < place))
+        };
+        let base = |name: &&Name| self.calendars.get(*name)?.def.base.as_ref();
+        std::iter::successors(Some(name), base).any(comes_later)
+    }
+
+    /// Who rests on some calendars, in the order in which a change comes to them.
+    pub(super) fn calendar_users_after(
+        &self,
+        calendars: &BTreeSet<Name>,
+        done: Option<&(Name, JobId)>,
+        most: usize,
+    ) -> Vec<(Name, JobId)> {
+        let users = |name: &Name| {
+            let from = match done {
+                Some(done) if *done >= (name.clone(), JobId(0)) => Bound::Excluded(done.clone()),
+                _ => Bound::Included((name.clone(), JobId(0))),
+            };
+            let to = Bound::Included((name.clone(), JobId(u64::MAX)));
+            self.index.calendar_users.range((from, to)).cloned()
+        };
+        let rest = calendars.iter().filter(|name| done.is_none_or(|(last, _)| *name >= last));
+        rest.flat_map(users).take(most).collect()
     }
 
     /// Log index of the last change of a calendar: what was planned by an older

@@ -36,6 +36,9 @@ pub fn check(state: &State) -> Result<(), String> {
             format!("calendar {name} has lost its base")
         })?;
     }
+    for (name, _) in state.replans.iter() {
+        ensure(state.calendars.contains(name), || format!("calendar {name} changes and is gone"))?;
+    }
     for (name, job) in &state.index.calendar_users {
         ensure(state.calendars.contains(name), || format!("job {job} has lost calendar {name}"))?;
     }

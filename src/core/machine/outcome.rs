@@ -79,7 +79,7 @@ pub enum Outcome {
         revision: Revision,
         /// False if the definition was the same already.
         changed: bool,
-        /// How many jobs are planned anew.
+        /// How many jobs are planned anew by this command; others follow.
         replanned: u32,
     },
 }

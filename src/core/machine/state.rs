@@ -16,7 +16,7 @@ use crate::ids::{
 };
 use crate::model::access::{AccessToken, NodeRecord, TokenHash};
 use crate::model::action::{Action, Missed};
-use crate::model::calendar::StoredCalendar;
+use crate::model::calendar::{Replan, StoredCalendar};
 use crate::model::cluster::ClusterSettings;
 use crate::model::job::{Job, JobSpec};
 use crate::model::lock::Lock;
@@ -63,7 +63,7 @@ pub struct Limits {
     /// Timers released by one command.
     pub timers: usize,
     /// Jobs that one command withdraws the plan of, or lets go on, when many are
-    /// paused or resumed at once.
+    /// paused or resumed at once, or rest on a calendar that changes.
     pub sweep: usize,
     /// How long after its nominal time an action may wait.
     pub max_wait: Span,
@@ -158,6 +158,7 @@ pub struct State {
     pub(super) calendars: Table<Name, StoredCalendar>,
     pub(super) pauses: Table<PauseTarget, Pause>,
     pub(super) sweeps: Table<PauseTarget, Sweep>,
+    pub(super) replans: Table<Name, Replan>,
     pub(super) index: Index,
 }
 
@@ -175,7 +176,7 @@ macro_rules! each_table {
     ($call:ident) => {
         $call!(
             jobs specs cursors floors actions runs workers watches locks requests missed tokens nodes
-            calendars pauses sweeps
+            calendars pauses sweeps replans
         )
     };
 }
@@ -204,6 +205,7 @@ impl State {
             calendars: Table::new(14),
             pauses: Table::new(15),
             sweeps: Table::new(16),
+            replans: Table::new(17),
             index: Index::default(),
         }
     }
@@ -267,7 +269,7 @@ impl State {
     /// When a tick would release something; a time that has passed means: tick now.
     #[must_use]
     pub fn next_timer(&self) -> Option<UtcMillis> {
-        if self.sweeps.len() > 0 {
+        if self.sweeps.len() + self.replans.len() > 0 {
             return Some(self.meta.now);
         }
         self.index.timers.get_min().map(|(at, _)| *at)

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::trigger::{Dialect, TimeOfDay, Weekdays};
-use crate::ids::{Name, Revision};
+use crate::ids::{JobId, Name, Revision};
 use crate::time::UtcMillis;
 
 /// A named set of times, which triggers leave out or keep to.
@@ -50,6 +50,15 @@ pub struct StoredCalendar {
     pub updated: UtcMillis,
     /// Log index of this revision: plans that were made before it are refused.
     pub index: u64,
+}
+
+/// A change of a calendar that comes to the jobs that rest on it one after the other:
+/// so many a command, so that no command takes long.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Replan {
+    /// The last one that it has come to: by the calendar that the job names, which may
+    /// be based on the changed one, and by its number.
+    pub done: Option<(Name, JobId)>,
 }
 
 /// The kinds of calendars.

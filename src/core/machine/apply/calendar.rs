@@ -2,18 +2,23 @@
 //! on them. What a calendar says is checked before it is proposed; here it is
 //! only kept whole: no base that is missing, no circle, none taken from under a
 //! trigger.
+//!
+//! A change comes to the jobs that rest on it one after the other, so many a command:
+//! none may take long. Until its turn a job keeps the plan it has, and gets no more;
+//! its turn is one commit, as an edit of it would be.
 
 use std::collections::BTreeSet;
 
-use super::super::command::PlanSource;
+use super::super::command::{PlanBatch, PlanSource};
 use super::super::outcome::{Event, Outcome, Reject};
 use super::super::state::State;
 use super::job::check_revision;
 use super::{at_most, invalid};
 use crate::ids::{JobId, Name, Revision, TriggerName};
-use crate::model::calendar::{CalendarDef, CalendarRule, StoredCalendar};
+use crate::model::calendar::{CalendarDef, CalendarRule, Replan, StoredCalendar};
 use crate::model::job::JobSpec;
 use crate::model::trigger::RuleSpec;
+use crate::mutants::{self, Mutant};
 
 /// The most users that a refusal names.
 const MAX_USERS_NAMED: usize = 100;
@@ -45,7 +50,7 @@ impl State {
         let calendar = StoredCalendar { def: def.clone(), revision, created, updated: now, index };
         self.index.calendar_changed(old.as_deref(), Some(&calendar));
         self.calendars.put(def.name.clone(), calendar);
-        let replanned = self.replan_users(&def.name, ev);
+        let replanned = self.begin_replan(&def.name, ev);
         Ok(Outcome::Calendar { revision, changed: true, replanned })
     }
 
@@ -66,6 +71,7 @@ impl State {
         }
         self.index.calendar_changed(Some(&old), None);
         self.calendars.remove(name);
+        self.replans.remove(name);
         Ok(Outcome::Done)
     }
 
@@ -93,35 +99,62 @@ impl State {
         Ok(())
     }
 
+    /// A calendar was changed: it comes to the first jobs that rest on it now, to all
+    /// others with the next commands. If that is under way for an earlier change, it
+    /// begins anew.
+    fn begin_replan(&mut self, name: &Name, ev: &mut Vec<Event>) -> u32 {
+        self.replans.put(name.clone(), Replan::default());
+        self.replan_users(name, ev)
+    }
+
+    /// A step of what is under way.
+    pub(super) fn replan_some(&mut self, ev: &mut Vec<Event>) {
+        let first = self.replans.iter().next().map(|(name, _)| name.clone());
+        if let Some(name) = first {
+            self.replan_users(&name, ev);
+        }
+    }
+
     /// Withdraws what is planned by triggers that this calendar bounds, directly
     /// or through others, and lets their cursors go back: the planner does them
-    /// again. What is due already stays.
+    /// again. What is due already stays. So many jobs at once, and no more than that
+    /// if each of them has much.
     fn replan_users(&mut self, name: &Name, ev: &mut Vec<Event>) -> u32 {
-        let mut calendars = BTreeSet::from([name.clone()]);
-        let mut work = vec![name.clone()];
-        while let Some(base) = work.pop() {
-            for child in self.calendars_based_on(&base).collect::<Vec<_>>() {
-                if calendars.insert(child.clone()) {
-                    work.push(child);
-                }
+        let Some(mut done) = self.replans.get(name).map(|replan| replan.done.clone()) else {
+            return 0;
+        };
+        let calendars = self.calendars_under(name);
+        let (limit, begun) = (self.limits.sweep, ev.len());
+        let users = self.calendar_users_after(&calendars, done.as_ref(), limit + 1);
+        let (mut replanned, mut is_over) = (0, true);
+        for (nth, user) in users.into_iter().enumerate() {
+            // Each withdrawn action and each cursor that goes back is an event.
+            if nth == limit || ev.len() - begun >= PlanBatch::MAX_ACTIONS {
+                is_over = mutants::on(Mutant::ReplanStopsHalfWay);
+                break;
             }
-        }
-        let users: BTreeSet<JobId> =
-            calendars.iter().flat_map(|name| self.jobs_with_calendar(name)).collect();
-        let mut replanned = 0;
-        for id in users {
-            let Some(job) = self.jobs.get(&id) else { continue };
-            let is_bound = |rule: &RuleSpec| rule.calendars.iter().any(|c| calendars.contains(c));
-            let bound = job.spec.triggers.iter().filter(|t| t.kind.rule().is_some_and(is_bound));
-            let bound: BTreeSet<TriggerName> = bound.map(|t| t.name.clone()).collect();
-            self.withdraw(id, Some(&bound), ev);
-            for trigger in bound {
-                self.rewind(id, PlanSource::Trigger(trigger));
-            }
-            ev.push(Event::Job(id));
+            self.replan_user(user.1, &calendars, ev);
+            done = Some(user);
             replanned += 1;
         }
+        if is_over {
+            self.replans.remove(name);
+        } else {
+            self.replans.put(name.clone(), Replan { done });
+        }
         replanned
+    }
+
+    fn replan_user(&mut self, id: JobId, calendars: &BTreeSet<Name>, ev: &mut Vec<Event>) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        let is_bound = |rule: &RuleSpec| rule.calendars.iter().any(|c| calendars.contains(c));
+        let bound = job.spec.triggers.iter().filter(|t| t.kind.rule().is_some_and(is_bound));
+        let bound: BTreeSet<TriggerName> = bound.map(|t| t.name.clone()).collect();
+        self.withdraw(id, Some(&bound), ev);
+        for trigger in bound {
+            self.rewind(id, PlanSource::Trigger(trigger));
+        }
+        ev.push(Event::Job(id));
     }
 
     /// The calendars that a definition names exist.

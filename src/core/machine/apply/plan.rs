@@ -52,7 +52,7 @@ impl State {
         let Some(job) = self.jobs.get(&batch.job) else { return false };
         let is_current = job.revision == batch.revision
             && self.hold_of(job).is_none()
-            && !self.is_source_paused(batch.job, &batch.source)
+            && !self.is_source_at_rest(job, &batch.source)
             && has_source(&job.spec, &batch.source)
             && self.cursor(batch.job, &batch.source) == Some(batch.from)
             && batch.from <= batch.through;

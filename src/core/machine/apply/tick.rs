@@ -73,6 +73,7 @@ impl State {
     /// with the next command.
     pub(super) fn release_due(&mut self, ev: &mut Vec<Event>) {
         self.sweep(ev);
+        self.replan_some(ev);
         for _ in 0..self.limits.timers {
             let Some((at, timer)) = self.index.timers.get_min() else { break };
             if *at > self.meta.now {

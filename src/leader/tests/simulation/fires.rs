@@ -26,15 +26,15 @@ const DAY: i64 = 86_400_000;
 const PATIENCE: i64 = 5_000;
 
 #[derive(Debug, Clone)]
-struct Epoch {
-    source: Source,
+pub(super) struct Epoch {
+    pub(super) source: Source,
     /// Instants after this, up to `until`.
-    since: i64,
-    until: Option<i64>,
+    pub(super) since: i64,
+    pub(super) until: Option<i64>,
     /// Instants after this, up to `until`, may be there or not.
-    maybe: Option<i64>,
+    pub(super) maybe: Option<i64>,
     /// Those up to this, too: what they would wait for may have been dropped.
-    unsure: Option<i64>,
+    pub(super) unsure: Option<i64>,
 }
 
 /// An action as it was seen last.
@@ -50,8 +50,8 @@ pub(super) struct Seen {
 }
 
 #[derive(Debug, Default)]
-struct Book {
-    spec: Option<JobSpec>,
+pub(super) struct Book {
+    pub(super) spec: Option<JobSpec>,
     /// The job itself.
     is_paused: bool,
     /// Those of its triggers that are.
@@ -60,22 +60,26 @@ struct Book {
     is_held: bool,
     /// Of a fixed delay, when its last action was over, or was left out.
     ends: BTreeMap<TriggerName, i64>,
-    epochs: Vec<Epoch>,
+    pub(super) epochs: Vec<Epoch>,
     seen: BTreeMap<i64, Seen>,
     missed: Vec<Missed>,
     /// When the definition or pause changed last, true time.
-    changed: i64,
+    pub(super) changed: i64,
+    /// What calendars said before a change that has not come to the job yet.
+    pub(super) before: BTreeMap<Name, CalendarDef>,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Fires {
-    books: BTreeMap<JobId, Book>,
+    pub(super) books: BTreeMap<JobId, Book>,
     /// Every expression that was ever written.
     pub(super) crons: BTreeMap<String, Cron>,
     /// Since when nothing has disturbed the planner, true time.
     pub(super) calm_since: i64,
-    calendars: BTreeMap<Name, CalendarDef>,
+    pub(super) calendars: BTreeMap<Name, CalendarDef>,
+    /// How many steps changes of calendars may still take.
+    pub(super) steps: usize,
     pauses: Pauses,
 }
 
@@ -97,13 +101,15 @@ impl Fires {
         self.books.get(&key.job)?.seen.get(&key.nominal.0)
     }
 
-    fn sources(&self, spec: &JobSpec, paused: &BTreeSet<TriggerName>) -> Vec<Source> {
+    fn sources(&self, spec: &JobSpec, book: &Book) -> Vec<Source> {
         let edges: Vec<JobId> = spec.depends_on.iter().map(|edge| edge.job).collect();
         if spec.triggers.is_empty() && !edges.is_empty() {
             return vec![Source::Upstream(edges)];
         }
-        let source = |trigger| source_of(trigger, spec, &self.crons, &self.calendars);
-        let is_paused = |t: &&TriggerSpec| paused.contains(&t.name);
+        let mut calendars = self.calendars.clone();
+        calendars.extend(book.before.clone());
+        let source = |trigger| source_of(trigger, spec, &self.crons, &calendars);
+        let is_paused = |t: &&TriggerSpec| book.paused.contains(&t.name);
         let enabled = spec.triggers.iter().filter(|t| t.enabled);
         enabled.filter(|t| !is_paused(t)).map(source).collect()
     }
@@ -119,7 +125,7 @@ impl Fires {
     ) -> Result<(), Problem> {
         let book = self.books.entry(job).or_default();
         book.paused.retain(|name| spec.trigger(name).is_some());
-        let sources = self.sources(spec, &self.books[&job].paused);
+        let sources = self.sources(spec, &self.books[&job]);
         let is_held = self.pauses.hold(spec);
         let old = self.books.entry(job).or_default().spec.replace(spec.clone());
         if old.is_none() {
@@ -164,38 +170,6 @@ impl Fires {
         Ok(())
     }
 
-    /// A calendar was committed: what it bounds is planned anew from here, or from
-    /// where it was planned to.
-    pub(super) fn on_calendar(
-        &mut self,
-        def: &CalendarDef,
-        before: &State,
-        at: i64,
-        now: i64,
-    ) -> Result<(), Problem> {
-        self.calendars.insert(def.name.clone(), def.clone());
-        let is_bound =
-            |source: &Source| matches!(source, Source::Trigger(timed) if timed.names(&def.name));
-        for job in self.books.keys().copied().collect::<Vec<_>>() {
-            let book = &self.books[&job];
-            let is_open = |e: &&Epoch| e.until.is_none() && is_bound(&e.source);
-            let open: Vec<Source> =
-                book.epochs.iter().filter(is_open).map(|e| e.source.clone()).collect();
-            let has_edges = book.spec.as_ref().is_none_or(|spec| !spec.depends_on.is_empty());
-            self.close(job, has_edges, before, at, now, |source| !is_bound(source))?;
-            let book = self.books.entry(job).or_default();
-            for source in open {
-                let since = since(job, &source, before, at);
-                let Source::Trigger(mut timed) = source else { continue };
-                timed.without = vec![def.clone()];
-                let source = Source::Trigger(timed);
-                book.epochs.push(Epoch { source, since, until: None, maybe: None, unsure: None });
-                book.changed = now;
-            }
-        }
-        Ok(())
-    }
-
     /// Opens or closes what the job gives, as it is held or not.
     fn set_held(
         &mut self,
@@ -212,7 +186,7 @@ impl Fires {
             return Ok(());
         }
         let has_edges = book.spec.as_ref().is_none_or(|spec| !spec.depends_on.is_empty());
-        let all = |spec: &JobSpec| self.sources(spec, &book.paused);
+        let all = |spec: &JobSpec| self.sources(spec, book);
         let sources = book.spec.as_ref().map_or(Vec::new(), all);
         let book = self.books.entry(job).or_default();
         (book.is_held, book.changed) = (is_held, now);
@@ -255,7 +229,7 @@ impl Fires {
             let has_edges = !spec.depends_on.is_empty();
             return self.close(job, has_edges, before, at, now, |source| !source.is_of(name));
         }
-        let sources = self.sources(&spec, &self.books[&job].paused);
+        let sources = self.sources(&spec, &self.books[&job]);
         let book = self.books.entry(job).or_default();
         for source in sources.into_iter().filter(|source| source.is_of(name)) {
             let since = match after {
@@ -307,7 +281,7 @@ impl Fires {
 
     /// Ends what the job planned by until now. With edges (`has_edges`) it was planned
     /// no further than what it waits for.
-    fn close(
+    pub(super) fn close(
         &mut self,
         job: JobId,
         has_edges: bool,

@@ -34,6 +34,7 @@ mod sessions;
 mod shim;
 mod shrink;
 mod trouble;
+mod turns;
 mod worker;
 mod world;
 

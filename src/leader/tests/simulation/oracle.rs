@@ -165,6 +165,8 @@ impl Oracle {
         if is_new {
             self.on_command(&envelope.command, (before, state), &applied.outcome, now)?;
         }
+        let is_leaders = matches!(envelope.actor, Actor::Leader(leader) if leader == self.leader);
+        self.fires.take_turns((before, state), is_leaders, now)?;
         for event in &applied.events {
             match event {
                 Event::Action(key) => {
@@ -265,7 +267,8 @@ impl Oracle {
                 self.fires.on_pause(target, Some(*missed), before, (at, now))
             }
             (Command::PutCalendar { def, .. }, Outcome::Calendar { changed: true, .. }) => {
-                self.fires.on_calendar(def, before, at, now)
+                self.fires.on_calendar(def, now);
+                Ok(())
             }
             _ => Ok(()),
         }
