@@ -79,6 +79,7 @@ async fn drive(options: &Options) -> Result<(), Failure> {
     let to = options.store.join("witness").canonicalize()?;
     let mut ctx = Ctx::new(clients?, writer, options.seed, witness, to);
     ctx.rate = options.rate;
+    ctx.may_freeze = Workload::may_freeze(&workloads);
     let nodes = test.nodes.iter().map(String::as_str).zip(options.url.iter().cloned());
     let file = options.store.join("nodes.jsonl");
     let poller = Poller::start(nodes, &options.token, &file, &Handle::current())?;

@@ -3,14 +3,13 @@
 //! This file holds the verbs only. `env` is the world that is broken, `cluster` what
 //! runs in it, `nemesis` what breaks it and when, `workload` what is asked of it
 //! meanwhile, `history` and `store` what is written down, `check` what must hold of
-//! that, `judge` and `report` how it is shown.
+//! that, `rules` when triggers fire, `judge` and `report` how it is shown.
 
 mod campaign;
 mod canary;
 mod check;
 mod client;
 mod cluster;
-mod cron;
 mod doctor;
 mod drive;
 mod env;
@@ -22,6 +21,7 @@ mod mutants;
 mod nemesis;
 mod poll;
 mod report;
+mod rules;
 mod run;
 mod store;
 mod time;

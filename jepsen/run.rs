@@ -93,6 +93,10 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 3_000, value_parser = clap::value_parser!(u64).range(100..=60_000))]
     #[serde(default = "late_by_default")]
     late: u64,
+    /// An instant that is planned so many milliseconds too late is a misfire
+    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1_000..=86_400_000))]
+    #[serde(default = "misfire_by_default")]
+    misfire: u64,
     /// Size of each machine's disk, in MiB
     #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u64).range(64..=65_536))]
     disk: u64,
@@ -100,6 +104,11 @@ pub(crate) struct Options {
 
 fn late_by_default() -> u64 {
     3_000
+}
+
+/// Of tests that were run before there was the option.
+fn misfire_by_default() -> u64 {
+    60_000
 }
 
 /// What is stored beside the evidence, to run the same again.
@@ -206,6 +215,7 @@ fn describe(options: &Options) -> Result<TestInfo, Failure> {
         election_max_ms: options.election * 2,
         clock_bound_ms: bound,
         late_ms: options.late,
+        misfire_after_ms: options.misfire,
         rerun: rerun(options),
         ..defaults
     })
@@ -214,12 +224,12 @@ fn describe(options: &Options) -> Result<TestInfo, Failure> {
 /// The command that runs the same again.
 fn rerun(options: &Options) -> String {
     let Options { workload, time, horai, nodes, workers, regime, .. } = options;
-    let Options { rate, interval, slots, election, late, disk, .. } = options;
+    let Options { rate, interval, slots, election, late, misfire, disk, .. } = options;
     let (nemesis, seed) = (options.nemesis.join(","), options.seed.unwrap_or(0));
     format!(
         "jepsen test --workload {workload} --nemesis {nemesis} --seed {seed} --time {time} \
          --nodes {nodes} --workers {workers} --regime {regime} --rate {rate} --interval \
-         {interval} --slots {slots} --election {election} --late {late} --disk {disk} --horai {}",
+         {interval} --slots {slots} --election {election} --late {late} --misfire {misfire} --disk {disk} --horai {}",
         horai.display()
     )
 }
@@ -273,6 +283,7 @@ fn settings(options: &Options, folder: &Path) -> Settings {
         slots: options.slots,
         heartbeat_ms: (options.election / 5).clamp(10, 1000),
         election_ms: (options.election, options.election * 2),
+        misfire_ms: options.misfire,
         disk_mib: options.disk,
         disk_folder: folder.to_owned(),
         clocks: needs(Kind::needs_clocks),
@@ -344,6 +355,7 @@ fn clients(
     let seed = options.seed.unwrap_or(0);
     let mut ctx = Ctx::new(clients, writer, seed, witness, folder.join("witness"));
     ctx.rate = options.rate;
+    ctx.may_freeze = Workload::may_freeze(&Workload::parse_list(&options.workload)?);
     Ok(ctx)
 }
 
@@ -449,7 +461,7 @@ mod tests {
     fn the_command_that_runs_again_names_every_option() {
         let words = "jepsen --workload set,lock --nemesis kill,packets --seed 9 --time 40 --horai \
             /x/horai --nodes 5 --workers 3 --regime brutal --rate 50 --interval 2000 --slots 7 \
-            --election 300 --late 900 --disk 128";
+            --election 300 --late 900 --misfire 9000 --disk 128";
         let options = Line::try_parse_from(words.split_whitespace()).unwrap().options;
         let again = rerun(&options);
         let again = again.strip_prefix("jepsen test ").unwrap();

@@ -63,6 +63,9 @@ pub enum Error {
     /// Not a zone.
     #[error("the default zone cannot be taken")]
     Zone(#[from] ZoneError),
+    /// Nothing could be late, or nothing ever would.
+    #[error("misfire-after cannot be {0}: write 1s to 1d")]
+    Misfire(Span),
     /// The token file.
     #[error("the cluster's token cannot be kept")]
     Token(#[from] TokenError),
@@ -96,12 +99,31 @@ pub struct Founded {
     pub join_token: Token,
 }
 
+/// What holds for the whole cluster from the beginning, and for ever.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choices {
+    /// Zone of jobs that name none.
+    pub default_zone: String,
+    /// An instant that is planned later than this is a misfire: 1 s to 1 d.
+    pub misfire_after: Span,
+}
+
+impl Default for Choices {
+    fn default() -> Self {
+        let usual = ClusterSettings::new(0);
+        Self { default_zone: usual.default_zone, misfire_after: usual.misfire_after }
+    }
+}
+
 /// What the first start is to commit.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Note {
     cluster: Uuid,
     default_zone: String,
+    /// Notes of an earlier version have none.
+    #[serde(default)]
+    misfire_after: Option<Span>,
     admin: TokenHash,
     join: TokenHash,
 }
@@ -110,8 +132,11 @@ struct Note {
 ///
 /// # Errors
 /// [`Error`]; what was begun is gone on with when it is called again.
-pub fn found(config: &NodeConfig, default_zone: &str) -> Result<Founded, Error> {
-    let zone = Zone::parse(default_zone)?;
+pub fn found(config: &NodeConfig, choices: &Choices) -> Result<Founded, Error> {
+    let zone = Zone::parse(&choices.default_zone)?;
+    if !(Span::secs(1)..=Span::secs(86_400)).contains(&choices.misfire_after) {
+        return Err(Error::Misfire(choices.misfire_after));
+    }
     let data_dir = &config.node.data_dir;
     let note = data_dir.join(NOTE);
     let store = store_dir(config);
@@ -130,6 +155,7 @@ pub fn found(config: &NodeConfig, default_zone: &str) -> Result<Founded, Error> 
     let content = Note {
         cluster,
         default_zone: zone.name().to_owned(),
+        misfire_after: Some(choices.misfire_after),
         admin: token.hash(),
         join: join_token.hash(),
     };
@@ -180,6 +206,7 @@ pub async fn complete(config: &NodeConfig, node: &Node, me: Member) -> Result<()
     }
     let mut settings = ClusterSettings::new(note.cluster.as_u128());
     settings.default_zone = note.default_zone;
+    settings.misfire_after = note.misfire_after.unwrap_or(settings.misfire_after);
     let ask = async |step: &str, command| commit(node, note.cluster, step, command).await;
     match ask("init", Command::InitCluster(settings)).await {
         Outcome::Rejected(Reject::AlreadyInitialised) => {
@@ -243,19 +270,22 @@ mod tests {
     fn a_cluster_is_founded_once_and_a_crash_before_that_is_made_good() {
         let home = tempfile::tempdir().unwrap();
         let config = config(home.path());
-        assert!(matches!(found(&config, "Nowhere/Land"), Err(Error::Zone(_))));
+        let of_zone = |zone: &str| Choices { default_zone: zone.to_owned(), ..Choices::default() };
+        assert!(matches!(found(&config, &of_zone("Nowhere/Land")), Err(Error::Zone(_))));
+        let never = Choices { misfire_after: Span::secs(86_401), ..Choices::default() };
+        assert!(matches!(found(&config, &never), Err(Error::Misfire(_))));
         // A crash left half a store and its note.
         let store = store_dir(&config);
         std::fs::create_dir_all(store.join("log")).unwrap();
-        assert!(matches!(found(&config, "UTC"), Err(Error::Strange(_))));
+        assert!(matches!(found(&config, &of_zone("UTC")), Err(Error::Strange(_))));
         std::fs::write(config.node.data_dir.join(NOTE), "{}").unwrap();
-        let founded = found(&config, "europe/berlin").unwrap();
+        let founded = found(&config, &of_zone("europe/berlin")).unwrap();
         assert!(is_pending(&config).unwrap());
         let note = std::fs::read_to_string(config.node.data_dir.join(NOTE)).unwrap();
         assert!(note.contains("Europe/Berlin") && !note.contains(founded.token.text()));
         let kept = crate::config::read_token(&config.node.token_file).unwrap();
         assert_eq!(kept, founded.token);
-        let again = found(&config, "UTC").unwrap_err().to_string();
+        let again = found(&config, &of_zone("UTC")).unwrap_err().to_string();
         assert!(again.contains("horai node"), "{again}");
     }
 }

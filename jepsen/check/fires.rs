@@ -5,23 +5,17 @@
 //! (`noop`) are judged by the cluster's record. Twice: by the names that starts
 //! carry, and by matching starts to windows without trusting any name.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Checked;
+use super::claims::{Claim, Claims, Horizon, claims};
 use super::matching::{Window, misfits};
-use super::raft::behind_ms;
 use super::records::Records;
-use super::timeline::{Change, Life, Meant, lives};
+use super::timeline::{Life, lives};
 use crate::error::chain;
-use crate::store::{Evidence, Line, Said};
-use crate::time::{MS, shown};
-
-/// Cluster time is not wall time: a new leader goes on from what it last heard, which
-/// may be the length of a message and a busy moment behind. An instant so close to a
-/// change may be on either side of it; closer, if nodes told a time that was behind.
-const EDGE_MS: i64 = 500;
-/// Nodes are asked so often that one told its time within this of any change.
-const ASKED_MS: i64 = 2_000;
+use crate::store::{Evidence, Said};
+use crate::time::shown;
 
 /// An instant that a job had.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,50 +60,11 @@ pub(crate) struct Fires {
     findings: Vec<(&'static str, String, String, i64)>,
     /// Later instants are not judged.
     pub(crate) last: i64,
+    /// What the triggers of each job claim.
+    pub(crate) claims: BTreeMap<String, Claims>,
     recorded: i64,
     lost_with_workers: i64,
     failure: Option<String>,
-}
-
-/// When everything that was due must have happened, and what is judged.
-struct Horizon {
-    /// Later instants may have happened.
-    last: i64,
-    /// No start is expected after it.
-    end: i64,
-}
-
-fn horizon(evidence: &Evidence) -> Horizon {
-    let lines = evidence.witness.last().map(Line::utc_ms);
-    let rows = evidence.ops.last().map(|op| op.end.as_ref().unwrap_or(&op.ask).utc);
-    let end = lines.unwrap_or(i64::MIN).max(rows.unwrap_or(i64::MIN));
-    // Without a mark the test did not come to its end: nothing is certain to have
-    // had its time.
-    Horizon { last: evidence.horizon().unwrap_or(i64::MIN), end: end.saturating_add(1_000) }
-}
-
-/// The last millisecond in which an instant is not late: a while after it, and a
-/// while after every fault that it met has healed.
-pub(crate) fn deadline(evidence: &Evidence, nominal: i64) -> i64 {
-    let millis = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
-    let mut last = nominal.saturating_add(millis(evidence.test.late_ms));
-    loop {
-        let before = last;
-        for band in &evidence.bands {
-            let (from, to) = (evidence.mono_of_utc(nominal), evidence.mono_of_utc(last));
-            if band.from <= to && band.to >= from {
-                if band.to == u64::MAX {
-                    return i64::MAX;
-                }
-                let (t0, utc0) = evidence.origin();
-                let healed = utc0.saturating_add(millis(band.to.saturating_sub(t0) / MS));
-                last = last.max(healed.saturating_add(millis(evidence.test.recover_ms)));
-            }
-        }
-        if last == before {
-            return last;
-        }
-    }
 }
 
 impl Fires {
@@ -123,16 +78,25 @@ impl Fires {
                 return fires;
             }
         };
-        let horizon = horizon(evidence);
+        let horizon = Horizon::of(evidence);
         fires.last = horizon.last;
         let mut starts = starts(evidence, records, &lives);
         for (job, life) in &lives {
-            if life.changes.iter().all(|change| change.after.triggers.is_empty()) {
+            let no_triggers = life.changes.iter().all(|change| change.after.triggers.is_empty());
+            // Instants that are counted from an end are judged apart.
+            if no_triggers || life.has_delay() {
                 starts.remove(job);
                 continue;
             }
-            let targets = targets(evidence, life, &horizon);
             let starts = starts.remove(job).unwrap_or_default();
+            let ran = starts.iter().map(|start| start.nominal).collect();
+            let claims = claims(evidence, life, horizon, &ran);
+            let is_left_out = |trigger: &str, at: i64, claim: &Claim| {
+                let passed_over = || records.is_in(job, trigger, "paused", at);
+                records.is_in(job, trigger, "misfire", at) || (claim.given_up && passed_over())
+            };
+            let targets = targets(&claims, is_left_out);
+            fires.claims.insert(job.clone(), claims);
             fires.judge(evidence, records, job, JobFires { targets, starts });
         }
         // Jobs that nobody ever applied, or that have no triggers, do not fire.
@@ -201,9 +165,7 @@ impl Fires {
                 }
                 None => {}
             }
-            if records.is_missed(job, target.nominal, "misfire") {
-                self.recorded += 1;
-            }
+            self.recorded += i64::from(records.is_missed(job, target.nominal));
         }
         self.match_without_names(job, &of, bound, &lost);
         self.jobs.insert(job.to_owned(), of);
@@ -340,54 +302,32 @@ fn starts(
     starts
 }
 
-/// Every instant that the job must or may have had.
-fn targets(evidence: &Evidence, life: &Life, horizon: &Horizon) -> Vec<Target> {
-    let mut found: BTreeMap<i64, bool> = BTreeMap::new();
-    let nothing = Meant::default();
-    let mut before = &nothing;
-    let begin = |change: &Change| {
-        let asked = change.from.saturating_sub(ASKED_MS)..=change.to.saturating_add(ASKED_MS);
-        change.from.saturating_sub(EDGE_MS).saturating_sub(behind_ms(evidence, asked))
-    };
-    for (at, change) in life.changes.iter().enumerate() {
-        let edge = begin(change);
-        let over = change.to.saturating_add(EDGE_MS).min(horizon.end);
-        let next = life.changes.get(at + 1).map_or(i64::MAX, begin);
-        let until = next.min(horizon.end);
-        for meant in [before, &change.after].into_iter().filter(|meant| meant.fires()) {
-            for nominal in meant.instants(edge, over) {
-                found.entry(nominal).or_insert(false);
+/// Every instant that the job must or may have had: what one of its triggers must
+/// have, whatever the others are let off.
+fn targets(claims: &Claims, is_left_out: impl Fn(&str, i64, &Claim) -> bool) -> Vec<Target> {
+    let mut found: BTreeMap<i64, Target> = BTreeMap::new();
+    for (trigger, of_trigger) in claims {
+        for (nominal, claim) in of_trigger {
+            // That its policy says so is judged apart.
+            let must = claim.sure && !is_left_out(trigger, *nominal, claim);
+            let Claim { deadline, held, .. } = *claim;
+            let target = Target { nominal: *nominal, must, deadline, held, start: None };
+            match found.entry(*nominal) {
+                Entry::Vacant(free) => drop(free.insert(target)),
+                Entry::Occupied(mut known) => {
+                    let known = known.get_mut();
+                    let deadline = match (known.must, must) {
+                        (true, true) => known.deadline.min(deadline),
+                        (true, false) => known.deadline,
+                        (false, true) => deadline,
+                        (false, false) => known.deadline.max(deadline),
+                    };
+                    let held = known.held && held;
+                    let must = known.must || must;
+                    *known = Target { must, deadline, held, ..*known };
+                }
             }
         }
-        if change.after.fires() && change.to < i64::MAX {
-            for nominal in change.after.instants(over + 1, until - 1) {
-                found.insert(nominal, nominal <= horizon.last);
-            }
-        }
-        before = &change.after;
     }
-    // A run that waits when its job is deleted is dropped; one that waits when its
-    // job is paused stays until it goes on, if ever.
-    let stops: Vec<(i64, Option<i64>)> = (life.changes.iter().enumerate())
-        .filter(|(_, change)| matches!(change.f.as_str(), "delete" | "pause"))
-        .map(|(at, change)| {
-            let mut later = life.changes[at..].iter();
-            (change.from, later.find(|c| c.f == "resume" && c.to < i64::MAX).map(|c| c.to))
-        })
-        .collect();
-    let target = |(nominal, must): (i64, bool)| {
-        let mut target = Target { nominal, must, deadline: i64::MAX, held: false, start: None };
-        target.deadline = deadline(evidence, nominal);
-        let stop = stops.iter().find(|(from, _)| nominal < *from && target.deadline >= *from);
-        match stop {
-            Some((_, Some(resumed))) => {
-                target.deadline = deadline(evidence, *resumed);
-                target.held = true;
-            }
-            Some((_, None)) => target.must = false,
-            None => {}
-        }
-        target
-    };
-    found.into_iter().map(target).collect()
+    found.into_values().collect()
 }

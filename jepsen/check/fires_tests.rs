@@ -224,3 +224,31 @@ fn a_test_without_fires_is_unknown() {
     let checked = Fires::of(&evidence, &Records::of(&evidence)).check(&evidence);
     assert_eq!(checked.verdict, Verdict::Unknown);
 }
+
+/// A rate that is counted from its commit, in the third second; it is paused, a calendar
+/// that bounds it changes meanwhile, and it goes on late. Judged up to 20 s.
+fn counted_from_its_commit(seconds: &[i64]) -> Vec<String> {
+    let mut planted = Planted::new();
+    let weekly = |days: &str| json!({"definition": {"name": "c", "weekly": days}});
+    planted.op(500, Some(510), "calendar", "c", weekly("SUN"), Kind::Ok, json!({}));
+    let trigger = json!({"name": "t", "interval": "3s", "calendars": ["c"]});
+    let job = json!({"definition": {"name": "j", "triggers": [trigger]}, "key": "a"});
+    planted.op(1_600, Some(2_900), "apply", "j", job, Kind::Ok, json!({}));
+    planted.op(8_600, Some(11_400), "pause", "j", json!({"key": "p"}), Kind::Ok, json!(null));
+    planted.op(12_000, Some(12_010), "calendar", "c", weekly("MON"), Kind::Ok, json!({}));
+    let resume = json!({"key": "r", "missed": "misfire"});
+    planted.op(12_500, Some(12_510), "resume", "j", resume, Kind::Ok, json!(null));
+    seconds.iter().for_each(|second| fire(&mut planted, *second, *second as u64));
+    found(planted)
+}
+
+#[test]
+fn what_ran_says_from_when_a_rate_is_counted() {
+    assert_eq!(counted_from_its_commit(&[5, 8, 11, 14, 17, 20]), Vec::<String>::new());
+    assert_eq!(counted_from_its_commit(&[4, 7, 10, 13, 16, 19]), Vec::<String>::new());
+    assert_eq!(counted_from_its_commit(&[5, 8, 11, 14, 20]), ["missed"]);
+    let mut shifted = counted_from_its_commit(&[5, 8, 10, 13, 16, 19]);
+    shifted.dedup();
+    assert!(!shifted.is_empty(), "one rate from beginning to end");
+    assert!(counted_from_its_commit(&[]).contains(&"missed".to_owned()));
+}

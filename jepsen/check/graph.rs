@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::Checked;
-use super::fires::deadline;
+use super::claims::deadline;
 use super::timeline::lives;
 use crate::error::chain;
 use crate::store::{Evidence, Said};
@@ -77,7 +77,7 @@ pub(crate) fn check(evidence: &Evidence) -> Checked {
             };
             let all: Option<Vec<i64>> = ups.iter().map(of).collect();
             let Some(ready) = all.and_then(|all| all.into_iter().max()) else { continue };
-            if *nominal <= change.to || *nominal > horizon || ready > horizon {
+            if *nominal <= change.at.to || *nominal > horizon || ready > horizon {
                 continue;
             }
             checked.count("ready", 1);

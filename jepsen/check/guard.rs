@@ -10,7 +10,10 @@ const ALWAYS: [&str; 8] =
     ["coverage", "effects", "fires", "attempts", "answers", "recovery", "raft", "stuck"];
 
 /// Checkers that a workload calls for.
-const OF_WORKLOADS: [(&str, &str); 7] = [
+const OF_WORKLOADS: [(&str, &str); 10] = [
+    ("cron-fires", "misfires"),
+    ("cron-fires", "delays"),
+    ("cron-fires", "calendars"),
     ("set", "set"),
     ("lock", "locks"),
     ("register", "register"),
@@ -21,7 +24,8 @@ const OF_WORKLOADS: [(&str, &str); 7] = [
 ];
 
 /// What a checker must have counted for its word to mean anything, if a workload ran.
-const SEEN: [(&str, &str, &str); 5] = [
+const SEEN: [(&str, &str, &str); 6] = [
+    ("cron-fires", "delays", "delays"),
     ("cron-fires", "fires", "expected"),
     ("cron-fires", "attempts", "attempts"),
     ("set", "set", "acknowledged"),
@@ -70,8 +74,11 @@ mod tests {
     }
 
     fn checkers() -> Vec<Checked> {
-        let mut all: Vec<Checked> =
-            ALWAYS.iter().chain(&["set"]).map(|name| Checked::new(name, "")).collect();
+        let mut all: Vec<Checked> = ALWAYS
+            .iter()
+            .chain(&["set", "misfires", "delays", "calendars"])
+            .map(|name| Checked::new(name, ""))
+            .collect();
         for checked in &mut all {
             for (_, name, what) in SEEN {
                 if checked.name == name {

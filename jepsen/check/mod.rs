@@ -6,7 +6,10 @@
 //! done to say that all is well. *valid*: none of these.
 
 pub(crate) mod attempts;
+pub(crate) mod calendars;
+pub(crate) mod claims;
 pub(crate) mod coverage;
+pub(crate) mod delays;
 pub(crate) mod effects;
 pub(crate) mod fires;
 #[cfg(test)]
@@ -16,12 +19,14 @@ mod guard;
 pub(crate) mod linear;
 pub(crate) mod locks;
 pub(crate) mod matching;
+pub(crate) mod misfires;
 pub(crate) mod output;
 pub(crate) mod policy;
 pub(crate) mod raft;
 pub(crate) mod records;
 pub(crate) mod recovery;
 pub(crate) mod set_full;
+pub(crate) mod spans;
 pub(crate) mod stuck;
 pub(crate) mod timeline;
 pub(crate) mod triggers;
@@ -212,6 +217,11 @@ pub(crate) fn all(evidence: &Evidence) -> Results {
     let fires = fires::Fires::of(evidence, &records);
     checkers.push(fires.check(evidence));
     checkers.push(attempts::check(evidence, &records));
+    if evidence.ran("cron-fires") {
+        checkers.push(misfires::check(evidence, &records, &fires));
+        checkers.push(delays::check(evidence, &records));
+        checkers.push(calendars::check(evidence));
+    }
     if evidence.ran("set") {
         checkers.push(set_full::check(evidence));
     }

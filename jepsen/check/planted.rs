@@ -98,6 +98,11 @@ impl Planted {
         self.witness.last_mut().unwrap()
     }
 
+    /// Changes lines that were written already.
+    pub(crate) fn edit_lines(&mut self, edit: impl Fn(&mut Line)) {
+        self.witness.iter_mut().for_each(edit);
+    }
+
     pub(crate) fn poll(&mut self, at: i64, node: &str, term: u64, applied: u64, hash: &str) {
         self.polls.push(Poll {
             t: t(at),

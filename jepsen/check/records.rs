@@ -60,10 +60,16 @@ pub(crate) struct RunRecord {
 /// Instants that were recorded as not run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct MissedRecord {
+    /// Of which trigger.
+    pub(crate) trigger: String,
     /// First, milliseconds.
     pub(crate) from: i64,
     /// Last.
     pub(crate) to: i64,
+    /// How many, where somebody counted them.
+    pub(crate) count: Option<u64>,
+    /// When that was decided, milliseconds.
+    pub(crate) at: i64,
     /// `misfire` or `paused`.
     pub(crate) reason: String,
 }
@@ -123,6 +129,9 @@ impl Records {
                 "final-missed" => {
                     let range = |value: &Value| {
                         Some(MissedRecord {
+                            trigger: text(&value["trigger"]),
+                            count: value["count"].as_u64(),
+                            at: instant(&value["at"])?,
                             from: instant(&value["from"])?,
                             to: instant(&value["to"])?,
                             reason: text(&value["reason"]),
@@ -157,9 +166,27 @@ impl Records {
         }
     }
 
-    /// True if the instant was recorded as not run, for that reason.
-    pub(crate) fn is_missed(&self, job: &str, nominal: i64, reason: &str) -> bool {
-        let ranges = self.missed.get(job).into_iter().flatten();
-        ranges.into_iter().any(|r| r.reason == reason && (r.from..=r.to).contains(&nominal))
+    /// Ranges of one trigger that were not run, for that reason.
+    pub(crate) fn missed_of<'a>(
+        &'a self,
+        job: &str,
+        trigger: &'a str,
+        reason: &'a str,
+    ) -> impl Iterator<Item = &'a MissedRecord> {
+        let all = self.missed.get(job).into_iter().flatten();
+        all.filter(move |range| range.trigger == trigger && range.reason == reason)
+    }
+
+    /// True if the instant of that trigger was recorded as not run, for that reason.
+    pub(crate) fn is_in(&self, job: &str, trigger: &str, reason: &str, nominal: i64) -> bool {
+        let mut ranges = self.missed_of(job, trigger, reason);
+        ranges.any(|range| (range.from..=range.to).contains(&nominal))
+    }
+
+    /// True if the policy of any trigger left it out.
+    pub(crate) fn is_missed(&self, job: &str, nominal: i64) -> bool {
+        let all = self.missed.get(job).into_iter().flatten();
+        let mut all = all.filter(|range| range.reason == "misfire");
+        all.any(|range| (range.from..=range.to).contains(&nominal))
     }
 }

@@ -11,9 +11,16 @@ use crate::store::{Band, CORE_ALONE, Evidence, Said, Stage};
 use crate::time::MS;
 
 /// Operations that change something through the log.
-const WRITES: [&str; 11] = [
+const WRITES: [&str; 18] = [
     "add",
     "apply",
+    "calendar",
+    "freeze",
+    "pause-group",
+    "pause-trigger",
+    "resume-group",
+    "resume-trigger",
+    "unfreeze",
     "pause",
     "resume",
     "delete",

@@ -92,8 +92,10 @@ fn fault_of(
     }
     let is_paused = |job: &str| {
         let life = lives.get(job);
-        life.is_some_and(|life| life.possible(op.ask.utc).iter().any(|meant| meant.paused))
+        life.is_some_and(|life| life.possible(op.ask.utc).iter().any(|meant| meant.is_paused()))
     };
+    let is_frozen =
+        || life.is_some_and(|life| life.possible(op.ask.utc).iter().any(|meant| meant.frozen));
     let upstream = || {
         let meant = life.into_iter().flat_map(|life| life.possible(op.ask.utc));
         meant.flat_map(|meant| meant.depends_on.iter()).map(String::as_str).collect::<Vec<_>>()
@@ -102,6 +104,7 @@ fn fault_of(
     let is = |job: &str, what: &[&str]| state(job).is_some_and(|s| what.contains(&s.as_str()));
     let is_true = match reason {
         "paused" => is_paused(job),
+        "frozen" => is_frozen(),
         "upstream_paused" => upstream().iter().any(|up| is_paused(up)),
         // What was open when it was read may have failed before the reason was asked
         // for; an open one is judged itself.

@@ -44,6 +44,8 @@ pub(crate) struct Settings {
     pub(crate) heartbeat_ms: u64,
     /// Shortest and longest wait before an election, in milliseconds.
     pub(crate) election_ms: (u64, u64),
+    /// Milliseconds after which an instant that was not planned is a misfire.
+    pub(crate) misfire_ms: u64,
     /// Size of each disk.
     pub(crate) disk_mib: u64,
     /// On which file system the bytes of the disks are.
@@ -113,7 +115,9 @@ impl Cluster {
             self.nodes.push(node);
             if n == 0 {
                 let config = self.nodes[0].config.display().to_string();
-                self.run_on(0, &["cluster", "init", "--config", &config])?;
+                let misfire = format!("{}ms", self.settings.misfire_ms);
+                let arguments = ["cluster", "init", "--config", &config];
+                self.run_on(0, &[&arguments[..], &["--misfire-after", &misfire]].concat())?;
                 let file = token_file();
                 let token = std::fs::read_to_string(&file);
                 self.token = token.map_err(at(&file.display().to_string()))?.trim().to_owned();

@@ -29,6 +29,7 @@ use futures_util::future::{BoxFuture, join_all};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 use serde_json::{Value, json};
+use tokio::sync::RwLock;
 
 use crate::client::{Client, Outcome, Request};
 use crate::history::{Ask, Came, Kind, Writer};
@@ -59,6 +60,12 @@ pub(crate) struct Ctx {
     pub(crate) witness_to: PathBuf,
     /// Scales how much is asked, in percent.
     pub(crate) rate: u32,
+    /// Whether the whole cluster may be paused: not where others judge when runs begin.
+    pub(crate) may_freeze: bool,
+    /// Held by who changes one job, and alone by who changes many.
+    changes: Arc<RwLock<()>>,
+    /// Changes of many jobs of which nobody knows whether they were made.
+    unsettled: Arc<Mutex<Vec<cron_fires::SharedChange>>>,
     /// Jobs of which nobody knows whether a change was made: they are left alone.
     abandoned: Arc<Mutex<BTreeSet<String>>>,
     next: Arc<AtomicUsize>,
@@ -74,8 +81,27 @@ impl Ctx {
         witness_to: PathBuf,
     ) -> Self {
         let (clients, next) = (Arc::new(clients), Arc::new(AtomicUsize::new(0)));
-        let abandoned = Arc::default();
-        Self { clients, writer, seed, witness, witness_to, rate: 100, abandoned, next }
+        Self {
+            clients,
+            writer,
+            seed,
+            witness,
+            witness_to,
+            rate: 100,
+            may_freeze: false,
+            changes: Arc::default(),
+            unsettled: Arc::default(),
+            abandoned: Arc::default(),
+            next,
+        }
+    }
+
+    fn leave_unsettled(&self, change: cron_fires::SharedChange) {
+        self.unsettled.lock().unwrap_or_else(PoisonError::into_inner).push(change);
+    }
+
+    fn unsettled(&self) -> Vec<cron_fires::SharedChange> {
+        std::mem::take(&mut self.unsettled.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Nobody knows how this job stands.
@@ -181,11 +207,22 @@ impl<'a> Process<'a> {
         until: Instant,
     ) -> Result<Outcome, Error> {
         let key = format!("{f}-{k}-{}", self.ctx.writer.process());
+        self.insist_as((f, k, v), &key, request, until).await
+    }
+
+    /// The same under a key that may have been used for it before.
+    async fn insist_as(
+        &mut self,
+        (f, k, v): (&'static str, &str, Value),
+        key: &str,
+        request: Request<'_>,
+        until: Instant,
+    ) -> Result<Outcome, Error> {
         let mut argument = v;
         argument["key"] = json!(key);
         loop {
             let client = self.ctx.any();
-            let sent = request.clone().header("Idempotency-Key", &key);
+            let sent = request.clone().header("Idempotency-Key", key);
             let what = (f, k, argument.clone());
             let outcome = self.ask(client, what, sent, |answer| answer.body.clone()).await?;
             // Refused by the machine is known; not reached, or not now, is not.
@@ -244,7 +281,7 @@ async fn apply_set(ctx: &Ctx, workload: &str, jobs: Vec<Value>) -> Result<(), Er
 /// A workload. The mix is all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Workload {
-    /// Cron jobs that are edited, paused and deleted.
+    /// Jobs with every kind of trigger that are edited, paused and deleted.
     CronFires,
     /// Unique jobs, listed on every node.
     Set,
@@ -291,6 +328,16 @@ impl Workload {
             Self::Logs => "logs",
             Self::ApiFuzz => "api-fuzz",
         }
+    }
+
+    /// True if it judges when runs begin or end, so that a pause of all would be in its way.
+    fn counts_time(self) -> bool {
+        matches!(self, Self::Dag | Self::Retries | Self::Cancel | Self::Logs)
+    }
+
+    /// Whether these leave room for pauses of the whole cluster.
+    pub(crate) fn may_freeze(all: &[Self]) -> bool {
+        !all.iter().any(|workload| workload.counts_time())
     }
 
     /// Reads a list of names; `mixed` is all.

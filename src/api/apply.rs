@@ -103,7 +103,8 @@ impl Definitions {
             };
             let number = |name: &Name| number(state, name).or_else(|| made(name));
             let spec = job.to_spec(number).map_err(|error| self.fault(i, error))?;
-            check_spec(&spec, zone).map_err(|error| {
+            let calendar = |name: &Name| state.calendar(name).map(|calendar| &calendar.def);
+            check_spec(&spec, zone, Some(&calendar)).map_err(|error| {
                 let place = self.place(i);
                 let value = at(&self.given, &format!("{place}{}", error.path));
                 of_timing(&error, &value).within(&place)
@@ -169,7 +170,8 @@ impl Definitions {
         match accepted(outcome)? {
             Outcome::Job { job, revision, changed } => {
                 let name = self.jobs[i].name.clone();
-                Ok(AppliedJob { name, number: job.0, revision: revision.0, changed })
+                let notices = self.jobs[i].notices();
+                Ok(AppliedJob { name, number: job.0, revision: revision.0, changed, notices })
             }
             other => Err(odd(&other)),
         }

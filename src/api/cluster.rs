@@ -37,7 +37,7 @@ pub(super) async fn show(
         .iter()
         .map(|(node, (member, voter))| MemberDto::of(*node, member, *voter, leads(*node)))
         .collect();
-    let (cluster, counts, applied_index, state_hash) = api.read(|state| {
+    let (cluster, frozen, counts, applied_index, state_hash) = api.read(|state| {
         let cluster = state.settings().map_or(0, |settings| settings.uuid);
         let counts = CountsDto {
             jobs: state.job_count() as u64,
@@ -45,7 +45,8 @@ pub(super) async fn show(
             live_actions: state.live_actions() as u64,
             queued: state.queue_len() as u64,
         };
-        (cluster, counts, state.applied_index(), state.hash())
+        let frozen = state.frozen().map(|pause| Time(pause.since));
+        (cluster, frozen, counts, state.applied_index(), state.hash())
     });
     Ok(Json(ClusterDto {
         cluster: uuid::Uuid::from_u128(cluster).to_string(),
@@ -54,6 +55,7 @@ pub(super) async fn show(
         leader: status.leadership.leader.map(|node| LeaderDto { node: node.0, term: status.term }),
         time: api.node.cluster_now().map(Time),
         alarms: api.node.alarms(),
+        frozen,
         members,
         counts,
         applied_index,

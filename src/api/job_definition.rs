@@ -6,14 +6,15 @@
 
 use std::collections::BTreeMap;
 
-use horai_core::ids::{JobId, Name, TriggerName};
+use horai_core::ids::{GroupPath, JobId, Name};
 use horai_core::model::job::{
-    Backoff, EdgeSpec, Executor, JobSpec, MisfirePolicy, OnWorkerLost, RetryPolicy, TriggerKind,
-    TriggerSpec, default_group,
+    Backoff, EdgeSpec, Executor, JobSpec, OnWorkerLost, RetryPolicy, TriggerSpec, default_group,
 };
 use horai_core::time::Span;
 use serde::{Deserialize, Serialize};
 
+use super::definition_parts::{name, params, priority};
+pub use super::trigger_definition::TriggerDefinition;
 use crate::error::{ErrorCode, FieldError};
 
 /// One job, as written.
@@ -73,26 +74,12 @@ pub struct JobDefinition {
     /// How long a lost worker's attempt is waited for with `keep`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_for: Option<String>,
-}
-
-/// One trigger, as written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TriggerDefinition {
-    /// Default: kind and text.
+    /// The folder it lies in, such as `etl/nightly`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// Six or seven fields, seconds first.
-    pub cron: String,
-    /// IANA zone; the job's where none is given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub zone: Option<String>,
-    /// `fire_all` (default), `fire_now` or `skip`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub misfire: Option<String>,
-    /// Default true.
-    #[serde(default = "yes", skip_serializing_if = "is_true")]
-    pub enabled: bool,
+    pub group: Option<String>,
+    /// `HORAI_PARAM_*` of its runs.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub params: BTreeMap<String, String>,
 }
 
 /// Retries, as written.
@@ -107,15 +94,6 @@ pub struct RetryDefinition {
     /// If given, the wait doubles each time up to this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backoff_cap: Option<String>,
-}
-
-fn yes() -> bool {
-    true
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref)] // the signature is serde's
-fn is_true(value: &bool) -> bool {
-    *value
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // the signature is serde's
@@ -160,8 +138,17 @@ impl JobDefinition {
             grace: span_or("grace", self.grace.as_deref(), JobSpec::DEFAULT_GRACE)?,
             lease: self.lease()?,
             on_worker_lost: self.on_worker_lost()?,
+            group: self.group.as_deref().map(group).transpose()?,
+            params: params("params", &self.params)?,
         };
         Ok(spec)
+    }
+
+    /// What is not taken as it is written, and what it is taken as.
+    #[must_use]
+    pub fn notices(&self) -> Vec<String> {
+        let triggers = self.triggers.iter().enumerate();
+        triggers.filter_map(|(i, trigger)| trigger.notice(&format!("triggers[{i}]"))).collect()
     }
 
     fn triggers(&self) -> Result<Vec<TriggerSpec>, FieldError> {
@@ -267,15 +254,7 @@ impl JobDefinition {
     }
 
     fn priority(&self) -> Result<u8, FieldError> {
-        match self.priority.unwrap_or(JobSpec::DEFAULT_PRIORITY) {
-            priority @ 0..=JobSpec::MAX_PRIORITY => Ok(priority),
-            other => Err(FieldError::invalid(
-                "priority",
-                other,
-                "there is no such priority",
-                "write 0 to 9; 9 goes first",
-            )),
-        }
+        priority("priority", self.priority.unwrap_or(JobSpec::DEFAULT_PRIORITY))
     }
 
     fn retries(&self) -> Result<RetryPolicy, FieldError> {
@@ -349,48 +328,10 @@ impl JobDefinition {
     }
 }
 
-impl TriggerDefinition {
-    fn to_spec(&self, field: &str) -> Result<TriggerSpec, FieldError> {
-        let text = self.name.clone().unwrap_or_else(|| format!("cron {}", self.cron));
-        if text.is_empty() || text.len() > TriggerName::MAX_LEN {
-            return Err(FieldError::invalid(
-                format!("{field}.name"),
-                &text,
-                "a trigger's name has 1 to 200 bytes",
-                "give the trigger a short name",
-            ));
-        }
-        let misfire = match self.misfire.as_deref().unwrap_or("fire_all") {
-            "fire_all" => MisfirePolicy::FireAll,
-            "fire_now" => MisfirePolicy::FireNow,
-            "skip" => MisfirePolicy::Skip,
-            other => {
-                return Err(FieldError::invalid(
-                    format!("{field}.misfire"),
-                    other,
-                    "there is no such policy",
-                    "write fire_all, fire_now or skip",
-                ));
-            }
-        };
-        Ok(TriggerSpec {
-            name: TriggerName(text.into()),
-            kind: TriggerKind::Cron { expression: self.cron.clone() },
-            zone: self.zone.clone(),
-            misfire,
-            enabled: self.enabled,
-        })
-    }
-}
-
-fn name(field: &str, text: &str) -> Result<Name, FieldError> {
-    Name::new(text).map_err(|_| {
-        FieldError::invalid(
-            field,
-            text,
-            "this is not a name",
-            "use 1 to 128 of a-z 0-9 . _ - and begin with a letter or digit",
-        )
+fn group(text: &str) -> Result<GroupPath, FieldError> {
+    GroupPath::new(text).map_err(|_| {
+        let remedy = "write names with slashes between, such as etl/nightly, 128 bytes in all";
+        FieldError::invalid("group", text, "this is not a group", remedy)
     })
 }
 
@@ -438,6 +379,8 @@ fn program(field: &str, argv: &[String]) -> Result<(), FieldError> {
 
 #[cfg(test)]
 mod tests {
+    use horai_core::model::job::MisfirePolicy;
+
     use super::*;
 
     const FULL: &str = r#"
@@ -459,6 +402,8 @@ timeout: 5m
 lease: 5s
 on_worker_lost: keep
 keep_for: 2h
+group: etl/nightly
+params: {DAY: monday}
 "#;
 
     fn read(yaml: &str) -> JobDefinition {
@@ -511,6 +456,8 @@ keep_for: 2h
                 ErrorCode::InvalidValue,
             ),
             ("name: a\nnoop: true\nenv: {HORAI_X: y}", "env.HORAI_X", ErrorCode::InvalidValue),
+            ("name: a\nnoop: true\ngroup: a//b", "group", ErrorCode::InvalidValue),
+            ("name: a\nnoop: true\nparams: {1: y}", "params.1", ErrorCode::InvalidValue),
             ("name: a\nnoop: true\non_worker_lost: keep", "keep_for", ErrorCode::InvalidValue),
             ("name: a\nnoop: true\nkeep_for: 1h", "keep_for", ErrorCode::InvalidValue),
             (

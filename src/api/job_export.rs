@@ -3,9 +3,7 @@
 //! that what is printed stays short; read again, it means the same.
 
 use horai_core::ids::JobId;
-use horai_core::model::job::{
-    Backoff, Executor, JobSpec, MisfirePolicy, OnWorkerLost, RetryPolicy, TriggerKind, TriggerSpec,
-};
+use horai_core::model::job::{Backoff, Executor, JobSpec, OnWorkerLost, RetryPolicy};
 
 use super::job_definition::{JobDefinition, RetryDefinition, TriggerDefinition};
 
@@ -31,7 +29,7 @@ impl JobDefinition {
             name: spec.name.to_string(),
             description: spec.description.clone(),
             zone: spec.zone.clone(),
-            triggers: spec.triggers.iter().map(trigger).collect(),
+            triggers: spec.triggers.iter().map(TriggerDefinition::of_spec).collect(),
             depends_on: spec.depends_on.iter().map(|edge| job_name(edge.job)).collect(),
             shell,
             interpreter,
@@ -47,23 +45,9 @@ impl JobDefinition {
             lease: (spec.lease != JobSpec::DEFAULT_LEASE).then(|| spec.lease.to_string()),
             on_worker_lost: on_worker_lost.map(str::to_owned),
             keep_for: keep_for.map(|span| span.to_string()),
+            group: spec.group.as_ref().map(ToString::to_string),
+            params: spec.params.clone(),
         }
-    }
-}
-
-fn trigger(spec: &TriggerSpec) -> TriggerDefinition {
-    let TriggerKind::Cron { expression } = &spec.kind;
-    let name = spec.name.to_string();
-    TriggerDefinition {
-        name: (name != format!("cron {expression}")).then_some(name),
-        cron: expression.clone(),
-        zone: spec.zone.clone(),
-        misfire: match spec.misfire {
-            MisfirePolicy::FireAll => None,
-            MisfirePolicy::FireNow => Some("fire_now".to_owned()),
-            MisfirePolicy::Skip => Some("skip".to_owned()),
-        },
-        enabled: spec.enabled,
     }
 }
 
@@ -91,6 +75,8 @@ mod tests {
             "name: a\nexec: [ls]\nworker_group: g\nretries: {count: 2}\ntimeout: 5m\ngrace: 1s",
             "name: a\nnoop: true\nretries: {count: 1, backoff: 1s, backoff_cap: 8s}\nlease: 5s",
             "name: a\nnoop: true\non_worker_lost: keep\nkeep_for: 2h\nzone: Asia/Tokyo",
+            "name: a\nnoop: true\ngroup: etl/nightly\nparams: {DAY: monday}\ntriggers:\n  \
+             - {fixed_delay: 5m, calendars: [c], priority: 9, params: {DAY: sunday}}",
             "name: a\nnoop: true\non_worker_lost: fail\ndescription: d\ntriggers:\n  \
              - {cron: '0 0 3 * * ?'}\n  - {name: n, cron: x, misfire: skip, enabled: false, zone: UTC}",
         ];

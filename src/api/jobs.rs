@@ -1,10 +1,10 @@
-//! Jobs: list, apply, read, delete, run now, pause.
+//! Jobs: list, apply, read, delete, run now.
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use horai_core::ids::{JobId, Name, Revision};
+use horai_core::ids::{Name, Revision};
 use horai_core::machine::command::Command;
 use horai_core::machine::outcome::Outcome;
 use horai_core::machine::state::State as CoreState;
@@ -106,35 +106,6 @@ pub(super) async fn trigger(
     }
 }
 
-pub(super) async fn pause(
-    State(api): State<Api>,
-    name: Segment,
-    write: Write,
-) -> Result<StatusCode, Fault> {
-    ask(&api, name, &write, |job| Command::PauseJob { job }).await
-}
-
-pub(super) async fn resume(
-    State(api): State<Api>,
-    name: Segment,
-    write: Write,
-) -> Result<StatusCode, Fault> {
-    ask(&api, name, &write, |job| Command::ResumeJob { job }).await
-}
-
-/// A command that needs nothing but the job and answers nothing.
-async fn ask(
-    api: &Api,
-    name: Segment,
-    write: &Write,
-    command: fn(JobId) -> Command,
-) -> Result<StatusCode, Fault> {
-    write.empty()?;
-    let name = name.name()?;
-    api.write(write, |state| Ok(command(find(state, &name)?.id))).await?;
-    Ok(StatusCode::NO_CONTENT)
-}
-
 /// The job of that name.
 pub(super) fn find<'a>(state: &'a CoreState, name: &Name) -> Result<&'a Job, Fault> {
     state.job_by_name(name).ok_or_else(|| Fault::not_found("job", name))
@@ -152,13 +123,13 @@ fn existing<'a>(state: &'a CoreState, name: &Name) -> Result<&'a Job, Fault> {
 }
 
 /// The revision that a job must have.
-fn revision(write: &Write) -> Option<Revision> {
+pub(super) fn revision(write: &Write) -> Option<Revision> {
     match write.expected() {
         Some(Expected::Revision(revision)) => Some(revision),
         Some(Expected::Something) | None => None,
     }
 }
 
-fn etag(revision: u64) -> HeaderValue {
+pub(super) fn etag(revision: u64) -> HeaderValue {
     HeaderValue::try_from(format!("\"{revision}\"")).expect("digits and quotes are visible ASCII")
 }

@@ -11,7 +11,10 @@
 
 mod actions;
 mod apply;
+pub mod calendar_definition;
+mod calendars;
 mod cluster;
+mod definition_parts;
 pub mod dto;
 mod gate;
 mod health;
@@ -21,8 +24,10 @@ mod jobs;
 mod locks;
 mod logs;
 mod params;
+mod pauses;
 mod problem;
 mod runs;
+pub mod trigger_definition;
 mod workers;
 mod write;
 
@@ -107,8 +112,20 @@ fn router_within(state: ApiState, limit: Duration) -> Router {
         .route("/jobs", get(jobs::list).post(jobs::apply))
         .route("/jobs/{name}", get(jobs::show).put(jobs::put).delete(jobs::delete))
         .route("/jobs/{name}/trigger", post(jobs::trigger))
-        .route("/jobs/{name}/pause", post(jobs::pause))
-        .route("/jobs/{name}/resume", post(jobs::resume))
+        .route("/jobs/{name}/pause", post(pauses::pause_job))
+        .route("/jobs/{name}/resume", post(pauses::resume_job))
+        .route("/jobs/{name}/triggers/{trigger}/pause", post(pauses::pause_trigger))
+        .route("/jobs/{name}/triggers/{trigger}/resume", post(pauses::resume_trigger))
+        .route("/groups/{group}/pause", post(pauses::pause_group))
+        .route("/groups/{group}/resume", post(pauses::resume_group))
+        .route("/cluster/freeze", post(pauses::freeze))
+        .route("/cluster/unfreeze", post(pauses::unfreeze))
+        .route("/pauses", get(pauses::list))
+        .route("/calendars", get(calendars::list))
+        .route(
+            "/calendars/{name}",
+            get(calendars::show).put(calendars::put).delete(calendars::delete),
+        )
         .route("/jobs/{name}/actions", get(actions::list))
         .route("/jobs/{name}/missed", get(actions::missed))
         .route("/actions/{id}/explain", get(actions::explain))

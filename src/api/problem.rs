@@ -171,7 +171,9 @@ fn code_of(reject: &Reject) -> ErrorCode {
         | Reject::NoSuchWorker(_)
         | Reject::NoSuchLock(_)
         | Reject::NoSuchToken(_)
-        | Reject::NoSuchNode(_) => ErrorCode::NotFound,
+        | Reject::NoSuchNode(_)
+        | Reject::NoSuchCalendar(_)
+        | Reject::NoSuchTrigger { .. } => ErrorCode::NotFound,
         Reject::Full { .. } => ErrorCode::LimitReached,
         Reject::LockTaken(_) => ErrorCode::LockTaken,
         Reject::RequestReused(_) => ErrorCode::RequestReused,
@@ -191,6 +193,10 @@ fn remedy_of(reject: &Reject) -> &'static str {
             "look which there are: old ones are forgotten"
         }
         Reject::HasDependants { .. } => "delete those jobs first, or take their dependency away",
+        Reject::NoSuchCalendar(_) => "apply that calendar first, or correct the name",
+        Reject::NoSuchTrigger { .. } => "look at the names of the job's triggers",
+        Reject::CalendarInUse { .. } => "take it away from those first",
+        Reject::CalendarCycle { .. } => "take one of these bases away",
         Reject::RunOver(_) => "nothing is left to do: look at the run's state",
         Reject::Full { .. } => "wait until some are over, or delete what is not needed",
         Reject::LockTaken(_) => "try again later, or give a wait to stay in the queue",

@@ -14,7 +14,7 @@ use horai_core::time::UtcMillis;
 use super::{Error, Options, System};
 use crate::api::dto::{RunDto, RunRef};
 use crate::api::job_definition::{JobDefinition, TriggerDefinition};
-use crate::cli::client::{Client, RunsQuery};
+use crate::cli::client::{Client, Held, RunsQuery};
 use crate::launch::{self, LocalCluster, Role, procs};
 
 /// Nodes and workers of every measurement.
@@ -110,7 +110,7 @@ impl Bed {
         let client = &self.client;
         let names = (from..self.jobs).map(job_name);
         stream::iter(names)
-            .map(|name| async move { client.pause_job(&name).await })
+            .map(|name| async move { client.pause(Held::Job(&name)).await.map(drop) })
             .buffer_unordered(PARALLEL)
             .try_collect::<()>()
             .await?;
@@ -257,13 +257,7 @@ fn job_name(number: u32) -> String {
 
 /// A job that does nothing, each second.
 fn job(number: u32) -> JobDefinition {
-    let trigger = TriggerDefinition {
-        name: None,
-        cron: "* * * * * ?".to_owned(),
-        zone: None,
-        misfire: None,
-        enabled: true,
-    };
+    let trigger = TriggerDefinition::of_cron("* * * * * ?");
     JobDefinition {
         name: job_name(number),
         description: String::new(),
@@ -283,6 +277,8 @@ fn job(number: u32) -> JobDefinition {
         lease: None,
         on_worker_lost: None,
         keep_for: None,
+        group: None,
+        params: BTreeMap::new(),
     }
 }
 

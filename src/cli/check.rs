@@ -53,7 +53,7 @@ pub(super) fn jobs(files: &[PathBuf], out: &mut impl Write) -> Result<(), Failur
     let mut upstream: BTreeMap<JobId, Vec<JobId>> = BTreeMap::new();
     for (n, (place, job)) in (1..).zip(&jobs) {
         let spec = job.to_spec(number_of).map_err(|e| Failure::of_field(place, &e))?;
-        check_spec(&spec, "UTC").map_err(|e| {
+        check_spec(&spec, "UTC", None).map_err(|e| {
             // What is wrong with the field, and what would be right, is the source's to say.
             let problem = format!("{place}: {e}: {}", chain(&e.source));
             Failure::new(problem, "correct the field named", exit::USAGE)
@@ -71,6 +71,11 @@ pub(super) fn jobs(files: &[PathBuf], out: &mut impl Write) -> Result<(), Failur
             "take one of their dependencies away",
             exit::USAGE,
         ));
+    }
+    for (place, job) in &jobs {
+        for notice in job.notices() {
+            writeln!(std::io::stderr(), "{place}: {notice}")?;
+        }
     }
     let verb = if jobs.len() == 1 { " is" } else { "s are" };
     writeln!(out, "{} job{verb} well formed", jobs.len())?;
@@ -97,6 +102,11 @@ fn circle(upstream: &BTreeMap<JobId, Vec<JobId>>) -> Option<Vec<JobId>> {
 }
 
 fn read(file: &Path) -> Result<JobFile, Failure> {
+    read_file(file, "a job file holds a list under 'jobs': config/first.yaml is an example")
+}
+
+/// What a file holds, in the form that its name says; `hint` says what it should be.
+pub(super) fn read_file<T: DeserializeOwned>(file: &Path, hint: &str) -> Result<T, Failure> {
     let shown = file.display();
     let unreadable = |e: std::io::Error| {
         Failure::new(format!("{shown}: {e}"), "check the path and its permissions", exit::NOT_FOUND)
@@ -105,24 +115,18 @@ fn read(file: &Path) -> Result<JobFile, Failure> {
     if size > MAX_FILE {
         return Err(Failure::new(
             format!("{shown}: {size} bytes are too many"),
-            format!("split it: a job file has at most {MAX_FILE} bytes"),
+            format!("split it: a file has at most {MAX_FILE} bytes"),
             exit::USAGE,
         ));
     }
     let text = fs::read_to_string(file).map_err(unreadable)?;
-    let parsed: Result<JobFile, String> = match file.extension().and_then(|e| e.to_str()) {
+    let parsed: Result<T, String> = match file.extension().and_then(|e| e.to_str()) {
         Some("yaml" | "yml") => serde_saphyr::from_str(&text).map_err(|e| one_line(&e)),
         Some("toml") => toml::from_str(&text).map_err(|e| e.to_string()),
         Some("json") => serde_json::from_str(&text).map_err(|e| e.to_string()),
         _ => Err("the name does not say what it holds: use .yaml, .yml, .toml or .json".to_owned()),
     };
-    parsed.map_err(|problem| {
-        Failure::new(
-            format!("{shown}: {problem}"),
-            "a job file holds a list under 'jobs': config/first.yaml is an example",
-            exit::USAGE,
-        )
-    })
+    parsed.map_err(|problem| Failure::new(format!("{shown}: {problem}"), hint, exit::USAGE))
 }
 
 /// The first line of an error that draws its place, without a word of its own.

@@ -17,7 +17,7 @@ use super::remote::{Remote, token_of, wait};
 use crate::api::dto::{ClusterDto, MemberDto, SnapshotDto, Time, TokenDto};
 use crate::config::{self, NodeConfig, read_token};
 use crate::error::{chain, exit};
-use crate::founding;
+use crate::founding::{self, Choices};
 use crate::joining;
 
 /// A snapshot is written slowly, so that other work goes on.
@@ -40,6 +40,9 @@ pub(super) enum ClusterCommand {
         /// Zone of jobs that name none
         #[arg(long, value_name = "ZONE", default_value = "UTC")]
         default_zone: String,
+        /// An instant that is planned so much too late is a misfire; 1s to 1d
+        #[arg(long, value_name = "TIME", default_value = "60s")]
+        misfire_after: Span,
         #[command(flatten)]
         output: Output,
     },
@@ -119,8 +122,9 @@ pub(super) struct Entry {
 /// Does what was asked.
 pub(super) fn run(verb: ClusterCommand, out: &mut impl Write) -> Result<(), Failure> {
     match verb {
-        ClusterCommand::Init { config, default_zone, output } => {
-            print(out, output.output, &init(&config, &default_zone)?)?;
+        ClusterCommand::Init { config, default_zone, misfire_after, output } => {
+            let choices = Choices { default_zone, misfire_after };
+            print(out, output.output, &init(&config, &choices)?)?;
             start_it(output.output, &config)
         }
         ClusterCommand::Join { entry } => {
@@ -188,15 +192,16 @@ struct FoundedView {
     join_token_good_for: String,
 }
 
-fn init(file: &std::path::Path, default_zone: &str) -> Result<FoundedView, Failure> {
+fn init(file: &std::path::Path, choices: &Choices) -> Result<FoundedView, Failure> {
     let config: NodeConfig = config::load(file, std::env::vars())?;
-    let founded = founding::found(&config, default_zone).map_err(|error| {
+    let founded = founding::found(&config, choices).map_err(|error| {
         let (hint, exit) = match error {
             founding::Error::Exists(_) | founding::Error::Strange(_) => (
                 "a cluster is founded once; other nodes enter it: horai cluster join",
                 exit::CONFLICT,
             ),
             founding::Error::Zone(_) => ("write a name such as Europe/Berlin", exit::USAGE),
+            founding::Error::Misfire(_) => ("write a length of time such as 60s", exit::USAGE),
             _ => ("put it right and found it again: what was begun is gone on with", exit::FAILED),
         };
         Failure::new(chain(&error), hint, exit)
@@ -342,6 +347,7 @@ impl Show for ClusterDto {
             ("live actions", counts.live_actions.to_string()),
             ("applied", format!("{}, state {}", self.applied_index, self.state_hash)),
         ];
+        facts.extend(self.frozen.map(|since| ("frozen since", moment(since))));
         facts.extend(self.alarms.iter().map(|alarm| ("alarm", alarm.clone())));
         let titles = vec!["node", "role", "http", "grpc", "raft", "store"];
         let row = |member: &MemberDto| {

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::check;
+use super::client::Held;
 use super::failure::Failure;
+use super::hold::{self, AfterPause};
 use super::output::{Format, Show, View, data, moment, note, print};
 use super::remote::{Remote, wait};
 use crate::api::dto::{AppliedJobs, JobDto, JobSet, StartedRun};
@@ -60,11 +62,20 @@ enum JobCommand {
     Pause {
         /// Its name
         name: String,
+        /// One of its triggers alone
+        #[arg(long)]
+        trigger: Option<String>,
     },
     /// End a pause
     Resume {
         /// Its name
         name: String,
+        /// One of its triggers alone
+        #[arg(long)]
+        trigger: Option<String>,
+        /// What becomes of the instants of the pause
+        #[arg(long, value_enum, default_value_t)]
+        missed: AfterPause,
     },
     /// Check job files without a cluster: fields, cron, zones, dependencies
     Check {
@@ -80,6 +91,15 @@ pub(super) fn run(args: JobArgs, out: &mut impl Write) -> Result<(), Failure> {
     let format = remote.output.output;
     if let JobCommand::Check { files } = &verb {
         return check::jobs(files, out);
+    }
+    match &verb {
+        JobCommand::Pause { name, trigger } => {
+            return hold::pause(&remote, held(name, trigger.as_deref()), out);
+        }
+        JobCommand::Resume { name, trigger, missed } => {
+            return hold::resume(&remote, held(name, trigger.as_deref()), *missed);
+        }
+        _ => {}
     }
     // Before anybody is asked: a file that cannot be read changes nothing.
     let jobs = match &verb {
@@ -104,6 +124,11 @@ pub(super) fn run(args: JobArgs, out: &mut impl Write) -> Result<(), Failure> {
                     }
                     error
                 })?;
+                for job in &applied.jobs {
+                    for notice in &job.notices {
+                        note(format, &format!("job {}: {notice}", job.name))?;
+                    }
+                }
                 print(out, format, &applied)
             }
             JobCommand::List { limit } => {
@@ -135,17 +160,16 @@ pub(super) fn run(args: JobArgs, out: &mut impl Write) -> Result<(), Failure> {
                 let run = client.trigger_job(&name).await?;
                 print(out, format, &StartedRun { run })
             }
-            JobCommand::Pause { name } => {
-                client.pause_job(&name).await?;
-                note(format, &format!("job {name} is paused; what runs goes on"))
+            // Done above.
+            JobCommand::Pause { .. } | JobCommand::Resume { .. } | JobCommand::Check { .. } => {
+                Ok(())
             }
-            JobCommand::Resume { name } => {
-                client.resume_job(&name).await?;
-                note(format, &format!("job {name} is active"))
-            }
-            JobCommand::Check { files } => check::jobs(&files, out),
         }
     })
+}
+
+fn held<'a>(job: &'a str, trigger: Option<&'a str>) -> Held<'a> {
+    trigger.map_or(Held::Job(job), |trigger| Held::Trigger(job, trigger))
 }
 
 /// The file and job that `jobs[3].…` of a request is of.
@@ -221,6 +245,9 @@ impl Show for JobDto {
             ("state", state(self).to_owned()),
             ("runs", what),
             ("triggers", triggers(job)),
+        ];
+        facts.extend(self.means.iter().map(|trigger| ("means", trigger.means.clone())));
+        facts.extend([
             ("depends on", list(&job.depends_on)),
             ("zone", job.zone.clone().unwrap_or_else(|| "the cluster's".to_owned())),
             ("workers", or_default(job.worker_group.as_ref(), "default")),
@@ -228,10 +255,20 @@ impl Show for JobDto {
             ("retries", retries(job)),
             ("time-out", or_default(job.timeout.as_ref(), "none")),
             ("lease", or_default(job.lease.as_ref(), "1m")),
+            ("group", or_default(job.group.as_ref(), "none")),
             ("worker lost", or_default(job.on_worker_lost.as_ref(), "rerun")),
             ("created", moment(self.created)),
             ("updated", moment(self.updated)),
-        ];
+        ]);
+        if let Some(group) = &self.paused_group {
+            facts.push(("paused by", format!("group {group}")));
+        }
+        if !self.paused_triggers.is_empty() {
+            facts.push(("paused triggers", list(&self.paused_triggers)));
+        }
+        for wait in &self.waiting_triggers {
+            facts.push(("waits", format!("{} for the end of {}", wait.trigger, wait.action)));
+        }
         if !job.description.is_empty() {
             facts.insert(1, ("description", job.description.clone()));
         }
@@ -272,10 +309,15 @@ fn state(job: &JobDto) -> &'static str {
 
 fn triggers(job: &JobDefinition) -> String {
     let shown = |t: &crate::api::job_definition::TriggerDefinition| match t.enabled {
-        true => t.cron.clone(),
-        false => format!("({})", t.cron),
+        true => told(t),
+        false => format!("({})", told(t)),
     };
     list(&job.triggers.iter().map(shown).collect::<Vec<_>>())
+}
+
+/// An expression alone, and other rules in words.
+fn told(trigger: &crate::api::job_definition::TriggerDefinition) -> String {
+    trigger.cron.clone().unwrap_or_else(|| trigger.to_string())
 }
 
 fn list(names: &[String]) -> String {

@@ -4,11 +4,13 @@
 //! a `hint:`. Every command ends with one of [`exit`]'s codes. It speaks to
 //! nodes over HTTP and never touches their files; what-if questions ask nobody.
 
+mod calendar;
 mod check;
 pub mod client;
 mod cluster;
 mod cron;
 mod failure;
+mod hold;
 mod job;
 mod lock;
 mod output;
@@ -51,6 +53,16 @@ enum Command {
     Cluster(cluster::ClusterCommand),
     /// Apply, list, trigger and pause jobs
     Job(job::JobArgs),
+    /// Apply, list and delete calendars, which bound triggers
+    Calendar(calendar::CalendarArgs),
+    /// Pause and resume groups of jobs
+    Group(hold::GroupArgs),
+    /// Start nothing new in the whole cluster; what runs goes on
+    Freeze(hold::FreezeArgs),
+    /// Let the cluster start what is due
+    Unfreeze(hold::UnfreezeArgs),
+    /// List pauses of the cluster, of groups and of triggers
+    Pauses(hold::PausesArgs),
     /// List, show and cancel runs, read their output, see why they wait
     Run(run::RunArgs),
     /// Take and give back locks and pools
@@ -143,6 +155,11 @@ fn execute(command: Command, out: &mut impl Write) -> Result<ExitCode, Failure> 
     match command {
         Command::Cluster(verb) => cluster::run(verb, out)?,
         Command::Job(args) => job::run(args, out)?,
+        Command::Calendar(args) => calendar::run(args, out)?,
+        Command::Group(args) => hold::group(args, out)?,
+        Command::Freeze(args) => hold::freeze(&args, out)?,
+        Command::Unfreeze(args) => hold::unfreeze(&args)?,
+        Command::Pauses(args) => hold::pauses(&args, out)?,
         Command::Run(args) => run::run(args, out)?,
         Command::Lock(args) => lock::run(args, out)?,
         Command::Cron(args) => cron::run(args, out)?,
@@ -192,7 +209,7 @@ mod tests {
     #[test]
     fn commands_are_read_as_they_are_documented() {
         for line in [
-            "cluster init --config n.toml --default-zone Europe/Berlin",
+            "cluster init --config n.toml --default-zone Europe/Berlin --misfire-after 5m",
             "cluster join --config n.toml --to a:7602 --token t",
             "cluster replace 2 --config n.toml --to a:7602 --to b:7602 --token t -o json",
             "cluster status --url http://a:1 --url http://b:2 --token t -o json",
@@ -209,6 +226,17 @@ mod tests {
             "job trigger load",
             "job pause load",
             "job resume load",
+            "job pause load --trigger nightly",
+            "job resume load --trigger nightly --missed misfire",
+            "calendar apply -f a.yaml b.toml",
+            "calendar list -o json",
+            "calendar show holidays",
+            "calendar delete holidays --revision 3",
+            "group pause etl/nightly",
+            "group resume etl --missed skip",
+            "freeze --url http://a:1",
+            "unfreeze --missed misfire",
+            "pauses",
             "job check a.yaml b.yaml",
             "run list --job load --limit 5",
             "run show r-17",
@@ -242,6 +270,8 @@ mod tests {
             "cron next",
             "cron next x --stdin",
             "trigger simulate",
+            "unfreeze --missed now",
+            "calendar apply",
         ] {
             let words = std::iter::once("horai").chain(line.split(' '));
             assert!(super::Arguments::try_parse_from(words).is_err(), "{line}");

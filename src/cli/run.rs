@@ -155,6 +155,7 @@ impl Show for RunDto {
             ("nominal", moment(self.nominal)),
             ("created", moment(self.created)),
             ("finished", or_dash(self.finished.map(moment))),
+            ("priority", self.priority.to_string()),
             ("retries", self.retries.to_string()),
             ("workers lost", self.losses.to_string()),
         ];
@@ -217,7 +218,7 @@ mod tests {
 
     const RUN: &str = r#"{"id": "r-17", "kind": "schedule", "job": "load", "revision": 2,
         "action": "load@20261121T030000Z", "nominal": "2026-11-21T03:00:00.000Z",
-        "state": "running", "created": "2026-11-21T03:00:00.004Z",
+        "state": "running", "priority": 5, "created": "2026-11-21T03:00:00.004Z",
         "ready_at": "2026-11-21T03:00:00.004Z", "finished": null, "retries": 1, "losses": 0,
         "cancel_requested": true, "attempts": [
         {"id": "r-17.1", "number": 1, "token": 8, "worker": "w1", "cause": "first",

@@ -132,6 +132,9 @@ pub enum IdError {
     /// Not of the form `r-<n>`.
     #[error("{0:?} is not a run: write it as r-17")]
     Run(String),
+    /// Not names with slashes between.
+    #[error("{0:?} is not a group: write names with slashes between, such as etl/nightly")]
+    Group(String),
     /// Not of the form `r-<n>.<k>` or `r-<n>/<shard>.<k>`.
     #[error("{0:?} is not an attempt: write it as r-17.1")]
     Attempt(String),
@@ -226,6 +229,74 @@ impl From<Name> for String {
     }
 }
 
+/// A folder of jobs: names with slashes between, from the outermost on, 128
+/// bytes in all. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct GroupPath(Arc<str>);
+
+impl GroupPath {
+    /// Checks the form.
+    ///
+    /// # Errors
+    /// [`IdError::Group`] if `text` has another form.
+    pub fn new(text: &str) -> Result<Self, IdError> {
+        let is_good = text.len() <= Name::MAX_LEN && text.split('/').all(|p| Name::new(p).is_ok());
+        if is_good {
+            Ok(Self(Arc::from(text)))
+        } else {
+            Err(IdError::Group(text.chars().take(Name::MAX_LEN + 1).collect()))
+        }
+    }
+
+    /// The path as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// This group, the one it lies in, and so on to the outermost.
+    pub fn and_above(&self) -> impl Iterator<Item = Self> {
+        let slashes = self.0.rmatch_indices('/').map(|(at, _)| Self(Arc::from(&self.0[..at])));
+        std::iter::once(self.clone()).chain(slashes)
+    }
+
+    /// True if it is `other` or lies in it.
+    #[must_use]
+    pub fn is_within(&self, other: &Self) -> bool {
+        let rest = self.0.strip_prefix(other.as_str());
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+}
+
+impl fmt::Display for GroupPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl FromStr for GroupPath {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        Self::new(text)
+    }
+}
+
+impl TryFrom<String> for GroupPath {
+    type Error = IdError;
+
+    fn try_from(text: String) -> Result<Self, IdError> {
+        Self::new(&text)
+    }
+}
+
+impl From<GroupPath> for String {
+    fn from(path: GroupPath) -> Self {
+        path.0.as_ref().to_owned()
+    }
+}
+
 /// A trigger's name inside its job: free text up to 200 bytes, because it
 /// defaults to kind and text (`cron 0 0 3 * * ?`). Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -264,6 +335,18 @@ mod tests {
         }
         for bad in ["", "-a", ".a", "A", "a b", "ä", &"x".repeat(129)] {
             assert!(Name::new(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn groups_lie_in_groups() {
+        let group = |text| GroupPath::new(text).unwrap();
+        let above: Vec<String> = group("a/b-1/c").and_above().map(String::from).collect();
+        assert_eq!(above, ["a/b-1/c", "a/b-1", "a"]);
+        assert!(group("a/b").is_within(&group("a")) && group("a").is_within(&group("a")));
+        assert!(!group("a-b").is_within(&group("a")) && !group("a").is_within(&group("a/b")));
+        for bad in ["", "/", "a/", "/a", "a//b", "A", &"x/".repeat(80)] {
+            assert!(GroupPath::new(bad).is_err(), "{bad:?}");
         }
     }
 

@@ -49,6 +49,12 @@ mutants! {
     NamedByCommitTime = "named-by-commit-time",
     /// Of late instants the latest hundred are run, and the others are not recorded.
     SilentMisfireCap = "silent-misfire-cap",
+    /// Of late instants that are all to run the latest alone runs.
+    FireAllRunsOne = "fire-all-runs-one",
+    /// Of late instants of which the latest is to run all run.
+    FireNowRunsAll = "fire-now-runs-all",
+    /// Of late instants that are to be left out the latest runs.
+    SkipRunsOne = "skip-runs-one",
     /// A lock is given to whoever asks, held or not.
     LockGivenTwice = "lock-given-twice",
     /// A new leader does not let the leases of locks run anew.
@@ -79,6 +85,10 @@ mutants! {
     PauseDoesNotHold = "pause-does-not-hold",
     /// After a pause the instants that passed meanwhile are planned.
     ResumeReplays = "resume-replays",
+    /// A pause of many jobs comes to the first ones only.
+    PauseStopsHalfWay = "pause-stops-half-way",
+    /// A change of a calendar comes to the first jobs that rest on it only.
+    ReplanStopsHalfWay = "replan-stops-half-way",
     /// An edit leaves the old definition's planned actions.
     EditKeepsPlan = "edit-keeps-plan",
     /// What depends on a skipped action is not skipped.
@@ -95,6 +105,10 @@ mutants! {
     RefusedStaysInFlight = "refused-stays-in-flight",
     /// The planner believes that what it proposed was accepted.
     PlannerTrustsItself = "planner-trusts-itself",
+    /// Instants computed before a calendar changed are planned all the same.
+    PlansUnderOldCalendars = "plans-under-old-calendars",
+    /// A fixed delay gets its next action before the last one is over.
+    FixedDelayOverlaps = "fixed-delay-overlaps",
     /// Entries are acknowledged before they are synced.
     AckBeforeSync = "ack-before-sync",
     /// A sync is sled's flush alone, which is none.

@@ -13,8 +13,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use horai_core::ids::{JobId, Revision};
-use horai_core::machine::command::PlanBatch;
+use horai_core::ids::{JobId, Revision, TriggerName};
+use horai_core::machine::command::{Command, PlanBatch, PlanSource};
 use horai_core::machine::state::State;
 use horai_core::mutants::{self, Mutant};
 use horai_core::time::{Span, UtcMillis};
@@ -43,8 +43,13 @@ const LONGEST_PAUSE: Span = Span::secs(300);
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Seen {
     revision: Revision,
-    paused: bool,
+    held: bool,
     cursors: Vec<UtcMillis>,
+    /// Triggers that are paused by themselves, or wait for a change of their calendar:
+    /// one that goes on where it stopped has the cursor that it had.
+    at_rest: BTreeSet<TriggerName>,
+    /// Triggers that wait for the end of an action.
+    delayed: BTreeSet<TriggerName>,
 }
 
 impl Seen {
@@ -52,7 +57,15 @@ impl Seen {
         let found = state.job(job)?;
         let cursors = sources(&found.spec).filter_map(|source| state.cursor(job, &source));
         let cursors = cursors.collect();
-        Some(Self { revision: found.revision, paused: found.paused, cursors })
+        let held = state.hold_of(found).is_some();
+        let delays = found.spec.triggers.iter().filter(|t| t.kind.fixed_delay().is_some());
+        let delayed = delays.map(|t| &t.name).filter(|t| state.unfinished_of(job, t).is_some());
+        let delayed = delayed.cloned().collect();
+        let names = found.spec.triggers.iter().map(|t| &t.name);
+        let rests =
+            |t: &&TriggerName| state.is_source_at_rest(found, &PlanSource::Trigger((*t).clone()));
+        let at_rest = names.filter(rests).cloned().collect();
+        Some(Self { revision: found.revision, held, cursors, at_rest, delayed })
     }
 }
 
@@ -75,10 +88,24 @@ pub(super) struct Round {
     pub(super) batches: Vec<PlanBatch>,
     /// When to look again at the jobs of `batches`, if all is accepted.
     again: BTreeMap<JobId, Option<UtcMillis>>,
+    /// The log index of the view they were computed from, if there are calendars.
+    under: Option<u64>,
     /// The cluster holds all the actions it may: nothing was planned.
     pub(super) is_full: bool,
     /// Jobs that cannot be planned, and why; each is named once.
     pub(super) troubles: Vec<(JobId, String)>,
+}
+
+impl Round {
+    /// What is proposed. Only where there are calendars must the machine know how
+    /// old the view was: nothing else changes instants and leaves cursors alone.
+    pub(super) fn command(&self) -> Command {
+        let batches = self.batches.clone();
+        match self.under {
+            Some(seen) => Command::PlanUnder { seen, batches },
+            None => Command::PlanActions(batches),
+        }
+    }
 }
 
 /// See the module.
@@ -165,7 +192,9 @@ impl PlanBook {
 
     /// One round: the jobs whose time has come, until a command is full.
     pub(super) fn plan(&mut self, state: &State, now: UtcMillis) -> Round {
-        let mut round = Round::default();
+        let has_calendars = state.calendars_after(None).next().is_some();
+        let under = has_calendars.then(|| state.applied_index());
+        let mut round = Round { under, ..Round::default() };
         if self.full_until.is_some_and(|until| until > now) {
             round.is_full = true;
             return round;
@@ -252,6 +281,12 @@ impl PlanBook {
             let place = sources(&found.spec).position(|source| source == batch.source);
             if let Some(cursor) = place.and_then(|place| seen.cursors.get_mut(place)) {
                 *cursor = batch.through;
+            }
+            if let PlanSource::Trigger(name) = &batch.source
+                && !batch.actions.is_empty()
+                && found.spec.trigger(name).is_some_and(|t| t.kind.fixed_delay().is_some())
+            {
+                seen.delayed.insert(name.clone());
             }
         }
         let mut refused = 0;

@@ -8,11 +8,12 @@ use horai_core::ids::{ActionKey, JobId};
 use horai_core::machine::command::{PlanBatch, PlanSource};
 use horai_core::machine::state::State;
 use horai_core::model::job::{Job, JobSpec, TriggerSpec};
+use horai_core::mutants::{self, Mutant};
 use horai_core::time::UtcMillis;
 use horai_core::timing::plan::{
-    Limits, Plan, TriggerSource, UpstreamAction, UpstreamActions, derive, plan_trigger,
+    Limits, Plan, TriggerSource, UpstreamAction, UpstreamActions, derive, plan_delay, plan_trigger,
 };
-use horai_core::timing::schedule::{Schedule, ScheduleError};
+use horai_core::timing::schedule::{Context, Schedule, ScheduleError};
 
 /// Upstream actions looked at in one go; a longer list is worked off in several.
 const UPSTREAM_ACTIONS: usize = 2_000;
@@ -96,7 +97,8 @@ pub(super) fn plan_job(
     room: &mut Room,
 ) -> (JobPlan, Option<String>) {
     let mut plan = JobPlan::default();
-    let Some(job) = state.job(job).filter(|job| !job.paused) else { return (plan, None) };
+    let is_free = |job: &&Job| state.hold_of(job).is_none();
+    let Some(job) = state.job(job).filter(is_free) else { return (plan, None) };
     if job.spec.triggers.is_empty() {
         if let Some(batch) = derived(state, job, *room) {
             room.take(&batch);
@@ -138,10 +140,23 @@ fn triggered(
     let source = PlanSource::Trigger(trigger.name.clone());
     let cursor = state.cursor(job.id, &source);
     let Some((from, settings)) = cursor.zip(state.settings()) else { return Ok(nothing) };
-    if from == UtcMillis::MAX {
+    if from == UtcMillis::MAX || state.is_source_at_rest(job, &source) {
         return Ok(nothing);
     }
-    let schedule = Schedule::of(trigger, job.spec.zone.as_deref(), &settings.default_zone)?;
+    let is_delay = trigger.kind.fixed_delay().is_some();
+    let waits = is_delay && !mutants::on(Mutant::FixedDelayOverlaps);
+    if waits && state.unfinished_of(job.id, &trigger.name).is_some() {
+        // Its end moves the cursor, and that is heard of.
+        return Ok(nothing);
+    }
+    let context = Context {
+        job: job.id,
+        job_zone: job.spec.zone.as_deref(),
+        default_zone: &settings.default_zone,
+        anchor: job.created,
+        calendars: &|name| state.calendar(name).map(|calendar| &calendar.def),
+    };
+    let schedule = Schedule::read(trigger, context)?;
     let of = TriggerSource {
         job: job.id,
         revision: job.revision,
@@ -150,7 +165,8 @@ fn triggered(
         misfire: trigger.misfire,
     };
     let limits = Limits { max_actions: room.most(job.spec.depends_on.len()), ..limits };
-    let mut plan = plan_trigger(of, from, now, limits);
+    let plan = if is_delay { plan_delay } else { plan_trigger };
+    let mut plan = plan(of, from, now, limits);
     if plan.batch.is_none() && plan.again.is_none() {
         // No instant is left. The cursor says so, because others wait until
         // all cursors have passed: retention, and jobs that depend on this one.
@@ -165,7 +181,7 @@ fn triggered(
         });
         return Ok(plan);
     }
-    if plan.again.is_none() {
+    if plan.again.is_none() && !is_delay {
         // The last instant is in this batch; then the cursor goes to the end.
         plan.again = Some(now);
     }

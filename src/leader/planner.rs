@@ -9,7 +9,6 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use horai_core::machine::command::Command;
 use horai_core::machine::outcome::{Outcome, Reject};
 use horai_core::machine::state::State;
 use horai_core::time::UtcMillis;
@@ -78,7 +77,7 @@ async fn submit<R: Replica>(
 ) -> Result<(), Error> {
     let counters = &term.counters;
     counters.plan_commands.fetch_add(1, Relaxed);
-    let command = Command::PlanActions(round.batches.clone());
+    let command = round.command();
     let outcome = propose(&*term.replica, term.leader, command, LIMIT).await;
     let failed = match outcome {
         Ok(Outcome::Planned { created, .. }) => {
@@ -86,6 +85,8 @@ async fn submit<R: Replica>(
             false
         }
         Ok(Outcome::Rejected(Reject::StaleLeader(leader))) => return Err(Error::Deposed(leader)),
+        // A calendar changed meanwhile: it is computed again, at once.
+        Ok(Outcome::Rejected(Reject::StalePlan(_))) => false,
         Ok(other) => {
             tracing::warn!(outcome = ?other, "plan was refused as a whole");
             true

@@ -180,11 +180,15 @@ pub fn spread(job: u64, trigger: &str) -> Spread {
 /// # Errors
 /// What is wrong with it, and what would be right.
 pub fn dialect(text: &str) -> Result<Dialect, String> {
-    match text {
-        "quartz" => Ok(Dialect::Quartz),
-        "unix" => Ok(Dialect::Unix),
-        _ => Err(format!("dialect {text:?} is not known: write quartz or unix")),
-    }
+    word("dialect", text, &Dialect::ALL)
+}
+
+fn word<T: Copy>(field: &str, text: &str, words: &[(&'static str, T)]) -> Result<T, String> {
+    let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+    found.ok_or_else(|| {
+        let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        format!("{field} {text:?} is not known: write {}", known.join(" or "))
+    })
 }
 
 /// Reads the name of a policy for changes of the clocks.
@@ -192,13 +196,7 @@ pub fn dialect(text: &str) -> Result<Dialect, String> {
 /// # Errors
 /// What is wrong with it, and what would be right.
 pub fn dst(text: &str) -> Result<DstPolicy, String> {
-    match text {
-        "smart" => Ok(DstPolicy::Smart),
-        "quartz" => Ok(DstPolicy::Quartz),
-        "skip" => Ok(DstPolicy::Skip),
-        "twice" => Ok(DstPolicy::Twice),
-        _ => Err(format!("dst {text:?} is not known: write smart, quartz, skip or twice")),
-    }
+    word("dst", text, &DstPolicy::ALL)
 }
 
 #[cfg(test)]
@@ -261,7 +259,10 @@ mod tests {
             (r#"{"cron":"0 0 3 * * ?","tz":"Nowhere","after":"2026-11-21T00:00:00Z"}"#, "Nowhere"),
             (r#"{"cron":"0 0 3 * * ?","tz":"UTC"}"#, "is missing"),
             (r#"{"cron":"0 0 3 * * ?","after":"yesterday"}"#, "is not an instant"),
-            (r#"{"cron":"0 0 3 * * ?","after":"2026-11-21T00:00:00Z","dst":"x"}"#, "smart, quartz"),
+            (
+                r#"{"cron":"0 0 3 * * ?","after":"2026-11-21T00:00:00Z","dst":"x"}"#,
+                "smart or quartz or skip or twice",
+            ),
             (r#"{"cron":"0 0 3 * * ?","dialect":"x"}"#, "quartz or unix"),
             (
                 r#"{"cron":"0 0 3 * * ?","after":"2026-11-21T00:00:00Z","count":99999}"#,

@@ -21,8 +21,9 @@ pub fn answer_lines(
     out: &mut impl Write,
     answer: impl Fn(&str) -> String,
 ) -> io::Result<()> {
-    for line in input.lines() {
+    for line in input.split(b'\n') {
         let line = line?;
+        let line = String::from_utf8_lossy(&line);
         if !line.trim().is_empty() {
             writeln!(out, "{}", answer(&line))?;
         }
@@ -46,5 +47,18 @@ pub fn instant(text: &str) -> Result<UtcMillis, String> {
             let shown: String = text.chars().take(60).collect();
             Err(format!("{shown:?} is not an instant: write it as 2026-11-21T03:00:00+01:00 or …Z"))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_line_has_an_answer_and_empty_ones_none() {
+        let input: &[u8] = b"a\n\n \r\nb\xff\r\nlast";
+        let mut out = Vec::new();
+        answer_lines(input, &mut out, |line| line.trim().to_uppercase()).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "A\nB\u{fffd}\nLAST\n");
     }
 }

@@ -325,6 +325,14 @@ impl<M: Machine> RaftNode<M> {
         waited.unwrap_or_else(|_| Err(Error::NoLeader(self.inner.leader())))
     }
 
+    /// Waits until this node's state is as `holds` says; false if it is not within `limit`.
+    pub async fn wait_until(&self, limit: Duration, holds: impl Fn(&M) -> bool) -> bool {
+        let mut applied = self.inner.state.applied();
+        // What is applied is published behind the state, so nothing is overslept.
+        let wait = applied.wait_for(|_| self.inner.state.read(&holds));
+        matches!(tokio::time::timeout(limit, wait).await, Ok(Ok(_)))
+    }
+
     /// Follows who leads.
     #[must_use]
     pub fn leadership(&self) -> watch::Receiver<Leadership> {

@@ -39,7 +39,7 @@ pub(crate) fn build(
         attempt: Some(wire::attempt_id(attempt.key, attempt.token)),
         fence: Some(wire::fence(leader)),
         executor: Some(wire::executor(&spec.executor)),
-        env: environment(spec),
+        env: environment(state, spec, run),
         timeout_ms: spec.timeout.map_or(0, |span| span.0),
         grace_ms: spec.grace.0,
         lease_ms: spec.lease.0,
@@ -54,12 +54,15 @@ pub(crate) fn build(
     })
 }
 
-/// What the job declares, and what a worker does not know: that a run has one
-/// shard and no parameter of it.
-fn environment(spec: &JobSpec) -> BTreeMap<String, String> {
+/// What the job declares, and what a worker does not know: the parameters, and
+/// that a run has one shard and no parameter of it.
+fn environment(state: &State, spec: &JobSpec, run: &Run) -> BTreeMap<String, String> {
+    let action = run.action.and_then(|key| state.action(key));
+    let params = spec.params_of(action.map_or(&[], |action| &action.triggers));
+    let params = params.into_iter().map(|(name, value)| (format!("HORAI_PARAM_{name}"), value));
     let ours = [("HORAI_SHARD_TOTAL", "1"), ("HORAI_SHARD_PARAM", "")];
     let ours = ours.map(|(key, value)| (key.to_owned(), value.to_owned()));
-    spec.env.clone().into_iter().chain(ours).collect()
+    spec.env.clone().into_iter().chain(params).chain(ours).collect()
 }
 
 /// The job's zone, or the cluster's. Both were checked when they were written.

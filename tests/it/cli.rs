@@ -1,8 +1,12 @@
 //! The command line as a person meets it: the real binary, its two streams and
 //! its exit code.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output};
+
+use horai::api::calendar_definition::CalendarDefinition;
+use horai_core::model::calendar::CalendarDef;
 
 fn horai(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_horai"))
@@ -93,6 +97,78 @@ fn bad_configuration_ends_with_64() {
     refuses(&["config", "check", "node", "no-such.toml"], 64, &["no-such.toml"]);
 }
 
+/// Gives the command lines and returns what it answers.
+fn answers(arguments: &[&str], lines: &str) -> Vec<String> {
+    use std::io::Write;
+    use std::process::Stdio;
+    let mut child = Command::new(env!("CARGO_BIN_EXE_horai"))
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let lines = lines.to_owned();
+    let writer = std::thread::spawn(move || input.write_all(lines.as_bytes()).unwrap());
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    assert!(output.status.success());
+    text(&output.stdout).lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn what_if_questions_are_answered_line_by_line() {
+    let cases = include_str!("../golden/cron_next.jsonl");
+    let question = |line: &str| -> String {
+        let mut case: serde_json::Value = serde_json::from_str(line).unwrap();
+        case["dst"] = "quartz".into();
+        if !case["valid"].is_null() {
+            case = serde_json::json!({ "cron": case["cron"] });
+        }
+        case.to_string() + "\n"
+    };
+    let lines =
+        answers(&["cron", "next", "--stdin"], &cases.lines().map(question).collect::<String>());
+    assert_eq!(lines.len(), 592);
+    for (case, answer) in cases.lines().zip(lines) {
+        let case: serde_json::Value = serde_json::from_str(case).unwrap();
+        let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+        match case["valid"].as_bool() {
+            Some(valid) => assert_eq!(answer["error"].is_null(), valid, "{case}"),
+            None => assert_eq!(answer["next"], case["next"], "{case}"),
+        }
+    }
+    let cases = include_str!("../golden/trigger.jsonl");
+    let lines = answers(&["trigger", "simulate", "--stdin"], cases);
+    assert_eq!(lines.len(), 55);
+    assert!(lines.iter().all(|line| !line.contains("\"error\"")), "{lines:#?}");
+}
+
+#[test]
+fn people_see_when_an_expression_fires() {
+    let output = horai(&[
+        "cron",
+        "next",
+        "0 0 3 LW * ?",
+        "--tz",
+        "Asia/Shanghai",
+        "-n",
+        "10",
+        "--after",
+        "2026-11-21T00:00:00Z",
+    ]);
+    assert!(output.status.success() && output.stderr.is_empty());
+    let shown = text(&output.stdout);
+    assert!(shown.contains("at 03:00 on the last weekday of each month, Asia/Shanghai"), "{shown}");
+    assert!(shown.contains("2026-11-30 03:00:00+08:00  Mon  2026-11-29 19:00:00Z"), "{shown}");
+    assert_eq!(shown.lines().count(), 14, "{shown}");
+    let output = horai(&["cron", "explain", "30 2 * * *", "--dialect", "unix", "-o", "json"]);
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(told["meaning"], "at 02:30 every day, UTC");
+    refuses(&["cron", "next", "0 0 24 * * ?"], 2, &["hours \"24\"", "0 0 24 * * ?\n    ^^"]);
+    refuses(&["cron", "explain", "0 0 3 * * ?", "--tz", "Berlin"], 2, &["Europe/Berlin"]);
+}
+
 #[test]
 fn wrong_usage_ends_with_2() {
     for arguments in [&["frobnicate"][..], &["job"], &["job", "check"], &[]] {
@@ -135,10 +211,23 @@ fn every_command_that_the_readme_prints_is_one() {
 #[test]
 fn the_jobs_that_the_readme_prints_are_well_formed() {
     let readme = include_str!("../../README.md");
-    let yaml = readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let blocks: Vec<&str> = readme.split("```yaml\n").skip(1).collect();
     let folder = tempfile::tempdir().unwrap();
-    let file = job_file(folder.path(), "readme.yaml", yaml);
-    let output = horai(&["job", "check", &file]);
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    assert_eq!(text(&output.stdout), "2 jobs are well formed\n");
+    let yaml: Vec<&str> = blocks.iter().map(|b| b.split("```").next().unwrap()).collect();
+    let (calendars, jobs): (Vec<&str>, Vec<&str>) =
+        yaml.into_iter().partition(|yaml| yaml.starts_with("calendars:"));
+    for yaml in &jobs {
+        let file = job_file(folder.path(), "readme.yaml", yaml);
+        let output = horai(&["job", "check", &file]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert_eq!(text(&output.stdout), "2 jobs are well formed\n");
+    }
+    let mut known: Vec<CalendarDef> = Vec::new();
+    let read: BTreeMap<String, Vec<CalendarDefinition>> =
+        serde_saphyr::from_str(calendars[0]).unwrap();
+    for calendar in &read["calendars"] {
+        let def = calendar.to_def(&|name| known.iter().find(|def| def.name == *name)).unwrap();
+        known.push(def);
+    }
+    assert_eq!((jobs.len(), calendars.len(), known.len()), (2, 1, 4));
 }

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use horai::config::{self, NodeConfig};
-use horai::founding::{self, Founded};
+use horai::founding::{self, Choices, Founded};
 use horai::joining;
 use horai_core::ids::NodeId;
 use horai_proto::worker::to_worker::Body as Hear;
@@ -38,7 +38,7 @@ impl Home {
     fn found() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = configure(folder.path(), "node");
-        let founded = founding::found(&config, "UTC").unwrap();
+        let founded = founding::found(&config, &Choices::default()).unwrap();
         Self { folder, founded }
     }
 

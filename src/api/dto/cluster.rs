@@ -23,6 +23,9 @@ pub struct ClusterDto {
     /// at every other node.
     #[serde(default)]
     pub alarms: Vec<String>,
+    /// Since when the whole cluster starts nothing new.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frozen: Option<Time>,
     /// All members, by number.
     pub members: Vec<MemberDto>,
     /// How much the cluster holds.

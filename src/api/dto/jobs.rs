@@ -5,11 +5,15 @@ use horai_core::machine::state::State;
 use horai_core::model::action::{
     Action, ActionState, Missed, MissedReason, SkipReason, Upstream, WaitReason,
 };
-use horai_core::model::job::Job;
+use horai_core::model::job::{Job, TriggerKind, TriggerSpec};
+use horai_core::model::trigger::{Dialect, TriggerRule};
+use horai_core::timing::cron::{CronRule, Spread};
 use serde::{Deserialize, Serialize};
 
 use super::text::{ActionRef, RunRef, Time};
+use crate::api::definition_parts::misfire_word;
 use crate::api::job_definition::JobDefinition;
+use crate::api::trigger_definition::TriggerDefinition;
 
 /// A part of a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +50,9 @@ pub struct AppliedJob {
     pub revision: u64,
     /// False if the definition was the same already.
     pub changed: bool,
+    /// What was not taken as it is written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<String>,
 }
 
 /// A job.
@@ -57,14 +64,80 @@ pub struct JobDto {
     pub number: u64,
     /// Counts the definitions that differed, from 1; also the `ETag`.
     pub revision: u64,
-    /// True while it starts nothing new.
+    /// True while it starts nothing new, because it or a group above it is paused.
     pub paused: bool,
+    /// The nearest group above it that is paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_group: Option<String>,
+    /// Triggers that are paused by themselves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paused_triggers: Vec<String>,
+    /// Triggers whose next instant is counted from the end of an action.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting_triggers: Vec<WaitingTrigger>,
+    /// What its triggers say, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub means: Vec<TriggerMeaning>,
     /// When it was first applied.
     pub created: Time,
     /// When this revision was applied.
     pub updated: Time,
     /// What the user wrote; values left out have their defaults.
     pub definition: JobDefinition,
+}
+
+/// What a trigger says, in words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TriggerMeaning {
+    /// Which.
+    pub trigger: String,
+    /// Such as `at 03:00 on the last weekday of each month, Europe/Berlin`.
+    pub means: String,
+}
+
+impl TriggerMeaning {
+    fn of(state: &State, job: &Job, trigger: &TriggerSpec) -> Self {
+        let usual = state.settings().map_or("UTC", |settings| settings.default_zone.as_str());
+        let zone = trigger.zone.as_deref().or(job.spec.zone.as_deref()).unwrap_or(usual);
+        let (expression, dialect) = match &trigger.kind {
+            TriggerKind::Cron { expression } => (Some(expression), Dialect::Quartz),
+            TriggerKind::Rule(rule) => match &rule.rule {
+                TriggerRule::Cron { expression, dialect } => (Some(expression), *dialect),
+                _ => (None, Dialect::Quartz),
+            },
+        };
+        let spread = Spread::of(job.id, &trigger.name);
+        let read = expression.and_then(|text| CronRule::parse(text, dialect, spread).ok());
+        let means = match read {
+            Some(CronRule::Clock(cron)) => format!("{}, {zone}", cron.describe()),
+            Some(CronRule::Every(every)) => format!("every {every} of elapsed time"),
+            None => TriggerDefinition::of_spec(trigger).to_string(),
+        };
+        Self { trigger: trigger.name.to_string(), means }
+    }
+}
+
+/// A trigger that waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingTrigger {
+    /// Which.
+    pub trigger: String,
+    /// Why: a word of the closed list of reasons.
+    pub reason: String,
+    /// For the end of this action.
+    pub action: ActionRef,
+}
+
+impl WaitingTrigger {
+    fn of(state: &State, job: &Job, trigger: &TriggerSpec) -> Option<Self> {
+        trigger.kind.fixed_delay()?;
+        let action = state.unfinished_of(job.id, &trigger.name)?;
+        Some(Self {
+            trigger: trigger.name.to_string(),
+            reason: WaitReason::FixedDelay.word().to_owned(),
+            action: ActionRef::of(state, action),
+        })
+    }
 }
 
 impl JobDto {
@@ -75,7 +148,22 @@ impl JobDto {
             name: job.spec.name.to_string(),
             number: job.id.0,
             revision: job.revision.0,
-            paused: job.paused,
+            paused: state.is_paused(job),
+            paused_group: state.paused_group(job).map(|group| group.to_string()),
+            paused_triggers: job
+                .spec
+                .triggers
+                .iter()
+                .filter(|t| state.trigger_pause(job.id, &t.name).is_some())
+                .map(|t| t.name.to_string())
+                .collect(),
+            waiting_triggers: job
+                .spec
+                .triggers
+                .iter()
+                .filter_map(|t| WaitingTrigger::of(state, job, t))
+                .collect(),
+            means: job.spec.triggers.iter().map(|t| TriggerMeaning::of(state, job, t)).collect(),
             created: Time(job.created),
             updated: Time(job.updated),
             definition: JobDefinition::of_spec(&job.spec, |id| job_name(state, id)),
@@ -188,6 +276,9 @@ pub struct MissedDto {
     pub count: Option<u64>,
     /// `misfire` or `paused`.
     pub reason: String,
+    /// The policy that left them out of a misfire.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
     /// When that was decided.
     pub at: Time,
 }
@@ -197,8 +288,11 @@ impl MissedDto {
     #[must_use]
     pub fn of(state: &State, missed: &Missed) -> Self {
         let reason = match missed.reason {
-            MissedReason::Misfire => "misfire",
             MissedReason::Paused => "paused",
+            MissedReason::Misfire
+            | MissedReason::FireAll
+            | MissedReason::FireNow
+            | MissedReason::Skip => "misfire",
         };
         Self {
             job: job_name(state, missed.job),
@@ -207,6 +301,7 @@ impl MissedDto {
             to: Time(missed.to),
             count: Some(missed.count).filter(|count| *count > 0),
             reason: reason.to_owned(),
+            policy: missed.reason.policy().map(|policy| misfire_word(policy).to_owned()),
             at: Time(missed.at),
         }
     }

@@ -5,6 +5,7 @@
 //! node; requests refuse fields they do not know, so that a typing error is
 //! not taken for a default. Nothing here decides anything.
 
+mod calendars;
 mod cluster;
 mod jobs;
 mod locks;
@@ -13,12 +14,14 @@ mod runs;
 mod text;
 mod workers;
 
+pub use calendars::{AppliedCalendar, CalendarDto, PauseDto, PausedDto, ResumeRequest};
 pub use cluster::{
     ClusterDto, CountsDto, LeaderDto, MemberDto, NewTokenDto, NodeRequest, SnapshotDto,
     TimeRequest, TokenDto, TransferRequest,
 };
 pub use jobs::{
-    ActionDto, AppliedJob, AppliedJobs, ExplainDto, JobDto, JobSet, MissedDto, Page, UpstreamDto,
+    ActionDto, AppliedJob, AppliedJobs, ExplainDto, JobDto, JobSet, MissedDto, Page,
+    TriggerMeaning, UpstreamDto, WaitingTrigger,
 };
 pub use locks::{AcquireRequest, HolderDto, LeaseDto, LockDto, LockTokenRequest, WaiterDto};
 pub use problem::{FieldProblem, Problem};

@@ -32,6 +32,9 @@ pub struct RunDto {
     pub nominal: Time,
     /// `queued backoff running success failed cancelled deleted`.
     pub state: String,
+    /// 9 goes first, 0 last.
+    #[serde(default)]
+    pub priority: u8,
     /// When it was committed.
     pub created: Time,
     /// When it may be dispatched.
@@ -66,6 +69,7 @@ impl RunDto {
             action: run.action.map(|key| ActionRef::of(state, key)),
             nominal: Time(run.nominal),
             state: word.to_owned(),
+            priority: run.priority,
             created: Time(run.created),
             ready_at: Time(run.ready_at),
             finished,

@@ -136,6 +136,21 @@ async fn lists_come_in_pages() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_job_says_in_words_when_it_fires() {
+    let cluster = Cluster::start().await;
+    let job = r#"{"name": "told", "noop": true, "zone": "Europe/Berlin", "triggers": [
+        {"cron": "0 0 3 LW * ?", "name": "a"}, {"interval": "90s", "name": "b"},
+        {"cron": "@every 5s", "dialect": "unix", "zone": "UTC", "name": "c"}]}"#;
+    cluster.ask("POST", "jobs", &format!(r#"{{"jobs": [{job}]}}"#)).await;
+    let told = cluster.get("jobs/told").await;
+    let means = told.body["means"].as_array().unwrap();
+    let words: Vec<_> = means.iter().map(|trigger| trigger["means"].as_str().unwrap()).collect();
+    let last = "at 03:00 on the last weekday of each month, Europe/Berlin";
+    assert_eq!(words, [last, "interval 90s", "every 5s of elapsed time"]);
+    assert_eq!(means[0]["trigger"], "a");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn locks_and_the_cluster_are_shown() {
     let cluster = Cluster::start().await;
     let mine = r#"{"owner": "me", "ttl": "30s"}"#;

@@ -23,7 +23,7 @@ use tower::ServiceExt;
 use crate::api::{ApiState, router};
 use crate::session::{Node, Sessions};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) struct Cluster {
     pub(super) node: Arc<Node>,

@@ -6,6 +6,7 @@
 //! at one time limit. It prints nothing and keeps no state but which node
 //! answered last.
 
+mod holds;
 mod transport;
 
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::api::dto::{
 };
 use crate::api::job_definition::JobDefinition;
 use crate::error::{ErrorCode, FieldError, chain};
+pub use holds::Held;
 use transport::{Answer, Call, PAUSE, read};
 
 /// How long one request may take, all tries together.
@@ -241,16 +243,6 @@ impl Client {
     pub async fn trigger_job(&self, name: &str) -> Result<RunRef, ApiError> {
         let call = Call::write(Method::POST, &["jobs", name, "trigger"]);
         read::<StartedRun>(self.send(&call).await?).map(|started| started.run)
-    }
-
-    /// Starts nothing new of a job.
-    pub async fn pause_job(&self, name: &str) -> Result<(), ApiError> {
-        self.send(&Call::write(Method::POST, &["jobs", name, "pause"])).await.map(drop)
-    }
-
-    /// Ends a pause.
-    pub async fn resume_job(&self, name: &str) -> Result<(), ApiError> {
-        self.send(&Call::write(Method::POST, &["jobs", name, "resume"])).await.map(drop)
     }
 
     /// A job's actions between two instants, ascending, a page.

@@ -14,7 +14,8 @@ use std::time::Instant;
 
 use chrono::TimeZone;
 use horai_core::ids::{JobId, Name, TriggerName};
-use horai_core::model::trigger::{Dialect, DstPolicy, TriggerDef, TriggerRule};
+use horai_core::model::job::{MisfirePolicy, TriggerKind, TriggerSpec};
+use horai_core::model::trigger::DstPolicy;
 use horai_core::time::UtcMillis;
 use horai_core::timing::cron::CronExpr;
 use horai_core::timing::next_fire::fires_after;
@@ -33,7 +34,7 @@ const SHARED: [(&str, usize); 8] = [
     ("0 30 5 * * *", 5_000),
     ("0 0 9-17 * * MON-FRI", 10_000),
     ("0 15 10 1,15 * *", 500),
-    ("0 0 0 29 2 *", 20),
+    ("0 0 0 29 2 *", 15),
     ("0 59 23 31 12 *", 50),
 ];
 
@@ -120,8 +121,13 @@ fn croner_crate(text: &str, count: usize) -> i64 {
 fn hourly(count: u64) -> Vec<Schedule> {
     let read = |n: u64| {
         let expression = format!("{} {} * * * ?", n % 60, n / 60 % 60);
-        let name = TriggerName("hourly".into());
-        let rule = TriggerRule::Cron { expression, dialect: Dialect::Quartz };
+        let trigger = TriggerSpec {
+            name: TriggerName("hourly".into()),
+            kind: TriggerKind::Cron { expression },
+            zone: None,
+            misfire: MisfirePolicy::FireAll,
+            enabled: true,
+        };
         let context = Context {
             job: JobId(n),
             job_zone: Some("Europe/Berlin"),
@@ -129,7 +135,7 @@ fn hourly(count: u64) -> Vec<Schedule> {
             anchor: UtcMillis(FROM * 1000),
             calendars: &|_: &Name| None,
         };
-        Schedule::read(&TriggerDef::new(name, rule), context).ok()
+        Schedule::read(&trigger, context).ok()
     };
     (0..count).filter_map(read).collect()
 }

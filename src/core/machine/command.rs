@@ -11,8 +11,10 @@ use crate::ids::{
 };
 use crate::model::access::{AccessToken, TokenHash};
 use crate::model::action::Missed;
+use crate::model::calendar::CalendarDef;
 use crate::model::cluster::ClusterSettings;
 use crate::model::job::JobSpec;
+use crate::model::pause::{AfterPause, PauseTarget};
 use crate::model::run::EndKind;
 use crate::model::worker::WorkerProfile;
 use crate::time::{Span, UtcMillis};
@@ -190,6 +192,41 @@ pub enum Command {
     RetireNode {
         /// Which.
         node: NodeId,
+    },
+
+    /// Creates or changes a calendar; what rests on it and is not due is planned anew.
+    PutCalendar {
+        /// The definition, checked.
+        def: Box<CalendarDef>,
+        /// Compare-and-set: the revision it must have; 0 = must not exist.
+        expected: Option<Revision>,
+    },
+    /// Removes a calendar that nothing names.
+    DeleteCalendar {
+        /// Which.
+        name: Name,
+        /// The revision it must have.
+        expected: Option<Revision>,
+    },
+    /// [`Command::PlanActions`], computed from calendars as they were at a log
+    /// index: refused as a whole if one has changed since.
+    PlanUnder {
+        /// The last index that the planner had seen.
+        seen: u64,
+        /// The same.
+        batches: Vec<PlanBatch>,
+    },
+    /// Starts nothing new: planned actions are withdrawn, due ones held.
+    Pause {
+        /// Of what.
+        target: PauseTarget,
+    },
+    /// Ends a pause: held actions go on.
+    Resume {
+        /// Of what.
+        target: PauseTarget,
+        /// What becomes of the instants of the pause.
+        missed: AfterPause,
     },
 }
 

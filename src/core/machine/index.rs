@@ -9,9 +9,10 @@ use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
 
 use super::state::State;
-use crate::ids::{ActionKey, JobId, Name, NodeId, Revision, RunId, WorkerId};
+use crate::ids::{ActionKey, GroupPath, JobId, Name, NodeId, Revision, RunId, WorkerId};
 use crate::model::access::TokenHash;
 use crate::model::action::{Action, ActionState};
+use crate::model::calendar::StoredCalendar;
 use crate::model::job::{Job, JobSpec};
 use crate::model::lock::{Holder, Lock};
 use crate::model::run::{Attempt, Run, RunResult, RunState};
@@ -110,6 +111,17 @@ pub(super) struct Index {
     pub(super) missed_count: OrdMap<JobId, u32>,
     pub(super) token_hashes: OrdMap<TokenHash, Name>,
     pub(super) stores: OrdMap<u128, NodeId>,
+    pub(super) group_jobs: OrdSet<(GroupPath, JobId)>,
+    /// (calendar, job with a trigger that names it).
+    pub(super) calendar_users: OrdSet<(Name, JobId)>,
+    /// (base, calendar).
+    pub(super) calendar_bases: OrdSet<(Name, Name)>,
+}
+
+/// The calendars that a job's triggers name.
+fn calendars_of(job: &Job) -> impl Iterator<Item = (Name, JobId)> + '_ {
+    let rules = job.spec.triggers.iter().filter_map(|t| t.kind.rule());
+    rules.flat_map(|rule| rule.calendars.iter()).map(|name| (name.clone(), job.id))
 }
 
 /// Counts up or down; a count of zero has no entry.
@@ -171,12 +183,39 @@ impl Index {
             for edge in &job.spec.depends_on {
                 self.dependants.remove(&(edge.job, job.id));
             }
+            if let Some(group) = &job.spec.group {
+                self.group_jobs.remove(&(group.clone(), job.id));
+            }
+            for user in calendars_of(job) {
+                self.calendar_users.remove(&user);
+            }
         }
         if let Some(job) = new {
             self.job_names.insert(job.spec.name.clone(), job.id);
             for edge in &job.spec.depends_on {
                 self.dependants.insert((edge.job, job.id));
             }
+            if let Some(group) = &job.spec.group {
+                self.group_jobs.insert((group.clone(), job.id));
+            }
+            for user in calendars_of(job) {
+                self.calendar_users.insert(user);
+            }
+        }
+    }
+
+    /// A calendar is written, or removed.
+    pub(super) fn calendar_changed(
+        &mut self,
+        old: Option<&StoredCalendar>,
+        new: Option<&StoredCalendar>,
+    ) {
+        let edge = |c: &StoredCalendar| Some((c.def.base.clone()?, c.def.name.clone()));
+        if let Some(edge) = old.and_then(edge) {
+            self.calendar_bases.remove(&edge);
+        }
+        if let Some(edge) = new.and_then(edge) {
+            self.calendar_bases.insert(edge);
         }
     }
 
@@ -315,8 +354,7 @@ impl State {
         let Some(spec) = self.spec(run.job, run.revision) else { return RunPlace::default() };
         match run.state {
             RunState::Queued => {
-                let held = self.jobs.get(&run.job).is_some_and(|job| job.paused);
-                let queue = (!held).then(|| QueueKey {
+                let queue = (!self.is_run_out(run)).then(|| QueueKey {
                     group: spec.worker_group.clone(),
                     catch_up: run.catch_up,
                     priority: Reverse(run.priority),
@@ -374,6 +412,9 @@ impl State {
         }
         for (id, node) in self.nodes.iter().filter(|(_, node)| node.store != 0) {
             index.stores.insert(node.store, *id);
+        }
+        for (_, calendar) in self.calendars.iter() {
+            index.calendar_changed(None, Some(calendar));
         }
         for ((job, _), _) in self.missed.iter() {
             count(&mut index.missed_count, job, true);

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::state::State;
 use crate::ids::{ActionKey, RunId};
 use crate::model::action::{Action, ActionState};
+use crate::model::pause::PauseTarget;
 use crate::model::run::{Attempt, Run, RunKind, RunResult, RunState};
 
 /// Says what is wrong, if anything is.
@@ -28,6 +29,25 @@ pub fn check(state: &State) -> Result<(), String> {
             format!("definition {key:?} is kept for no run")
         })?;
     }
+    check_fixed_delays(state)?;
+    for (name, calendar) in state.calendars.iter() {
+        let base = calendar.def.base.as_ref();
+        ensure(base.is_none_or(|base| state.calendars.contains(base)), || {
+            format!("calendar {name} has lost its base")
+        })?;
+    }
+    for (name, _) in state.replans.iter() {
+        ensure(state.calendars.contains(name), || format!("calendar {name} changes and is gone"))?;
+    }
+    for (name, job) in &state.index.calendar_users {
+        ensure(state.calendars.contains(name), || format!("job {job} has lost calendar {name}"))?;
+    }
+    for (target, _) in state.pauses() {
+        if let PauseTarget::Trigger(job, trigger) = target {
+            let is_there = state.job(*job).is_some_and(|j| j.spec.trigger(trigger).is_some());
+            ensure(is_there, || format!("a pause of no trigger: {target:?}"))?;
+        }
+    }
     for ((job, source), _) in state.cursors.iter() {
         ensure(state.jobs.contains(job), || format!("cursor {source:?} of no job {job}"))?;
     }
@@ -36,6 +56,24 @@ pub fn check(state: &State) -> Result<(), String> {
 
 fn ensure(holds: bool, problem: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(problem()) }
+}
+
+fn check_fixed_delays(state: &State) -> Result<(), String> {
+    for job in state.jobs_after(None).filter(|job| job.spec.has_fixed_delay()) {
+        for trigger in job.spec.triggers.iter().filter(|t| t.kind.fixed_delay().is_some()) {
+            let is_of_it = |key: &ActionKey| {
+                // Those of an earlier definition are of a trigger of another kind, perhaps.
+                state.action(*key).is_some_and(|a| {
+                    a.revision == job.revision && a.triggers.contains(&trigger.name)
+                })
+            };
+            let count = state.live_actions_of(job.id).filter(is_of_it).count();
+            ensure(count <= 1, || {
+                format!("trigger {:?} of job {} has {count} unfinished", trigger.name.0, job.id)
+            })?;
+        }
+    }
+    Ok(())
 }
 
 fn check_runs(state: &State) -> Result<(), String> {

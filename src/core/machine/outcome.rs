@@ -73,6 +73,15 @@ pub enum Outcome {
         /// Its number.
         node: NodeId,
     },
+    /// A calendar has this definition.
+    Calendar {
+        /// Its revision now.
+        revision: Revision,
+        /// False if the definition was the same already.
+        changed: bool,
+        /// How many jobs are planned anew by this command; others follow.
+        replanned: u32,
+    },
 }
 
 /// Why a command was refused.
@@ -196,6 +205,46 @@ pub enum Reject {
     /// The node was taken out for good.
     #[error("node {0} was removed and cannot come back under its number")]
     NodeRetired(NodeId),
+    /// No such calendar.
+    #[error("calendar {0} does not exist")]
+    NoSuchCalendar(Name),
+    /// Triggers or other calendars name it.
+    #[error("calendar {name} is in use by {}", users(jobs, calendars))]
+    CalendarInUse {
+        /// Which.
+        name: Name,
+        /// Jobs with such triggers, up to 100.
+        jobs: Vec<Name>,
+        /// Calendars based on it, up to 100.
+        calendars: Vec<Name>,
+    },
+    /// The bases would close a circle.
+    #[error("calendars based on each other: {}", path.iter().map(Name::as_str).collect::<Vec<_>>().join(" → "))]
+    CalendarCycle {
+        /// From the calendar back to itself.
+        path: Vec<Name>,
+    },
+    /// No such trigger.
+    #[error("job {job} has no trigger {trigger:?}")]
+    NoSuchTrigger {
+        /// Whose.
+        job: Name,
+        /// As asked for.
+        trigger: String,
+    },
+    /// Calendars changed after the plan was computed.
+    #[error("calendars have changed since log index {0}")]
+    StalePlan(u64),
+}
+
+/// `jobs a, b; calendars c`.
+fn users(jobs: &[Name], calendars: &[Name]) -> String {
+    let list = |what: &str, names: &[Name]| {
+        let names: Vec<&str> = names.iter().map(Name::as_str).collect();
+        (!names.is_empty()).then(|| format!("{what} {}", names.join(", ")))
+    };
+    let parts = [list("jobs", jobs), list("calendars", calendars)];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
 /// Something changed.

@@ -16,9 +16,11 @@ use crate::ids::{
 };
 use crate::model::access::{AccessToken, NodeRecord, TokenHash};
 use crate::model::action::{Action, Missed};
+use crate::model::calendar::{Replan, StoredCalendar};
 use crate::model::cluster::ClusterSettings;
 use crate::model::job::{Job, JobSpec};
 use crate::model::lock::Lock;
+use crate::model::pause::{Pause, PauseTarget, Sweep};
 use crate::model::run::Run;
 use crate::model::worker::Worker;
 use crate::time::{DRIFT, Span, UtcMillis};
@@ -54,8 +56,15 @@ pub struct Limits {
     pub request_age: Span,
     /// Missed ranges of one job.
     pub missed_per_job: usize,
+    /// Calendars.
+    pub calendars: usize,
+    /// Pauses of groups and triggers.
+    pub pauses: usize,
     /// Timers released by one command.
     pub timers: usize,
+    /// Jobs that one command withdraws the plan of, or lets go on, when many are
+    /// paused or resumed at once, or rest on a calendar that changes.
+    pub sweep: usize,
     /// How long after its nominal time an action may wait.
     pub max_wait: Span,
 }
@@ -77,7 +86,10 @@ impl Default for Limits {
             requests: 200_000,
             request_age: Span::secs(86_400),
             missed_per_job: 1_000,
+            calendars: 1_000,
+            pauses: 100_000,
             timers: 2_000,
+            sweep: 500,
             max_wait: Span::secs(2 * 86_400),
         }
     }
@@ -143,6 +155,10 @@ pub struct State {
     pub(super) missed: Table<(JobId, u64), Missed>,
     pub(super) tokens: Table<Name, AccessToken>,
     pub(super) nodes: Table<NodeId, NodeRecord>,
+    pub(super) calendars: Table<Name, StoredCalendar>,
+    pub(super) pauses: Table<PauseTarget, Pause>,
+    pub(super) sweeps: Table<PauseTarget, Sweep>,
+    pub(super) replans: Table<Name, Replan>,
     pub(super) index: Index,
 }
 
@@ -160,6 +176,7 @@ macro_rules! each_table {
     ($call:ident) => {
         $call!(
             jobs specs cursors floors actions runs workers watches locks requests missed tokens nodes
+            calendars pauses sweeps replans
         )
     };
 }
@@ -185,6 +202,10 @@ impl State {
             missed: Table::new(11),
             tokens: Table::new(12),
             nodes: Table::new(13),
+            calendars: Table::new(14),
+            pauses: Table::new(15),
+            sweeps: Table::new(16),
+            replans: Table::new(17),
             index: Index::default(),
         }
     }
@@ -248,6 +269,9 @@ impl State {
     /// When a tick would release something; a time that has passed means: tick now.
     #[must_use]
     pub fn next_timer(&self) -> Option<UtcMillis> {
+        if self.sweeps.len() + self.replans.len() > 0 {
+            return Some(self.meta.now);
+        }
         self.index.timers.get_min().map(|(at, _)| *at)
     }
 
@@ -409,6 +433,9 @@ impl State {
         group: &Name,
     ) -> Vec<QueueLane<impl Iterator<Item = (RunId, UtcMillis)>>> {
         let mut lanes = Vec::new();
+        if self.frozen().is_some() {
+            return lanes;
+        }
         let mut from = Bound::Included(QueueKey::first_of(group.clone()));
         while let Some(first) = self.index.queue.range((from, Bound::Unbounded)).next() {
             if first.group != *group {
@@ -565,6 +592,6 @@ pub(super) fn all_of(job: JobId) -> std::ops::RangeInclusive<ActionKey> {
 }
 
 /// The range behind a key, or everything.
-fn above<K>(after: Option<K>) -> (Bound<K>, Bound<K>) {
+pub(super) fn above<K>(after: Option<K>) -> (Bound<K>, Bound<K>) {
     (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded)
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::job::MisfirePolicy;
 use crate::ids::{ActionKey, JobId, Revision, RunId, TriggerName};
 use crate::time::UtcMillis;
 
@@ -115,10 +116,40 @@ pub struct Missed {
 /// Why instants were not run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MissedReason {
-    /// The misfire policy says so, or its bounds were passed.
+    /// The misfire policy says so, or its bounds were passed. Written by programs that
+    /// did not say which policy it was.
     Misfire,
     /// They passed while the job was paused.
     Paused,
+    /// The policy was to run all, and its bounds were passed.
+    FireAll,
+    /// The policy was to run the latest.
+    FireNow,
+    /// The policy was to run none.
+    Skip,
+}
+
+impl MissedReason {
+    /// Left out by this policy.
+    #[must_use]
+    pub fn by(policy: MisfirePolicy) -> Self {
+        match policy {
+            MisfirePolicy::FireAll => Self::FireAll,
+            MisfirePolicy::FireNow => Self::FireNow,
+            MisfirePolicy::Skip => Self::Skip,
+        }
+    }
+
+    /// The policy that left them out, where it is known.
+    #[must_use]
+    pub fn policy(self) -> Option<MisfirePolicy> {
+        match self {
+            Self::Misfire | Self::Paused => None,
+            Self::FireAll => Some(MisfirePolicy::FireAll),
+            Self::FireNow => Some(MisfirePolicy::FireNow),
+            Self::Skip => Some(MisfirePolicy::Skip),
+        }
+    }
 }
 
 /// Why something has not run yet: one closed list for `explain`, API, console

@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::trigger::{Dialect, TimeOfDay, Weekdays};
-use crate::ids::Name;
+use crate::ids::{JobId, Name, Revision};
+use crate::time::UtcMillis;
 
 /// A named set of times, which triggers leave out or keep to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +35,30 @@ impl CalendarDef {
     pub const MAX_ENTRIES: usize = 10_000;
     /// The longest description, in bytes.
     pub const MAX_DESCRIPTION: usize = 1_000;
+}
+
+/// A calendar as the cluster holds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredCalendar {
+    /// What the user wrote.
+    pub def: CalendarDef,
+    /// Counts the definitions that differed, from 1.
+    pub revision: Revision,
+    /// When the first revision was committed.
+    pub created: UtcMillis,
+    /// When this revision was committed.
+    pub updated: UtcMillis,
+    /// Log index of this revision: plans that were made before it are refused.
+    pub index: u64,
+}
+
+/// A change of a calendar that comes to the jobs that rest on it one after the other:
+/// so many a command, so that no command takes long.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Replan {
+    /// The last one that it has come to: by the calendar that the job names, which may
+    /// be based on the changed one, and by its number.
+    pub done: Option<(Name, JobId)>,
 }
 
 /// The kinds of calendars.

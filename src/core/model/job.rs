@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{JobId, Name, Revision, TriggerName};
+use super::stored::extended;
+use super::trigger::{RuleSpec, TriggerRule};
+use crate::ids::{GroupPath, JobId, Name, Revision, TriggerName};
 use crate::time::{Span, UtcMillis};
 
 /// A definition with its number and revision.
@@ -26,7 +28,7 @@ pub struct Job {
 
 /// What a user writes, with defaults filled in. Checked as a whole before it
 /// is proposed, and again by the machine for what only the machine can know.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobSpec {
     /// Unique in the cluster.
     pub name: Name,
@@ -56,6 +58,17 @@ pub struct JobSpec {
     pub lease: Span,
     /// What follows when the worker is lost.
     pub on_worker_lost: OnWorkerLost,
+    /// The folder it lies in.
+    pub group: Option<GroupPath>,
+    /// What its runs get as `HORAI_PARAM_*`.
+    pub params: BTreeMap<String, String>,
+}
+
+extended! {
+    JobSpec (Name)
+    [name description zone triggers depends_on executor env worker_group priority retries
+        timeout grace lease on_worker_lost]
+    [1 group 2 params]
 }
 
 impl JobSpec {
@@ -81,6 +94,10 @@ impl JobSpec {
     pub const MAX_TRIGGERS: usize = 32;
     /// The most dependencies one job may have.
     pub const MAX_EDGES: usize = 200;
+    /// The most parameters of a job or a trigger.
+    pub const MAX_PARAMS: usize = 100;
+    /// The longest value of a parameter, in bytes.
+    pub const MAX_PARAM: usize = 8 * 1024;
     /// The largest definition, encoded, in bytes.
     pub const MAX_BYTES: usize = 256 * 1024;
 
@@ -102,6 +119,8 @@ impl JobSpec {
             grace: Self::DEFAULT_GRACE,
             lease: Self::DEFAULT_LEASE,
             on_worker_lost: OnWorkerLost::Rerun,
+            group: None,
+            params: BTreeMap::new(),
         }
     }
 
@@ -109,6 +128,44 @@ impl JobSpec {
     #[must_use]
     pub fn trigger(&self, name: &TriggerName) -> Option<&TriggerSpec> {
         self.triggers.iter().find(|t| t.name == *name)
+    }
+
+    /// The rules of those triggers that are still there, in the order of the definition.
+    fn rules<'a>(&'a self, triggers: &'a [TriggerName]) -> impl Iterator<Item = &'a RuleSpec> {
+        let named = self.triggers.iter().filter(|t| triggers.contains(&t.name));
+        named.filter_map(|t| t.kind.rule())
+    }
+
+    /// The priority of an action of these triggers: the highest of theirs, where
+    /// one that says nothing has the job's.
+    #[must_use]
+    pub fn priority_of(&self, triggers: &[TriggerName]) -> u8 {
+        let named = self.triggers.iter().filter(|t| triggers.contains(&t.name));
+        let own = named.map(|t| t.kind.rule().and_then(|r| r.priority).unwrap_or(self.priority));
+        own.max().unwrap_or(self.priority)
+    }
+
+    /// The parameters of an action of these triggers: theirs over the job's, and
+    /// of two triggers those of the later one.
+    #[must_use]
+    pub fn params_of(&self, triggers: &[TriggerName]) -> BTreeMap<String, String> {
+        let own = self.rules(triggers).flat_map(|rule| rule.params.clone());
+        self.params.clone().into_iter().chain(own).collect()
+    }
+
+    /// True if one of its triggers, disabled or not, waits for the end of its last action.
+    #[must_use]
+    pub fn has_fixed_delay(&self) -> bool {
+        self.triggers.iter().any(|t| t.kind.fixed_delay().is_some())
+    }
+
+    /// What can be the name of a parameter: as that of a variable in a shell.
+    #[must_use]
+    pub fn is_param_name(text: &str) -> bool {
+        let mut bytes = text.bytes();
+        text.len() <= 64
+            && bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
+            && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
     }
 }
 
@@ -141,6 +198,28 @@ pub enum TriggerKind {
         /// The expression as written.
         expression: String,
     },
+    /// Every other rule, and a cron of which more is said than its expression.
+    Rule(Box<RuleSpec>),
+}
+
+impl TriggerKind {
+    /// All that is said of it; none of a cron that is its expression alone.
+    #[must_use]
+    pub fn rule(&self) -> Option<&RuleSpec> {
+        match self {
+            Self::Cron { .. } => None,
+            Self::Rule(rule) => Some(rule),
+        }
+    }
+
+    /// The delay of a trigger that waits for the end of its last action.
+    #[must_use]
+    pub fn fixed_delay(&self) -> Option<Span> {
+        match self.rule()?.rule {
+            TriggerRule::FixedDelay { delay } => Some(delay),
+            _ => None,
+        }
+    }
 }
 
 /// What becomes of instants planned later than `misfire_after`.
@@ -244,6 +323,32 @@ pub enum OnWorkerLost {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn actions_have_what_their_triggers_say() {
+        let trigger = |name: &str, priority, params: &[(&str, &str)]| {
+            let at = UtcMillis(1000);
+            let params = params.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+            let rule = RuleSpec { priority, params, ..RuleSpec::new(TriggerRule::Once { at }) };
+            let (name, kind) = (TriggerName(name.into()), TriggerKind::Rule(Box::new(rule)));
+            let misfire = MisfirePolicy::FireAll;
+            TriggerSpec { name, kind, zone: None, misfire, enabled: true }
+        };
+        let mut spec = JobSpec::noop(Name::new("j").unwrap());
+        spec.params = BTreeMap::from([("A".to_owned(), "job".to_owned())]);
+        let triggers =
+            [trigger("low", Some(2), &[("A", "low")]), trigger("plain", None, &[("B", "b")])];
+        spec.triggers = triggers.to_vec();
+        let names = |names: &[&str]| -> Vec<TriggerName> {
+            names.iter().map(|name| TriggerName((*name).into())).collect()
+        };
+        let (none, low, both) = (names(&[]), names(&["low"]), names(&["plain", "low"]));
+        let gone = names(&["gone"]);
+        assert_eq!([&none, &low, &both, &gone].map(|t| spec.priority_of(t)), [5, 2, 5, 5]);
+        assert_eq!(spec.params_of(&none), spec.params);
+        assert_eq!(spec.params_of(&both)["A"], "low");
+        assert_eq!((spec.params_of(&both).len(), spec.params_of(&low).len()), (2, 1));
+    }
 
     #[test]
     fn exponential_backoff_doubles_up_to_its_cap() {

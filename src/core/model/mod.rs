@@ -1,8 +1,8 @@
 //! The nouns and their states. Plain data: rules that need more than one
 //! record live in [`crate::machine`].
 //!
-//! Every type here is stored, so fields and variants are only ever appended,
-//! and `tests/golden` decodes the bytes of every release.
+//! Every type here is stored, so variants are only ever appended, fields added as
+//! `stored` says, and `tests/golden` decodes the bytes of every release.
 
 pub mod access;
 pub mod action;
@@ -10,6 +10,8 @@ pub mod calendar;
 pub mod cluster;
 pub mod job;
 pub mod lock;
+pub mod pause;
 pub mod run;
+pub(crate) mod stored;
 pub mod trigger;
 pub mod worker;

@@ -7,19 +7,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::job::MisfirePolicy;
-use crate::ids::{Name, TriggerName};
+use crate::ids::Name;
 use crate::time::{Span, UtcMillis};
 
-/// A trigger with everything that people may say about one.
+/// A rule with everything that people may say about when it fires.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TriggerDef {
-    /// Unique in the job; identity across edits together with the content.
-    pub name: TriggerName,
+pub struct RuleSpec {
     /// When it fires.
     pub rule: TriggerRule,
-    /// IANA zone; the job's where none is given.
-    pub zone: Option<String>,
     /// No instant lies before it.
     pub start: Option<UtcMillis>,
     /// Every instant lies before it: the end itself does not fire.
@@ -28,41 +23,43 @@ pub struct TriggerDef {
     pub calendars: Vec<Name>,
     /// What becomes of local times that the clock skips or shows twice.
     pub dst: DstPolicy,
-    /// What becomes of instants that could not be planned in time.
-    pub misfire: MisfirePolicy,
     /// Its actions start up to this much later, each by its own stable share.
     pub jitter: Span,
     /// 9 goes first, 0 last; the job's where none is given.
     pub priority: Option<u8>,
     /// Parameters that its actions get, over the job's own.
     pub params: BTreeMap<String, String>,
-    /// A disabled trigger plans nothing.
-    pub enabled: bool,
+    /// The time of the commit that first held the rule: rates without a start
+    /// are counted from it. The machine's to fill in.
+    pub anchor: Option<UtcMillis>,
 }
 
-impl TriggerDef {
+impl RuleSpec {
     /// The most calendars one trigger may name.
     pub const MAX_CALENDARS: usize = 16;
     /// The longest jitter.
     pub const MAX_JITTER: Span = Span::secs(24 * 60 * 60);
 
-    /// An enabled trigger of this rule with nothing else said.
+    /// This rule with nothing else said.
     #[must_use]
-    pub fn new(name: TriggerName, rule: TriggerRule) -> Self {
+    pub fn new(rule: TriggerRule) -> Self {
         Self {
-            name,
             rule,
-            zone: None,
             start: None,
             end: None,
             calendars: Vec::new(),
             dst: DstPolicy::Smart,
-            misfire: MisfirePolicy::FireAll,
             jitter: Span::ZERO,
             priority: None,
             params: BTreeMap::new(),
-            enabled: true,
+            anchor: None,
         }
+    }
+
+    /// True if it says the same, whenever it was first committed.
+    #[must_use]
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        Self { anchor: None, ..self.clone() } == Self { anchor: None, ..other.clone() }
     }
 }
 
@@ -163,6 +160,34 @@ pub enum DstPolicy {
     /// Whatever the clock shows fires: nothing in the gap, both passes of the
     /// overlap.
     Twice,
+}
+
+impl Dialect {
+    /// Each with its word in definitions.
+    pub const ALL: [(&'static str, Self); 2] = [("quartz", Self::Quartz), ("unix", Self::Unix)];
+}
+
+impl DstPolicy {
+    /// Each with its word in definitions.
+    pub const ALL: [(&'static str, Self); 4] = [
+        ("smart", Self::Smart),
+        ("quartz", Self::Quartz),
+        ("skip", Self::Skip),
+        ("twice", Self::Twice),
+    ];
+}
+
+impl CalendarUnit {
+    /// Each with its word in definitions.
+    pub const ALL: [(&'static str, Self); 7] = [
+        ("second", Self::Second),
+        ("minute", Self::Minute),
+        ("hour", Self::Hour),
+        ("day", Self::Day),
+        ("week", Self::Week),
+        ("month", Self::Month),
+        ("year", Self::Year),
+    ];
 }
 
 /// What a calendar interval counts.
@@ -275,6 +300,43 @@ impl Weekdays {
     }
 }
 
+/// The names of weekdays, Sunday first.
+const WEEKDAYS: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
+
+/// `MON,TUE,SUN`: from Monday on.
+impl std::fmt::Display for Weekdays {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let chosen = [1, 2, 3, 4, 5, 6, 0].into_iter().filter(|day| self.has(*day));
+        f.pad(&chosen.map(|day| WEEKDAYS[day as usize]).collect::<Vec<_>>().join(","))
+    }
+}
+
+/// Not weekdays: which text, and how to write them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} names no weekdays: write SUN to SAT in lists and ranges, such as MON-FRI,SUN")]
+pub struct WeekdaysError(String);
+
+impl std::str::FromStr for Weekdays {
+    type Err = WeekdaysError;
+
+    fn from_str(text: &str) -> Result<Self, WeekdaysError> {
+        let wrong = || WeekdaysError(text.chars().take(40).collect());
+        let day = |name: &str| {
+            WEEKDAYS.iter().position(|day| day.eq_ignore_ascii_case(name.trim())).ok_or_else(wrong)
+        };
+        let mut set = 0_u8;
+        for item in text.split(',') {
+            let (from, to) = item.split_once('-').unwrap_or((item, item));
+            let (from, to) = (day(from)?, day(to)?);
+            // Around the end of the week where need be.
+            for offset in 0..=(to + 7 - from) % 7 {
+                set |= 1 << ((from + offset) % 7);
+            }
+        }
+        Ok(Self(set))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -293,6 +355,18 @@ mod tests {
     #[test]
     fn weekdays_count_from_sunday() {
         assert!(Weekdays::WEEKEND.has(0) && Weekdays::WEEKEND.has(6) && !Weekdays::WEEKEND.has(1));
+        for (text, set, printed) in [
+            ("MON-FRI", Weekdays::WORKDAYS, "MON,TUE,WED,THU,FRI"),
+            ("sat, sun", Weekdays::WEEKEND, "SAT,SUN"),
+            ("FRI-MON,wed", Weekdays(0x6b), "MON,WED,FRI,SAT,SUN"),
+        ] {
+            let read: Weekdays = text.parse().unwrap();
+            assert_eq!((read, read.to_string().as_str()), (set, printed));
+            assert_eq!(printed.parse::<Weekdays>().unwrap(), set);
+        }
+        for bad in ["", "MONDAY", "1-5", "MON-", "MON,,TUE"] {
+            assert!(bad.parse::<Weekdays>().is_err(), "{bad:?}");
+        }
         assert!(!Weekdays::ALL.has(7) && Weekdays(0x80).is_empty());
     }
 }

@@ -44,7 +44,11 @@ fn explain_wait(state: &State, key: ActionKey, action: &Action) -> Option<WaitRe
         let state = state.action(key).map(|a| a.state);
         matches!(state, Some(ActionState::Failed | ActionState::Cancelled))
     };
-    let is_paused = |key: ActionKey| state.job(key.job).is_some_and(|job| job.paused);
+    let hold = |key: ActionKey| state.job(key.job).and_then(|job| state.hold_of(job));
+    let is_paused = |key: ActionKey| {
+        let action = state.action(key).is_some_and(|a| state.is_action_paused(key.job, a));
+        action || hold(key) == Some(WaitReason::Paused)
+    };
     // One that failed outweighs one that may come yet: someone has to act on it.
     if unmet().any(has_failed) {
         Some(WaitReason::UpstreamFailed)
@@ -54,6 +58,8 @@ fn explain_wait(state: &State, key: ActionKey, action: &Action) -> Option<WaitRe
         Some(WaitReason::Upstream)
     } else if is_paused(key) {
         Some(WaitReason::Paused)
+    } else if hold(key).is_some() {
+        Some(WaitReason::Frozen)
     } else {
         // Nothing holds it: the next command releases it.
         Some(WaitReason::Dispatching)
@@ -70,8 +76,13 @@ fn explain_run(
         RunState::Backoff { .. } => return Some(WaitReason::Backoff),
         RunState::Queued => {}
     }
-    if state.job(run.job).is_some_and(|job| job.paused) {
+    let hold = state.job(run.job).and_then(|job| state.hold_of(job));
+    let action = run.action.and_then(|key| state.action(key));
+    if action.is_some_and(|action| state.is_action_paused(run.job, action)) {
         return Some(WaitReason::Paused);
+    }
+    if hold.is_some() {
+        return hold;
     }
     let group = &state.spec(run.job, run.revision)?.worker_group;
     let serving = || serving(state, group, is_connected);

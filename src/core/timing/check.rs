@@ -2,10 +2,15 @@
 //! expression or zone is refused with the place where it stands, and never
 //! reaches the planner. The machine checks what only the machine can know.
 
-use super::cron::CronExpr;
-use super::schedule::{Schedule, ScheduleError};
+use super::schedule::{Context, Schedule, ScheduleError};
 use super::zone::{Zone, ZoneError};
-use crate::model::job::{JobSpec, TriggerKind};
+use crate::ids::{JobId, Name};
+use crate::model::calendar::CalendarDef;
+use crate::model::job::{JobSpec, TriggerKind, TriggerSpec};
+use crate::time::UtcMillis;
+
+/// Finds calendars by name.
+pub type Calendars<'a> = dyn Fn(&Name) -> Option<&'a CalendarDef> + 'a;
 
 /// What is wrong with a definition's timing, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -18,34 +23,42 @@ pub struct SpecError {
 }
 
 /// Checks every zone and expression of a definition, disabled triggers included.
+/// Without `calendars` the names of calendars are taken as they are, for those who
+/// cannot know which there are.
 ///
 /// # Errors
 /// [`SpecError`] for the first field that is not valid; `default_zone` is
 /// named as such if it is needed and wrong.
-pub fn check_spec(spec: &JobSpec, default_zone: &str) -> Result<(), SpecError> {
+pub fn check_spec<'a>(
+    spec: &JobSpec,
+    default_zone: &str,
+    calendars: Option<&Calendars<'a>>,
+) -> Result<(), SpecError> {
     check_zone("default_zone", default_zone)?;
     if let Some(zone) = &spec.zone {
         check_zone("zone", zone)?;
     }
     for (index, trigger) in spec.triggers.iter().enumerate() {
-        let read = Schedule::of(trigger, spec.zone.as_deref(), default_zone);
-        read.and_then(|_| strict(&trigger.kind)).map_err(|source| {
+        let mut trigger: TriggerSpec = trigger.clone();
+        if let (TriggerKind::Rule(rule), None) = (&mut trigger.kind, calendars) {
+            rule.calendars.clear();
+        }
+        let read = Schedule::read(
+            &trigger,
+            Context {
+                job: JobId(0),
+                job_zone: spec.zone.as_deref(),
+                default_zone,
+                anchor: UtcMillis(0),
+                calendars: &|name| calendars.and_then(|find| find(name)),
+            },
+        );
+        read.and_then(Schedule::strict).map_err(|source| {
             let field = source.field();
             SpecError { path: format!("triggers[{index}].{field}"), source }
         })?;
     }
     Ok(())
-}
-
-/// An expression that does something else than it seems to say is refused here,
-/// where somebody reads the answer. What was committed before is run as it is.
-fn strict(kind: &TriggerKind) -> Result<(), ScheduleError> {
-    match kind {
-        TriggerKind::Cron { expression } => CronExpr::parse(expression)
-            .and_then(CronExpr::strict)
-            .map(|_| ())
-            .map_err(ScheduleError::Cron),
-    }
 }
 
 fn check_zone(path: &str, name: &str) -> Result<(), SpecError> {
@@ -60,7 +73,7 @@ mod tests {
 
     use super::*;
     use crate::ids::{Name, TriggerName};
-    use crate::model::job::{MisfirePolicy, TriggerSpec};
+    use crate::model::job::{MisfirePolicy, TriggerKind, TriggerSpec};
 
     fn trigger(expression: &str, zone: Option<&str>) -> TriggerSpec {
         TriggerSpec {
@@ -87,7 +100,7 @@ mod tests {
             let mut spec = JobSpec::noop(Name::new("j").unwrap());
             spec.zone = zone.map(str::to_owned);
             spec.triggers = triggers;
-            let found = check_spec(&spec, default).err().map_or_else(String::new, |e| e.path);
+            let found = check_spec(&spec, default, None).err().map_or_else(String::new, |e| e.path);
             assert_eq!(found, path);
         }
     }

@@ -150,6 +150,37 @@ pub fn plan_trigger(
     builder.finish(again)
 }
 
+/// Plans a trigger that waits for the end of its last action, once that is over
+/// and the cursor stands where it ended: one instant, and the next one when its
+/// action is over.
+///
+/// There is never more than one that could be late, so `fire_all` and `fire_now`
+/// run it; `skip` leaves it out, and counts the delay from now.
+#[must_use]
+pub fn plan_delay(
+    source: TriggerSource<'_>,
+    from: UtcMillis,
+    now: UtcMillis,
+    limits: Limits,
+) -> Plan {
+    let Some(mut instant) = source.schedule.next_after(from) else { return Plan::NEVER };
+    if limits.max_actions == 0 {
+        return Plan { batch: None, again: Some(now) };
+    }
+    let mut builder = Builder::new(source, from, now, limits);
+    let is_misfire = |at: UtcMillis| now.since(at) > limits.misfire_after;
+    if is_misfire(instant) && source.misfire == MisfirePolicy::Skip {
+        let dropped = Some((instant, instant, 1));
+        builder.miss(&LateInstants { dropped, ..LateInstants::new(source.misfire, now) });
+        match source.schedule.next_after(now) {
+            Some(next) => instant = next,
+            None => return builder.finish(Some(now)),
+        }
+    }
+    builder.add(instant, is_misfire(instant));
+    builder.finish(None)
+}
+
 /// If what is planned ahead suffices at `now`, when it no longer will.
 /// `next` is the first instant after the cursor.
 fn full_until(
@@ -178,6 +209,19 @@ fn refill_at(ahead: &[UtcMillis], next: UtcMillis, limits: Limits) -> Option<Utc
     Some(next.minus(limits.ahead).max(room).min(*last))
 }
 
+/// How many misfires a policy runs, and how old.
+fn kept(policy: MisfirePolicy) -> (usize, Span) {
+    let (all, one) = ((FIRE_ALL_COUNT, FIRE_ALL_SPAN), (1, Span(u64::MAX)));
+    match policy {
+        MisfirePolicy::FireAll if mutants::on(Mutant::FireAllRunsOne) => one,
+        MisfirePolicy::FireAll => all,
+        MisfirePolicy::FireNow if mutants::on(Mutant::FireNowRunsAll) => all,
+        MisfirePolicy::FireNow => one,
+        MisfirePolicy::Skip if mutants::on(Mutant::SkipRunsOne) => one,
+        MisfirePolicy::Skip => (0, Span::ZERO),
+    }
+}
+
 /// Misfires, of which a policy runs the latest.
 struct LateInstants {
     policy: MisfirePolicy,
@@ -192,11 +236,7 @@ impl LateInstants {
     }
 
     fn push(&mut self, instant: UtcMillis) {
-        let (count, span) = match self.policy {
-            MisfirePolicy::FireAll => (FIRE_ALL_COUNT, FIRE_ALL_SPAN),
-            MisfirePolicy::FireNow => (1, Span(u64::MAX)),
-            MisfirePolicy::Skip => (0, Span::ZERO),
-        };
+        let (count, span) = kept(self.policy);
         self.kept.push_back(instant);
         while let Some(oldest) = self.kept.front().copied() {
             if mutants::on(Mutant::SilentMisfireCap) && self.kept.len() > 100 {
@@ -216,15 +256,16 @@ impl LateInstants {
 }
 
 /// A batch under construction.
-struct Builder {
+struct Builder<'a> {
     batch: PlanBatch,
+    schedule: &'a Schedule,
     trigger: TriggerName,
     now: UtcMillis,
     max_actions: usize,
 }
 
-impl Builder {
-    fn new(source: TriggerSource<'_>, from: UtcMillis, now: UtcMillis, limits: Limits) -> Self {
+impl<'a> Builder<'a> {
+    fn new(source: TriggerSource<'a>, from: UtcMillis, now: UtcMillis, limits: Limits) -> Self {
         Self {
             batch: PlanBatch {
                 job: source.job,
@@ -235,6 +276,7 @@ impl Builder {
                 actions: Vec::new(),
                 missed: None,
             },
+            schedule: source.schedule,
             trigger: source.trigger.clone(),
             now,
             max_actions: limits.max_actions,
@@ -251,7 +293,7 @@ impl Builder {
                 from,
                 to,
                 count,
-                reason: MissedReason::Misfire,
+                reason: MissedReason::by(late.policy),
                 at: self.now,
             });
         }
@@ -265,7 +307,7 @@ impl Builder {
         self.batch.through = nominal;
         self.batch.actions.push(PlannedAction {
             nominal,
-            due: nominal,
+            due: self.schedule.due(nominal),
             upstream: Vec::new(),
             catch_up,
         });

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::model::job::{TriggerKind, TriggerSpec};
+use crate::model::trigger::{RuleSpec, TriggerRule};
 use crate::timing::cron::CronExpr;
 use crate::timing::zone::Zone;
 
@@ -91,6 +93,49 @@ fn the_window_is_long_or_full_and_filled_in_time() {
 }
 
 #[test]
+fn every_kind_is_planned_from_its_cursor_and_starts_by_its_jitter() {
+    let trigger = |rule, jitter| TriggerSpec {
+        name: TriggerName(Arc::from("t")),
+        kind: TriggerKind::Rule(Box::new(RuleSpec {
+            jitter,
+            anchor: Some(NOW.minus(Span::secs(100))),
+            ..RuleSpec::new(rule)
+        })),
+        zone: None,
+        misfire: MisfirePolicy::FireAll,
+        enabled: true,
+    };
+    let every = TriggerRule::Interval { every: Span::secs(240), repeats: Some(3) };
+    let once = TriggerRule::Once { at: NOW.plus(Span::secs(7)) };
+    for (rule, jitter, offsets) in [
+        (every.clone(), Span::ZERO, vec![140, 380, 620]),
+        (every, Span::secs(60), vec![140, 380, 620]),
+        (once, Span::secs(3600), vec![7]),
+    ] {
+        let spec = trigger(rule, jitter);
+        let schedule = Schedule::of(&spec, None, "UTC").unwrap();
+        let source = TriggerSource {
+            job: JobId(7),
+            revision: Revision(2),
+            trigger: &spec.name,
+            schedule: &schedule,
+            misfire: MisfirePolicy::FireAll,
+        };
+        let batch = plan_trigger(source, NOW, NOW, Limits::new(Span::secs(60))).batch.unwrap();
+        let found: Vec<u64> =
+            batch.actions.iter().map(|action| action.nominal.since(NOW).0 / 1000).collect();
+        assert_eq!(found, offsets, "{spec:?}");
+        for action in &batch.actions {
+            assert!(action.due >= action.nominal && action.due <= action.nominal.plus(jitter));
+            assert_eq!(action.due, schedule.due(action.nominal));
+        }
+        // All of them are planned: what follows the last is nothing.
+        let rest = plan_trigger(source, batch.through, NOW, Limits::new(Span::secs(60)));
+        assert_eq!(rest, Plan::NEVER);
+    }
+}
+
+#[test]
 fn late_but_not_missed_is_simply_late() {
     let from = NOW.minus(Span::secs(60));
     for policy in [MisfirePolicy::FireAll, MisfirePolicy::FireNow, MisfirePolicy::Skip] {
@@ -115,7 +160,7 @@ fn misfires_are_bounded_and_recorded() {
     let batch = plan("0 0 * * * ?", MisfirePolicy::FireAll, two_days, NOW).batch.unwrap();
     assert_eq!(late(&batch, NOW), (24, 1, 23));
     let missed = batch.missed.unwrap();
-    assert_eq!((missed.job, missed.at, missed.reason), (JobId(7), NOW, MissedReason::Misfire));
+    assert_eq!((missed.job, missed.at, missed.reason), (JobId(7), NOW, MissedReason::FireAll));
     assert_eq!(missed.from, two_days.plus(Span::secs(3600)));
     assert_eq!(missed.to, NOW.minus(Span::secs(25 * 3600)));
     // Each minute: the latest 1,000.

@@ -10,7 +10,7 @@ use super::zone::{Zone, ZoneError};
 use crate::ids::{JobId, Name, TriggerName};
 use crate::model::calendar::CalendarDef;
 use crate::model::job::{TriggerKind, TriggerSpec};
-use crate::model::trigger::{CalendarUnit, DstPolicy, TriggerDef, TriggerRule};
+use crate::model::trigger::{DstPolicy, RuleSpec, TriggerRule};
 use crate::time::{Span, UtcMillis};
 
 /// A rule that gives instants, in a zone.
@@ -33,7 +33,9 @@ enum Rule {
     FixedRate(FixedRate),
     CalendarRate(CalendarRate),
     DailyWindow(DailyWindow),
-    /// One instant: of `once`, and the first of a fixed delay.
+    /// A while after the last action's end; see [`Schedule::next_after`].
+    FixedDelay(Span),
+    /// One instant.
     One(UtcMillis),
 }
 
@@ -83,8 +85,8 @@ pub struct Context<'a> {
     pub job_zone: Option<&'a str>,
     /// The cluster's zone.
     pub default_zone: &'a str,
-    /// The time of the commit that first held the trigger: rates without a
-    /// start are counted from it.
+    /// What rates without a start are counted from where the machine has not
+    /// filled that in: in definitions that are only checked.
     pub anchor: UtcMillis,
     /// Finds calendars.
     pub calendars: &'a dyn Fn(&Name) -> Option<&'a CalendarDef>,
@@ -120,33 +122,43 @@ impl Schedule {
         }
     }
 
-    /// Reads a trigger of a job. The nearest zone holds: the trigger's, the
-    /// job's, the cluster's.
+    /// Reads a trigger of a job that names no calendars, and whose number does
+    /// not matter. The nearest zone holds: the trigger's, the job's, the cluster's.
     ///
     /// # Errors
-    /// [`ScheduleError`] if the expression or that zone is not valid.
+    /// [`ScheduleError`] for the first field that is not valid.
     pub fn of(
         trigger: &TriggerSpec,
         job_zone: Option<&str>,
         default_zone: &str,
     ) -> Result<Self, ScheduleError> {
-        let zone = trigger.zone.as_deref().or(job_zone).unwrap_or(default_zone);
+        let (job, anchor) = (JobId(0), UtcMillis(0));
+        let context = Context { job, job_zone, default_zone, anchor, calendars: &|_| None };
+        Self::read(trigger, context)
+    }
+
+    /// Reads a trigger of a job with everything that bounds it.
+    ///
+    /// # Errors
+    /// [`ScheduleError`] for the first field that is not valid.
+    pub fn read(trigger: &TriggerSpec, context: Context<'_>) -> Result<Self, ScheduleError> {
+        let zone = trigger.zone.as_deref().or(context.job_zone).unwrap_or(context.default_zone);
         let zone = Zone::parse(zone).map_err(ScheduleError::Zone)?;
         match &trigger.kind {
             TriggerKind::Cron { expression } => {
                 let cron = CronExpr::parse(expression).map_err(ScheduleError::Cron)?;
                 Ok(Self::cron(cron, zone))
             }
+            TriggerKind::Rule(rule) => Self::read_bounded(&trigger.name, rule, zone, context),
         }
     }
 
-    /// Reads a trigger of any kind with everything that bounds it.
-    ///
-    /// # Errors
-    /// [`ScheduleError`] for the first field that is not valid.
-    pub fn read(trigger: &TriggerDef, context: Context<'_>) -> Result<Self, ScheduleError> {
-        let zone = trigger.zone.as_deref().or(context.job_zone).unwrap_or(context.default_zone);
-        let zone = Zone::parse(zone).map_err(ScheduleError::Zone)?;
+    fn read_bounded(
+        name: &TriggerName,
+        trigger: &RuleSpec,
+        zone: Zone,
+        context: Context<'_>,
+    ) -> Result<Self, ScheduleError> {
         let bounds = [("start", trigger.start), ("end", trigger.end)];
         for (field, at) in bounds.into_iter().filter_map(|(f, at)| Some((f, at?))) {
             if !is_usable(at) {
@@ -158,14 +170,14 @@ impl Schedule {
         {
             return Err(field_error("end", end, "is not after the start: nothing would fire"));
         }
-        if trigger.jitter > TriggerDef::MAX_JITTER {
+        if trigger.jitter > RuleSpec::MAX_JITTER {
             return Err(field_error("jitter", trigger.jitter, "is too long: at most 24h"));
         }
-        if trigger.calendars.len() > TriggerDef::MAX_CALENDARS {
+        if trigger.calendars.len() > RuleSpec::MAX_CALENDARS {
             let count = trigger.calendars.len();
             return Err(field_error("calendars", count, "are too many: at most 16, or chain them"));
         }
-        let rule = Self::read_rule(trigger, context)?;
+        let rule = Self::read_rule(name, trigger, context)?;
         let calendars = trigger
             .calendars
             .iter()
@@ -178,13 +190,18 @@ impl Schedule {
             end: trigger.end,
             calendars,
             jitter: trigger.jitter,
-            seed: seed(context.job, &trigger.name),
+            seed: seed(context.job, name),
             ..Self::new(rule, zone)
         })
     }
 
-    fn read_rule(trigger: &TriggerDef, context: Context<'_>) -> Result<Rule, ScheduleError> {
-        let anchor = trigger.start.unwrap_or(whole_second(context.anchor));
+    fn read_rule(
+        name: &TriggerName,
+        trigger: &RuleSpec,
+        context: Context<'_>,
+    ) -> Result<Rule, ScheduleError> {
+        let held_since = trigger.anchor.unwrap_or(context.anchor);
+        let anchor = trigger.start.unwrap_or(whole_second(held_since));
         let rate = |field, every: Span, repeats| {
             let wrong = |problem| Err(field_error(field, every, problem));
             if every.0 == 0 || !every.0.is_multiple_of(1000) {
@@ -197,45 +214,63 @@ impl Schedule {
         };
         Ok(match &trigger.rule {
             TriggerRule::Cron { expression, dialect } => {
-                let spread = Spread::of(context.job, &trigger.name);
+                let spread = Spread::of(context.job, name);
                 match CronRule::parse(expression, *dialect, spread).map_err(ScheduleError::Cron)? {
                     CronRule::Clock(cron) => Rule::Cron(cron),
                     CronRule::Every(every) => Rule::FixedRate(rate("cron", every, None)?),
                 }
             }
             TriggerRule::Interval { every, repeats } => {
-                Rule::FixedRate(rate("every", *every, *repeats)?)
+                Rule::FixedRate(rate("interval", *every, *repeats)?)
             }
             TriggerRule::FixedDelay { delay } => {
-                // As with an interval, the commit itself is no instant.
-                let rate = rate("delay", *delay, None)?;
-                Rule::One(trigger.start.unwrap_or(rate.anchor.plus(rate.every)))
+                Rule::FixedDelay(rate("fixed_delay", *delay, None)?.every)
             }
             TriggerRule::CalendarInterval { every, unit } => {
                 if !(1..=MAX_UNITS).contains(every) {
-                    return Err(field_error("every", every, "must be 1 to 1000000 units"));
+                    return Err(field_error(
+                        "calendar_interval",
+                        every,
+                        "must be 1 to 1000000 units",
+                    ));
                 }
                 Rule::CalendarRate(CalendarRate { anchor, every: *every, unit: *unit })
             }
             TriggerRule::DailyWindow { every, from, to, weekdays } => {
-                let every = rate("every", *every, None)?.every;
+                let every = rate("daily_window.every", *every, None)?.every;
                 if every > Span::secs(86_400) {
-                    return Err(field_error("every", every, "is too long: at most 24h"));
+                    return Err(field_error(
+                        "daily_window.every",
+                        every,
+                        "is too long: at most 24h",
+                    ));
                 }
                 if weekdays.is_empty() {
                     let problem = "names no weekday: name at least one";
-                    return Err(field_error("weekdays", "", problem));
+                    return Err(field_error("daily_window.weekdays", "", problem));
                 }
                 Rule::DailyWindow(DailyWindow { every, from: *from, to: *to, weekdays: *weekdays })
             }
             TriggerRule::Once { at } => {
                 if !is_usable(*at) {
                     let problem = "is not an instant of the years 1970 to 2299";
-                    return Err(field_error("at", at, problem));
+                    return Err(field_error("once", at, problem));
                 }
                 Rule::One(*at)
             }
         })
+    }
+
+    /// An error for an expression that does something else than it seems to say:
+    /// what a definition is refused for, and what was committed is not.
+    ///
+    /// # Errors
+    /// [`ScheduleError`], with the place and what would be right.
+    pub fn strict(self) -> Result<Self, ScheduleError> {
+        if let Rule::Cron(cron) = &self.rule {
+            cron.clone().strict().map_err(ScheduleError::Cron)?;
+        }
+        Ok(self)
     }
 
     /// The zone whose wall clock it follows.
@@ -245,8 +280,14 @@ impl Schedule {
     }
 
     /// The first instant strictly after `after`; none if there is no more.
+    ///
+    /// A fixed delay is counted from `after` itself, as if the last action had
+    /// ended then, unless its start is still to come.
     #[must_use]
     pub fn next_after(&self, after: UtcMillis) -> Option<UtcMillis> {
+        if let Rule::FixedDelay(delay) = &self.rule {
+            return self.next_after_end(after, *delay);
+        }
         // The start itself may fire.
         let mut from = self.start.map_or(after, |start| after.max(UtcMillis(start.0 - 1)));
         for _ in 0..MAX_EXCLUDED {
@@ -271,6 +312,7 @@ impl Schedule {
             Rule::CalendarRate(rate) => rate.next_after(&self.zone, self.dst, after),
             Rule::DailyWindow(window) => window.next_after(&self.zone, self.dst, after),
             Rule::One(at) => Some(*at).filter(|at| *at > after),
+            Rule::FixedDelay(delay) => Some(after.plus(*delay)),
         }
     }
 
@@ -287,14 +329,15 @@ impl Schedule {
         Some(latest)
     }
 
-    /// When a fixed delay fires again, its last action having ended at `ended`:
-    /// in the first whole second that its calendars allow.
-    #[must_use]
-    pub fn after_end(&self, ended: UtcMillis, delay: Span) -> Option<UtcMillis> {
-        let due = ended.plus(delay).plus(Span(999));
-        let mut at = whole_second(self.start.map_or(due, |start| due.max(start)));
+    /// The first whole second after the delay, and not before the start, that the
+    /// calendars allow: unlike other rules, this one can be put off.
+    fn next_after_end(&self, ended: UtcMillis, delay: Span) -> Option<UtcMillis> {
+        let mut at = match self.start {
+            Some(start) if start > ended => start,
+            _ => whole_second(ended.plus(delay).plus(Span(999))),
+        };
         for _ in 0..MAX_EXCLUDED {
-            if self.end.is_some_and(|end| at >= end) {
+            if self.end.is_some_and(|end| at >= end) || !is_usable(at) {
                 return None;
             }
             match self.allowed_from(at)? {
@@ -338,21 +381,6 @@ fn field_error(field: &'static str, value: impl ToString, problem: &'static str)
 /// What a trigger's jitter is drawn by.
 fn seed(job: JobId, trigger: &TriggerName) -> u64 {
     xxhash_rust::xxh3::xxh3_64_with_seed(trigger.0.as_bytes(), job.0.rotate_left(32))
-}
-
-/// The unit's name in definitions and messages.
-impl std::fmt::Display for CalendarUnit {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            Self::Second => "second",
-            Self::Minute => "minute",
-            Self::Hour => "hour",
-            Self::Day => "day",
-            Self::Week => "week",
-            Self::Month => "month",
-            Self::Year => "year",
-        })
-    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::*;
 use crate::model::calendar::CalendarRule;
-use crate::model::trigger::{Dialect, TimeOfDay, Weekdays};
+use crate::model::job::MisfirePolicy;
+use crate::model::trigger::{CalendarUnit, Dialect, TimeOfDay, Weekdays};
 
 fn millis(text: &str) -> UtcMillis {
     UtcMillis(text.parse::<jiff::Timestamp>().unwrap().as_millisecond())
@@ -13,8 +14,29 @@ fn millis(text: &str) -> UtcMillis {
 /// The commit that first held the trigger.
 const ANCHOR: &str = "2024-01-31T02:30:00.750Z";
 
-fn trigger(rule: TriggerRule) -> TriggerDef {
-    TriggerDef::new(TriggerName(Arc::from("t")), rule)
+/// A rule in a zone of its own, or the job's.
+#[derive(Debug, Clone)]
+struct Trigger {
+    zone: Option<String>,
+    spec: RuleSpec,
+}
+
+impl std::ops::Deref for Trigger {
+    type Target = RuleSpec;
+
+    fn deref(&self) -> &RuleSpec {
+        &self.spec
+    }
+}
+
+impl std::ops::DerefMut for Trigger {
+    fn deref_mut(&mut self) -> &mut RuleSpec {
+        &mut self.spec
+    }
+}
+
+fn trigger(rule: TriggerRule) -> Trigger {
+    Trigger { zone: None, spec: RuleSpec::new(rule) }
 }
 
 fn weekend() -> CalendarDef {
@@ -28,10 +50,17 @@ fn weekend() -> CalendarDef {
     }
 }
 
-fn read(trigger: &TriggerDef) -> Result<Schedule, ScheduleError> {
+fn read(trigger: &Trigger) -> Result<Schedule, ScheduleError> {
     let weekend = weekend();
+    let spec = TriggerSpec {
+        name: TriggerName(Arc::from("t")),
+        kind: TriggerKind::Rule(Box::new(trigger.spec.clone())),
+        zone: trigger.zone.clone(),
+        misfire: MisfirePolicy::FireAll,
+        enabled: true,
+    };
     Schedule::read(
-        trigger,
+        &spec,
         Context {
             job: JobId(7),
             job_zone: Some("Europe/Berlin"),
@@ -42,7 +71,7 @@ fn read(trigger: &TriggerDef) -> Result<Schedule, ScheduleError> {
     )
 }
 
-fn check(trigger: &TriggerDef, after: &str, wanted: &[&str]) {
+fn check(trigger: &Trigger, after: &str, wanted: &[&str]) {
     let schedule = read(trigger).unwrap();
     let found: Vec<String> = schedule
         .after(millis(after))
@@ -52,7 +81,7 @@ fn check(trigger: &TriggerDef, after: &str, wanted: &[&str]) {
     assert_eq!(found, wanted, "{trigger:?}");
 }
 
-fn ends(trigger: &TriggerDef, after: &str, wanted: &[&str]) {
+fn ends(trigger: &Trigger, after: &str, wanted: &[&str]) {
     check(trigger, after, wanted);
     assert_eq!(read(trigger).unwrap().after(millis(after)).count(), wanted.len());
 }
@@ -214,10 +243,11 @@ fn once_is_once_and_a_delay_begins_once() {
     ends(&once, "2024-06-01T09:59:59.999Z", &["2024-06-01T12:00:00+02:00"]);
     ends(&once, "2024-06-01T10:00:00Z", &[]);
     let mut delay = trigger(TriggerRule::FixedDelay { delay: Span::secs(60) });
-    ends(&delay, ANCHOR, &["2024-01-31T03:31:00+01:00"]);
-    let again = |trigger: &TriggerDef, ended: &str| {
+    // Counted from the commit, and then as if each action took no time.
+    check(&delay, ANCHOR, &["2024-01-31T03:31:01+01:00", "2024-01-31T03:32:01+01:00"]);
+    let again = |trigger: &Trigger, ended: &str| {
         let schedule = read(trigger).unwrap();
-        schedule.after_end(millis(ended), Span::secs(60)).map(|at| at.to_string())
+        schedule.next_after(millis(ended)).map(|at| at.to_string())
     };
     assert_eq!(again(&delay, "2024-05-31T12:00:00.001Z").unwrap(), "2024-05-31T12:01:01Z");
     // Put off to the end of what is excluded, in Berlin's time.
@@ -225,6 +255,10 @@ fn once_is_once_and_a_delay_begins_once() {
     assert_eq!(again(&delay, "2024-05-31T21:59:30Z").unwrap(), "2024-06-02T22:00:00Z");
     delay.end = Some(millis("2024-06-02T22:00:00Z"));
     assert_eq!(again(&delay, "2024-05-31T21:59:30Z"), None);
+    // A start that is still to come is the first instant, without a delay.
+    (delay.end, delay.start) = (None, Some(millis("2024-06-05T08:00:00Z")));
+    assert_eq!(again(&delay, "2024-06-05T07:59:59Z").unwrap(), "2024-06-05T08:00:00Z");
+    assert_eq!(again(&delay, "2024-06-05T08:00:00Z").unwrap(), "2024-06-05T08:01:00Z");
 }
 
 #[test]
@@ -280,7 +314,7 @@ fn errors_name_field_and_remedy() {
         to: TimeOfDay::LAST,
         weekdays,
     };
-    let with = |change: &dyn Fn(&mut TriggerDef)| {
+    let with = |change: &dyn Fn(&mut Trigger)| {
         let mut changed = trigger(TriggerRule::Interval { every: Span::secs(1), repeats: None });
         change(&mut changed);
         changed

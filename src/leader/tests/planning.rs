@@ -31,7 +31,7 @@ pub(super) fn plan_all(fake: &Fake, book: &mut PlanBook) -> usize {
             }
             continue;
         }
-        let command = own(leader(1), Command::PlanActions(round.batches.clone()));
+        let command = own(leader(1), round.command());
         let size = encode(&command).unwrap().len();
         assert!(size <= 48 << 10, "{size} bytes in one command");
         fake.apply(&command);
@@ -204,7 +204,7 @@ fn a_refused_plan_is_made_anew() {
     let round = book.plan(&fake.view(), now);
     // Edited while the plan is under way.
     fake.job(spec("a", &["0 0/2 * * * ?"], &[]));
-    let command = own(leader(1), Command::PlanActions(round.batches.clone()));
+    let command = own(leader(1), round.command());
     assert_eq!(fake.apply(&command), Outcome::Planned { created: 0, refused: 1 });
     assert_eq!(book.settle(&fake.view(), round, now), 1);
     assert_eq!(book.next(), Some(now), "the first new try is at once");

@@ -6,8 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use horai_core::ids::*;
 use horai_core::machine::command::*;
 use horai_core::machine::outcome::Outcome;
+use horai_core::model::calendar::{CalendarDef, CalendarRule};
+use horai_core::model::job::{JobSpec, TriggerKind, TriggerSpec};
+use horai_core::model::pause::{AfterPause, PauseTarget};
+use horai_core::model::trigger::{Dialect, RuleSpec, TriggerRule};
 use horai_core::time::UtcMillis;
-use horai_core::timing::schedule::Schedule;
+use horai_core::timing::schedule::{Context, Schedule};
 use proptest::prelude::*;
 
 use super::planning::plan_all;
@@ -32,6 +36,16 @@ enum Step {
     Edit(usize, usize),
     Pause(usize),
     Resume(usize),
+    /// A job of its own instants under the calendar.
+    Bound(usize),
+    /// The calendar leaves out this minute of each hour.
+    Calendar(u32),
+    /// The cluster, or the group of every second job.
+    Hold(bool),
+    GoOn {
+        all: bool,
+        misfire: bool,
+    },
     Pass(u64),
     /// The planner hears its events, and plans.
     Plan,
@@ -56,6 +70,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0..8_usize, 0..CRONS.len()).prop_map(|(job, cron)| Step::Edit(job, cron)),
         1 => (0..8_usize).prop_map(Step::Pause),
         1 => (0..8_usize).prop_map(Step::Resume),
+        1 => (0..CRONS.len()).prop_map(Step::Bound),
+        1 => (0..60_u32).prop_map(Step::Calendar),
+        1 => prop::bool::ANY.prop_map(Step::Hold),
+        2 => (prop::bool::ANY, prop::bool::ANY)
+            .prop_map(|(all, misfire)| Step::GoOn { all, misfire }),
         4 => prop_oneof![0..500_u64, 0..30_000_u64, 0..900_000_u64].prop_map(Step::Pass),
         4 => Just(Step::Plan),
         1 => Just(Step::PlanUnheard),
@@ -87,7 +106,37 @@ struct Known {
     id: JobId,
     /// None if it is derived.
     cron: Option<&'static str>,
+    /// The calendar bounds it.
+    is_bound: bool,
     since: UtcMillis,
+}
+
+const CALENDAR: &str = "c";
+
+/// Leaves out one minute of each hour.
+fn calendar(minute: u32) -> Command {
+    let expression = format!("* {minute} * * * ?");
+    let def = CalendarDef {
+        name: name(CALENDAR),
+        description: String::new(),
+        zone: None,
+        rule: CalendarRule::Cron { expression, dialect: Dialect::Quartz },
+        include_only: false,
+        base: None,
+    };
+    Command::PutCalendar { def: Box::new(def), expected: None }
+}
+
+/// A cron that the calendar bounds.
+fn bound(text: &str) -> TriggerSpec {
+    let expression = text.to_owned();
+    let rule = TriggerRule::Cron { expression, dialect: Dialect::Quartz };
+    let rule = RuleSpec { calendars: vec![name(CALENDAR)], ..RuleSpec::new(rule) };
+    TriggerSpec { kind: TriggerKind::Rule(Box::new(rule)), ..self::cron(text) }
+}
+
+fn trigger(text: &str, is_bound: bool) -> TriggerSpec {
+    if is_bound { bound(text) } else { self::cron(text) }
 }
 
 /// Since when nothing has changed of a job and all that it rests on.
@@ -125,7 +174,10 @@ fn check_instants(fake: &Fake, known: Known, since: UtcMillis) -> Result<(), Tes
     let view = fake.view();
     let Some(cron) = known.cron else { return Ok(()) };
     let job = known.id;
-    let schedule = Schedule::of(&self::cron(cron), None, "UTC").unwrap();
+    let find = |name: &Name| view.calendar(name).map(|calendar| &calendar.def);
+    let (job_zone, default_zone, anchor) = (None, "UTC", UtcMillis(0));
+    let context = Context { job, job_zone, default_zone, anchor, calendars: &find };
+    let schedule = Schedule::read(&trigger(cron, known.is_bound), context).unwrap();
     let missed: Vec<(UtcMillis, UtcMillis)> =
         view.missed_of(job).map(|missed| (missed.from, missed.to)).collect();
     let begin = known.since.max(view.floor(job).unwrap_or_default());
@@ -177,6 +229,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let fake = Fake::new(false);
+        fake.user(calendar(60 - 1));
         Self {
             worker: fake.worker("w", &["default"], 10_000),
             book: PlanBook::default(),
@@ -204,6 +257,37 @@ impl World {
         }
     }
 
+    fn target(all: bool) -> PauseTarget {
+        if all { PauseTarget::Cluster } else { PauseTarget::Group(GroupPath::new("g").unwrap()) }
+    }
+
+    fn is_held(&self, job: JobId) -> bool {
+        let view = self.fake.view();
+        view.hold_of(view.job(job).unwrap()).is_some()
+    }
+
+    /// What was held goes on: after `skip` its instants count from now.
+    fn go_on(&mut self, all: bool, misfire: bool) {
+        let held: Vec<bool> = self.jobs.iter().map(|known| self.is_held(known.id)).collect();
+        let missed = if misfire { AfterPause::Misfire } else { AfterPause::Skip };
+        self.fake.user(Command::Resume { target: Self::target(all), missed });
+        for (place, was_held) in held.into_iter().enumerate() {
+            if was_held && !misfire && !self.is_held(self.jobs[place].id) {
+                self.jobs[place].since = self.fake.now();
+            }
+        }
+    }
+
+    fn apply_bound(&mut self, cron: &'static str) {
+        let at = self.jobs.len();
+        if at <= 8 {
+            let spec = JobSpec { triggers: vec![bound(cron)], ..spec(&format!("j{at}"), &[], &[]) };
+            let id = self.fake.job(spec);
+            let since = self.fake.now();
+            self.jobs.push(Known { id, cron: Some(cron), is_bound: true, since });
+        }
+    }
+
     fn apply_job(&mut self, at: usize, cron: Option<&'static str>, ups: &[usize]) {
         if at > 8 || (cron.is_none() && self.jobs.is_empty()) {
             return;
@@ -214,8 +298,9 @@ impl World {
         };
         let ups: Vec<JobId> = ups.into_iter().collect();
         let crons: Vec<&str> = cron.into_iter().collect();
-        let id = self.fake.job(spec(&format!("j{at}"), &crons, &ups));
-        self.jobs.push(Known { id, cron, since: self.fake.now() });
+        let group = at.is_multiple_of(2).then(|| GroupPath::new("g/in").unwrap());
+        let id = self.fake.job(JobSpec { group, ..spec(&format!("j{at}"), &crons, &ups) });
+        self.jobs.push(Known { id, cron, is_bound: false, since: self.fake.now() });
     }
 
     /// Other instants for a job that has its own; else a revision that changes none.
@@ -226,7 +311,7 @@ impl World {
         match &mut known.cron {
             Some(old) if *old != cron => {
                 *old = cron;
-                spec.triggers = vec![self::cron(cron)];
+                spec.triggers = vec![trigger(cron, known.is_bound)];
                 known.since = self.fake.now();
             }
             _ => spec.priority = (spec.priority + 1) % 10,
@@ -255,13 +340,24 @@ impl World {
             Step::Edit(at, which) => self.edit(*at, CRONS[*which]),
             Step::Pause(at) => self.pause(*at, true),
             Step::Resume(at) => self.pause(*at, false),
+            Step::Bound(which) => self.apply_bound(CRONS[*which]),
+            Step::Calendar(minute) => {
+                self.fake.user(calendar(*minute));
+                for known in self.jobs.iter_mut().filter(|known| known.is_bound) {
+                    known.since = self.fake.now();
+                }
+            }
+            Step::Hold(all) => {
+                self.fake.user(Command::Pause { target: Self::target(*all) });
+            }
+            Step::GoOn { all, misfire } => self.go_on(*all, *misfire),
             Step::Pass(ms) => self.fake.pass(*ms),
             Step::Plan => self.plan(),
             Step::PlanUnheard => {
                 self.hear();
                 let before = self.fake.view();
                 let round = self.book.plan(&before, self.fake.now());
-                let command = Command::PlanActions(round.batches.clone());
+                let command = round.command();
                 self.fake.apply(&own(leader(1), command));
                 // The answer is lost, and what is looked at is behind: the
                 // event will say so.
@@ -289,6 +385,8 @@ impl World {
 
     /// Nothing disturbs any more, and what waits for the pace of late runs goes.
     fn calm_down(&mut self) {
+        self.go_on(false, true);
+        self.go_on(true, true);
         for at in 0..self.jobs.len() {
             self.pause(at, false);
         }

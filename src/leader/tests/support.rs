@@ -159,7 +159,7 @@ impl Replica for Fake {
             }
             let word = match envelope.command {
                 Command::Dispatch { .. } => "dispatch",
-                Command::PlanActions(_) => "plan",
+                Command::PlanActions(_) | Command::PlanUnder { .. } => "plan",
                 Command::Tick => "tick",
                 _ => "other",
             };

@@ -342,15 +342,21 @@ mod tests {
         assert!(matches!(wrong, Err(Error::Cluster { theirs: 8, mine: 7 })));
     }
 
+    /// Makes it the leader of the first term, with a cluster time that somebody confirmed.
+    fn lead(one: &Shared) -> UtcMillis {
+        let at = UtcMillis(1_790_000_000_000);
+        let confirmed = one.clock(|clock, boot| {
+            clock.lead(LeaderId { term: 1, node: NodeId(1) }, UtcMillis(0), boot);
+            clock.confirm(at, UtcMillis(0), boot)
+        });
+        confirmed.unwrap();
+        at
+    }
+
     #[test]
     fn time_travels_with_messages() {
         let (one, two) = (shared(1), shared(2));
-        let at = UtcMillis(1_790_000_000_000);
-        one.clock(|clock, boot| {
-            clock.lead(LeaderId { term: 1, node: NodeId(1) }, UtcMillis(0), boot);
-            clock.confirm(at, UtcMillis(0), boot)
-        })
-        .unwrap();
+        let at = lead(&one);
         // How old the first message is nobody knows; the next is an answer.
         let first = one.header(2);
         two.check(Some(&first), |_| None).unwrap();
@@ -365,12 +371,7 @@ mod tests {
     #[test]
     fn only_the_leaders_own_word_sets_the_time() {
         let (one, two) = (shared(1), shared(2));
-        let at = UtcMillis(1_790_000_000_000);
-        one.clock(|clock, boot| {
-            clock.lead(LeaderId { term: 1, node: NodeId(1) }, UtcMillis(0), boot);
-            clock.confirm(at, UtcMillis(0), boot)
-        })
-        .unwrap();
+        lead(&one);
         one.check_reply(Some(&two.header(1)), 0).unwrap();
         let mut header = one.header(2);
         if let Some(time) = &mut header.time {

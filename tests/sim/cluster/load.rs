@@ -15,6 +15,9 @@ use horai_core::model::job::{
     Backoff, Executor, JobSpec, MisfirePolicy, RetryPolicy, TriggerKind, TriggerSpec,
 };
 use horai_core::model::run::RunKind;
+use horai_core::model::trigger::{
+    CalendarUnit, Dialect, RuleSpec, TimeOfDay, TriggerRule, Weekdays,
+};
 use horai_core::time::{Span, UtcMillis};
 use horai_raft::Error;
 use rand_seeded::rngs::StdRng;
@@ -84,11 +87,25 @@ pub(crate) struct Load {
     pub(crate) tally: BTreeMap<String, u64>,
 }
 
+/// A kind of trigger for each number; those of the steady jobs all fire in the
+/// seconds that the number divides.
 fn trigger(every: u64) -> TriggerSpec {
+    let span = Span::secs(every);
     let expression = format!("*/{every} * * * * ?");
+    let rule = match every {
+        2 => TriggerRule::Interval { every: span, repeats: None },
+        3 => TriggerRule::CalendarInterval { every: 3, unit: CalendarUnit::Second },
+        5 => {
+            let (from, to) = (TimeOfDay::MIDNIGHT, TimeOfDay::LAST);
+            TriggerRule::DailyWindow { every: span, from, to, weekdays: Weekdays::ALL }
+        }
+        _ if every % 2 == 1 && every > 5 => TriggerRule::FixedDelay { delay: span },
+        _ => TriggerRule::Cron { expression, dialect: Dialect::Quartz },
+    };
+    let start = Some(UtcMillis(0));
     TriggerSpec {
-        name: TriggerName(format!("cron {expression}").into()),
-        kind: TriggerKind::Cron { expression },
+        name: TriggerName(format!("every {every}").into()),
+        kind: TriggerKind::Rule(Box::new(RuleSpec { start, ..RuleSpec::new(rule) })),
         zone: None,
         misfire: MisfirePolicy::FireAll,
         enabled: true,

@@ -1,4 +1,4 @@
-//! Jobs: definitions and their checks, deletion, pause.
+//! Jobs: definitions and their checks, deletion.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,10 +8,10 @@ use super::super::state::State;
 use super::plan::sources_of;
 use super::{at_most, invalid, within};
 use crate::ids::{JobId, Name, Revision, TriggerName};
-use crate::model::action::{ActionState, Missed, MissedReason, SkipReason};
-use crate::model::job::{Backoff, Executor, Job, JobSpec, OnWorkerLost};
+use crate::model::action::{ActionState, SkipReason};
+use crate::model::job::{Backoff, Executor, Job, JobSpec, OnWorkerLost, TriggerKind};
 use crate::model::run::{RunResult, RunState};
-use crate::mutants::{self, Mutant};
+use crate::time::UtcMillis;
 
 const WEEK_MS: u64 = 7 * 86_400_000;
 const YEAR_MS: u64 = 366 * 86_400_000;
@@ -26,14 +26,18 @@ impl State {
     ) -> Result<Outcome, Reject> {
         let id = self.index.job_names.get(&spec.name).copied();
         let old = id.and_then(|id| self.jobs.shared(&id));
+        let spec = &anchored(spec, old.as_deref().map(|job| &job.spec), self.meta.now);
         check_revision(expected, old.as_deref().map_or(Revision(0), |j| j.revision))?;
         check_spec(spec)?;
+        self.check_calendars(spec)?;
         self.check_edges(id, spec)?;
+        self.check_fixed_delays(id, spec)?;
         let Some(old) = old else { return self.create_job(spec, ev) };
         let id = old.id;
         if old.spec == *spec {
             return Ok(Outcome::Job { job: id, revision: old.revision, changed: false });
         }
+        let was_held = self.hold_of(&old).is_some();
         let has_new_edges = old.spec.depends_on != spec.depends_on;
         let kept: BTreeSet<PlanSource> = if has_new_edges {
             BTreeSet::new()
@@ -71,7 +75,12 @@ impl State {
         }
         let revision = old.revision.next();
         let job = Job { revision, spec: spec.clone(), updated: self.meta.now, ..(*old).clone() };
-        self.put_job(job);
+        if old.spec.group == spec.group {
+            self.put_job(job);
+        } else {
+            self.put_job_and_queue(job);
+        }
+        self.after_edit(id, was_held, ev);
         ev.push(Event::Job(id));
         Ok(Outcome::Job { job: id, revision, changed: true })
     }
@@ -124,6 +133,53 @@ impl State {
         Ok(())
     }
 
+    /// Where the next instant comes after the end of the last action, nobody knows
+    /// it before. So who depends on such a job has one action for each of its own,
+    /// and the job has no other instants that would have to wait to be known.
+    fn check_fixed_delays(&self, id: Option<JobId>, spec: &JobSpec) -> Result<(), Reject> {
+        let follows = |spec: &JobSpec| spec.triggers.is_empty() && spec.depends_on.len() == 1;
+        let has_dependants = |id: JobId| self.dependants_of(id).next().is_some();
+        let upstream = |job: &JobId| self.jobs.get(job).map(|job| &job.spec);
+        let ups = spec.depends_on.iter().filter_map(|edge| upstream(&edge.job));
+        for up in ups.filter(|up| up.has_fixed_delay()) {
+            if !follows(spec) {
+                let problem = format!(
+                    "{} has a fixed delay, so its instants are not known ahead; depend on it \
+                     alone, without triggers",
+                    up.name
+                );
+                return Err(invalid("depends_on", problem));
+            }
+            if up.triggers.len() > 1 {
+                let problem = format!(
+                    "{} has a fixed delay and other triggers; to depend on it, leave it the fixed \
+                     delay alone",
+                    up.name
+                );
+                return Err(invalid("depends_on", problem));
+            }
+        }
+        let Some(id) = id.filter(|id| spec.has_fixed_delay() && has_dependants(*id)) else {
+            return Ok(());
+        };
+        if spec.triggers.len() > 1 {
+            let problem = "jobs depend on this one; a fixed delay must be its only trigger then";
+            return Err(invalid("triggers", problem));
+        }
+        let others = self.dependants_of(id).filter_map(|down| upstream(&down));
+        match others.into_iter().find(|down| !follows(down)) {
+            None => Ok(()),
+            Some(down) => {
+                let problem = format!(
+                    "{} depends on this job and has other instants of its own or of other jobs; \
+                     a fixed delay gives none that would be the same",
+                    down.name
+                );
+                Err(invalid("triggers", problem))
+            }
+        }
+    }
+
     fn path(&self, came_from: &BTreeMap<JobId, JobId>, id: JobId, spec: &JobSpec) -> Vec<Name> {
         let mut path = vec![spec.name.clone()];
         let mut at = came_from.get(&id).copied();
@@ -172,6 +228,7 @@ impl State {
             self.cursors.remove(&(id, source));
         }
         self.drop_missed(id);
+        self.drop_pauses(id, |_, _| true);
         // Its number is never given again, so nothing can be planned for it.
         self.floors.remove(&id);
         self.index.job_changed(Some(&job), None);
@@ -179,46 +236,21 @@ impl State {
         ev.push(Event::Job(id));
         Ok(Outcome::Done)
     }
+}
 
-    pub(super) fn pause_job(&mut self, id: JobId, ev: &mut Vec<Event>) -> Result<Outcome, Reject> {
-        let job = self.jobs.shared(&id).ok_or(Reject::NoSuchJob(id))?;
-        if !job.paused {
-            self.withdraw(id, None, ev);
-            self.rewind_cursors(id);
-            self.put_job_and_queue(Job { paused: true, ..(*job).clone() });
-            ev.push(Event::Job(id));
-        }
-        Ok(Outcome::Done)
+/// The definition with the time from which its rates are counted: of the commit
+/// that first held the rule, whatever else an edit changes.
+fn anchored(spec: &JobSpec, old: Option<&JobSpec>, now: UtcMillis) -> JobSpec {
+    let mut spec = spec.clone();
+    for trigger in &mut spec.triggers {
+        let TriggerKind::Rule(rule) = &mut trigger.kind else { continue };
+        let before = match old.and_then(|old| old.trigger(&trigger.name)).map(|t| &t.kind) {
+            Some(TriggerKind::Rule(before)) if before.says_the_same(rule) => before.anchor,
+            _ => None,
+        };
+        rule.anchor = before.or(Some(now));
     }
-
-    pub(super) fn resume_job(&mut self, id: JobId, ev: &mut Vec<Event>) -> Result<Outcome, Reject> {
-        let job = self.jobs.shared(&id).ok_or(Reject::NoSuchJob(id))?;
-        if !job.paused {
-            return Ok(Outcome::Done);
-        }
-        self.put_job_and_queue(Job { paused: false, ..(*job).clone() });
-        let now = self.meta.now;
-        for (source, cursor) in self.cursors_of(id) {
-            if cursor < now && !mutants::on(Mutant::ResumeReplays) {
-                if let PlanSource::Trigger(trigger) = source.clone() {
-                    // Which instants lie between, only the planner could count.
-                    let (count, reason) = (0, MissedReason::Paused);
-                    let missed =
-                        Missed { job: id, trigger, from: cursor, to: now, count, reason, at: now };
-                    self.put_missed(missed);
-                }
-                self.cursors.put((id, source), now);
-            }
-        }
-        for key in self.live_actions_of(id).collect::<Vec<_>>() {
-            self.reconsider(key, ev);
-        }
-        for run in self.live_runs_of(id) {
-            ev.push(Event::Ready(run));
-        }
-        ev.push(Event::Job(id));
-        Ok(Outcome::Done)
-    }
+    spec
 }
 
 /// True if both definitions give the same instants by this source.
@@ -232,7 +264,7 @@ fn is_same(source: &PlanSource, old: &JobSpec, new: &JobSpec) -> bool {
     }
 }
 
-fn check_revision(expected: Option<Revision>, actual: Revision) -> Result<(), Reject> {
+pub(super) fn check_revision(expected: Option<Revision>, actual: Revision) -> Result<(), Reject> {
     match expected {
         Some(expected) if expected != actual => Err(Reject::WrongRevision { expected, actual }),
         _ => Ok(()),
@@ -275,6 +307,15 @@ fn check_spec(spec: &JobSpec) -> Result<(), Reject> {
     if let OnWorkerLost::Keep { keep_for } = spec.on_worker_lost {
         within("keep_for", keep_for.0, 1000, YEAR_MS, "ms")?;
     }
+    check_params("params", &spec.params)?;
+    for (place, trigger) in spec.triggers.iter().enumerate() {
+        let Some(rule) = trigger.kind.rule() else { continue };
+        check_params(&format!("triggers[{place}].params"), &rule.params)?;
+        if let Some(priority) = rule.priority {
+            let field = format!("triggers[{place}].priority");
+            within(&field, u64::from(priority), 0, u64::from(JobSpec::MAX_PRIORITY), "")?;
+        }
+    }
     for (key, value) in &spec.env {
         if key.starts_with("HORAI_") {
             return Err(invalid("env", format!("{key} is Horai's own; use another prefix")));
@@ -288,6 +329,24 @@ fn check_spec(spec: &JobSpec) -> Result<(), Reject> {
         Executor::Exec { argv } => check_argv("argv", argv),
         Executor::Noop => Ok(()),
     }
+}
+
+fn check_params(field: &str, params: &BTreeMap<String, String>) -> Result<(), Reject> {
+    at_most(field, params.len(), JobSpec::MAX_PARAMS)?;
+    for (name, value) in params {
+        if !JobSpec::is_param_name(name) {
+            let problem = format!("{name:?} is no name of a parameter; use letters, digits and _");
+            return Err(invalid(field, problem));
+        }
+        at_most(&format!("{field}.{name}"), value.len(), JobSpec::MAX_PARAM)?;
+        if value.contains('\0') {
+            return Err(invalid(
+                &format!("{field}.{name}"),
+                "it holds a zero byte; leave that out",
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn check_argv(field: &str, argv: &[String]) -> Result<(), Reject> {

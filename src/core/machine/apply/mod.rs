@@ -6,8 +6,10 @@
 //! is a rejection and leaves everything but time as it was.
 
 mod access;
+mod calendar;
 mod job;
 mod lock;
+mod pause;
 mod plan;
 mod put;
 mod run;
@@ -17,6 +19,7 @@ mod worker;
 use super::command::{Actor, Command, Entry, Envelope, Request};
 use super::outcome::{Applied, Event, Outcome, Reject};
 use super::state::{Remembered, State};
+use crate::model::pause::AfterPause;
 use crate::mutants::{self, Mutant};
 
 impl State {
@@ -32,9 +35,8 @@ impl State {
         if self.is_by_leader(entry.command) {
             self.release_due(&mut events);
         }
-        let outcome = self
-            .permit(entry.command)
-            .and_then(|()| self.execute(&entry.command.command, &mut events));
+        let outcome =
+            self.permit(entry.command).and_then(|()| self.execute(entry.command, &mut events));
         let outcome = outcome.unwrap_or_else(Outcome::Rejected);
         if let Some(request) = request {
             self.remember(request, &outcome);
@@ -63,15 +65,15 @@ impl State {
         }
     }
 
-    fn execute(&mut self, command: &Command, ev: &mut Vec<Event>) -> Result<Outcome, Reject> {
-        match command {
+    fn execute(&mut self, envelope: &Envelope, ev: &mut Vec<Event>) -> Result<Outcome, Reject> {
+        match &envelope.command {
             Command::Tick => Ok(Outcome::Done),
             Command::InitCluster(settings) => self.init_cluster(settings),
             Command::LeaderStarted(leader) => self.leader_started(*leader),
             Command::ApplyJob { spec, expected } => self.apply_job(spec, *expected, ev),
             Command::DeleteJob { job, expected } => self.delete_job(*job, *expected, ev),
             Command::PauseJob { job } => self.pause_job(*job, ev),
-            Command::ResumeJob { job } => self.resume_job(*job, ev),
+            Command::ResumeJob { job } => self.resume_job(*job, AfterPause::Skip, ev),
             Command::PlanActions(batches) => self.plan_actions(batches, ev),
             Command::TriggerJob { job } => self.trigger_job(*job, ev),
             Command::CancelRun { run } => self.cancel_run(*run, ev),
@@ -95,6 +97,11 @@ impl State {
                 self.admit_node(token_hash, *store, *replaces)
             }
             Command::RetireNode { node } => self.retire_node(*node),
+            Command::PutCalendar { def, expected } => self.put_calendar(def, *expected, ev),
+            Command::DeleteCalendar { name, expected } => self.delete_calendar(name, *expected),
+            Command::PlanUnder { seen, batches } => self.plan_under(*seen, batches, ev),
+            Command::Pause { target } => self.pause(target, &envelope.actor, ev),
+            Command::Resume { target, missed } => self.resume(target, *missed, ev),
         }
     }
 

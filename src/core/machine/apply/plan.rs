@@ -33,16 +33,32 @@ impl State {
         Ok(Outcome::Planned { created, refused })
     }
 
+    /// The same, unless a calendar changed after the planner had looked: then its
+    /// cursors may stand where they stood, and its instants be wrong.
+    pub(super) fn plan_under(
+        &mut self,
+        seen: u64,
+        batches: &[PlanBatch],
+        ev: &mut Vec<Event>,
+    ) -> Result<Outcome, Reject> {
+        if self.calendars_changed() > seen && !mutants::on(Mutant::PlansUnderOldCalendars) {
+            return Err(Reject::StalePlan(seen));
+        }
+        self.plan_actions(batches, ev)
+    }
+
     /// True if nothing moved on since the batch was computed, and it is sound.
     fn accepts(&self, batch: &PlanBatch) -> bool {
         let Some(job) = self.jobs.get(&batch.job) else { return false };
         let is_current = job.revision == batch.revision
-            && !job.paused
+            && self.hold_of(job).is_none()
+            && !self.is_source_at_rest(job, &batch.source)
             && has_source(&job.spec, &batch.source)
             && self.cursor(batch.job, &batch.source) == Some(batch.from)
             && batch.from <= batch.through;
         let has_room = self.live_actions() + batch.actions.len() <= self.limits.live_actions;
-        if !is_current || !has_room || self.passes_upstream(job, batch) {
+        let doubles = self.doubles_fixed_delay(job, batch);
+        if !is_current || !has_room || doubles || self.passes_upstream(job, batch) {
             return false;
         }
         let mut last = batch.from;
@@ -58,6 +74,26 @@ impl State {
         })
     }
 
+    /// True if a trigger that waits for the end of its last action would have two
+    /// that are not over.
+    fn doubles_fixed_delay(&self, job: &Job, batch: &PlanBatch) -> bool {
+        let PlanSource::Trigger(name) = &batch.source else { return false };
+        if job.spec.trigger(name).is_none_or(|t| t.kind.fixed_delay().is_none()) {
+            return false;
+        }
+        let is_first = batch.actions.len() <= 1 && self.unfinished_of(batch.job, name).is_none();
+        !is_first && !batch.actions.is_empty() && !mutants::on(Mutant::FixedDelayOverlaps)
+    }
+
+    /// The action of a trigger that is not over; the earliest of several.
+    #[must_use]
+    pub fn unfinished_of(&self, job: JobId, trigger: &TriggerName) -> Option<ActionKey> {
+        let is_of_it = |key: &ActionKey| {
+            self.actions.get(key).is_some_and(|action| action.triggers.contains(trigger))
+        };
+        self.live_actions_of(job).find(is_of_it)
+    }
+
     /// True if an upstream action could still appear behind this batch's cursor.
     fn passes_upstream(&self, job: &Job, batch: &PlanBatch) -> bool {
         // A trigger without instants up to there misses none.
@@ -71,8 +107,13 @@ impl State {
     #[must_use]
     pub fn planned_through(&self, job: JobId) -> UtcMillis {
         let Some(found) = self.jobs.get(&job) else { return UtcMillis(i64::MIN) };
-        let cursor = |source| self.cursor(job, &source).unwrap_or(UtcMillis(i64::MIN));
-        sources_of(&found.spec).into_iter().map(cursor).min().unwrap_or(UtcMillis::MAX)
+        let cursor = |source: &PlanSource| self.cursor(job, source).unwrap_or(UtcMillis(i64::MIN));
+        let sources = sources_of(&found.spec);
+        // A trigger that is paused alone gives no instants meanwhile, and must not
+        // hold up those who wait for the others.
+        let active = sources.iter().filter(|source| !self.is_source_paused(job, source));
+        let through = active.map(cursor).min();
+        through.or_else(|| sources.iter().map(cursor).min()).unwrap_or(UtcMillis::MAX)
     }
 
     fn has_upstream(&self, job: &Job, planned: &PlannedAction) -> bool {
@@ -99,7 +140,11 @@ impl State {
             }
             if let Some(old) = self.actions.get(&key) {
                 if let Some(name) = trigger.filter(|name| !old.triggers.contains(name)) {
-                    self.edit_action(key, |a| a.triggers.push(name.clone()));
+                    // Its run may have been held with the triggers that were paused.
+                    let runs: Vec<RunId> = old.run.into_iter().collect();
+                    self.move_places(&runs, |state| {
+                        state.edit_action(key, |a| a.triggers.push(name.clone()));
+                    });
                     ev.push(Event::Action(key));
                 }
                 continue;
@@ -164,7 +209,8 @@ impl State {
 
     fn may_start(&self, key: ActionKey, action: &Action) -> bool {
         action.upstream.iter().all(|u| u.met.is_some())
-            && self.jobs.get(&key.job).is_some_and(|job| !job.paused)
+            && self.jobs.get(&key.job).is_some_and(|job| self.hold_of(job).is_none())
+            && !self.is_action_paused(key.job, action)
     }
 
     /// Starts a waiting action if nothing holds it any more.
@@ -188,7 +234,7 @@ impl State {
             action: Some(key),
             nominal: key.nominal,
             state: RunState::Queued,
-            priority: job.spec.priority,
+            priority: job.spec.priority_of(&action.triggers),
             catch_up: action.catch_up,
             created: self.meta.now,
             ready_at,
@@ -222,6 +268,7 @@ impl State {
                 a.finished = Some(now);
             });
             ev.push(Event::Action(key));
+            self.count_delay(key, ev);
             let mut waiting: Vec<ActionKey> = self.waiting_for(key).collect();
             let is_met = |up: &Upstream| {
                 up.action == key
@@ -256,7 +303,27 @@ impl State {
         }
     }
 
-    /// Withdraws a job's planned actions that are not due: all of them, or those
+    /// Triggers that wait for the end of this action count their delay from now.
+    fn count_delay(&mut self, key: ActionKey, ev: &mut Vec<Event>) {
+        let Some(job) = self.jobs.get(&key.job).filter(|job| job.spec.has_fixed_delay()) else {
+            return;
+        };
+        let Some(action) = self.actions.get(&key) else { return };
+        let is_delayed = |name: &&TriggerName| {
+            job.spec.trigger(name).is_some_and(|t| t.enabled && t.kind.fixed_delay().is_some())
+        };
+        let delayed: Vec<TriggerName> =
+            action.triggers.iter().filter(is_delayed).cloned().collect();
+        for name in delayed {
+            let source = PlanSource::Trigger(name);
+            if self.cursor(key.job, &source).is_some_and(|cursor| cursor < self.meta.now) {
+                self.cursors.put((key.job, source), self.meta.now);
+            }
+            ev.push(Event::Job(key.job));
+        }
+    }
+
+    /// Withdraws a job's planned actions whose instant has not come: all of them, or those
     /// that nothing but the `lost` triggers claims; and planned actions of other
     /// jobs that wait for withdrawn ones. The job's cursors will go back to now:
     /// so do those of all jobs that depend on it, because new instants may lie
@@ -272,7 +339,7 @@ impl State {
             if mutants::on(Mutant::EditKeepsPlan) {
                 continue;
             }
-            let Some(action) = self.actions.get(&key).filter(|a| self.is_ahead(a)) else {
+            let Some(action) = self.actions.get(&key).filter(|a| self.is_ahead(key, a)) else {
                 continue;
             };
             let Some(lost) = lost else {
@@ -290,9 +357,11 @@ impl State {
         self.withdraw_actions(gone, job, ev);
     }
 
-    /// Planned, and not due.
-    pub(super) fn is_ahead(&self, action: &Action) -> bool {
-        action.state == ActionState::Planned && action.due > self.meta.now
+    /// Planned, and its instant has not come. One whose instant has passed and that
+    /// starts later only because of jitter stays: cursors go back to now at most, so it
+    /// would not be planned again.
+    pub(super) fn is_ahead(&self, key: ActionKey, action: &Action) -> bool {
+        action.state == ActionState::Planned && key.nominal > self.meta.now
     }
 
     fn withdraw_actions(&mut self, mut work: Vec<ActionKey>, job: JobId, ev: &mut Vec<Event>) {
@@ -304,7 +373,7 @@ impl State {
                 self.remove_action(key);
                 ev.push(Event::Action(key));
                 for down in waiting {
-                    if self.actions.get(&down).is_some_and(|a| self.is_ahead(a)) {
+                    if self.actions.get(&down).is_some_and(|a| self.is_ahead(down, a)) {
                         if rewound.insert(down.job) {
                             self.rewind_cursors(down.job);
                             ev.push(Event::Job(down.job));
@@ -332,7 +401,7 @@ impl State {
                 let is_own = |key: &ActionKey| {
                     self.actions
                         .get(key)
-                        .is_some_and(|a| !a.triggers.is_empty() && self.is_ahead(a))
+                        .is_some_and(|a| !a.triggers.is_empty() && self.is_ahead(*key, a))
                 };
                 work.extend(self.live_actions_of(down).filter(is_own));
             }
@@ -341,10 +410,15 @@ impl State {
 
     /// No cursor of the job stays ahead of now.
     pub(super) fn rewind_cursors(&mut self, job: JobId) {
-        for (source, cursor) in self.cursors_of(job) {
-            if cursor > self.meta.now {
-                self.cursors.put((job, source), self.meta.now);
-            }
+        for (source, _) in self.cursors_of(job) {
+            self.rewind(job, source);
+        }
+    }
+
+    /// The cursor, if there is one, does not stay ahead of now.
+    pub(super) fn rewind(&mut self, job: JobId, source: PlanSource) {
+        if self.cursor(job, &source).is_some_and(|cursor| cursor > self.meta.now) {
+            self.cursors.put((job, source), self.meta.now);
         }
     }
 

@@ -60,7 +60,7 @@ impl State {
         if matches!(run.state, RunState::Finished { .. }) {
             return Err(Reject::RunOver(id));
         }
-        let is_held = self.jobs.get(&run.job).is_some_and(|job| job.paused)
+        let is_held = (self.is_run_held(run) || self.frozen().is_some())
             && !mutants::on(Mutant::PauseDoesNotHold);
         let next = run.attempts.last().map_or(1, |a| a.key.number.saturating_add(1));
         if run.state != RunState::Queued || is_held || number != next {

@@ -72,6 +72,8 @@ impl State {
     /// Releases what is due, up to a bound; the rest is due still, and comes
     /// with the next command.
     pub(super) fn release_due(&mut self, ev: &mut Vec<Event>) {
+        self.sweep(ev);
+        self.replan_some(ev);
         for _ in 0..self.limits.timers {
             let Some((at, timer)) = self.index.timers.get_min() else { break };
             if *at > self.meta.now {
@@ -181,6 +183,9 @@ impl State {
             || success == Some(key)
             || self.index.upstream.range((key, LOWEST)..=(key, HIGHEST)).next().is_some()
             || key.nominal > self.meta.now
-            || self.cursors_of(key.job).iter().any(|(_, cursor)| *cursor < key.nominal)
+            || self.cursors_of(key.job).iter().any(|(source, cursor)| {
+                // A trigger may be paused for ever.
+                *cursor < key.nominal && !self.is_source_paused(key.job, source)
+            })
     }
 }

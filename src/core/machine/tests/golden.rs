@@ -1,4 +1,4 @@
-//! The bytes of every command of version 1, decoded for ever.
+//! The bytes of every command and of a whole state of version 1, decoded for ever.
 //!
 //! A line once released is never changed: a changed encoding needs a new
 //! version with its own file, while these bytes go on being read.
@@ -7,12 +7,17 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::super::command::*;
+use super::super::invariants;
+use super::super::snapshot::{Restore, records};
 use super::support::*;
 use crate::ids::*;
 use crate::model::action::{Missed, MissedReason};
+use crate::model::calendar::{CalendarDef, CalendarRule};
 use crate::model::cluster::ClusterSettings;
 use crate::model::job::*;
+use crate::model::pause::{AfterPause, PauseTarget};
 use crate::model::run::EndKind;
+use crate::model::trigger::*;
 use crate::model::worker::WorkerProfile;
 use crate::time::{Span, UtcMillis};
 
@@ -42,6 +47,11 @@ fn word(command: &Command) -> &'static str {
         Command::DropToken { .. } => "drop_token",
         Command::AdmitNode { .. } => "admit_node",
         Command::RetireNode { .. } => "retire_node",
+        Command::PutCalendar { .. } => "put_calendar",
+        Command::DeleteCalendar { .. } => "delete_calendar",
+        Command::PlanUnder { .. } => "plan_under",
+        Command::Pause { .. } => "pause",
+        Command::Resume { .. } => "resume",
     }
 }
 
@@ -58,6 +68,62 @@ fn full_spec() -> JobSpec {
         on_worker_lost: OnWorkerLost::Keep { keep_for: Span::secs(600) },
         ..spec("load")
     }
+}
+
+/// Everything that definitions may say beyond the first fields of their types.
+fn extended_spec() -> JobSpec {
+    let rule = |rule: TriggerRule| TriggerKind::Rule(Box::new(RuleSpec::new(rule)));
+    let every = Span::secs(60);
+    let (from, to, weekdays) = (TimeOfDay::MIDNIGHT, TimeOfDay::LAST, Weekdays::WORKDAYS);
+    let params = BTreeMap::from([("DAY".to_owned(), "monday".to_owned())]);
+    let full = RuleSpec {
+        start: Some(UtcMillis(1)),
+        end: Some(UtcMillis(2)),
+        calendars: vec![name("holidays")],
+        dst: DstPolicy::Twice,
+        jitter: Span::secs(5),
+        priority: Some(9),
+        params: params.clone(),
+        anchor: Some(UtcMillis(3)),
+        ..RuleSpec::new(TriggerRule::Cron { expression: "x".to_owned(), dialect: Dialect::Unix })
+    };
+    let kinds = [
+        TriggerKind::Rule(Box::new(full)),
+        rule(TriggerRule::Interval { every, repeats: Some(3) }),
+        rule(TriggerRule::FixedDelay { delay: every }),
+        rule(TriggerRule::CalendarInterval { every: 1, unit: CalendarUnit::Month }),
+        rule(TriggerRule::DailyWindow { every, from, to, weekdays }),
+        rule(TriggerRule::Once { at: UtcMillis(4) }),
+    ];
+    let trigger = |(n, kind): (usize, TriggerKind)| TriggerSpec { kind, ..cron(&format!("t{n}")) };
+    JobSpec {
+        triggers: kinds.into_iter().enumerate().map(trigger).collect(),
+        group: Some(GroupPath::new("etl/nightly").unwrap()),
+        params,
+        ..spec("load")
+    }
+}
+
+fn calendars() -> Vec<CalendarDef> {
+    let date = "2026-12-25".parse().unwrap();
+    let (dialect, expression) = (Dialect::Quartz, "* * 2 * * ?".to_owned());
+    let rules = [
+        CalendarRule::Dates([date].into()),
+        CalendarRule::Weekly(Weekdays::WEEKEND),
+        CalendarRule::Monthly([1, 31].into()),
+        CalendarRule::Annual([(12, 25)].into()),
+        CalendarRule::Daily(vec![(TimeOfDay::MIDNIGHT, TimeOfDay::LAST)]),
+        CalendarRule::Cron { expression, dialect },
+    ];
+    let def = |rule| CalendarDef {
+        name: name("c"),
+        description: "d".to_owned(),
+        zone: Some("Europe/Berlin".to_owned()),
+        rule,
+        include_only: true,
+        base: Some(name("b")),
+    };
+    rules.into_iter().map(def).collect()
 }
 
 fn commands() -> Vec<Command> {
@@ -85,7 +151,13 @@ fn commands() -> Vec<Command> {
         missed: Some(missed),
     };
     let labels = BTreeMap::from([("zone".to_owned(), "b".to_owned())]);
-    vec![
+    let extended = Box::new(extended_spec());
+    let group = PauseTarget::Group(GroupPath::new("etl").unwrap());
+    let paused = TriggerName("nightly".into());
+    let put = |def| Command::PutCalendar { def: Box::new(def), expected: Some(Revision(1)) };
+    let under = Command::PlanUnder { seen: 300, batches: vec![batch.clone()] };
+    let (skip, misfire) = (AfterPause::Skip, AfterPause::Misfire);
+    let mut all = vec![
         Command::Tick,
         Command::InitCluster(ClusterSettings::new(7)),
         Command::LeaderStarted(leader(2)),
@@ -108,7 +180,19 @@ fn commands() -> Vec<Command> {
         Command::DropToken { name: name("ci") },
         Command::AdmitNode { token_hash: [7; 32], store: 6, replaces: Some(NodeId(2)) },
         Command::RetireNode { node: NodeId(2) },
-    ]
+        Command::ApplyJob { spec: extended, expected: None },
+    ];
+    all.extend(calendars().into_iter().map(put));
+    all.extend([
+        Command::DeleteCalendar { name: name("c"), expected: None },
+        under,
+        Command::Pause { target: PauseTarget::Cluster },
+        Command::Pause { target: group.clone() },
+        Command::Resume { target: group, missed: skip },
+        Command::Resume { target: PauseTarget::Job(job), missed: misfire },
+        Command::Resume { target: PauseTarget::Trigger(job, paused), missed: skip },
+    ]);
+    all
 }
 
 #[test]
@@ -128,4 +212,63 @@ fn every_command_keeps_its_bytes() {
         let _ = writeln!(text, "{label} {hex}");
     }
     assert_eq!(text, GOLDEN, "\n--- encoded now:\n{text}---");
+}
+
+const GOLDEN_STATE: &str = include_str!("../../../../tests/golden/snapshot_v1.txt");
+
+/// A state with records of most tables, each of the newest form there is.
+fn full_state() -> Machine {
+    let mut m = Machine::new();
+    for calendar in calendars().into_iter().take(1) {
+        let base = CalendarDef { name: name("b"), base: None, ..calendar.clone() };
+        let holidays = CalendarDef { name: name("holidays"), ..calendar };
+        for def in [base, holidays] {
+            m.ok(Command::PutCalendar { def: Box::new(def), expected: None });
+        }
+    }
+    let worker = m.worker("w", 2);
+    let plain = m.job(triggered("plain"));
+    let full = m.job(extended_spec());
+    let at = m.now + 1_000;
+    m.plan(plain, &[(at, vec![]), (at + 90_000, vec![])]);
+    m.plan(full, &[(at, vec![])]);
+    m.after(2_000);
+    let run = m.queue()[0];
+    let attempt = m.dispatch(run, worker);
+    m.ok(apply(JobSpec { priority: 7, ..extended_spec() }));
+    m.complete(attempt, exit(0));
+    m.ok(acquire("l", "me", 1, 0));
+    m.ok(Command::PutToken { name: name("ci"), token: token_of(7, Some(9_000_000)) });
+    m.ok(Command::AdmitNode { token_hash: [7; 32], store: 6, replaces: None });
+    let etl = PauseTarget::Group(GroupPath::new("etl").unwrap());
+    m.ok(Command::Pause { target: etl.clone() });
+    m.after(5_000);
+    m.ok(Command::Resume { target: etl, missed: AfterPause::Skip });
+    m.ok(Command::Pause { target: PauseTarget::Trigger(plain, TriggerName("t".into())) });
+    let request = Request { id: "q".to_owned(), body_hash: 1, issued: None };
+    m.send_as(Command::PauseJob { job: full }, Some(request));
+    m
+}
+
+#[test]
+fn a_snapshot_keeps_its_bytes() {
+    let m = full_state();
+    let mut text = String::new();
+    for record in records(&m.state) {
+        let hex: String = record.iter().fold(String::new(), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        });
+        let _ = writeln!(text, "{hex}");
+    }
+    assert_eq!(text, GOLDEN_STATE, "\n--- encoded now:\n{text}---");
+    let mut restore = Restore::default();
+    for line in GOLDEN_STATE.lines() {
+        let bytes =
+            (0..line.len()).step_by(2).map(|at| u8::from_str_radix(&line[at..at + 2], 16).unwrap());
+        restore.push(&bytes.collect::<Vec<u8>>()).unwrap();
+    }
+    let restored = restore.finish().unwrap();
+    assert_eq!(restored.hash(), m.state.hash());
+    assert_eq!(invariants::check(&restored), Ok(()));
 }

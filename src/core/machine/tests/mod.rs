@@ -1,6 +1,10 @@
 //! Tests of the machine as a whole: one rule each, and random command lists.
 
+mod anchors;
+mod calendars;
+mod delays;
 mod golden;
+mod pauses;
 mod random;
 mod reports;
 mod rules;

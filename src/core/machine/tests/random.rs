@@ -9,14 +9,21 @@ use super::super::snapshot::{Restore, records};
 use super::super::state::{Limits, State};
 use super::support::*;
 use crate::ids::*;
+use crate::model::calendar::{CalendarDef, CalendarRule};
 use crate::model::job::*;
+use crate::model::pause::{AfterPause, PauseTarget};
 use crate::model::run::EndKind;
+use crate::model::trigger::{RuleSpec, TriggerRule, Weekdays};
 use crate::time::{Span, UtcMillis};
 
 /// A command whose details are filled in from the state it meets.
 #[derive(Debug, Clone)]
 enum Step {
-    Apply { name: u8, triggers: u8, upstream: Vec<u64>, policy: u8 },
+    Apply { name: u8, triggers: u8, upstream: Vec<u64>, policy: u8, group: u8, rule: u8 },
+    Calendar { name: u8, base: Option<u8>, day: u8 },
+    DropCalendar(u8),
+    Hold(u8, u64),
+    GoOn { what: u8, job: u64, misfire: bool },
     Delete(u64),
     Pause(u64),
     Resume(u64),
@@ -43,8 +50,16 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let job = || prop_oneof![4 => 1..4_u64, 1 => 0..6_u64];
     let step = prop_oneof![
-        3 => (0..4_u8, 0..3_u8, prop::collection::vec(job(), 0..3), 0..4_u8)
-            .prop_map(|(name, triggers, upstream, policy)| Step::Apply { name, triggers, upstream, policy }),
+        3 => (0..4_u8, 0..3_u8, prop::collection::vec(job(), 0..3), 0..4_u8, 0..4_u8, 0..5_u8)
+            .prop_map(|(name, triggers, upstream, policy, group, rule)| {
+                Step::Apply { name, triggers, upstream, policy, group, rule }
+            }),
+        1 => (0..3_u8, prop::option::of(0..3_u8), 0..3_u8)
+            .prop_map(|(name, base, day)| Step::Calendar { name, base, day }),
+        1 => (0..3_u8).prop_map(Step::DropCalendar),
+        1 => (0..6_u8, job()).prop_map(|(what, job)| Step::Hold(what, job)),
+        2 => (0..6_u8, job(), prop::bool::ANY)
+            .prop_map(|(what, job, misfire)| Step::GoOn { what, job, misfire }),
         1 => job().prop_map(Step::Delete),
         1 => job().prop_map(Step::Pause),
         2 => job().prop_map(Step::Resume),
@@ -90,6 +105,56 @@ fn lock_name(lock: u8) -> Name {
     name(["l", "pool"][usize::from(lock)])
 }
 
+/// One of all kinds of pauses.
+fn target(what: u8, job: u64) -> PauseTarget {
+    let group = |path| PauseTarget::Group(GroupPath::new(path).unwrap());
+    match what {
+        0 => PauseTarget::Cluster,
+        1 => group("g"),
+        2 => group("g/in"),
+        3 => PauseTarget::Job(JobId(job)),
+        4 => PauseTarget::Trigger(JobId(job), TriggerName("x".into())),
+        _ => PauseTarget::Trigger(JobId(job), TriggerName("y".into())),
+    }
+}
+
+/// The second trigger's kind: a fixed delay, one with a calendar, or a cron.
+fn kind_of(rule: u8) -> TriggerKind {
+    let rule = match rule {
+        0 | 1 => {
+            let delay = Span::secs(2);
+            let params = [("A".to_owned(), "b".to_owned())].into();
+            RuleSpec { params, ..RuleSpec::new(TriggerRule::FixedDelay { delay }) }
+        }
+        2 | 3 => {
+            let calendars = vec![calendar_name(rule - 2)];
+            let every = Span::secs(1);
+            let interval = TriggerRule::Interval { every, repeats: None };
+            RuleSpec { calendars, priority: Some(9), ..RuleSpec::new(interval) }
+        }
+        _ => return cron("y").kind,
+    };
+    TriggerKind::Rule(Box::new(rule))
+}
+
+fn calendar_name(number: u8) -> Name {
+    name(&format!("c{number}"))
+}
+
+fn grown(group: u8, rule: u8, spec: JobSpec) -> JobSpec {
+    let path = match group {
+        0 => Some("g"),
+        1 => Some("g/in"),
+        2 => Some("g-2"),
+        _ => None,
+    };
+    let mut spec = JobSpec { group: path.map(|path| GroupPath::new(path).unwrap()), ..spec };
+    if let Some(second) = spec.triggers.get_mut(1) {
+        second.kind = kind_of(rule);
+    }
+    spec
+}
+
 fn spec_of(number: u8, triggers: u8, upstream: &[u64], policy: u8) -> JobSpec {
     let edges: Vec<JobId> = upstream.iter().map(|n| JobId(*n)).collect();
     let delay = Span(u64::from(policy) * 1000);
@@ -131,13 +196,41 @@ fn plan(m: &Machine, job: u64, count: i64, stale: bool) -> Vec<PlanBatch> {
 
 fn command_of(m: &Machine, step: &Step) -> Command {
     match step {
-        Step::Apply { name, triggers, upstream, policy } => {
-            apply(spec_of(*name, *triggers, upstream, *policy))
+        Step::Apply { name, triggers, upstream, policy, group, rule } => {
+            apply(grown(*group, *rule, spec_of(*name, *triggers, upstream, *policy)))
+        }
+        Step::Calendar { name, base, day } => {
+            let def = CalendarDef {
+                name: calendar_name(*name),
+                description: String::new(),
+                zone: None,
+                rule: CalendarRule::Weekly(Weekdays(1 << day)),
+                include_only: false,
+                base: base.map(calendar_name),
+            };
+            Command::PutCalendar { def: Box::new(def), expected: None }
+        }
+        Step::DropCalendar(n) => {
+            Command::DeleteCalendar { name: calendar_name(*n), expected: None }
+        }
+        Step::Hold(what, job) => Command::Pause { target: target(*what, *job) },
+        Step::GoOn { what, job, misfire } => {
+            let missed = if *misfire { AfterPause::Misfire } else { AfterPause::Skip };
+            Command::Resume { target: target(*what, *job), missed }
         }
         Step::Delete(job) => Command::DeleteJob { job: JobId(*job), expected: None },
         Step::Pause(job) => Command::PauseJob { job: JobId(*job) },
         Step::Resume(job) => Command::ResumeJob { job: JobId(*job) },
-        Step::Plan { job, count, stale } => Command::PlanActions(plan(m, *job, *count, *stale)),
+        Step::Plan { job, count, stale } => {
+            let batches = plan(m, *job, *count, *stale);
+            let seen = m.state.applied_index() - u64::from(*stale);
+            let has_calendars = m.state.calendars_changed() > 0;
+            if has_calendars {
+                Command::PlanUnder { seen, batches }
+            } else {
+                Command::PlanActions(batches)
+            }
+        }
         Step::Trigger(job) | Step::Request(_, job) => Command::TriggerJob { job: JobId(*job) },
         Step::Cancel(run) => Command::CancelRun { run: RunId(*run) },
         Step::Dispatch { nth, worker } => {
@@ -209,13 +302,23 @@ fn alive(state: &State) -> Command {
 
 /// Applies the steps, with every rule checked after each.
 fn run_steps(steps: &[Step]) -> Machine {
-    let limits =
-        Limits { ended: 30, ended_per_job: 8, requests: 2, missed_per_job: 2, ..Limits::default() };
+    let limits = Limits {
+        ended: 30,
+        ended_per_job: 8,
+        requests: 2,
+        missed_per_job: 2,
+        sweep: 1,
+        ..Limits::default()
+    };
     let mut m = Machine::with(limits);
     // Something to begin with: a chain of jobs and two workers.
     let first = m.job(spec_of(0, 2, &[], 2));
     let second = m.job(spec_of(1, 0, &[first.0], 3));
     m.job(spec_of(2, 1, &[first.0, second.0], 1));
+    for n in 0..2 {
+        m.ok(command_of(&Machine::new(), &Step::Calendar { name: n, base: None, day: n }));
+    }
+    m.job(grown(1, 2, spec_of(3, 2, &[], 2)));
     m.worker("w0", 2);
     m.worker("w1", 3);
     for step in steps {
@@ -238,6 +341,10 @@ fn run_steps(steps: &[Step]) -> Machine {
 
 /// Workers alive, every run dispatched and completed, time moved.
 fn calm_down(m: &mut Machine) {
+    let missed = AfterPause::Misfire;
+    for target in m.state.pauses().map(|(target, _)| target.clone()).collect::<Vec<_>>() {
+        m.ok(Command::Resume { target, missed });
+    }
     for job in m.state.jobs_after(None).map(|j| j.id).collect::<Vec<_>>() {
         m.ok(Command::ResumeJob { job });
     }

@@ -198,10 +198,14 @@ impl CronError {
                 "has # twice: write one weekday, such as 6#3, and a trigger for each other"
                     .to_owned()
             }
-            Fault::Days { day_of_month, day_of_week } => format!(
-                "day of month {day_of_month:?} and day of week {day_of_week:?}: exactly one of \
-                 the two must be ?, such as 0 0 3 * * ? or 0 0 3 ? * MON"
-            ),
+            Fault::Days { day_of_month, day_of_week } => {
+                let [month, week] = self.day_columns();
+                format!(
+                    "day of month {day_of_month:?} (at column {month}) and day of week \
+                     {day_of_week:?} (at column {week}): exactly one of the two must be ?, such \
+                     as 0 0 3 * * ? or 0 0 3 ? * MON"
+                )
+            }
             Fault::Macro => format!(
                 "{:?} is not known: expected @yearly, @monthly, @weekly, @daily, @hourly or \
                  @every with a length of time",
@@ -256,11 +260,29 @@ impl CronError {
         }
     }
 
+    /// Where the fields for days of the month and of the week begin, counted from 1.
+    fn day_columns(&self) -> [usize; 2] {
+        [3, 5].map(|nth| {
+            let before = self.text.split(' ').take(nth);
+            before.map(|field| field.chars().count() + 1).sum::<usize>() + 1
+        })
+    }
+
     /// The expression with a mark under the part at fault, on two lines.
     #[must_use]
     pub fn caret(&self) -> Option<String> {
-        let place = self.place.as_ref()?;
-        let width = place.value.chars().count().max(1);
-        Some(format!("{}\n{}{}", self.text, " ".repeat(place.column - 1), "^".repeat(width)))
+        let marked = match (&self.place, &self.fault) {
+            (Some(place), _) => vec![(place.column, place.value.as_str())],
+            (None, Fault::Days { day_of_month, day_of_week }) => {
+                self.day_columns().into_iter().zip([&**day_of_month, day_of_week]).collect()
+            }
+            (None, _) => return None,
+        };
+        let mut line = String::new();
+        for (column, value) in marked {
+            line.extend(std::iter::repeat_n(' ', (column - 1).saturating_sub(line.len())));
+            line.extend(std::iter::repeat_n('^', value.chars().count().max(1)));
+        }
+        Some(format!("{}\n{line}", self.text))
     }
 }

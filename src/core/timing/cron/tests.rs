@@ -175,6 +175,7 @@ fn a_mark_stands_under_the_mistake() {
     let caret = |text: &str| CronExpr::parse(text).unwrap_err().caret();
     assert_eq!(caret("0 0  1,24 * * ?").unwrap(), "0 0 1,24 * * ?\n      ^^");
     assert_eq!(caret("0 ä 0 * * ?").unwrap(), "0 ä 0 * * ?\n  ^");
+    assert_eq!(caret("0 0  3 * * MON 2027").unwrap(), "0 0 3 * * MON 2027\n      ^   ^^^");
     assert_eq!(caret("0 0 0"), None);
 }
 

@@ -86,6 +86,13 @@ impl Zone {
         if is_summer { summer } else { standard }
     }
 
+    /// Day of the week, from 0, Sunday, and second of the day on the wall.
+    pub(super) fn wall(self, at: i64) -> (i64, i64) {
+        let second = at.div_euclid(1000);
+        let local = second + self.offset_at(second);
+        ((local.div_euclid(DAY) + 4).rem_euclid(7), local.rem_euclid(DAY))
+    }
+
     /// The instants that a local time stands for, ascending: none, one or two.
     fn instants(self, local: i64) -> Vec<i64> {
         let (standard, summer) = self.offsets();
@@ -276,10 +283,6 @@ impl Cron {
         } else {
             found.push(instants.first().copied().unwrap_or_else(|| zone.gap_end(local)));
         }
-    }
-
-    pub(super) fn is_due_at(&self, zone: Zone, at: i64) -> bool {
-        self.instants(zone, at - 1, at) == [at]
     }
 }
 

@@ -1,17 +1,20 @@
 //! People who write jobs, and programs that hold locks. Both ask again with the
 //! same request id until they have an answer, and now and then once more.
 
-use horai_core::ids::{JobId, Name, Token, TriggerName};
+use horai_core::ids::{GroupPath, JobId, Name, Token, TriggerName};
 use horai_core::machine::command::{Actor, Command, Envelope, Request};
 use horai_core::machine::outcome::{Outcome, Reject};
 use horai_core::machine::state::State;
+use horai_core::model::calendar::{CalendarDef, CalendarRule};
 use horai_core::model::job::*;
+use horai_core::model::pause::{AfterPause, PauseTarget};
 use horai_core::model::run::{Run, RunState};
+use horai_core::model::trigger::{Dialect, RuleSpec, TimeOfDay, TriggerRule, Weekdays};
 use horai_core::time::{Span, UtcMillis};
 
 use super::lead::{Answer, Lead, Purpose};
 use super::replicas::Problem;
-use super::script::{Event, JobShape, Lost, Misfire};
+use super::script::{Event, JobShape, LeftOut, Lost, Misfire};
 use super::world::{Happening, World};
 
 fn span(ms: i64) -> Span {
@@ -27,7 +30,7 @@ pub(super) fn job_name(slot: u64) -> Name {
 pub(super) fn spec(slot: u64, shape: &JobShape, state: &State) -> JobSpec {
     let trigger = |(place, shape): (usize, &super::script::TriggerShape)| TriggerSpec {
         name: TriggerName(format!("t{place}").as_str().into()),
-        kind: TriggerKind::Cron { expression: shape.cron.text() },
+        kind: kind(shape),
         zone: shape.zone.map(|zone| zone.name().to_owned()),
         misfire: match shape.misfire {
             Misfire::All => MisfirePolicy::FireAll,
@@ -56,8 +59,52 @@ pub(super) fn spec(slot: u64, shape: &JobShape, state: &State) -> JobSpec {
             Lost::Fail => OnWorkerLost::Fail,
             Lost::Keep(keep_for) => OnWorkerLost::Keep { keep_for: span(keep_for) },
         },
+        group: shape.group.map(group),
         ..JobSpec::noop(job_name(slot))
     }
+}
+
+fn kind(shape: &super::script::TriggerShape) -> TriggerKind {
+    let expression = shape.cron.text();
+    let (rule, start) = match (shape.delay, shape.rate, shape.bound) {
+        (None, None, None) => return TriggerKind::Cron { expression },
+        (Some(delay), ..) => (TriggerRule::FixedDelay { delay: Span(delay) }, None),
+        (None, Some((start, every)), _) => {
+            (TriggerRule::Interval { every: span(every), repeats: None }, Some(UtcMillis(start)))
+        }
+        (None, None, Some(_)) => (TriggerRule::Cron { expression, dialect: Dialect::Quartz }, None),
+    };
+    let calendars = shape.bound.into_iter().map(calendar_name).collect();
+    TriggerKind::Rule(Box::new(RuleSpec { calendars, start, ..RuleSpec::new(rule) }))
+}
+
+pub(super) fn calendar_name(number: u8) -> Name {
+    Name::new(&format!("c{number}")).unwrap()
+}
+
+fn group(number: u8) -> GroupPath {
+    // The second lies in the first.
+    GroupPath::new(["g", "g/in"][usize::from(number)]).unwrap()
+}
+
+fn target(what: Option<u8>) -> PauseTarget {
+    what.map_or(PauseTarget::Cluster, |number| PauseTarget::Group(group(number)))
+}
+
+pub(super) fn put_calendar(number: u8, left_out: &LeftOut) -> Command {
+    let time = |second: i64| {
+        let second = u32::try_from(second).unwrap();
+        TimeOfDay::new(second / 3600, second / 60 % 60, second % 60).unwrap()
+    };
+    let (rule, zone) = match left_out {
+        LeftOut::Days(days) => (CalendarRule::Weekly(Weekdays(*days)), None),
+        LeftOut::Times(from, to) => {
+            (CalendarRule::Daily(vec![(time(*from), time(*to))]), Some("UTC".to_owned()))
+        }
+    };
+    let (name, description) = (calendar_name(number), String::new());
+    let def = CalendarDef { name, description, zone, rule, include_only: false, base: None };
+    Command::PutCalendar { def: Box::new(def), expected: None }
 }
 
 /// One request of a person.
@@ -167,6 +214,33 @@ impl World {
             }
             Event::Pause(slot) => id(slot).map(|job| Command::PauseJob { job }),
             Event::Resume(slot) => id(slot).map(|job| Command::ResumeJob { job }),
+            Event::ResumeLate(slot) => id(slot).map(|job| {
+                let (target, missed) = (PauseTarget::Job(job), AfterPause::Misfire);
+                Command::Resume { target, missed }
+            }),
+            Event::Hold(what) => Some(Command::Pause { target: target(*what) }),
+            Event::GoOn(what, is_late) => {
+                let missed = if *is_late { AfterPause::Misfire } else { AfterPause::Skip };
+                Some(Command::Resume { target: target(*what), missed })
+            }
+            Event::OneTrigger(slot, place, goes_on) => id(slot).map(|job| {
+                let target = PauseTarget::Trigger(job, TriggerName(format!("t{place}").into()));
+                // What comes behind those that were planned without it is not judged here.
+                let missed = AfterPause::Skip;
+                if *goes_on {
+                    Command::Resume { target, missed }
+                } else {
+                    Command::Pause { target }
+                }
+            }),
+            Event::OneTriggerLate(slot, place) => id(slot).map(|job| {
+                let target = PauseTarget::Trigger(job, TriggerName(format!("t{place}").into()));
+                // What comes behind those that were planned without it is not judged.
+                let is_alone = state.dependants_of(job).next().is_none();
+                let missed = if is_alone { AfterPause::Misfire } else { AfterPause::Skip };
+                Command::Resume { target, missed }
+            }),
+            Event::Calendar(number, left_out) => Some(put_calendar(*number, left_out)),
             Event::Delete(slot) => id(slot).map(|job| Command::DeleteJob { job, expected: None }),
             Event::Trigger(slot) => id(slot).map(|job| Command::TriggerJob { job }),
             Event::Cancel(nth) => {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use horai_core::ids::{AttemptKey, Incarnation, LeaderId, Token, WorkerId};
 use horai_core::machine::command::{Command, Envelope};
-use horai_core::machine::outcome::Outcome;
+use horai_core::machine::outcome::{Outcome, Reject};
 use horai_core::machine::state::State;
 use horai_core::time::UtcMillis;
 use horai_raft::Error;
@@ -203,7 +203,7 @@ impl Lead {
             let at = services.book.next()?;
             return Some(Want::Wait(i64::try_from(at.since(now).0).unwrap_or(i64::MAX)));
         }
-        let command = Command::PlanActions(round.batches.clone());
+        let command = round.command();
         services.round = Some(round);
         Some(Want::Propose(command, Purpose::Plan))
     }
@@ -211,10 +211,8 @@ impl Lead {
     /// The planner's proposal was answered. It waits before it looks if that failed.
     pub(super) fn planned(&mut self, answer: &Answer) -> Want {
         match answer {
-            Ok(Outcome::Planned { .. }) => Want::Wait(0),
-            Ok(Outcome::Rejected(horai_core::machine::outcome::Reject::StaleLeader(_))) => {
-                Want::Deposed
-            }
+            Ok(Outcome::Planned { .. } | Outcome::Rejected(Reject::StalePlan(_))) => Want::Wait(0),
+            Ok(Outcome::Rejected(Reject::StaleLeader(_))) => Want::Deposed,
             Ok(_) | Err(_) => Want::Wait(50),
         }
     }

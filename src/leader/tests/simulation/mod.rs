@@ -19,7 +19,9 @@
 mod agenda;
 mod calendar;
 mod clients;
+mod extras;
 mod fires;
+mod holds;
 mod lead;
 mod links;
 mod oracle;
@@ -32,6 +34,7 @@ mod sessions;
 mod shim;
 mod shrink;
 mod trouble;
+mod turns;
 mod worker;
 mod world;
 
@@ -43,7 +46,7 @@ use run::{Report, run};
 use script::{Focus, draw};
 
 /// Seeds that are run each time.
-const PINNED: std::ops::Range<u64> = 0..24;
+const PINNED: std::ops::Range<u64> = 0..32;
 /// Fresh ones that found a fault, of the product or of this oracle, stay for ever.
 const FOUND: [u64; 3] = [20_026, 20_144, 30_024];
 /// Fresh seeds are tried for this long each time.

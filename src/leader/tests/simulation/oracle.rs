@@ -12,6 +12,7 @@ use horai_core::machine::outcome::{Applied, Event, Outcome, Reject};
 use horai_core::machine::state::State;
 use horai_core::model::action::{Action, ActionState};
 use horai_core::model::job::OnWorkerLost;
+use horai_core::model::pause::{AfterPause, PauseTarget};
 use horai_core::model::run::{Attempt, EndKind, Run, RunKind, RunResult, RunState};
 use horai_core::time::{Span, UtcMillis};
 
@@ -164,6 +165,8 @@ impl Oracle {
         if is_new {
             self.on_command(&envelope.command, (before, state), &applied.outcome, now)?;
         }
+        let is_leaders = matches!(envelope.actor, Actor::Leader(leader) if leader == self.leader);
+        self.fires.take_turns((before, state), is_leaders, now)?;
         for event in &applied.events {
             match event {
                 Event::Action(key) => {
@@ -245,7 +248,26 @@ impl Oracle {
                 self.fires.on_end(*job, before, at, now)
             }
             (Command::ResumeJob { job }, Outcome::Done) => {
-                self.fires.on_resume(*job, at, now);
+                self.fires.on_resume(*job, AfterPause::Skip, before, at, now)
+            }
+            (Command::Resume { target: PauseTarget::Job(job), missed }, Outcome::Done) => {
+                self.fires.on_resume(*job, *missed, before, at, now)
+            }
+            (Command::Pause { target: PauseTarget::Trigger(job, name) }, Outcome::Done) => {
+                self.fires.on_trigger((*job, name), None, before, (at, now))
+            }
+            (
+                Command::Resume { target: PauseTarget::Trigger(job, name), missed },
+                Outcome::Done,
+            ) => self.fires.on_trigger((*job, name), Some(*missed), before, (at, now)),
+            (Command::Pause { target }, Outcome::Done) => {
+                self.fires.on_pause(target, None, before, (at, now))
+            }
+            (Command::Resume { target, missed }, Outcome::Done) => {
+                self.fires.on_pause(target, Some(*missed), before, (at, now))
+            }
+            (Command::PutCalendar { def, .. }, Outcome::Calendar { changed: true, .. }) => {
+                self.fires.on_calendar(def, now);
                 Ok(())
             }
             _ => Ok(()),
@@ -275,7 +297,10 @@ impl Oracle {
                 let allowed = state.spec(run.job, run.revision).map(|spec| spec.retries.count);
                 let is_one_of = allowed.is_some_and(|most| failed <= most as usize);
                 ensure(is_one_of, || format!("{} is retry {failed} of {allowed:?}", attempt.key))?;
-                let is_held = state.job(run.job).is_some_and(|job| job.paused);
+                let action = run.action.and_then(|key| state.action(key));
+                let triggers = action.map_or(&[][..], |action| &action.triggers);
+                let is_held =
+                    state.job(run.job).is_some() && self.fires.is_action_held(run.job, triggers);
                 ensure(!is_held, || format!("{} is dispatched, but its job pauses", attempt.key))?;
                 let (key, incarnation) = (attempt.key, attempt.incarnation);
                 let action = run.action.filter(|_| run.kind != RunKind::Manual);

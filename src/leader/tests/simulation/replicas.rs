@@ -30,6 +30,7 @@ pub(super) fn limits(scale: Scale) -> Limits {
         missed_per_job: 30,
         timers: 40,
         max_wait: Span(u64::try_from(scale.unit() * 200).unwrap()),
+        sweep: 2,
         ..Limits::default()
     }
 }

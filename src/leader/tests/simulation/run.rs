@@ -4,6 +4,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use horai_core::machine::command::Command;
+use horai_core::model::pause::AfterPause;
 use horai_core::model::run::RunState;
 
 use super::replicas::Problem;
@@ -77,6 +78,10 @@ impl World {
 
     /// No instants from now on; what is held goes on.
     fn end_triggers(&mut self) {
+        let pauses = self.replicas.truth.pauses().map(|(target, _)| target.clone());
+        for target in pauses.collect::<Vec<_>>() {
+            self.user(Command::Resume { target, missed: AfterPause::Skip });
+        }
         let jobs: Vec<_> = self.replicas.truth.jobs_after(None).cloned().collect();
         for job in jobs {
             self.user(Command::ResumeJob { job: job.id });

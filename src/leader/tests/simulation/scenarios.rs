@@ -2,7 +2,9 @@
 
 use super::calendar::{Cron, Field, days};
 use super::run::run;
-use super::script::{Event, JobShape, Lost, Moment, NODES, Scale, Setup, Step, TriggerShape};
+use super::script::{
+    Event, JobShape, LeftOut, Lost, Misfire, Moment, NODES, Scale, Setup, Step, TriggerShape,
+};
 
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
@@ -31,7 +33,15 @@ fn by_hand(lease: i64) -> JobShape {
         priority: 5,
         fails: 0,
         takes: 4 * lease,
+        group: None,
     }
+}
+
+/// Fires in each hour of each day, and makes up for all that it misses.
+fn each(second: Field, minute: Field) -> TriggerShape {
+    let (hour, month) = (Field::Any, Field::Any);
+    let cron = Cron { second, minute, hour, day: None, month, weekday: None, years: None };
+    TriggerShape { cron, zone: None, misfire: Misfire::All, bound: None, delay: None, rate: None }
 }
 
 /// The job, and some runs of it, of which both workers get some.
@@ -125,17 +135,7 @@ fn a_worker_that_lost_its_folder_is_not_told_to_cancel_what_it_never_knew() {
 
 #[test]
 fn a_day_without_a_leader_is_made_up_for() {
-    let second = Field::List(&[0]);
-    let cron = Cron {
-        second: second.clone(),
-        minute: Field::Step(0, 5),
-        hour: Field::Any,
-        day: None,
-        month: Field::Any,
-        weekday: None,
-        years: None,
-    };
-    let trigger = TriggerShape { cron, zone: None, misfire: super::script::Misfire::All };
+    let trigger = each(Field::List(&[0]), Field::Step(0, 5));
     let shape = JobShape { triggers: vec![trigger], takes: 100, ..by_hand(3 * MINUTE) };
     let script = vec![
         Step { at: 500, event: Event::Put(0, shape) },
@@ -146,16 +146,7 @@ fn a_day_without_a_leader_is_made_up_for() {
 
 /// Each tenth second, and when nobody can run it, it waits.
 fn each_ten_seconds() -> JobShape {
-    let cron = Cron {
-        second: Field::Step(0, 10),
-        minute: Field::Any,
-        hour: Field::Any,
-        day: None,
-        month: Field::Any,
-        weekday: None,
-        years: None,
-    };
-    let trigger = TriggerShape { cron, zone: None, misfire: super::script::Misfire::All };
+    let trigger = each(Field::Step(0, 10), Field::Any);
     JobShape { triggers: vec![trigger], takes: 1, ..by_hand(5_000) }
 }
 
@@ -182,16 +173,7 @@ fn what_waits_for_an_action_that_is_skipped_is_skipped_with_it() {
 fn a_dependant_is_planned_on_after_its_plan_was_refused() {
     let mut shape = by_hand(5_000);
     (shape.noop, shape.takes) = (true, 1);
-    let cron = Cron {
-        second: Field::Step(0, 2),
-        minute: Field::Any,
-        hour: Field::Any,
-        day: None,
-        month: Field::Any,
-        weekday: None,
-        years: None,
-    };
-    let trigger = TriggerShape { cron, zone: None, misfire: super::script::Misfire::All };
+    let trigger = each(Field::Step(0, 2), Field::Any);
     let up = JobShape { triggers: vec![trigger], ..shape.clone() };
     let down = JobShape { ups: vec![0], ..shape };
     let mut script = vec![
@@ -200,5 +182,75 @@ fn a_dependant_is_planned_on_after_its_plan_was_refused() {
     ];
     let race = |n: i64| Step { at: 20_000 * n, event: Event::Race(Moment::Plan, 0) };
     script.extend((1..9).map(race));
+    holds(Scale::Minutes, script);
+}
+
+/// Of each policy, and each kind of rule; at rest, so that what they do is exact.
+fn of_every_kind(misfire: Misfire) -> JobShape {
+    let mut bounded = each(Field::Step(0, 20), Field::Any);
+    bounded.bound = Some(0);
+    let mut rate = each(Field::List(&[0]), Field::List(&[0]));
+    rate.rate = Some((setup(Scale::Minutes).start - 7_000, 7_000));
+    let cron = each(Field::Step(0, 15), Field::Any);
+    let triggers = [cron, bounded, rate].map(|t| TriggerShape { misfire, ..t });
+    JobShape { triggers: triggers.to_vec(), noop: true, takes: 1, ..by_hand(5_000) }
+}
+
+fn left_out(at: i64) -> Step {
+    Step { at, event: Event::Calendar(0, LeftOut::Times(0, 600)) }
+}
+
+#[test]
+fn each_policy_is_kept_by_every_kind_after_a_pause_and_after_an_outage() {
+    for misfire in [Misfire::All, Misfire::Now, Misfire::Skip] {
+        let put = Step { at: 500, event: Event::Put(0, of_every_kind(misfire)) };
+        let outage = Step { at: 20_000, event: Event::FullStop(150_000) };
+        holds(Scale::Minutes, vec![left_out(100), put.clone(), outage]);
+        for what in [None, Some(0)] {
+            let mut shape = of_every_kind(misfire);
+            shape.group = Some(0);
+            let script = vec![
+                left_out(100),
+                Step { at: 500, event: Event::Put(0, shape) },
+                Step { at: 20_000, event: Event::Hold(what) },
+                Step { at: 170_000, event: Event::GoOn(what, true) },
+            ];
+            holds(Scale::Minutes, script);
+        }
+        let script = vec![
+            left_out(100),
+            put,
+            Step { at: 20_000, event: Event::OneTrigger(0, 0, false) },
+            Step { at: 170_000, event: Event::OneTriggerLate(0, 0) },
+        ];
+        holds(Scale::Minutes, script);
+    }
+}
+
+/// The planner has looked, and its cursors stand where they stood; but what it saw is
+/// not what there is.
+#[test]
+fn what_was_computed_under_an_older_calendar_is_not_planned() {
+    let mut trigger = each(Field::Step(0, 10), Field::Any);
+    trigger.bound = Some(0);
+    let shape = JobShape { triggers: vec![trigger], noop: true, takes: 1, ..by_hand(5_000) };
+    let script = vec![
+        Step { at: 100, event: Event::Calendar(0, LeftOut::Times(80_000, 80_010)) },
+        Step { at: 400, event: Event::RaceCalendar(0) },
+        Step { at: 500, event: Event::Put(0, shape) },
+    ];
+    holds(Scale::Minutes, script);
+}
+
+/// Its cursor stands where it stood when it was paused: the planner must hear of it.
+#[test]
+fn a_trigger_that_goes_on_where_it_stopped_is_planned_again() {
+    let trigger = each(Field::Step(0, 10), Field::Any);
+    let shape = JobShape { triggers: vec![trigger], noop: true, takes: 1, ..by_hand(5_000) };
+    let script = vec![
+        Step { at: 500, event: Event::Put(0, shape) },
+        Step { at: 20_000, event: Event::OneTrigger(0, 0, false) },
+        Step { at: 40_000, event: Event::OneTriggerLate(0, 0) },
+    ];
     holds(Scale::Minutes, script);
 }

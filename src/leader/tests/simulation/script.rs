@@ -59,6 +59,12 @@ pub(super) struct TriggerShape {
     pub(super) cron: Cron,
     pub(super) zone: Option<Zone>,
     pub(super) misfire: Misfire,
+    /// The calendar that bounds it.
+    pub(super) bound: Option<u8>,
+    /// Instead of the cron: so long after the end of its last action.
+    pub(super) delay: Option<u64>,
+    /// Instead of the cron: from that time on, each so many milliseconds.
+    pub(super) rate: Option<(i64, i64)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +99,17 @@ pub(super) struct JobShape {
     pub(super) fails: u64,
     /// An attempt takes up to this long.
     pub(super) takes: i64,
+    /// Of the groups, or none.
+    pub(super) group: Option<u8>,
+}
+
+/// Times that a calendar leaves out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum LeftOut {
+    /// Days of the week; bit 0 is Sunday.
+    Days(u8),
+    /// From and to, in seconds of a day in UTC.
+    Times(i64, i64),
 }
 
 /// What becomes of a leader that is followed by another.
@@ -124,6 +141,19 @@ pub(super) enum Event {
     Put(u64, JobShape),
     Pause(u64),
     Resume(u64),
+    /// The same, and misfire policies say what becomes of the time between.
+    ResumeLate(u64),
+    /// A group, or the whole cluster.
+    Hold(Option<u8>),
+    /// True: misfire policies say what becomes of the time between.
+    GoOn(Option<u8>, bool),
+    /// One trigger of a job, by its place; true: it goes on.
+    OneTrigger(u64, u8, bool),
+    /// A trigger goes on, and its misfire policy says what becomes of the time between.
+    OneTriggerLate(u64, u8),
+    Calendar(u8, LeftOut),
+    /// Somebody changes a calendar just before something that it bounds is planned.
+    RaceCalendar(u8),
     Delete(u64),
     /// Deletes a job while others wait for what it has not begun, as soon as there is one.
     Drop,
@@ -260,7 +290,7 @@ fn zone(rng: &mut Rng) -> Option<Zone> {
     rng.chance(600).then(|| *rng.pick(&Zone::ALL))
 }
 
-fn job(scale: Scale, slot: u64, rng: &mut Rng) -> JobShape {
+pub(super) fn job(scale: Scale, slot: u64, rng: &mut Rng) -> JobShape {
     let unit = scale.unit();
     let mut ups = Vec::new();
     if slot > 0 && rng.chance(450) {
@@ -281,6 +311,9 @@ fn job(scale: Scale, slot: u64, rng: &mut Rng) -> JobShape {
                 1 => Misfire::Skip,
                 _ => Misfire::All,
             },
+            bound: None,
+            delay: None,
+            rate: None,
         })
         .collect();
     let lease = match scale {
@@ -306,6 +339,7 @@ fn job(scale: Scale, slot: u64, rng: &mut Rng) -> JobShape {
         priority: u8::try_from(rng.below(10)).unwrap(),
         fails: *rng.pick(&[0, 0, 100, 400, 700]),
         takes,
+        group: None,
     }
 }
 
@@ -407,6 +441,8 @@ const USERS: [(&str, u64); 9] = [
 pub(super) struct Focus {
     troubles: Vec<u64>,
     users: Vec<u64>,
+    /// With all that was thought of later.
+    more: bool,
 }
 
 impl Focus {
@@ -417,6 +453,10 @@ impl Focus {
     pub(super) fn named(names: &str) -> Self {
         let mut focus = Self::default();
         for name in names.split(',').filter(|name| !name.is_empty()) {
+            if name == "more" {
+                focus.more = true;
+                continue;
+            }
             let of = |all: &[(&str, u64)]| all.iter().find(|(n, _)| *n == name).map(|(_, k)| *k);
             match (of(&TROUBLES), of(&USERS)) {
                 (Some(kind), _) => focus.troubles.push(kind),
@@ -522,6 +562,19 @@ pub(super) fn draw(seed: u64, focus: &Focus) -> (Setup, Vec<Step>) {
             }
         }
     }
+    if seed >= OLD_WORLDS {
+        super::extras::add(&setup, length, &mut steps);
+    }
+    if seed >= MANY_WORLDS || focus.more {
+        super::extras::add_more(&setup, length, &mut steps);
+    }
     steps.sort_by_key(|step| step.at);
     (setup, steps)
 }
+
+/// Worlds below this are as they were before there were rates and changes of calendars
+/// at the worst moment.
+const MANY_WORLDS: u64 = 100_000;
+/// Worlds of these seeds are as they were before there were calendars, fixed
+/// delays and pauses of more than a job.
+const OLD_WORLDS: u64 = 24;

@@ -1,14 +1,14 @@
 //! The script's events, and what becomes of leaders.
 
 use horai_core::ids::{ActionKey, JobId, LeaderId, NodeId};
-use horai_core::machine::command::Command;
+use horai_core::machine::command::{Command, PlanBatch, PlanSource};
 use horai_core::model::action::{Action, ActionState};
 
-use super::clients::{Client, User};
+use super::clients::{Client, User, calendar_name, put_calendar};
 use super::lead::{Lead, Purpose};
 use super::links::{Body, Side};
 use super::replicas::Problem;
-use super::script::{Event, Fate, Moment, NODES};
+use super::script::{Event, Fate, LeftOut, Moment, NODES};
 use super::worker::ToWorker;
 use super::world::{Happening, Loop, World};
 
@@ -27,6 +27,12 @@ impl World {
             Event::Put(..)
             | Event::Pause(_)
             | Event::Resume(_)
+            | Event::ResumeLate(_)
+            | Event::Hold(_)
+            | Event::GoOn(..)
+            | Event::OneTrigger(..)
+            | Event::OneTriggerLate(..)
+            | Event::Calendar(..)
             | Event::Delete(_)
             | Event::Trigger(_)
             | Event::Cancel(_) => self.on_user_event(place),
@@ -42,6 +48,7 @@ impl World {
                 }
             }
             Event::Race(moment, long) => self.races.push((moment, long)),
+            Event::RaceCalendar(number) => self.calendar_races.push(number),
             Event::Lock { name, slots, ttl, hold, wait } => {
                 // Some want it at once: what nobody contends for shows nothing.
                 for _ in 0..=self.draw(3) {
@@ -176,6 +183,32 @@ impl World {
         } else {
             self.agenda.after(long, Happening::User(users + 1));
         }
+    }
+
+    /// A change of a calendar is in the log before what is planned under it. The cursor
+    /// of that plan is not ahead, so that the change does not move it.
+    pub(super) fn race_calendar(&mut self, command: &Command) {
+        let Command::PlanUnder { batches, .. } = command else { return };
+        let state = &self.replicas.truth;
+        let is_bound = |batch: &PlanBatch, number: u8| {
+            let PlanSource::Trigger(name) = &batch.source else { return false };
+            let trigger = state.job(batch.job).and_then(|job| job.spec.trigger(name));
+            let rule = trigger.and_then(|trigger| trigger.kind.rule());
+            batch.from <= state.now()
+                && rule.is_some_and(|rule| rule.calendars.contains(&calendar_name(number)))
+        };
+        let mut races = self.calendar_races.iter().enumerate();
+        let found = races.find_map(|(place, number)| {
+            let batch = batches.iter().find(|batch| is_bound(batch, *number))?;
+            Some((place, *number, batch.actions.last()?.nominal))
+        });
+        let Some((place, number, nominal)) = found else { return };
+        self.calendar_races.remove(place);
+        let second = nominal.0.div_euclid(1000).rem_euclid(86_400);
+        let left_out = LeftOut::Times(second, (second + 3_600) % 86_400);
+        let user = self.users.len();
+        self.users.push(User::new(put_calendar(number, &left_out)));
+        self.on_user(user).expect("asking finds nothing out");
     }
 
     /// The leader has this under way: it may be what is waited for.

@@ -95,6 +95,8 @@ pub(super) struct World {
     pub(super) traps: Vec<(Moment, usize)>,
     /// Pauses that wait for a moment, and how long they last.
     pub(super) races: Vec<(Moment, i64)>,
+    /// Calendars that somebody changes just before something rests on them.
+    pub(super) calendar_races: Vec<u8>,
     pub(super) oracle: Oracle,
     wakes: BTreeMap<(u64, Loop), i64>,
     proposals: u64,
@@ -124,6 +126,7 @@ impl World {
             clients: Vec::new(),
             traps: Vec::new(),
             races: Vec::new(),
+            calendar_races: Vec::new(),
             oracle: Oracle::new(),
             wakes: BTreeMap::new(),
             proposals: 0,
@@ -352,6 +355,7 @@ impl World {
         let Some(node) = self.lead(serial).map(|lead| lead.node) else { return };
         if self.current == Some(serial) {
             self.race(&envelope.command);
+            self.race_calendar(&envelope.command);
         }
         let Some(stamp) = self.nodes.stamp(node, now) else {
             self.agenda.after(20, Happening::Answer(serial, purpose, false));

@@ -1,0 +1,113 @@
+//! Calendars: list, apply, read, delete.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use horai_core::ids::{Name, Revision};
+use horai_core::machine::command::Command;
+use horai_core::machine::outcome::Outcome;
+use horai_core::machine::state::State as Machine;
+
+use super::calendar_definition::CalendarDefinition;
+use super::dto::{AppliedCalendar, CalendarDto, Page};
+use super::jobs::{etag, revision};
+use super::params::{Params, Segment, page};
+use super::problem::Fault;
+use super::write::{Expected, Write, odd};
+use super::{Api, WRITE_LIMIT};
+use crate::error::{ErrorCode, FieldError};
+
+pub(super) async fn list(
+    State(api): State<Api>,
+    params: Params,
+) -> Result<Json<Page<CalendarDto>>, Fault> {
+    let params = params.only(&["limit", "after"])?;
+    let (limit, after) = (params.limit()?, params.parse::<Name>("after")?);
+    api.fresh(&params).await?;
+    Ok(Json(api.read(|state| {
+        let calendars = state.calendars_after(after);
+        page(calendars, limit, |c| c.def.name.to_string(), |c| CalendarDto::of(state, c))
+    })))
+}
+
+pub(super) async fn show(
+    State(api): State<Api>,
+    name: Segment,
+    params: Params,
+) -> Result<Response, Fault> {
+    let (name, params) = (name.name()?, params.only(&[])?);
+    api.fresh(&params).await?;
+    let found = api.read(|state| state.calendar(&name).map(|c| CalendarDto::of(state, c)));
+    let calendar = found.ok_or_else(|| Fault::not_found("calendar", &name))?;
+    let tag = etag(calendar.revision);
+    Ok(([(header::ETAG, tag)], Json(calendar)).into_response())
+}
+
+pub(super) async fn put(
+    State(api): State<Api>,
+    name: Segment,
+    write: Write,
+) -> Result<Response, Fault> {
+    let name = name.name()?;
+    let definition: CalendarDefinition = write.json()?;
+    if definition.name != name.as_str() {
+        let problem = format!("the address names {name}");
+        let remedy = "use one name in both; a calendar cannot be renamed";
+        return Err(FieldError::invalid("name", &definition.name, problem, remedy).into());
+    }
+    let expected = revision(&write);
+    let outcome = api
+        .write(&write, |state| {
+            if write.expected() == Some(Expected::Something) && state.calendar(&name).is_none() {
+                let problem = format!("calendar {name} does not exist");
+                let remedy = "leave If-Match out to create it";
+                let error = FieldError::invalid("If-Match", "*", problem, remedy);
+                return Err(error.with_code(ErrorCode::WrongRevision).into());
+            }
+            let def = definition.to_def(&|name| state.calendar(name).map(|c| &c.def))?;
+            Ok(Command::PutCalendar { def: Box::new(def), expected })
+        })
+        .await?;
+    let Outcome::Calendar { revision, changed, .. } = outcome else {
+        return Err(odd(&outcome));
+    };
+    let replanned = if changed { api.replanned(&name, revision).await? } else { 0 };
+    let name = definition.name;
+    let applied = AppliedCalendar { name, revision: revision.0, changed, replanned };
+    let is_new = changed && revision.0 == 1;
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, [(header::ETAG, etag(revision.0))], Json(applied)).into_response())
+}
+
+impl Api {
+    /// Waits until a change has come to all jobs that rest on the calendar, and says
+    /// how many they are. Whoever hears of the change may rely on it for each of them.
+    async fn replanned(&self, name: &Name, revision: Revision) -> Result<u32, Fault> {
+        let is_done = |state: &Machine| {
+            let is_known = state.calendar(name).is_none_or(|c| c.revision >= revision);
+            is_known && !state.is_replanning(name)
+        };
+        if !self.node.wait_until(WRITE_LIMIT, is_done).await {
+            let detail = format!(
+                "calendar {name} is changed, and some jobs that rest on it are still planned by \
+                 what it said before"
+            );
+            let remedy = "send it again with the same request id";
+            return Err(Fault::new(ErrorCode::OutcomeUnknown, detail, remedy));
+        }
+        let jobs = self.read(Machine::clone).jobs_under(name);
+        Ok(u32::try_from(jobs).unwrap_or(u32::MAX))
+    }
+}
+
+pub(super) async fn delete(
+    State(api): State<Api>,
+    name: Segment,
+    write: Write,
+) -> Result<StatusCode, Fault> {
+    write.empty()?;
+    let (name, expected) = (name.name()?, revision(&write));
+    api.write(&write, |_| Ok(Command::DeleteCalendar { name, expected })).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,182 @@
+//! What else bounds a job's instants, worked out here alone: calendars, the end
+//! of a fixed delay's last action, and pauses of groups and of the cluster.
+
+use std::collections::BTreeMap;
+
+use horai_core::ids::{GroupPath, JobId, Name, TriggerName};
+use horai_core::machine::command::PlanSource;
+use horai_core::machine::state::State;
+use horai_core::model::calendar::{CalendarDef, CalendarRule};
+use horai_core::model::job::{JobSpec, MisfirePolicy, TriggerKind, TriggerSpec};
+use horai_core::model::pause::PauseTarget;
+use horai_core::model::trigger::TriggerRule;
+
+use super::calendar::{Cron, Zone};
+
+/// When a trigger fires, if nothing bounds it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum When {
+    Cron(Cron),
+    /// From that time on, each so many milliseconds.
+    Each {
+        start: i64,
+        every: i64,
+    },
+}
+
+/// A rule in its zone, without what calendars leave out.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Timed {
+    pub(super) trigger: TriggerSpec,
+    pub(super) when: When,
+    pub(super) zone: Zone,
+    pub(super) without: Vec<CalendarDef>,
+}
+
+impl Timed {
+    pub(super) fn instants(&self, after: i64, until: i64) -> Vec<i64> {
+        let mut found = match &self.when {
+            When::Each { start, every } => {
+                let first = (after - start).div_euclid(*every) + 1;
+                let nth = |n: i64| start + n * every;
+                (first.max(0)..).map(nth).take_while(|at| *at <= until).collect()
+            }
+            When::Cron(cron) => cron.instants(self.zone, after, until),
+        };
+        found.retain(|at| !self.without.iter().any(|calendar| has(calendar, self.zone, *at)));
+        found
+    }
+
+    pub(super) fn is_due_at(&self, at: i64) -> bool {
+        self.instants(at - 1, at) == [at]
+    }
+
+    pub(super) fn names(&self, calendar: &Name) -> bool {
+        self.without.iter().any(|without| without.name == *calendar)
+    }
+}
+
+/// True if the time is in the calendar.
+fn has(calendar: &CalendarDef, own: Zone, at: i64) -> bool {
+    let zone = if calendar.zone.is_some() { Zone::Utc } else { own };
+    let (weekday, second) = zone.wall(at);
+    match &calendar.rule {
+        CalendarRule::Weekly(days) => days.0 >> weekday & 1 == 1,
+        CalendarRule::Daily(ranges) => ranges.iter().any(|(from, to)| {
+            let (from, to) = (i64::from(from.seconds()), i64::from(to.seconds()));
+            if from <= to { (from..to).contains(&second) } else { second >= from || second < to }
+        }),
+        other => panic!("the worlds have no such calendar: {other:?}"),
+    }
+}
+
+/// Where instants come from, between two changes of a job.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Source {
+    Trigger(Box<Timed>),
+    /// So long after the end of its last action.
+    Delay(Box<TriggerSpec>, i64),
+    Upstream(Vec<JobId>),
+}
+
+impl Source {
+    pub(super) fn plan_source(&self) -> PlanSource {
+        match self.trigger() {
+            Some(trigger) => PlanSource::Trigger(trigger.name.clone()),
+            None => PlanSource::Dependencies,
+        }
+    }
+
+    pub(super) fn trigger(&self) -> Option<&TriggerSpec> {
+        match self {
+            Self::Trigger(timed) => Some(&timed.trigger),
+            Self::Delay(trigger, _) => Some(trigger),
+            Self::Upstream(_) => None,
+        }
+    }
+
+    pub(super) fn is_of(&self, trigger: &TriggerName) -> bool {
+        self.trigger().is_some_and(|own| own.name == *trigger)
+    }
+}
+
+/// What a trigger gives, by every expression and calendar that was ever written.
+pub(super) fn source_of(
+    trigger: &TriggerSpec,
+    spec: &JobSpec,
+    crons: &BTreeMap<String, Cron>,
+    calendars: &BTreeMap<Name, CalendarDef>,
+) -> Source {
+    if let Some(delay) = trigger.kind.fixed_delay() {
+        return Source::Delay(Box::new(trigger.clone()), i64::try_from(delay.0).unwrap());
+    }
+    let when = match &trigger.kind {
+        TriggerKind::Cron { expression } => When::Cron(crons[expression].clone()),
+        TriggerKind::Rule(rule) => match (&rule.rule, rule.start) {
+            (TriggerRule::Cron { expression, .. }, _) => When::Cron(crons[expression].clone()),
+            (TriggerRule::Interval { every, .. }, Some(start)) => {
+                When::Each { start: start.0, every: i64::try_from(every.0).unwrap() }
+            }
+            other => panic!("the worlds have no such trigger: {other:?}"),
+        },
+    };
+    let zone = zone(trigger.zone.as_deref().or(spec.zone.as_deref()));
+    let names = trigger.kind.rule().map_or(&[][..], |rule| &rule.calendars);
+    let without = names.iter().map(|name| calendars[name].clone()).collect();
+    Source::Trigger(Box::new(Timed { trigger: trigger.clone(), when, zone, without }))
+}
+
+/// From where a source goes on that was planned to some place.
+pub(super) fn since(job: JobId, source: &Source, before: &State, at: i64) -> i64 {
+    before.cursor(job, &source.plan_source()).map_or(at, |cursor| cursor.0.min(at))
+}
+
+/// The zone of that name; UTC where none is given.
+fn zone(name: Option<&str>) -> Zone {
+    let found = Zone::ALL.into_iter().find(|zone| Some(zone.name()) == name);
+    found.unwrap_or(Zone::Utc)
+}
+
+/// The whole second in which a delay that began at `since` is over.
+pub(super) fn after(since: i64, delay: i64) -> i64 {
+    (since + delay + 999).div_euclid(1000) * 1000
+}
+
+/// True if a policy may run an instant that was planned so late: `later` says
+/// whether another one, late as well, lies behind it.
+pub(super) fn may_run(policy: MisfirePolicy, late: i64, later: impl FnOnce() -> bool) -> bool {
+    const DAY: i64 = 86_400_000;
+    match policy {
+        MisfirePolicy::FireAll => late <= DAY + 60_000,
+        MisfirePolicy::FireNow => !later(),
+        MisfirePolicy::Skip => false,
+    }
+}
+
+/// Who is paused, apart from single jobs.
+#[derive(Debug, Default)]
+pub(super) struct Pauses {
+    is_frozen: bool,
+    groups: BTreeMap<GroupPath, bool>,
+}
+
+impl Pauses {
+    pub(super) fn set(&mut self, target: &PauseTarget, is_on: bool) {
+        match target {
+            PauseTarget::Cluster => self.is_frozen = is_on,
+            PauseTarget::Group(group) => {
+                self.groups.insert(group.clone(), is_on);
+            }
+            other => panic!("the worlds have no such pause: {other:?}"),
+        }
+    }
+
+    pub(super) fn hold(&self, spec: &JobSpec) -> bool {
+        let on = |group: &GroupPath| {
+            let path = format!("{}/", group.as_str());
+            let is_in = |over: &GroupPath| path.starts_with(&format!("{}/", over.as_str()));
+            self.groups.iter().any(|(over, is_on)| *is_on && is_in(over))
+        };
+        self.is_frozen || spec.group.as_ref().is_some_and(on)
+    }
+}
