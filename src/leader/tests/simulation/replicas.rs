@@ -92,6 +92,8 @@ pub(super) struct Node {
     pub(super) is_up: bool,
     /// Cut off from the other nodes.
     pub(super) is_alone: bool,
+    /// Since it was cut off or stopped it has heard nothing: the last entry that it has.
+    pub(super) has: Option<u64>,
     pub(super) clock: ClusterClock,
     /// Its wall clock against true time.
     pub(super) wall_off: i64,
@@ -120,6 +122,7 @@ impl Nodes {
         let node = |n: usize| Node {
             is_up: true,
             is_alone: false,
+            has: None,
             clock: ClusterClock::new(),
             wall_off: i64::try_from(mix(&[setup.seed, 7, n as u64]) % 900).unwrap() - 450,
             rate: setup.rates[n],
@@ -155,6 +158,11 @@ impl Nodes {
         self.of[node].is_up && !self.of[node].is_alone
     }
 
+    /// The last entry that a node has, as far as others can know.
+    pub(super) fn has(&self, node: usize) -> u64 {
+        self.of[node].has.unwrap_or(u64::MAX)
+    }
+
     /// The leader's messages reach the nodes that can be reached, and its readings of
     /// their wall clocks come back.
     pub(super) fn contact(&mut self, leader: LeaderId, from: usize, now: i64) {
@@ -164,6 +172,7 @@ impl Nodes {
         let Some(told) = self.of[from].clock.read(boot) else { return };
         for n in (0..NODES).filter(|n| *n != from) {
             if self.can_lead(n) {
+                self.of[n].has = None;
                 let boot = self.of[n].boot(now);
                 self.of[n].clock.learn(leader, told, Some(Duration::ZERO), boot);
             }
@@ -173,6 +182,7 @@ impl Nodes {
     /// A node begins to lead. After a full stop it may need an operator for the time.
     pub(super) fn lead(&mut self, me: LeaderId, node: usize, committed: UtcMillis, now: i64) {
         let boot = self.of[node].boot(now);
+        self.of[node].has = None;
         self.of[node].clock.lead(me, committed, boot);
         self.establish(me, node, committed, now, false);
     }

@@ -17,6 +17,8 @@ use super::world::{Happening, Loop, World};
 const TRAP: i64 = 20;
 /// So long there may be nothing that can be dropped, in units of the scale.
 const DROP: i64 = 60;
+/// Somebody looks at a cluster that has no time after this.
+const OPERATOR: i64 = 2_000;
 /// How long a proposal waits for its answer.
 const PATIENCE: i64 = 10_000;
 
@@ -293,17 +295,20 @@ impl World {
             Fate::Crashes(long) => {
                 self.leads.retain(|lead| lead.serial != serial);
                 self.nodes.of[node].is_up = false;
+                self.nodes.of[node].has = Some(self.replicas.index);
                 self.nodes.of[node].clock = horai_raft::cluster_clock::ClusterClock::new();
                 self.agenda.after(long, Happening::NodeUp(node));
                 self.close_node(node)?;
             }
             Fate::CutOff(long) => {
                 self.nodes.of[node].is_alone = true;
+                self.nodes.of[node].has = Some(self.replicas.index);
                 self.agenda.after(long, Happening::Rejoins(node));
                 self.agenda.after(long + 50, Happening::Learns(serial));
             }
             Fate::Freezes(long) => {
                 self.nodes.of[node].is_alone = true;
+                self.nodes.of[node].has = Some(self.replicas.index);
                 if let Some(lead) = self.lead_mut(serial) {
                     lead.frozen_until = now + long;
                 }
@@ -329,6 +334,7 @@ impl World {
         }
         for node in 0..NODES {
             self.nodes.of[node].is_up = false;
+            self.nodes.of[node].has.get_or_insert(self.replicas.index);
             self.nodes.of[node].clock = horai_raft::cluster_clock::ClusterClock::new();
             self.agenda.after(long, Happening::NodeUp(node));
             self.close_node(node)?;
@@ -348,7 +354,11 @@ impl World {
             self.agenda.after(self.setup.scale.unit() / 5, Happening::NewLeader(to));
             return Ok(());
         }
-        let node = if able.contains(&to) { to } else { able[0] };
+        // Nobody votes for one that has fewer entries.
+        let most = able.iter().map(|node| self.nodes.has(*node)).max();
+        let whole: Vec<usize> =
+            able.into_iter().filter(|node| Some(self.nodes.has(*node)) == most).collect();
+        let node = if whole.contains(&to) { to } else { whole[0] };
         // A node that comes back as leader has heard of its end before.
         if let Some(old) = self.leads.iter().find(|lead| lead.node == node).map(|l| l.serial) {
             self.on_learns(old)?;
@@ -367,6 +377,9 @@ impl World {
         let (now, serial) = (self.now(), self.serial);
         let committed = self.replicas.truth.now();
         self.nodes.lead(self.term, node, committed, now);
+        if self.nodes.cluster_now(node, now).is_none() {
+            self.agenda.after(OPERATOR, Happening::Operator(serial));
+        }
         self.leads.push(Lead::new(self.term, node, serial));
         self.current = Some(serial);
         self.is_electing = false;
@@ -425,16 +438,24 @@ impl World {
         Ok(())
     }
 
+    /// Clocks that do not agree: an operator says what time it is.
+    pub(super) fn on_operator(&mut self, serial: u64) -> Result<(), Problem> {
+        let leader = self.lead(serial).map(|lead| (lead.id, lead.node));
+        let Some((id, node)) = leader.filter(|_| self.current == Some(serial)) else {
+            return Ok(());
+        };
+        let (now, committed) = (self.now(), self.replicas.truth.now());
+        if self.nodes.cluster_now(node, now).is_none() {
+            self.nodes.establish(id, node, committed, now, true);
+        }
+        Ok(())
+    }
+
     pub(super) fn on_contact(&mut self) -> Result<(), Problem> {
         let now = self.now();
         self.agenda.after(self.beat(), Happening::Contact);
         let Some(serial) = self.current else { return Ok(()) };
         let Some((id, node)) = self.lead(serial).map(|l| (l.id, l.node)) else { return Ok(()) };
-        if self.nodes.cluster_now(node, now).is_none() {
-            let committed = self.replicas.truth.now();
-            // Clocks that do not agree: an operator says what time it is.
-            self.nodes.establish(id, node, committed, now, true);
-        }
         if now >= self.stalled_until {
             self.nodes.contact(id, node, now);
         }

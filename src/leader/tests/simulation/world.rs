@@ -69,6 +69,8 @@ pub(super) enum Happening {
     Rejoins(usize),
     /// Nodes hear of each other's clocks.
     Contact,
+    /// Somebody says what time it is, if a leader cannot find out.
+    Operator(u64),
     User(usize),
     Client(usize),
 }
@@ -261,6 +263,7 @@ impl World {
                 Ok(())
             }
             Happening::Contact => self.on_contact(),
+            Happening::Operator(serial) => self.on_operator(serial),
             Happening::User(user) => self.on_user(user),
             Happening::Client(client) => self.on_client(client),
         }
