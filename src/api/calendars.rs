@@ -72,7 +72,9 @@ pub(super) async fn put(
     let Outcome::Calendar { revision, changed, .. } = outcome else {
         return Err(odd(&outcome));
     };
-    let replanned = if changed { api.replanned(&name, revision).await? } else { 0 };
+    // Also where nothing changed: it may be the same change, asked for once more.
+    let jobs = api.replanned(&name, revision).await?;
+    let replanned = if changed { jobs } else { 0 };
     let name = definition.name;
     let applied = AppliedCalendar { name, revision: revision.0, changed, replanned };
     let is_new = changed && revision.0 == 1;
