@@ -14,6 +14,7 @@ use horai_core::model::action::{Action, ActionState, Missed, MissedReason};
 use horai_core::model::calendar::CalendarDef;
 use horai_core::model::job::{JobSpec, MisfirePolicy, TriggerSpec};
 use horai_core::model::pause::{AfterPause, PauseTarget};
+use horai_core::time::UtcMillis;
 
 use super::calendar::Cron;
 use super::holds::{Pauses, Source, after, may_run, since, source_of};
@@ -193,6 +194,10 @@ impl Fires {
         if is_held {
             return self.close(job, has_edges, before, at, now, |_| false);
         }
+        if after == AfterPause::Misfire {
+            self.made_up_for_below(job, before, at);
+        }
+        let book = self.books.entry(job).or_default();
         for source in sources {
             let since = match after {
                 AfterPause::Skip => at,
@@ -228,6 +233,9 @@ impl Fires {
         if !goes_on {
             let has_edges = !spec.depends_on.is_empty();
             return self.close(job, has_edges, before, at, now, |source| !source.is_of(name));
+        }
+        if after == Some(AfterPause::Misfire) {
+            self.made_up_for_below(job, before, at);
         }
         let sources = self.sources(&spec, &self.books[&job]);
         let book = self.books.entry(job).or_default();
@@ -545,7 +553,7 @@ impl Fires {
                  ({}), by {:?} from {} to {until}",
                 due.len(),
                 absent.len(),
-                horai_core::time::UtcMillis(*first),
+                UtcMillis(*first),
                 epoch.source,
                 epoch.since,
             ));

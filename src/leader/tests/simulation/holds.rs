@@ -1,7 +1,7 @@
 //! What else bounds a job's instants, worked out here alone: calendars, the end
 //! of a fixed delay's last action, and pauses of groups and of the cluster.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use horai_core::ids::{GroupPath, JobId, Name, TriggerName};
 use horai_core::machine::command::PlanSource;
@@ -10,8 +10,10 @@ use horai_core::model::calendar::{CalendarDef, CalendarRule};
 use horai_core::model::job::{JobSpec, MisfirePolicy, TriggerKind, TriggerSpec};
 use horai_core::model::pause::PauseTarget;
 use horai_core::model::trigger::TriggerRule;
+use horai_core::time::UtcMillis;
 
 use super::calendar::{Cron, Zone};
+use super::fires::Fires;
 
 /// When a trigger fires, if nothing bounds it.
 #[derive(Debug, Clone, PartialEq)]
@@ -178,5 +180,40 @@ impl Pauses {
             self.groups.iter().any(|(over, is_on)| *is_on && is_in(over))
         };
         self.is_frozen || spec.group.as_ref().is_some_and(on)
+    }
+}
+
+impl Fires {
+    /// A job makes up for a pause, and those that depend on it waited for it: of their
+    /// other upstream jobs retention may have dropped actions meanwhile.
+    pub(super) fn made_up_for_below(&mut self, job: JobId, before: &State, at: i64) {
+        let mut below = BTreeSet::from([job]);
+        let mut is_more = true;
+        while std::mem::take(&mut is_more) {
+            for (id, book) in &self.books {
+                let edges = book.spec.iter().flat_map(|spec| &spec.depends_on);
+                if edges.map(|edge| edge.job).any(|up| below.contains(&up)) {
+                    is_more |= below.insert(*id);
+                }
+            }
+        }
+        below.remove(&job);
+        let most = before.limits().ended_per_job;
+        for id in below {
+            let Some(cursor) = before.cursor(id, &PlanSource::Dependencies) else { continue };
+            let may_lose = |up: &JobId| {
+                let late = before.actions_of(*up, cursor, UtcMillis(at)).take(most).count();
+                // Some end until the planner has come to it.
+                2 * late >= most || before.floor(*up).is_some_and(|floor| floor > cursor)
+            };
+            let book = self.books.entry(id).or_default();
+            for epoch in book.epochs.iter_mut().filter(|epoch| epoch.until.is_none()) {
+                if let Source::Upstream(edges) = &epoch.source
+                    && edges.iter().any(may_lose)
+                {
+                    epoch.unsure = Some(at);
+                }
+            }
+        }
     }
 }
