@@ -438,10 +438,10 @@ impl Fires {
                             "{key} {action:?} is planned while {other} is not over"
                         ));
                     }
-                    // A record of the same commit, which is looked at after this.
-                    let missed = state.missed_of(key.job).filter(|missed| {
-                        missed.trigger == trigger.name && missed.reason != MissedReason::Paused
-                    });
+                    // A record of the same commit, which is looked at after this, or of the
+                    // job's turn to go on after a pause of many.
+                    let missed = state.missed_of(key.job);
+                    let missed = missed.filter(|missed| missed.trigger == trigger.name);
                     let left_out = missed.map(|missed| missed.at.0).max().unwrap_or(epoch.since);
                     is_due |=
                         nominal == after(book.delay_base(epoch, trigger).max(left_out), *delay);
