@@ -251,8 +251,14 @@ impl State {
     /// Nothing holds the job any more.
     pub(super) fn go_on(&mut self, id: JobId, after: AfterPause, ev: &mut Vec<Event>) {
         for (source, cursor) in self.cursors_of(id) {
-            if !self.is_source_paused(id, &source) {
-                self.end_gap(id, source, cursor, after);
+            if self.is_source_paused(id, &source) {
+                continue;
+            }
+            self.end_gap(id, source.clone(), cursor, after);
+            // A trigger that was paused alone before, and freed meanwhile: derived jobs
+            // were planned without it.
+            if let Some(cursor) = self.cursor(id, &source) {
+                self.dependants_back_to(id, cursor, ev);
             }
         }
         for key in self.live_actions_of(id).collect::<Vec<_>>() {
@@ -302,7 +308,8 @@ impl State {
         self.cursors.put((job, source), to);
     }
 
-    /// Derived jobs below one may get instants behind their cursors: from `to` on.
+    /// Derived jobs below one may get instants behind their cursors: from `to` on, but
+    /// none from before their definitions.
     fn dependants_back_to(&mut self, id: JobId, to: UtcMillis, ev: &mut Vec<Event>) {
         let mut seen = BTreeSet::from([id]);
         let mut work = vec![id];
@@ -312,6 +319,7 @@ impl State {
                     continue;
                 }
                 let source = PlanSource::Dependencies;
+                let to = self.jobs.get(&down).map_or(to, |job| to.max(job.updated));
                 if self.cursor(down, &source).is_some_and(|cursor| cursor > to) {
                     self.cursors.put((down, source), to);
                     ev.push(Event::Job(down));

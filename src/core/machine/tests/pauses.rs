@@ -191,6 +191,34 @@ fn a_paused_trigger_leaves_the_others_alone() {
     assert_eq!(m.state.missed_of(job).last().unwrap().trigger, TriggerName("a".into()));
 }
 
+/// The trigger is free again while its job is held otherwise: those that depend on it
+/// were planned without it all the same.
+#[test]
+fn a_trigger_that_was_freed_in_another_pause_takes_dependants_back_as_well() {
+    let mut m = Machine::new();
+    let job = m.job(two_triggers("j"));
+    let down = m.job(after_jobs("down", &[job]));
+    let began = m.now;
+    let far = m.now + 60_000;
+    m.hold(&of_trigger(job, "a"));
+    for (job, source) in [(job, source("b")), (down, PlanSource::Dependencies)] {
+        let batch = m.batch(job, source, &[]);
+        m.ok(Command::PlanActions(vec![PlanBatch { through: UtcMillis(far), ..batch }]));
+    }
+    m.after(10_000);
+    let late = m.job(after_jobs("late", &[job]));
+    let made = m.now;
+    m.after(10_000);
+    m.hold(&PauseTarget::Cluster);
+    m.go_on(&of_trigger(job, "a"), AfterPause::Misfire);
+    m.after(10_000);
+    m.go_on(&PauseTarget::Cluster, AfterPause::Misfire);
+    assert_eq!(m.state.cursor(job, &source("a")), Some(UtcMillis(began)));
+    let cursor = |job| m.state.cursor(job, &PlanSource::Dependencies).unwrap();
+    assert_eq!(cursor(down), UtcMillis(began));
+    assert_eq!(cursor(late), UtcMillis(made), "what was before it is not its own");
+}
+
 #[test]
 fn pauses_go_with_what_they_are_about() {
     let mut m = Machine::new();
