@@ -165,8 +165,15 @@ impl Fires {
         (at, now): (i64, i64),
     ) -> Result<(), Problem> {
         self.pauses.set(target, goes_on.is_none());
-        for job in self.books.keys().copied().collect::<Vec<_>>() {
+        let jobs: Vec<JobId> = self.books.keys().copied().collect();
+        let held: Vec<JobId> = jobs.iter().copied().filter(|job| self.is_held(*job)).collect();
+        for job in jobs {
             self.set_held(job, goes_on.unwrap_or_default(), before, at, now)?;
+        }
+        if goes_on == Some(AfterPause::Misfire) {
+            for job in held {
+                self.made_up_for_below(job, before, at);
+            }
         }
         Ok(())
     }
@@ -194,10 +201,6 @@ impl Fires {
         if is_held {
             return self.close(job, has_edges, before, at, now, |_| false);
         }
-        if after == AfterPause::Misfire {
-            self.made_up_for_below(job, before, at);
-        }
-        let book = self.books.entry(job).or_default();
         for source in sources {
             let since = match after {
                 AfterPause::Skip => at,
@@ -284,7 +287,11 @@ impl Fires {
     ) -> Result<(), Problem> {
         let Some(book) = self.books.get_mut(&job) else { return Ok(()) };
         book.is_paused = false;
-        self.set_held(job, after, before, at, now)
+        self.set_held(job, after, before, at, now)?;
+        if after == AfterPause::Misfire {
+            self.made_up_for_below(job, before, at);
+        }
+        Ok(())
     }
 
     /// Ends what the job planned by until now. With edges (`has_edges`) it was planned

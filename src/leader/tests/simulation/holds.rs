@@ -184,9 +184,41 @@ impl Pauses {
 }
 
 impl Fires {
-    /// A job makes up for a pause, and those that depend on it waited for it: of their
-    /// other upstream jobs retention may have dropped actions meanwhile.
+    /// A job makes up for a pause. Those that depend on it waited for it: of their other
+    /// upstream jobs retention may have dropped actions meanwhile. Or they were planned
+    /// without one of its triggers, and go back to where that stopped, but not to before
+    /// they were written.
     pub(super) fn made_up_for_below(&mut self, job: JobId, before: &State, at: i64) {
+        if self.is_held(job) {
+            return;
+        }
+        let triggers = self.books[&job].spec.iter().flat_map(|spec| &spec.triggers);
+        let cursor = |t: &TriggerSpec| before.cursor(job, &PlanSource::Trigger(t.name.clone()));
+        let to = triggers.filter_map(cursor).min().unwrap_or(UtcMillis::MAX);
+        let most = before.limits().ended_per_job;
+        for id in self.below(job) {
+            let Some(cursor) = before.cursor(id, &PlanSource::Dependencies) else { continue };
+            let may_lose = |up: &JobId| {
+                let late = before.actions_of(*up, cursor, UtcMillis(at)).take(most).count();
+                // Some end until the planner has come to it.
+                2 * late >= most || before.floor(*up).is_some_and(|floor| floor > cursor)
+            };
+            let written = before.job(id).map_or(UtcMillis(at), |job| job.updated);
+            for epoch in &mut self.books.entry(id).or_default().epochs {
+                let Source::Upstream(edges) = &epoch.source else { continue };
+                let is_open = epoch.until.is_none();
+                if to < cursor || (is_open && edges.iter().any(may_lose)) {
+                    epoch.unsure = Some(at);
+                }
+                if to < cursor && is_open {
+                    epoch.since = epoch.since.min(to.max(written).0);
+                }
+            }
+        }
+    }
+
+    /// All that depend on a job, through whatever others.
+    fn below(&self, job: JobId) -> BTreeSet<JobId> {
         let mut below = BTreeSet::from([job]);
         let mut is_more = true;
         while std::mem::take(&mut is_more) {
@@ -198,22 +230,6 @@ impl Fires {
             }
         }
         below.remove(&job);
-        let most = before.limits().ended_per_job;
-        for id in below {
-            let Some(cursor) = before.cursor(id, &PlanSource::Dependencies) else { continue };
-            let may_lose = |up: &JobId| {
-                let late = before.actions_of(*up, cursor, UtcMillis(at)).take(most).count();
-                // Some end until the planner has come to it.
-                2 * late >= most || before.floor(*up).is_some_and(|floor| floor > cursor)
-            };
-            let book = self.books.entry(id).or_default();
-            for epoch in book.epochs.iter_mut().filter(|epoch| epoch.until.is_none()) {
-                if let Source::Upstream(edges) = &epoch.source
-                    && edges.iter().any(may_lose)
-                {
-                    epoch.unsure = Some(at);
-                }
-            }
-        }
+        below
     }
 }
