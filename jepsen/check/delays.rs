@@ -7,7 +7,6 @@ use super::Checked;
 use super::claims::{Horizon, deadline, edge, millis_of};
 use super::records::Records;
 use super::timeline::{Life, lives};
-use crate::error::chain;
 use crate::store::{Evidence, Said};
 use crate::time::shown;
 
@@ -30,13 +29,7 @@ pub(crate) fn check(evidence: &Evidence, records: &Records) -> Checked {
     for what in ["overlap", "too early", "too late", "stopped"] {
         checked.count(what, 0);
     }
-    let lives = match lives(evidence) {
-        Ok(lives) => lives,
-        Err(error) => {
-            checked.damaged(chain(&error));
-            return checked;
-        }
-    };
+    let Some(lives) = checked.taken(lives(evidence)) else { return checked };
     let delayed: BTreeMap<&String, &Life> =
         lives.iter().filter(|(_, life)| life.has_delay()).collect();
     let mut actions: BTreeMap<(&str, i64), Action> = BTreeMap::new();

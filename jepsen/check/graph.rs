@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use super::Checked;
 use super::claims::deadline;
 use super::timeline::lives;
-use crate::error::chain;
 use crate::store::{Evidence, Said};
 use crate::time::{MS, shown};
 
@@ -26,13 +25,7 @@ pub(crate) fn check(evidence: &Evidence) -> Checked {
     for what in ["before its upstream", "never began"] {
         checked.count(what, 0);
     }
-    let lives = match lives(evidence) {
-        Ok(lives) => lives,
-        Err(error) => {
-            checked.damaged(chain(&error));
-            return checked;
-        }
-    };
+    let Some(lives) = checked.taken(lives(evidence)) else { return checked };
     let mut actions: BTreeMap<(&str, i64), Done> = BTreeMap::new();
     for line in &evidence.witness {
         let Some(nominal) = line.nominal_ms().filter(|_| !line.action.is_empty()) else { continue };

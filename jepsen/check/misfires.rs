@@ -11,7 +11,6 @@ use super::claims::{Claim, edge, millis_of};
 use super::fires::Fires;
 use super::records::{MissedRecord, Records};
 use super::timeline::{Life, lives};
-use crate::error::chain;
 use crate::rules::Policy;
 use crate::store::Evidence;
 use crate::time::shown;
@@ -27,13 +26,7 @@ pub(crate) fn check(evidence: &Evidence, records: &Records, fires: &Fires) -> Ch
     for what in ["in spite of the policy", "false record", "not recorded", "left out"] {
         checked.count(what, 0);
     }
-    let lives = match lives(evidence) {
-        Ok(lives) => lives,
-        Err(error) => {
-            checked.damaged(chain(&error));
-            return checked;
-        }
-    };
+    let Some(lives) = checked.taken(lives(evidence)) else { return checked };
     let empty = BTreeMap::new();
     for (job, life) in &lives {
         let claims = fires.claims.get(job).unwrap_or(&empty);

@@ -39,6 +39,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::chain;
 use crate::store::Evidence;
 
 /// The most findings of one checker that are written down; all are counted.
@@ -149,6 +150,14 @@ impl Checked {
     pub(crate) fn damaged(&mut self, reason: impl Into<String>) {
         self.worsen(Verdict::HarnessFailure);
         self.say(reason.into());
+    }
+
+    /// What could be read of the evidence; nothing if that is damaged.
+    pub(crate) fn taken<T, E>(&mut self, read: Result<T, E>) -> Option<T>
+    where
+        E: std::error::Error,
+    {
+        read.map_err(|error| self.damaged(chain(&error))).ok()
     }
 
     /// Counts something. What is too large to be counted is as much as can be.

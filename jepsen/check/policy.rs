@@ -9,7 +9,6 @@ use super::Checked;
 use super::attempts::{Attempts, lived};
 use super::records::Records;
 use super::timeline::lives;
-use crate::error::chain;
 use crate::history::Kind;
 use crate::store::Evidence;
 use crate::time::MS;
@@ -32,13 +31,7 @@ fn span(text: &Value) -> Option<u64> {
 pub(crate) fn retries(evidence: &Evidence, records: &Records) -> Checked {
     let promise = "a failed attempt is tried again as often and as late as its job says";
     let mut checked = Checked::new("retries", promise);
-    let lives = match lives(evidence) {
-        Ok(lives) => lives,
-        Err(error) => {
-            checked.damaged(chain(&error));
-            return checked;
-        }
-    };
+    let Some(lives) = checked.taken(lives(evidence)) else { return checked };
     let runs = lived(&evidence.witness);
     for record in records.runs.values().filter(|run| run.job.starts_with("retry-")) {
         let Some(life) = lives.get(&record.job) else { continue };

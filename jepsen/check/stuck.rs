@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use super::Checked;
 use super::records::Records;
 use super::timeline::{Life, lives};
-use crate::error::chain;
 use crate::history::Op;
 use crate::store::Evidence;
 use crate::time::millis;
@@ -38,13 +37,7 @@ const REASONS: [&str; 17] = [
 pub(crate) fn check(evidence: &Evidence, records: &Records) -> Checked {
     let promise = "after healing everything ends, or waits for a reason that is true";
     let mut checked = Checked::new("stuck", promise);
-    let lives = match lives(evidence) {
-        Ok(lives) => lives,
-        Err(error) => {
-            checked.damaged(chain(&error));
-            return checked;
-        }
-    };
+    let Some(lives) = checked.taken(lives(evidence)) else { return checked };
     let Some(horizon) = evidence.horizon() else {
         checked.unknown("the test did not come to its end");
         return checked;

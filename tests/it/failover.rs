@@ -69,7 +69,7 @@ fn ten_seconds_without_any_node_are_caught_up() {
     let judge = Judge::begin(&cluster, "rerun");
     let locks = LockUser::begin(&cluster);
     wait_for_fires(&cluster, &judge);
-    stop_all_nodes_for(&mut cluster, Duration::from_secs(10));
+    cluster.stop_all_nodes_for(Duration::from_secs(10));
     wait_for_fires(&cluster, &judge);
     judge.end(&cluster, Expect::Success);
     locks.end();
@@ -82,7 +82,7 @@ fn outage_longer_than_the_lease(on_worker_lost: &str, expect: Expect) {
     let mut cluster = Cluster::start(3, 2);
     let judge = Judge::begin(&cluster, on_worker_lost);
     wait_for_fires(&cluster, &judge);
-    stop_all_nodes_for(&mut cluster, WORKER_LEASE + Duration::from_secs(20));
+    cluster.stop_all_nodes_for(WORKER_LEASE + Duration::from_secs(20));
     wait_for_fires(&cluster, &judge);
     judge.end(&cluster, expect);
     cluster.end();
@@ -101,15 +101,4 @@ fn an_outage_longer_than_the_lease_fails_where_asked() {
 #[test]
 fn an_outage_longer_than_the_lease_keeps_where_asked() {
     outage_longer_than_the_lease("keep", Expect::Success);
-}
-
-fn stop_all_nodes_for(cluster: &mut Cluster, pause: Duration) {
-    for node in &mut cluster.nodes {
-        node.kill();
-    }
-    std::thread::sleep(pause);
-    for node in &mut cluster.nodes {
-        node.start();
-    }
-    cluster.wait_for_leader();
 }

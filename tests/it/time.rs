@@ -129,18 +129,6 @@ fn missed(cluster: &Cluster, job: &Job) -> Vec<(i64, i64, u64)> {
     items.iter().map(of).collect()
 }
 
-fn stop_all_nodes_for(cluster: &mut Cluster, pause: Duration) {
-    for node in &mut cluster.nodes {
-        node.kill();
-    }
-    // The fault's own length, not a wait for something.
-    std::thread::sleep(pause);
-    for node in &mut cluster.nodes {
-        node.start();
-    }
-    cluster.wait_for_leader();
-}
-
 /// Waits until every action up to an instant has succeeded.
 fn wait_for_success(cluster: &Cluster, jobs: &[Job], until_second: i64) {
     for job in jobs {
@@ -246,7 +234,7 @@ fn outage(pause: Duration) {
     apply(&cluster, &once_jobs, start, once);
     let paused = now();
     cluster.run_ok(&["group", "pause", "held"]);
-    stop_all_nodes_for(&mut cluster, pause);
+    cluster.stop_all_nodes_for(pause);
     cluster.run_ok(&["group", "resume", "held", "--missed", "misfire"]);
     let resumed = now();
     let end = resumed + 3 * EVERY;

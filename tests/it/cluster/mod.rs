@@ -238,6 +238,19 @@ impl Cluster {
         (status == 200).then_some(body)
     }
 
+    /// Kills all nodes, and starts them again after so long.
+    pub(crate) fn stop_all_nodes_for(&mut self, pause: Duration) {
+        for node in &mut self.nodes {
+            node.kill();
+        }
+        // The fault's own length, not a wait for something.
+        std::thread::sleep(pause);
+        for node in &mut self.nodes {
+            node.start();
+        }
+        self.wait_for_leader();
+    }
+
     #[track_caller]
     pub(crate) fn wait_for_leader(&self) -> usize {
         until("a leader", || self.leader())
