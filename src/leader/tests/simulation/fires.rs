@@ -449,7 +449,9 @@ impl Fires {
                     // job's turn to go on after a pause of many.
                     let missed = state.missed_of(key.job);
                     let missed = missed.filter(|missed| missed.trigger == trigger.name);
-                    let left_out = missed.map(|missed| missed.at.0).max().unwrap_or(epoch.since);
+                    let is_pause = |missed: &Missed| missed.reason == MissedReason::Paused;
+                    let gone_on = |m: &Missed| if is_pause(m) { m.to.0 } else { m.at.0 };
+                    let left_out = missed.map(gone_on).max().unwrap_or(epoch.since);
                     is_due |=
                         nominal == after(book.delay_base(epoch, trigger).max(left_out), *delay);
                     let is_skipped = trigger.misfire == MisfirePolicy::Skip;
