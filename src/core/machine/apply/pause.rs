@@ -250,17 +250,15 @@ impl State {
 
     /// Nothing holds the job any more.
     pub(super) fn go_on(&mut self, id: JobId, after: AfterPause, ev: &mut Vec<Event>) {
+        let mut from = UtcMillis::MAX;
         for (source, cursor) in self.cursors_of(id) {
-            if self.is_source_paused(id, &source) {
-                continue;
-            }
-            self.end_gap(id, source.clone(), cursor, after);
-            // A trigger that was paused alone before, and freed meanwhile: derived jobs
-            // were planned without it.
-            if let Some(cursor) = self.cursor(id, &source) {
-                self.dependants_back_to(id, cursor, ev);
+            if !self.is_source_paused(id, &source) {
+                from = from.min(self.end_gap(id, source, cursor, after));
             }
         }
+        // A trigger that was paused alone before, and freed meanwhile: derived jobs were
+        // planned without it.
+        self.dependants_back_to(id, from, ev);
         for key in self.live_actions_of(id).collect::<Vec<_>>() {
             self.reconsider(key, ev);
         }
@@ -277,12 +275,11 @@ impl State {
         ev: &mut Vec<Event>,
     ) {
         let source = PlanSource::Trigger(trigger.clone());
-        if let Some(cursor) = self.cursor(id, &source) {
-            self.end_gap(id, source.clone(), cursor, after);
-        }
+        let cursor = self.cursor(id, &source);
+        let from = cursor.map(|cursor| self.end_gap(id, source, cursor, after));
         self.withdraw(id, Some(&BTreeSet::from([trigger.clone()])), ev);
-        if let Some(cursor) = self.cursor(id, &source) {
-            self.dependants_back_to(id, cursor, ev);
+        if let Some(from) = from {
+            self.dependants_back_to(id, from, ev);
         }
         for key in self.live_actions_of(id).collect::<Vec<_>>() {
             self.reconsider(key, ev);
@@ -291,14 +288,21 @@ impl State {
     }
 
     /// Instants between cursor and now: left out and recorded, or left to the
-    /// planner, as far as it could still tell an old one from a new one.
-    fn end_gap(&mut self, job: JobId, source: PlanSource, cursor: UtcMillis, after: AfterPause) {
+    /// planner, as far as it could still tell an old one from a new one. Says from where
+    /// the source goes on.
+    fn end_gap(
+        &mut self,
+        job: JobId,
+        source: PlanSource,
+        cursor: UtcMillis,
+        after: AfterPause,
+    ) -> UtcMillis {
         let now = self.meta.now;
         let is_skipped = after == AfterPause::Skip && !mutants::on(Mutant::ResumeReplays);
         let floor = self.floor(job).unwrap_or(UtcMillis(i64::MIN));
         let to = if is_skipped { now } else { floor.min(now) };
         if cursor >= to {
-            return;
+            return cursor;
         }
         if let PlanSource::Trigger(trigger) = source.clone() {
             // Which instants lie between, only the planner could count.
@@ -306,6 +310,7 @@ impl State {
             self.put_missed(Missed { job, trigger, from: cursor, to, count, reason, at: now });
         }
         self.cursors.put((job, source), to);
+        to
     }
 
     /// Derived jobs below one may get instants behind their cursors: from `to` on, but
