@@ -152,6 +152,8 @@ pub struct FieldError {
     pub problem: String,
     /// What to write instead.
     pub remedy: String,
+    /// The value with a mark under the part at fault, on two lines.
+    pub caret: Option<Box<str>>,
 }
 
 impl FieldError {
@@ -168,6 +170,7 @@ impl FieldError {
             value: value.to_string().chars().take(200).collect(),
             problem: problem.into(),
             remedy: remedy.into(),
+            caret: None,
         }
     }
 
@@ -175,6 +178,13 @@ impl FieldError {
     #[must_use]
     pub fn with_code(mut self, code: ErrorCode) -> Self {
         self.code = code;
+        self
+    }
+
+    /// The same with the place shown.
+    #[must_use]
+    pub fn with_caret(mut self, caret: Option<String>) -> Self {
+        self.caret = caret.map(String::into_boxed_str);
         self
     }
 }

@@ -138,7 +138,13 @@ impl CalendarDefinition {
                 (ErrorCode::InvalidValue, self.kind(), None, "correct the field named")
             }
         };
-        FieldError::invalid(field, value.unwrap_or_default(), chain(error), remedy).with_code(code)
+        let caret = match error {
+            CalendarError::Cron { source, .. } => source.caret(),
+            _ => None,
+        };
+        FieldError::invalid(field, value.unwrap_or_default(), chain(error), remedy)
+            .with_code(code)
+            .with_caret(caret)
     }
 
     /// The field that says which times are in it.

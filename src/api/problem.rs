@@ -227,7 +227,10 @@ pub(super) fn of_timing(error: &SpecError, value: &str) -> Fault {
         }
     };
     let problem = chain(&error.source);
-    FieldError::invalid(error.path.clone(), value, problem, remedy).with_code(code).into()
+    FieldError::invalid(error.path.clone(), value, problem, remedy)
+        .with_code(code)
+        .with_caret(error.caret())
+        .into()
 }
 
 /// A body of JSON that does not fit; `value` is what stands at the path.
@@ -259,6 +262,7 @@ pub(super) fn of_json(error: &serde_json::Error, path: &str, value: String) -> F
         value,
         problem: problem.to_owned(),
         remedy: "give a value of the form that the field has".to_owned(),
+        caret: None,
     });
     if !field.is_empty() {
         fault.detail = format!("{field}: {problem}");

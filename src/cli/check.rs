@@ -57,6 +57,7 @@ pub(super) fn jobs(files: &[PathBuf], out: &mut impl Write) -> Result<(), Failur
             // What is wrong with the field, and what would be right, is the source's to say.
             let problem = format!("{place}: {e}: {}", chain(&e.source));
             Failure::new(problem, "correct the field named", exit::USAGE)
+                .marked(e.caret().as_deref())
         })?;
         upstream.insert(JobId(n), spec.depends_on.iter().map(|edge| edge.job).collect());
     }

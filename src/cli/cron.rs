@@ -112,8 +112,8 @@ impl How {
 
 /// The mistake with a mark under its place.
 fn bad(error: &CronError) -> Failure {
-    let mark = error.caret().map(|mark| format!("\n{mark}")).unwrap_or_default();
-    usage(format!("{error}{mark}"), "horai cron explain '0 0 3 LW * ?' shows what can be said")
+    usage(error.to_string(), "horai cron explain '0 0 3 LW * ?' shows what can be said")
+        .marked(error.caret().as_deref())
 }
 
 /// The answer of `next`.

@@ -29,6 +29,13 @@ impl Failure {
             error.remedy.clone(),
             error.code.exit(),
         )
+        .marked(error.caret.as_deref())
+    }
+
+    /// The same with a value under it in which the part at fault is marked.
+    pub(super) fn marked(mut self, caret: Option<&str>) -> Self {
+        self.message.extend(caret.into_iter().flat_map(|lines| ["\n", lines]));
+        self
     }
 
     /// A node that does not run.

@@ -106,8 +106,11 @@ impl From<ApiError> for Failure {
         } else {
             format!("{} ({value:?})", problem.detail)
         };
-        let first = problem.errors.into_iter().next();
-        let hint = first.map(|field| field.remedy).filter(|remedy| !remedy.is_empty());
-        Self::new(message, hint.unwrap_or(problem.remedy), exit)
+        let (hint, caret) = match problem.errors.into_iter().next() {
+            Some(field) => (field.remedy, field.caret),
+            None => (String::new(), None),
+        };
+        let hint = if hint.is_empty() { problem.remedy } else { hint };
+        Self::new(message, hint, exit).marked(caret.as_deref())
     }
 }

@@ -66,7 +66,11 @@ fn bad_jobs_are_refused_by_file_job_and_field() {
 
     let bad =
         file("cron.yaml", "jobs: [{name: a, noop: true, triggers: [{cron: '0 61 * * * ?'}]}]");
-    refuses(&["job", "check", &bad], 2, &["cron.yaml", "(a)", "triggers[0].cron", "61"]);
+    refuses(
+        &["job", "check", &bad],
+        2,
+        &["cron.yaml", "(a)", "triggers[0].cron", "\n0 61 * * * ?\n  ^^\n"],
+    );
     let bad = file("zone.yaml", "jobs: [{name: a, noop: true, zone: Europe/Berlyn}]");
     refuses(&["job", "check", &bad], 2, &["zone", "Europe/Berlyn"]);
     let bad = file("field.json", r#"{"jobs": [{"name": "a", "noop": true, "corn": 1}]}"#);

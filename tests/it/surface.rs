@@ -126,7 +126,7 @@ fn bad_input_changes_nothing_and_says_what_would_be_right() {
         (
             "{name: bad, noop: true, triggers: [{cron: '61 * * * * ?'}]}",
             2,
-            &["jobs[1] (bad)", "triggers[0].cron", "61 *", "0 to 59"],
+            &["jobs[1] (bad)", "triggers[0].cron", "\n61 * * * * ?\n^^\n", "0 to 59"],
         ),
         ("{name: bad, noop: true, zone: Mars/Base}", 2, &["zone", "Mars/Base", "Europe/Berlin"]),
         ("{name: bad, noop: true, depends_on: [bad]}", 2, &["depends_on", "bad → bad"]),
@@ -186,6 +186,9 @@ fn bad_input_changes_nothing_and_says_what_would_be_right() {
             assert_ne!(error[part].as_str().unwrap_or_default(), "", "{part}: {problem}");
         }
     }
+    let calendar = json!({"name": "bad", "cron": "0 0 25 * * ?"});
+    let (_, problem) = cluster.ask(0, "PUT", "calendars/bad", Some(&calendar), None).unwrap();
+    assert_eq!(problem["errors"][0]["caret"], "0 0 25 * * ?\n    ^^", "{problem}");
     assert_eq!(cluster.run_ok(&["job", "list", "-o", "quiet"]), "kept\n");
     cluster.end();
 }

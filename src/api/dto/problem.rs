@@ -35,6 +35,9 @@ pub struct FieldProblem {
     pub problem: String,
     /// What to write instead.
     pub remedy: String,
+    /// The value with `^` under the part at fault, on two lines; cron expressions have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caret: Option<String>,
 }
 
 impl Problem {
@@ -66,6 +69,7 @@ impl From<FieldError> for Problem {
             value: error.value,
             problem: error.problem,
             remedy: error.remedy,
+            caret: error.caret.map(String::from),
         });
         problem
     }

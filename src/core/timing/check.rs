@@ -22,6 +22,17 @@ pub struct SpecError {
     pub source: ScheduleError,
 }
 
+impl SpecError {
+    /// The expression with a mark under the part at fault, on two lines.
+    #[must_use]
+    pub fn caret(&self) -> Option<String> {
+        match &self.source {
+            ScheduleError::Cron(error) => error.caret(),
+            _ => None,
+        }
+    }
+}
+
 /// Checks every zone and expression of a definition, disabled triggers included.
 /// Without `calendars` the names of calendars are taken as they are, for those who
 /// cannot know which there are.
