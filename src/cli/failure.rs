@@ -15,11 +15,14 @@ pub(super) struct Failure {
     message: String,
     hint: String,
     exit: u8,
+    /// False when the reader of the answer is gone, as in `horai run list | head`:
+    /// that is no mistake of anyone, and other programs are silent then, too.
+    told: bool,
 }
 
 impl Failure {
     pub(super) fn new(message: impl Into<String>, hint: impl Into<String>, exit: u8) -> Self {
-        Self { message: message.into(), hint: hint.into(), exit }
+        Self { message: message.into(), hint: hint.into(), exit, told: true }
     }
 
     /// A field of a job in a file.
@@ -70,6 +73,9 @@ impl Failure {
 
     /// Prints message and hint; the answer is the process's exit code.
     pub(super) fn report(&self, err: &mut impl Write) -> ExitCode {
+        if !self.told {
+            return ExitCode::from(self.exit);
+        }
         let printed = writeln!(err, "error: {}\nhint: {}", self.message, self.hint);
         // A broken standard error leaves the exit code as the only word.
         ExitCode::from(if printed.is_ok() { self.exit } else { exit::FAILED })
@@ -103,7 +109,9 @@ fn of_store(error: &horai_raft::open::Error) -> &'static str {
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        Self::new(format!("cannot write the answer: {error}"), "is the reader gone?", exit::FAILED)
+        let message = format!("cannot write the answer: {error}");
+        let told = error.kind() != io::ErrorKind::BrokenPipe;
+        Self { told, ..Self::new(message, "see where the output goes", exit::FAILED) }
     }
 }
 

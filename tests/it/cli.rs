@@ -235,3 +235,17 @@ fn the_jobs_that_the_readme_prints_are_well_formed() {
     }
     assert_eq!((jobs.len(), calendars.len(), known.len()), (2, 1, 4));
 }
+
+#[test]
+fn a_reader_that_has_read_enough_is_no_mistake() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_horai"));
+    let output = command.args(["cron", "next", "0 0 3 * * ?"]).stdout(writer).output().unwrap();
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(1), ""));
+    // A disk without space is one.
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = command.stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).starts_with("error: cannot write the answer"));
+}
