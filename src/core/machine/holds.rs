@@ -8,7 +8,7 @@ use crate::ids::{ActionKey, GroupPath, JobId, Name, TriggerName};
 use crate::model::action::{Action, WaitReason};
 use crate::model::calendar::StoredCalendar;
 use crate::model::job::Job;
-use crate::model::pause::{Pause, PauseTarget, Sweep, SweepKind};
+use crate::model::pause::{Pause, PauseEnd, PauseTarget, Sweep, SweepKind};
 use crate::model::run::Run;
 
 use super::command::PlanSource;
@@ -54,6 +54,24 @@ impl State {
     fn is_held_still(&self, target: &PauseTarget, job: &Job) -> bool {
         let sweep = self.sweeps.get(target);
         sweep.is_some_and(|s| s.what != SweepKind::Withdraw && !is_done(s, target, job))
+    }
+
+    /// If all pauses over a job have ended, and some have not come to it: the last end.
+    pub(super) fn pending_end(&self, id: JobId) -> Option<PauseEnd> {
+        let job = self.jobs.get(&id).filter(|job| !job.paused)?;
+        let groups = job.spec.group.iter().flat_map(GroupPath::and_above);
+        let mut last: Option<PauseEnd> = None;
+        for target in groups.map(PauseTarget::Group).chain([PauseTarget::Cluster]) {
+            let is_on = self.pauses.contains(&target);
+            match self.sweeps.get(&target).map(Sweep::last) {
+                Some(SweepKind::GoOn(end)) if is_on || self.is_held_still(&target, job) => {
+                    last = Some(last.filter(|last| last.at > end.at).unwrap_or(end));
+                }
+                _ if is_on => return None,
+                _ => {}
+            }
+        }
+        last
     }
 
     /// True if the job's runs are out of the queue because of a group. For a moment a

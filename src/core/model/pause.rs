@@ -53,8 +53,18 @@ impl Sweep {
 pub enum SweepKind {
     /// What is planned is withdrawn.
     Withdraw,
-    /// What was held goes on, and this becomes of the instants between.
-    GoOn(AfterPause),
+    /// What was held goes on.
+    GoOn(PauseEnd),
+}
+
+/// How a pause ended. That is one moment for all that it held, whenever their turn comes:
+/// who was told at that time that they go on loses nothing that comes after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PauseEnd {
+    /// When.
+    pub at: UtcMillis,
+    /// What becomes of the instants between.
+    pub missed: AfterPause,
 }
 
 /// What becomes of the instants of a pause when it ends.

@@ -152,7 +152,7 @@ impl State {
         let bound: BTreeSet<TriggerName> = bound.map(|t| t.name.clone()).collect();
         self.withdraw(id, Some(&bound), ev);
         for trigger in bound {
-            self.rewind(id, PlanSource::Trigger(trigger));
+            self.rewind(id, PlanSource::Trigger(trigger), self.meta.now);
         }
         ev.push(Event::Job(id));
     }

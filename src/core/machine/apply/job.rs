@@ -37,7 +37,7 @@ impl State {
         if old.spec == *spec {
             return Ok(Outcome::Job { job: id, revision: old.revision, changed: false });
         }
-        let was_held = self.hold_of(&old).is_some();
+        let held = self.end_by_edit(id);
         let has_new_edges = old.spec.depends_on != spec.depends_on;
         let kept: BTreeSet<PlanSource> = if has_new_edges {
             BTreeSet::new()
@@ -80,7 +80,7 @@ impl State {
         } else {
             self.put_job_and_queue(job);
         }
-        self.after_edit(id, was_held, ev);
+        self.after_edit(id, held, ev);
         ev.push(Event::Job(id));
         Ok(Outcome::Job { job: id, revision, changed: true })
     }

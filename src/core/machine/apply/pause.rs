@@ -15,7 +15,7 @@ use super::super::state::State;
 use crate::ids::{GroupPath, JobId, TriggerName};
 use crate::model::action::{Missed, MissedReason};
 use crate::model::job::Job;
-use crate::model::pause::{AfterPause, Pause, PauseTarget, Sweep, SweepKind};
+use crate::model::pause::{AfterPause, Pause, PauseEnd, PauseTarget, Sweep, SweepKind};
 use crate::mutants::{self, Mutant};
 use crate::time::UtcMillis;
 
@@ -52,7 +52,7 @@ impl State {
         if let PauseTarget::Trigger(id, trigger) = target {
             if !self.is_held(*id) {
                 self.withdraw(*id, Some(&BTreeSet::from([trigger.clone()])), ev);
-                self.rewind(*id, PlanSource::Trigger(trigger.clone()));
+                self.rewind(*id, PlanSource::Trigger(trigger.clone()), self.meta.now);
                 ev.push(Event::Job(*id));
             }
             let runs = self.live_runs_of(*id);
@@ -86,11 +86,14 @@ impl State {
         if !self.pauses.contains(target) {
             return Ok(Outcome::Done);
         }
+        let end = PauseEnd { at: self.meta.now, missed: after };
         if let PauseTarget::Trigger(id, trigger) = target {
             let runs = self.live_runs_of(*id);
             self.move_places(&runs, |state| drop(state.pauses.remove(target)));
             if !self.is_held(*id) {
-                self.trigger_goes_on(*id, trigger, after, ev);
+                self.trigger_goes_on(*id, trigger, end, ev);
+            } else if self.pending_end(*id).is_some() {
+                self.end_gap(*id, PlanSource::Trigger(trigger.clone()), end);
             }
             ev.extend(runs.into_iter().map(Event::Ready));
             return Ok(Outcome::Done);
@@ -98,11 +101,11 @@ impl State {
         if let Some(mut sweep) = self.sweeps.get(target).cloned() {
             // It ends when it has come to all.
             if !ends(&sweep) {
-                sweep.next.push(SweepKind::GoOn(after));
+                sweep.next.push(SweepKind::GoOn(end));
                 self.sweeps.put(target.clone(), sweep);
             }
         } else {
-            self.end_of_many(target, after, Vec::new(), ev);
+            self.end_of_many(target, end, Vec::new(), ev);
         }
         Ok(Outcome::Done)
     }
@@ -116,12 +119,12 @@ impl State {
     fn end_of_many(
         &mut self,
         target: &PauseTarget,
-        after: AfterPause,
+        end: PauseEnd,
         next: Vec<SweepKind>,
         ev: &mut Vec<Event>,
     ) {
         let is_over = next.is_empty();
-        self.begin_sweep(target, SweepKind::GoOn(after), next);
+        self.begin_sweep(target, SweepKind::GoOn(end), next);
         if is_over {
             self.pauses.remove(target);
         }
@@ -166,7 +169,7 @@ impl State {
         }
         match next.remove(0) {
             SweepKind::Withdraw => self.begin_sweep(target, SweepKind::Withdraw, next),
-            SweepKind::GoOn(after) => self.end_of_many(target, after, next, ev),
+            SweepKind::GoOn(end) => self.end_of_many(target, end, next, ev),
         }
     }
 
@@ -175,7 +178,7 @@ impl State {
         let Some(job) = self.jobs.shared(&id) else { return };
         if sweep.what == SweepKind::Withdraw {
             self.withdraw(id, None, ev);
-            self.rewind_cursors(id);
+            self.rewind_cursors(id, self.pending_end(id).map_or(self.meta.now, |end| end.at));
             ev.push(Event::Job(id));
         }
         let runs = if *target == PauseTarget::Cluster {
@@ -188,10 +191,8 @@ impl State {
         self.move_places(&runs, |state| {
             state.sweeps.put(target.clone(), Sweep { done, ..sweep.clone() });
         });
-        if let SweepKind::GoOn(after) = sweep.what {
-            if !self.is_held(id) {
-                self.go_on(id, after, ev);
-            }
+        if let SweepKind::GoOn(end) = sweep.what {
+            self.pause_ended(id, end, ev);
             ev.extend(runs.into_iter().map(Event::Ready));
         }
     }
@@ -220,7 +221,7 @@ impl State {
         let job = self.jobs.shared(&id).ok_or(Reject::NoSuchJob(id))?;
         if !job.paused {
             self.withdraw(id, None, ev);
-            self.rewind_cursors(id);
+            self.rewind_cursors(id, self.meta.now);
             self.put_job_and_queue(Job { paused: true, ..(*job).clone() });
             ev.push(Event::Job(id));
         }
@@ -238,9 +239,7 @@ impl State {
             return Ok(Outcome::Done);
         }
         self.put_job_and_queue(Job { paused: false, ..(*job).clone() });
-        if !self.is_held(id) {
-            self.go_on(id, after, ev);
-        }
+        self.pause_ended(id, PauseEnd { at: self.meta.now, missed: after }, ev);
         for run in self.live_runs_of(id) {
             ev.push(Event::Ready(run));
         }
@@ -248,14 +247,30 @@ impl State {
         Ok(Outcome::Done)
     }
 
-    /// Nothing holds the job any more.
-    pub(super) fn go_on(&mut self, id: JobId, after: AfterPause, ev: &mut Vec<Event>) {
+    /// A pause of the job has ended. The others may have, too, and not have come to it:
+    /// then this one says already what becomes of the instants up to its own end.
+    fn pause_ended(&mut self, id: JobId, end: PauseEnd, ev: &mut Vec<Event>) {
+        if !self.is_held(id) {
+            self.go_on(id, end, ev);
+        } else if self.pending_end(id).is_some() {
+            self.end_gaps(id, end);
+        }
+    }
+
+    /// Says from where the first of the job's sources goes on.
+    fn end_gaps(&mut self, id: JobId, end: PauseEnd) -> UtcMillis {
         let mut from = UtcMillis::MAX;
-        for (source, cursor) in self.cursors_of(id) {
+        for (source, _) in self.cursors_of(id) {
             if !self.is_source_paused(id, &source) {
-                from = from.min(self.end_gap(id, source, cursor, after));
+                from = self.end_gap(id, source, end).map_or(from, |to| from.min(to));
             }
         }
+        from
+    }
+
+    /// Nothing holds the job any more.
+    fn go_on(&mut self, id: JobId, end: PauseEnd, ev: &mut Vec<Event>) {
+        let from = self.end_gaps(id, end);
         // A trigger that was paused alone before, and freed meanwhile: derived jobs were
         // planned without it.
         self.dependants_back_to(id, from, ev);
@@ -271,12 +286,10 @@ impl State {
         &mut self,
         id: JobId,
         trigger: &TriggerName,
-        after: AfterPause,
+        end: PauseEnd,
         ev: &mut Vec<Event>,
     ) {
-        let source = PlanSource::Trigger(trigger.clone());
-        let cursor = self.cursor(id, &source);
-        let from = cursor.map(|cursor| self.end_gap(id, source, cursor, after));
+        let from = self.end_gap(id, PlanSource::Trigger(trigger.clone()), end);
         self.withdraw(id, Some(&BTreeSet::from([trigger.clone()])), ev);
         if let Some(from) = from {
             self.dependants_back_to(id, from, ev);
@@ -287,30 +300,24 @@ impl State {
         ev.push(Event::Job(id));
     }
 
-    /// Instants between cursor and now: left out and recorded, or left to the
-    /// planner, as far as it could still tell an old one from a new one. Says from where
-    /// the source goes on.
-    fn end_gap(
-        &mut self,
-        job: JobId,
-        source: PlanSource,
-        cursor: UtcMillis,
-        after: AfterPause,
-    ) -> UtcMillis {
-        let now = self.meta.now;
-        let is_skipped = after == AfterPause::Skip && !mutants::on(Mutant::ResumeReplays);
+    /// Instants between cursor and the pause's end: left out and recorded, or left to
+    /// the planner, as far as it could still tell an old one from a new one. Says from
+    /// where the source goes on, if there is one.
+    fn end_gap(&mut self, job: JobId, source: PlanSource, end: PauseEnd) -> Option<UtcMillis> {
+        let cursor = self.cursor(job, &source)?;
+        let is_skipped = end.missed == AfterPause::Skip && !mutants::on(Mutant::ResumeReplays);
         let floor = self.floor(job).unwrap_or(UtcMillis(i64::MIN));
-        let to = if is_skipped { now } else { floor.min(now) };
+        let to = if is_skipped { end.at } else { floor.min(end.at) };
         if cursor >= to {
-            return cursor;
+            return Some(cursor);
         }
         if let PlanSource::Trigger(trigger) = source.clone() {
             // Which instants lie between, only the planner could count.
-            let (count, reason) = (0, MissedReason::Paused);
-            self.put_missed(Missed { job, trigger, from: cursor, to, count, reason, at: now });
+            let (count, reason, at) = (0, MissedReason::Paused, self.meta.now);
+            self.put_missed(Missed { job, trigger, from: cursor, to, count, reason, at });
         }
         self.cursors.put((job, source), to);
-        to
+        Some(to)
     }
 
     /// Derived jobs below one may get instants behind their cursors: from `to` on, but
@@ -347,22 +354,30 @@ impl State {
         self.jobs.get(&id).is_some_and(|job| self.hold_of(job).is_some())
     }
 
+    /// How what holds a job now ends if the job is taken out of it by an edit; nothing
+    /// if nothing holds it.
+    pub(super) fn end_by_edit(&self, id: JobId) -> Option<PauseEnd> {
+        let by_edit = PauseEnd { at: self.meta.now, missed: AfterPause::Skip };
+        self.is_held(id).then(|| self.pending_end(id).unwrap_or(by_edit))
+    }
+
     /// A definition was written: it may lie in another group now, and pauses of
-    /// triggers that it no longer has are over.
-    pub(super) fn after_edit(&mut self, id: JobId, was_held: bool, ev: &mut Vec<Event>) {
+    /// triggers that it no longer has are over. `held` is what
+    /// [`State::end_by_edit`] said before.
+    pub(super) fn after_edit(&mut self, id: JobId, held: Option<PauseEnd>, ev: &mut Vec<Event>) {
         self.drop_pauses(id, |job, name| job.spec.trigger(name).is_none());
-        match (was_held, self.is_held(id)) {
-            (false, true) => {
+        match (held, self.is_held(id)) {
+            (None, true) => {
                 self.withdraw(id, None, ev);
-                self.rewind_cursors(id);
+                self.rewind_cursors(id, self.meta.now);
             }
-            (true, false) => self.go_on(id, AfterPause::Skip, ev),
-            (true, true) if self.sweeps.len() > 0 => {
+            (Some(end), false) => self.go_on(id, end, ev),
+            (Some(_), true) if self.sweeps.len() > 0 => {
                 // It may have moved to where a pause that has just begun has been.
                 self.withdraw(id, None, ev);
-                self.rewind_cursors(id);
+                self.rewind_cursors(id, self.meta.now);
             }
-            (false, false) | (true, true) => {}
+            (None, false) | (Some(_), true) => {}
         }
     }
 

@@ -375,7 +375,7 @@ impl State {
                 for down in waiting {
                     if self.actions.get(&down).is_some_and(|a| self.is_ahead(down, a)) {
                         if rewound.insert(down.job) {
-                            self.rewind_cursors(down.job);
+                            self.rewind_cursors(down.job, self.meta.now);
                             ev.push(Event::Job(down.job));
                             moved.push(down.job);
                         }
@@ -394,7 +394,7 @@ impl State {
                 if !was_ahead || !replanned.insert(down) {
                     continue;
                 }
-                self.rewind_cursors(down);
+                self.rewind_cursors(down, self.meta.now);
                 ev.push(Event::Job(down));
                 moved.push(down);
                 // Its own instants are planned again, to wait for what will come.
@@ -408,17 +408,17 @@ impl State {
         }
     }
 
-    /// No cursor of the job stays ahead of now.
-    pub(super) fn rewind_cursors(&mut self, job: JobId) {
+    /// No cursor of the job stays ahead of `to`.
+    pub(super) fn rewind_cursors(&mut self, job: JobId, to: UtcMillis) {
         for (source, _) in self.cursors_of(job) {
-            self.rewind(job, source);
+            self.rewind(job, source, to);
         }
     }
 
-    /// The cursor, if there is one, does not stay ahead of now.
-    pub(super) fn rewind(&mut self, job: JobId, source: PlanSource) {
-        if self.cursor(job, &source).is_some_and(|cursor| cursor > self.meta.now) {
-            self.cursors.put((job, source), self.meta.now);
+    /// The cursor, if there is one, does not stay ahead of `to`.
+    pub(super) fn rewind(&mut self, job: JobId, source: PlanSource, to: UtcMillis) {
+        if self.cursor(job, &source).is_some_and(|cursor| cursor > to) {
+            self.cursors.put((job, source), to);
         }
     }
 

@@ -9,3 +9,4 @@ mod random;
 mod reports;
 mod rules;
 pub(crate) mod support;
+mod sweeps;

@@ -12,15 +12,15 @@ use crate::model::pause::{AfterPause, PauseTarget};
 use crate::placement::explain::{Subject, explain};
 use crate::time::UtcMillis;
 
-fn group(path: &str) -> PauseTarget {
+pub(super) fn group(path: &str) -> PauseTarget {
     PauseTarget::Group(GroupPath::new(path).unwrap())
 }
 
-fn of_trigger(job: JobId, name: &str) -> PauseTarget {
+pub(super) fn of_trigger(job: JobId, name: &str) -> PauseTarget {
     PauseTarget::Trigger(job, TriggerName(name.into()))
 }
 
-fn in_group(text: &str, path: &str) -> JobSpec {
+pub(super) fn in_group(text: &str, path: &str) -> JobSpec {
     JobSpec { group: Some(GroupPath::new(path).unwrap()), ..triggered(text) }
 }
 
@@ -28,20 +28,20 @@ fn two_triggers(text: &str) -> JobSpec {
     JobSpec { triggers: vec![cron("a"), cron("b")], ..spec(text) }
 }
 
-fn source(name: &str) -> PlanSource {
+pub(super) fn source(name: &str) -> PlanSource {
     PlanSource::Trigger(TriggerName(name.into()))
 }
 
 impl Machine {
-    fn hold(&mut self, target: &PauseTarget) {
+    pub(super) fn hold(&mut self, target: &PauseTarget) {
         self.ok(Command::Pause { target: target.clone() });
     }
 
-    fn go_on(&mut self, target: &PauseTarget, missed: AfterPause) {
+    pub(super) fn go_on(&mut self, target: &PauseTarget, missed: AfterPause) {
         self.ok(Command::Resume { target: target.clone(), missed });
     }
 
-    fn ticks(&mut self, count: usize) {
+    pub(super) fn ticks(&mut self, count: usize) {
         for _ in 0..count {
             self.after(1);
         }
@@ -282,130 +282,6 @@ fn the_end_of_a_long_pause_does_not_plan_what_retention_has_dropped() {
     assert_eq!(m.state.cursor(job, &source("a")), Some(floor));
     let missed = m.state.missed_of(job).last().unwrap();
     assert_eq!((missed.from, missed.to), (UtcMillis(begin), floor));
-}
-
-/// Jobs in a group, each with one run in the queue and two actions ahead.
-fn many(m: &mut Machine, count: usize) -> Vec<JobId> {
-    let jobs: Vec<JobId> =
-        (0..count).map(|n| m.job(in_group(&format!("j{n}"), ["g", "g/in"][n % 2]))).collect();
-    let base = m.now;
-    for job in &jobs {
-        m.plan(*job, &[(base + 1_000, vec![]), (base + 60_000, vec![]), (base + 90_000, vec![])]);
-    }
-    m.after(2_000);
-    assert_eq!(m.queue().len(), count);
-    jobs
-}
-
-fn few_at_once() -> super::super::state::Limits {
-    super::super::state::Limits { sweep: 3, ..Default::default() }
-}
-
-/// Actions that are planned and not due.
-fn ahead(m: &Machine) -> usize {
-    let states = |job| m.state.live_actions_of(job).collect::<Vec<_>>();
-    let all = m.state.jobs_after(None).flat_map(|job| states(job.id));
-    all.filter(|key| m.state.action(*key).unwrap().state == ActionState::Planned).count()
-}
-
-#[test]
-fn a_pause_of_many_jobs_holds_all_at_once_and_withdraws_a_few_a_command() {
-    for (target, is_group) in [(group("g"), true), (PauseTarget::Cluster, false)] {
-        let mut m = Machine::with(few_at_once());
-        let worker = m.worker("w", 5);
-        let jobs = many(&mut m, 8);
-        let queued = m.queue();
-        m.hold(&target);
-        assert_eq!(ahead(&m), 2 * (8 - 3), "three jobs a command");
-        assert_eq!(m.state.next_timer(), Some(UtcMillis(m.now)), "a tick goes on with it");
-        // Those that it has not come to are held all the same.
-        let (number, incarnation) = (1, Incarnation(1));
-        for run in &queued {
-            let dispatch = Command::Dispatch { run: *run, number, worker, incarnation };
-            assert_eq!(m.refused(dispatch), Reject::NotDispatchable(*run));
-        }
-        for job in &jobs {
-            assert_eq!(m.plan(*job, &[(m.now + 99_000, vec![])]), (0, 1));
-        }
-        m.after(1).after(1);
-        assert_eq!(ahead(&m), 0);
-        assert_ne!(m.state.next_timer(), Some(UtcMillis(m.now)));
-        assert_eq!(m.queue().is_empty(), is_group);
-        // And it goes on for a few a command, each as a whole.
-        m.after(60_000);
-        m.go_on(&target, AfterPause::Skip);
-        let free = |m: &mut Machine| {
-            let at = m.now + 99_000;
-            jobs.iter().filter(|job| m.plan(**job, &[(at, vec![])]) == (1, 0)).count()
-        };
-        // Planning is the leader's, and each of its commands goes a step further.
-        assert_eq!(free(&mut m), 8);
-        m.after(1);
-        assert_eq!(m.queue().len(), 8);
-        for job in &jobs {
-            assert_eq!(m.state.missed_of(*job).count(), 1);
-        }
-    }
-}
-
-#[test]
-fn pauses_of_many_that_begin_and_end_in_one_another_end_as_the_last_says() {
-    for target in [group("g"), PauseTarget::Cluster] {
-        let mut m = Machine::with(few_at_once());
-        m.worker("w", 5);
-        let jobs = many(&mut m, 8);
-        // Ended before it has come to all.
-        m.hold(&target);
-        m.go_on(&target, AfterPause::Misfire);
-        m.hold(&target);
-        m.go_on(&target, AfterPause::Misfire);
-        m.ticks(9);
-        assert_eq!(m.state.pauses().count(), 0);
-        assert_eq!((m.queue().len(), ahead(&m)), (8, 0));
-        for job in &jobs {
-            assert_eq!(m.plan(*job, &[(m.now + 60_000, vec![])]), (1, 0));
-        }
-        // Begun again before it has ended for all: in the end all are paused.
-        m.hold(&target);
-        m.ticks(4);
-        m.go_on(&target, AfterPause::Skip);
-        m.hold(&target);
-        m.hold(&target);
-        m.ticks(9);
-        assert_eq!((m.state.pauses().count(), ahead(&m)), (1, 0));
-        assert!(jobs.iter().all(|job| m.plan(*job, &[(m.now + 60_000, vec![])]) == (0, 1)));
-        // Both in one another, and then the end.
-        m.go_on(&target, AfterPause::Skip);
-        m.hold(&target);
-        m.go_on(&target, AfterPause::Skip);
-        m.ticks(12);
-        assert_eq!((m.state.pauses().count(), m.queue().len()), (0, 8));
-        assert!(jobs.iter().all(|job| m.plan(*job, &[(m.now + 60_000, vec![])]) == (1, 0)));
-    }
-}
-
-#[test]
-fn a_snapshot_in_the_middle_of_a_pause_of_many_goes_on_where_it_was() {
-    let mut m = Machine::with(few_at_once());
-    let jobs = many(&mut m, 8);
-    m.hold(&group("g"));
-    let mut restore = Restore::new(few_at_once());
-    for record in records(&m.state) {
-        restore.push(&record).unwrap();
-    }
-    m.state = restore.finish().unwrap();
-    assert_eq!(ahead(&m), 10);
-    // One that moves to where the pause has been, and one that leaves.
-    m.ok(apply(in_group("j7", "g")));
-    m.ok(apply(in_group("j6", "other")));
-    m.ticks(4);
-    let planned = |m: &Machine, job: JobId| {
-        let mut live = m.state.live_actions_of(job);
-        live.any(|key| m.state.action(key).unwrap().state == ActionState::Planned)
-    };
-    assert!((0..8).all(|n| !planned(&m, jobs[n])));
-    assert_eq!(m.plan(jobs[6], &[(m.now + 60_000, vec![])]), (1, 0));
-    assert_eq!(m.plan(jobs[7], &[(m.now + 60_000, vec![])]), (0, 1));
 }
 
 #[test]

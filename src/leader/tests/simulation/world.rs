@@ -387,7 +387,8 @@ impl World {
     /// Nothing is committed until then; who waits gives up before.
     pub(super) fn stall(&mut self, until: i64) {
         self.stalled_until = self.stalled_until.max(until);
-        self.oracle.disturbed(self.agenda.now);
+        // And for some time after it.
+        self.oracle.disturbed(self.stalled_until);
         let Some(serial) = self.current else { return };
         let ids: Vec<u64> =
             self.lead(serial).map_or(Vec::new(), |l| l.log.iter().map(|p| p.id).collect());
