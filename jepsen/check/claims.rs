@@ -42,8 +42,8 @@ pub(crate) struct Claim {
     pub(crate) deadline: i64,
     /// A pause held it.
     pub(crate) held: bool,
-    /// A fault kept it from being planned before a pause, perhaps, and then it was left
-    /// out and recorded with the instants of the pause.
+    /// A fault or an earlier pause kept it from being planned before a pause, perhaps, and
+    /// then it was left out and recorded with the instants of the pause.
     pub(crate) given_up: bool,
     /// The trigger's policy.
     pub(crate) policy: Policy,
@@ -227,7 +227,7 @@ pub(crate) fn claims(
             if !claim.pass_faults(evidence, life, given.span, *at) {
                 continue;
             }
-            claim.pass_late(evidence, given, &instants, *at);
+            claim.pass_late(evidence, life, given, &instants, *at);
             claim.pass_holds(evidence, holds, *at);
             // What waits when its job is deleted is dropped.
             claim.sure &= !gone.iter().any(|gone| at < gone && claim.deadline >= *gone);
@@ -249,20 +249,26 @@ impl Claim {
         let alone =
             at.saturating_add(span.rule.jitter).saturating_add(millis_of(evidence.test.late_ms));
         let was_kept = self.deadline > alone || !evidence.test.busy.is_empty();
-        if let Some(until) = span.until.filter(|until| was_kept && self.deadline >= until.from) {
-            let name = &span.rule.name;
-            let mut pauses = life.spans.left_out.iter();
-            self.given_up = pauses.any(|left| left.trigger == *name && left.from == until);
-            self.sure &= self.given_up;
+        if was_kept {
+            self.pass_end(life, span);
         }
         let since = earliest(evidence, span.since.from, span.since.to);
         at >= since || (was_kept && self.deadline >= since)
+    }
+
+    /// It was not planned in time: the end of its span may have come first.
+    fn pass_end(&mut self, life: &Life, span: &Span) {
+        let Some(until) = span.until.filter(|until| self.deadline >= until.from) else { return };
+        let mut pauses = life.spans.left_out.iter();
+        self.given_up = pauses.any(|left| left.trigger == span.rule.name && left.from == until);
+        self.sure &= self.given_up;
     }
 
     /// Pauses that its span went through, and after which it was planned late.
     fn pass_late(
         &mut self,
         evidence: &Evidence,
+        life: &Life,
         given: &Given<'_>,
         instants: &BTreeSet<i64>,
         at: i64,
@@ -276,6 +282,7 @@ impl Claim {
             self.held = true;
             self.sure &= to.is_known();
             self.deadline = self.deadline.max(deadline(evidence, to.to));
+            self.pass_end(life, given.span);
             let old = to.from.saturating_sub(edge).saturating_sub(misfire);
             let is_old = |at: i64| at > from.to.saturating_add(edge) && at < old;
             let later = instants.range(at + 1..).next();

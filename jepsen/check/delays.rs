@@ -94,8 +94,9 @@ impl Judge<'_> {
                 let told = format!("{} is {} ms after the end", shown(*nominal), nominal - end);
                 wrong("too early", told, action.start);
             }
+            // Under a fault that never healed there is no last time.
             let known = deadline(self.evidence, end);
-            let is_late = *nominal > known + delay + 1_000;
+            let is_late = *nominal > known.saturating_add(delay + 1_000);
             if is_late && self.evidence.test.judges_times() && !self.is_misfire(end, *nominal) {
                 let told = format!("{} is {} ms after the end", shown(*nominal), nominal - end);
                 wrong("too late", told, action.start);
@@ -112,7 +113,7 @@ impl Judge<'_> {
         let Some(begun) = begun else { return };
         let nothing = Action { end: Some(begun.at.to), ..Action::default() };
         let Some((end, delay)) = self.expected(last.unwrap_or(&nothing), horizon) else { return };
-        let due = deadline(self.evidence, end) + delay + 1_000;
+        let due = deadline(self.evidence, end).saturating_add(delay + 1_000);
         if deadline(self.evidence, due) < horizon {
             let told =
                 format!("nothing came after {}, {} ms before the end", shown(end), horizon - end);
@@ -226,6 +227,9 @@ mod tests {
         let late = [&GOOD[..2], &[18_010, 21_010, 24_010, 27_010]].concat();
         assert_eq!(found(planted(&late)), ["too late"]);
         assert_eq!(found(planted(&GOOD[..4])), ["stopped"]);
+        let mut broken = planted(&GOOD[..4]);
+        broken.fault_until(14_000, None, "kill-leader");
+        assert_eq!(found(broken), NONE, "under a fault that never healed");
         assert_eq!(found(planted(&[])), ["stopped"]);
     }
 

@@ -250,14 +250,29 @@ mod tests {
     /// up to second `last`, and there is a range from `from` on.
     fn before_a_pause(fault: bool, last: i64, from: i64) -> Vec<String> {
         let mut planted = Planted::new();
+        if fault {
+            planted.fault(5_200, 9_000, "kill-leader");
+        }
+        passed_over(planted, last, from)
+    }
+
+    /// The same, and instead of a fault a pause from 5.5 s on, made up for when it ended
+    /// at `end`.
+    fn after_a_pause(end: i64, last: i64, from: i64) -> Vec<String> {
+        let mut planted = Planted::new();
+        let first = json!({"key": "p0"});
+        planted.op(5_500, Some(5_510), "pause", "j", first, Kind::Ok, json!(null));
+        let misfire = json!({"key": "r0", "missed": "misfire"});
+        planted.op(end, Some(end + 10), "resume", "j", misfire, Kind::Ok, json!(null));
+        passed_over(planted, last, from)
+    }
+
+    fn passed_over(mut planted: Planted, last: i64, from: i64) -> Vec<String> {
         let job = json!({"definition": {"name": "j", "triggers": [
             {"name": "t", "cron": "* * * * * ?"}]}, "key": "a"});
         planted.op(1_000, Some(1_010), "apply", "j", job, Kind::Ok, json!({}));
         planted.op(9_500, Some(9_510), "pause", "j", json!({"key": "p"}), Kind::Ok, json!(null));
         planted.op(20_500, Some(20_510), "resume", "j", json!({"key": "r"}), Kind::Ok, json!(null));
-        if fault {
-            planted.fault(5_200, 9_000, "kill-leader");
-        }
         for second in (2..=last).chain(21..=25) {
             let (run, at) = (second.unsigned_abs(), second * 1_000 + 10);
             planted.line(at, Said::Start, "j", Some(second * 1_000), run, 1);
@@ -281,6 +296,14 @@ mod tests {
         // Without a fault nothing explains it, and without a record it is lost.
         assert_eq!(before_a_pause(false, 7, 7_500), ["missed"]);
         assert_eq!(before_a_pause(true, 5, 9_505), ["missed"; 3]);
+    }
+
+    #[test]
+    fn what_an_earlier_pause_kept_from_being_planned_may_be_recorded_with_the_next() {
+        assert_eq!(after_a_pause(9_300, 5, 5_500), NONE);
+        // There was time to plan it between the pauses, or there is no record.
+        assert_eq!(after_a_pause(8_500, 5, 5_500), ["missed"; 3]);
+        assert_eq!(after_a_pause(9_300, 5, 9_505), ["missed"; 3]);
     }
 
     #[test]

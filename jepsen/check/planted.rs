@@ -118,7 +118,13 @@ impl Planted {
     }
 
     pub(crate) fn fault(&mut self, from: i64, to: i64, op: &str) {
-        for (at, stage) in [(from, Stage::Start), (from, Stage::Installed), (to, Stage::Healed)] {
+        self.fault_until(from, Some(to), op);
+    }
+
+    /// One that healed then, or never.
+    pub(crate) fn fault_until(&mut self, from: i64, to: Option<i64>, op: &str) {
+        let begun = [(from, Stage::Start), (from, Stage::Installed)];
+        for (at, stage) in begun.into_iter().chain(to.map(|to| (to, Stage::Healed))) {
             let op = op.to_owned();
             let (t, utc) = (t(at), BASE_UTC + at);
             self.faults.push(Fault { t, utc, op, stage, ..Fault::default() });

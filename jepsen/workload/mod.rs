@@ -130,9 +130,13 @@ impl Ctx {
 
     /// So many per second at 100 percent.
     pub(crate) fn pause(&self, per_second: f64, rng: &mut impl Rng) -> Duration {
-        let scaled = per_second * f64::from(self.rate.max(1)) / 100.0;
+        Self::seldom(per_second * f64::from(self.rate.max(1)) / 100.0, rng)
+    }
+
+    /// So many per second at any rate: for what concerns all jobs at once.
+    pub(crate) fn seldom(per_second: f64, rng: &mut impl Rng) -> Duration {
         // Between none and twice the mean, so that clients do not march in step.
-        Duration::from_secs_f64(rng.random_range(0.0..2.0) / scaled)
+        Duration::from_secs_f64(rng.random_range(0.0..2.0) / per_second)
     }
 
     /// How to run the witness.
