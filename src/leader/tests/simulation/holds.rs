@@ -196,12 +196,24 @@ impl Fires {
         let cursor = |t: &TriggerSpec| before.cursor(job, &PlanSource::Trigger(t.name.clone()));
         let to = triggers.filter_map(cursor).min().unwrap_or(UtcMillis::MAX);
         let most = before.limits().ended_per_job;
-        for id in self.below(job) {
+        let below = self.below(job);
+        // Whoever depended on it before an edit does not get what it has only now.
+        let epochs = self.books.values_mut().flat_map(|book| &mut book.epochs);
+        for epoch in epochs.filter(|epoch| epoch.until.is_some_and(|until| until > to.0)) {
+            let is_over = |up: &JobId| *up == job || below.contains(up);
+            if matches!(&epoch.source, Source::Upstream(edges) if edges.iter().any(is_over)) {
+                epoch.unsure = Some(at);
+            }
+        }
+        for id in below {
             let Some(cursor) = before.cursor(id, &PlanSource::Dependencies) else { continue };
+            let to_come: BTreeMap<JobId, usize> =
+                self.books.keys().map(|up| (*up, self.to_come(*up, cursor.0, at))).collect();
             let may_lose = |up: &JobId| {
                 let late = before.actions_of(*up, cursor, UtcMillis(at)).take(most).count();
                 // Some end until the planner has come to it.
-                2 * late >= most || before.floor(*up).is_some_and(|floor| floor > cursor)
+                2 * (late + to_come[up]) >= most
+                    || before.floor(*up).is_some_and(|floor| floor > cursor)
             };
             let written = before.job(id).map_or(UtcMillis(at), |job| job.updated);
             for epoch in &mut self.books.entry(id).or_default().epochs {
@@ -215,6 +227,19 @@ impl Fires {
                 }
             }
         }
+    }
+
+    /// How many instants a job may have between two times.
+    fn to_come(&self, job: JobId, after: i64, until: i64) -> usize {
+        let open = self.books[&job].epochs.iter().filter(|epoch| epoch.until.is_none());
+        open.map(|epoch| match &epoch.source {
+            Source::Trigger(timed) => timed.instants(after, until).len(),
+            Source::Delay(..) => 0,
+            Source::Upstream(edges) => {
+                edges.iter().map(|up| self.to_come(*up, after, until)).max().unwrap_or(0)
+            }
+        })
+        .sum()
     }
 
     /// All that depend on a job, through whatever others.
