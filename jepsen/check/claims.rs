@@ -26,7 +26,7 @@ pub(super) fn edge(evidence: &Evidence) -> i64 {
 
 /// From when on a change that was asked for between these may have been so, by the time
 /// of the cluster.
-fn earliest(evidence: &Evidence, from: i64, to: i64) -> i64 {
+pub(super) fn earliest(evidence: &Evidence, from: i64, to: i64) -> i64 {
     let asked = from.saturating_sub(ASKED_MS)..=to.saturating_add(ASKED_MS);
     from.saturating_sub(edge(evidence)).saturating_sub(behind_ms(evidence, asked))
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::Checked;
-use super::claims::{Horizon, deadline, edge, millis_of};
+use super::claims::{Horizon, deadline, earliest, edge, millis_of};
 use super::records::Records;
 use super::timeline::{Life, lives};
 use crate::store::{Evidence, Said};
@@ -90,7 +90,7 @@ impl Judge<'_> {
             let Some((end, delay)) = self.expected(before, action.start) else { continue };
             // The end was known after it was there; but cluster time may be behind the
             // clock on the wall by as much as instants near a change may be off.
-            if *nominal < end + delay - edge(self.evidence) {
+            if *nominal < earliest(self.evidence, end, end) + delay {
                 let told = format!("{} is {} ms after the end", shown(*nominal), nominal - end);
                 wrong("too early", told, action.start);
             }
@@ -231,6 +231,22 @@ mod tests {
         broken.fault_until(14_000, None, "kill-leader");
         assert_eq!(found(broken), NONE, "under a fault that never healed");
         assert_eq!(found(planted(&[])), ["stopped"]);
+    }
+
+    #[test]
+    fn an_end_is_earlier_where_cluster_time_was_behind() {
+        let early = [&GOOD[..2], &[8_010, 11_010, 14_010, 17_010, 20_010, 23_010, 26_010]].concat();
+        let told = |behind: i64| {
+            let mut planted = planted(&early);
+            for at in (0..30).map(|n| n * 1_000 + 7) {
+                planted.poll(at, "n1", 3, 7, "h");
+            }
+            let polls = planted.polls.iter_mut();
+            polls.for_each(|poll| poll.time = shown(poll.utc - behind).into());
+            found(planted)
+        };
+        assert_eq!(told(0), ["too early"]);
+        assert_eq!(told(900), NONE);
     }
 
     #[test]

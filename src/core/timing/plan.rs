@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 
-use super::schedule::Schedule;
+use super::schedule::{MAX_EXCLUDED, Next, Schedule};
 use crate::ids::{ActionKey, JobId, Revision, TriggerName};
 use crate::machine::command::{PlanBatch, PlanSource, PlannedAction};
 use crate::model::action::{Missed, MissedReason};
@@ -83,6 +83,9 @@ pub const FIRE_ALL_COUNT: usize = 1_000;
 /// The most instants looked at in one call: a long outage of a job that fires
 /// each second is worked off in several batches, so that no call is long.
 pub const MAX_LATE_STEPS: usize = 50_000;
+/// Ahead of now no more instants that calendars exclude are looked at in one call, about
+/// a day of minutes: a trigger that never fires must not keep others waiting.
+pub const MAX_EXCLUDED_AHEAD: u32 = 1_500;
 
 /// Plans one trigger: late instants by its misfire policy, then those of the
 /// window (at least the next one, `ahead` long, at most `max_ahead` of them).
@@ -97,14 +100,22 @@ pub fn plan_trigger(
     now: UtcMillis,
     limits: Limits,
 ) -> Plan {
-    let Some(first) = source.schedule.next_after(from) else {
+    let mut ahead = planned(source.schedule, from, now, limits);
+    let looked_at_enough = from.minus(limits.ahead);
+    if ahead.is_empty() && looked_at_enough > now {
+        return Plan { batch: None, again: Some(looked_at_enough) };
+    }
+    let mut search = Search::new(source.schedule, now);
+    let mut next = search.next(from);
+    if next.is_none() && search.none_up_to.is_none() {
         return Plan::NEVER;
-    };
-    if let Some(again) = full_until(source.schedule, first, from, now, limits) {
+    }
+    if let Some(again) = next.and_then(|next| refill_at(&ahead, next, limits))
+        && again > now
+    {
         return Plan { batch: None, again: Some(again) };
     }
     let mut builder = Builder::new(source, from, now, limits);
-    let mut next = Some(first);
     // Late ones first: those that are misfires, then those that are just late.
     let mut late = LateInstants::new(source.misfire, now);
     let mut steps = 0;
@@ -117,7 +128,7 @@ pub fn plan_trigger(
         }
         steps += 1;
         late.push(instant);
-        next = source.schedule.next_after(instant);
+        next = search.next(instant);
     }
     builder.miss(&late);
     for instant in late.kept {
@@ -129,12 +140,10 @@ pub fn plan_trigger(
         if !builder.add(instant, false) {
             return builder.finish(Some(now));
         }
-        next = source.schedule.next_after(instant);
+        next = search.next(instant);
     }
     // Then the window. What was planned ahead before counts in it.
     let reach = now.plus(Span(limits.ahead.0.saturating_add(limits.ahead.0 / 3)));
-    let mut ahead: Vec<UtcMillis> =
-        source.schedule.after(now).take_while(|t| *t <= from).take(limits.max_ahead).collect();
     while let Some(instant) = next {
         let in_window = instant <= reach && ahead.len() < limits.max_ahead;
         if !ahead.is_empty() && !in_window {
@@ -144,10 +153,50 @@ pub fn plan_trigger(
             return builder.finish(Some(now));
         }
         ahead.push(instant);
-        next = source.schedule.next_after(instant);
+        next = search.next(instant);
+    }
+    if let Some(to) = search.none_up_to {
+        builder.pass(to);
+        let again = refill_at(&ahead, to, limits).unwrap_or(to.minus(limits.ahead));
+        return builder.finish(Some(again.max(now)));
     }
     let again = next.and_then(|next| refill_at(&ahead, next, limits));
     builder.finish(again)
+}
+
+/// Steps from instant to instant, and does not look for one for ever.
+struct Search<'a> {
+    schedule: &'a Schedule,
+    now: UtcMillis,
+    excluded: u32,
+    /// There is none up to here, and it was not looked further.
+    none_up_to: Option<UtcMillis>,
+}
+
+impl<'a> Search<'a> {
+    fn new(schedule: &'a Schedule, now: UtcMillis) -> Self {
+        Self { schedule, now, excluded: MAX_EXCLUDED_AHEAD, none_up_to: None }
+    }
+
+    fn next(&mut self, after: UtcMillis) -> Option<UtcMillis> {
+        let mut from = after;
+        // Late ones are all looked at: the policy must know the latest.
+        if from < self.now {
+            match self.schedule.look_after(from, self.now, &mut MAX_EXCLUDED.clone()) {
+                Next::At(at) => return Some(at),
+                Next::Never => return None,
+                Next::NoneUpTo(to) => from = to,
+            }
+        }
+        match self.schedule.look_after(from, UtcMillis::MAX, &mut self.excluded) {
+            Next::At(at) => Some(at),
+            Next::Never => None,
+            Next::NoneUpTo(to) => {
+                self.none_up_to = Some(to);
+                None
+            }
+        }
+    }
 }
 
 /// Plans a trigger that waits for the end of its last action, once that is over
@@ -181,21 +230,18 @@ pub fn plan_delay(
     builder.finish(None)
 }
 
-/// If what is planned ahead suffices at `now`, when it no longer will.
-/// `next` is the first instant after the cursor.
-fn full_until(
-    schedule: &Schedule,
-    next: UtcMillis,
-    from: UtcMillis,
-    now: UtcMillis,
-    limits: Limits,
-) -> Option<UtcMillis> {
-    if from <= now {
-        return None;
+/// The instants that are planned ahead, as many as count.
+fn planned(schedule: &Schedule, from: UtcMillis, now: UtcMillis, limits: Limits) -> Vec<UtcMillis> {
+    let mut ahead = Vec::new();
+    let mut last = now;
+    // What was excluded when it was planned is passed over again.
+    let mut excluded = MAX_EXCLUDED;
+    while last < from && ahead.len() < limits.max_ahead {
+        let Next::At(at) = schedule.look_after(last, from, &mut excluded) else { break };
+        ahead.push(at);
+        last = at;
     }
-    let ahead: Vec<UtcMillis> =
-        schedule.after(now).take_while(|t| *t <= from).take(limits.max_ahead).collect();
-    refill_at(&ahead, next, limits).filter(|at| *at > now)
+    ahead
 }
 
 /// When a window that holds `ahead` must be filled again with `next`: when the
@@ -314,9 +360,14 @@ impl<'a> Builder<'a> {
         true
     }
 
+    /// There is nothing up to there.
+    fn pass(&mut self, to: UtcMillis) {
+        self.batch.through = self.batch.through.max(to);
+    }
+
     fn finish(self, again: Option<UtcMillis>) -> Plan {
-        let empty = self.batch.actions.is_empty() && self.batch.missed.is_none();
-        Plan { batch: (!empty).then_some(self.batch), again }
+        let moves = self.batch.through > self.batch.from;
+        Plan { batch: moves.then_some(self.batch), again }
     }
 }
 

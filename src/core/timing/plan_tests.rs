@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::ids::Name;
+use crate::model::calendar::{CalendarDef, CalendarRule};
 use crate::model::job::{TriggerKind, TriggerSpec};
-use crate::model::trigger::{RuleSpec, TriggerRule};
+use crate::model::trigger::{Dialect, RuleSpec, TriggerRule};
 use crate::timing::cron::CronExpr;
+use crate::timing::schedule::Context;
 use crate::timing::zone::Zone;
 
 const NOW: UtcMillis = UtcMillis(1_795_230_000_000);
@@ -215,6 +218,92 @@ fn a_batch_that_is_cut_goes_on_where_it_ended() {
         schedule("0 * * * * ?").after(NOW.minus(Span::secs(3600))).take(all.len()).collect();
     assert_eq!(all, wanted);
     assert!((75..=80).contains(&all.len()), "{}", all.len());
+}
+
+/// A cron without what another one matches.
+fn without(cron: &str, excluded: &str) -> Schedule {
+    let dialect = Dialect::Quartz;
+    let name = Name::new("c").unwrap();
+    let calendar = CalendarDef {
+        name: name.clone(),
+        description: String::new(),
+        zone: None,
+        rule: CalendarRule::Cron { expression: excluded.to_owned(), dialect },
+        include_only: false,
+        base: None,
+    };
+    let rule = TriggerRule::Cron { expression: cron.to_owned(), dialect };
+    let trigger = TriggerSpec {
+        name: TriggerName(Arc::from("t")),
+        kind: TriggerKind::Rule(Box::new(RuleSpec {
+            calendars: vec![name],
+            ..RuleSpec::new(rule)
+        })),
+        zone: None,
+        misfire: MisfirePolicy::FireAll,
+        enabled: true,
+    };
+    let calendars = |_: &Name| Some(&calendar);
+    let context = Context {
+        job: JobId(7),
+        job_zone: None,
+        default_zone: "UTC",
+        anchor: NOW,
+        calendars: &calendars,
+    };
+    Schedule::read(&trigger, context).unwrap()
+}
+
+fn planned_by(schedule: &Schedule, from: UtcMillis, now: UtcMillis) -> Plan {
+    let source = TriggerSource {
+        job: JobId(7),
+        revision: Revision(2),
+        trigger: &TriggerName(Arc::from("t")),
+        schedule,
+        misfire: MisfirePolicy::FireAll,
+    };
+    plan_trigger(source, from, now, Limits::new(Span::secs(60)))
+}
+
+#[test]
+fn a_trigger_that_is_always_left_out_is_not_looked_through_for_ever() {
+    let never = without("30 * * * * ?", "20-39 * * * * ?");
+    // Late or not: it goes about a day ahead, with nothing to run.
+    for from in [NOW.minus(Span::secs(7_200)), NOW] {
+        let (mut from, mut now) = (from, NOW);
+        for _ in 0..20 {
+            let p = planned_by(&never, from, now);
+            let (batch, again) = (p.batch.unwrap(), p.again.unwrap());
+            check(&batch);
+            assert!(batch.actions.is_empty() && batch.missed.is_none());
+            let ahead = batch.through.since(now.plus(Limits::AHEAD));
+            assert!(ahead > Span::secs(20 * 3600) && ahead < Span::secs(30 * 3600), "{ahead}");
+            // Until then there is nothing to propose, whoever asks.
+            let soon = now.plus(Span::secs(3600));
+            let p = planned_by(&never, batch.through, soon);
+            assert_eq!((p.batch, p.again), (None, Some(again)));
+            (from, now) = (batch.through, again);
+        }
+    }
+}
+
+#[test]
+fn what_lies_behind_much_that_is_left_out_is_planned_in_time() {
+    let december = without("30 * * * * ?", "20-39 * * ? 1-11 *");
+    let (mut from, mut now, mut looks) = (NOW, NOW, 0);
+    let first = loop {
+        let p = planned_by(&december, from, now);
+        looks += 1;
+        let batch = p.batch.unwrap();
+        check(&batch);
+        if let Some(first) = batch.actions.first() {
+            break first.nominal;
+        }
+        (from, now) = (batch.through, p.again.unwrap());
+    };
+    assert_eq!(first.to_string(), "2026-12-01T00:00:30Z");
+    assert!(now < first, "planned at {now}");
+    assert!((5..20).contains(&looks), "{looks} days without one");
 }
 
 #[test]

@@ -100,7 +100,18 @@ impl std::fmt::Debug for Context<'_> {
 
 /// Excluded instants looked at for one that is allowed: more than a year of
 /// minutes. A calendar that excludes longer than that excludes for ever.
-const MAX_EXCLUDED: u32 = 550_000;
+pub const MAX_EXCLUDED: u32 = 550_000;
+
+/// What a search for the next instant came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// It is this one.
+    At(UtcMillis),
+    /// None up to and with this one; further was not looked.
+    NoneUpTo(UtcMillis),
+    /// There is no more.
+    Never,
+}
 
 impl Schedule {
     /// A cron expression in a zone.
@@ -285,24 +296,41 @@ impl Schedule {
     /// ended then, unless its start is still to come.
     #[must_use]
     pub fn next_after(&self, after: UtcMillis) -> Option<UtcMillis> {
+        match self.look_after(after, UtcMillis::MAX, &mut MAX_EXCLUDED.clone()) {
+            Next::At(at) => Some(at),
+            Next::NoneUpTo(_) | Next::Never => None,
+        }
+    }
+
+    /// The same for those who must not wait long: looks no further than `until`, and at
+    /// no more than so many excluded instants, of which it takes those that it saw. A
+    /// fixed delay is looked for to its end.
+    #[must_use]
+    pub fn look_after(&self, after: UtcMillis, until: UtcMillis, excluded: &mut u32) -> Next {
         if let Rule::FixedDelay(delay) = &self.rule {
-            return self.next_after_end(after, *delay);
+            return self.next_after_end(after, *delay).map_or(Next::Never, Next::At);
         }
         // The start itself may fire.
         let mut from = self.start.map_or(after, |start| after.max(UtcMillis(start.0 - 1)));
-        for _ in 0..MAX_EXCLUDED {
-            let found = self.next_of_rule(from)?;
+        loop {
+            let Some(found) = self.next_of_rule(from) else { return Next::Never };
             if self.end.is_some_and(|end| found >= end) {
-                return None;
+                return Next::Never;
+            }
+            if found > until {
+                return Next::NoneUpTo(until);
             }
             match self.allowed_from(found) {
-                Some(at) if at == found => return Some(found),
+                Some(at) if at == found => return Next::At(found),
                 // An instant that is excluded is left out, not put off.
                 Some(later) => from = UtcMillis(later.0 - 1),
-                None => return None,
+                None => return Next::Never,
+            }
+            match excluded.checked_sub(1) {
+                Some(left) => *excluded = left,
+                None => return Next::NoneUpTo(from.min(until)),
             }
         }
-        None
     }
 
     fn next_of_rule(&self, after: UtcMillis) -> Option<UtcMillis> {
@@ -355,7 +383,11 @@ impl Schedule {
         if self.jitter == Span::ZERO {
             return nominal;
         }
-        let gap = self.next_after(nominal).map_or(u64::MAX, |next| next.since(nominal).0);
+        let latest = nominal.plus(self.jitter).plus(Span(1));
+        let gap = match self.look_after(nominal, latest, &mut MAX_EXCLUDED.clone()) {
+            Next::At(next) => next.since(nominal).0,
+            Next::NoneUpTo(_) | Next::Never => u64::MAX,
+        };
         // The jitter itself may be drawn, the next instant may not.
         let choices = self.jitter.0.saturating_add(1).min(gap).max(1);
         let bytes = nominal.0.to_le_bytes();

@@ -282,6 +282,40 @@ fn calendars_leave_instants_out() {
 }
 
 #[test]
+fn a_search_in_pieces_finds_what_one_finds() {
+    let mut hourly = trigger(TriggerRule::Cron {
+        expression: "0 0/20 * * * ?".to_owned(),
+        dialect: Dialect::Quartz,
+    });
+    hourly.calendars = vec![Name::new("weekend").unwrap()];
+    hourly.end = Some(millis("2024-06-04T00:00:00Z"));
+    let schedule = read(&hourly).unwrap();
+    for pieces in [0, 1, 5] {
+        let mut at = millis("2024-05-31T00:00:00Z");
+        let mut found = Vec::new();
+        loop {
+            let until = at.plus(Span::secs(7_000));
+            let (mut excluded, before) = (pieces, at);
+            match schedule.look_after(at, until, &mut excluded) {
+                Next::At(next) => {
+                    assert!(next <= until);
+                    found.push(next);
+                    at = next;
+                }
+                Next::NoneUpTo(to) => {
+                    assert!(to > before && to <= until, "{to}");
+                    at = to;
+                }
+                Next::Never => break,
+            }
+        }
+        let whole: Vec<UtcMillis> = schedule.after(millis("2024-05-31T00:00:00Z")).collect();
+        assert_eq!(found, whole);
+        assert!(found.len() > 100);
+    }
+}
+
+#[test]
 fn jitter_is_stable_and_below_the_gap() {
     let mut cron = trigger(TriggerRule::Cron {
         expression: "0 0/10 * * * ?".to_owned(),
