@@ -8,6 +8,7 @@
 //! thinned out; the rest is kept whole. A goal whose rounds bring it no nearer is set
 //! aside, and given up in the end: a campaign never goes on for nothing.
 
+mod again;
 mod goals;
 mod table;
 
@@ -56,6 +57,9 @@ struct Round {
     seed: u64,
     seconds: u64,
     verdict: Verdict,
+    /// The verdict is of later checkers than the round's own.
+    #[serde(default)]
+    judged_again: bool,
     /// The folder of its evidence, below the store.
     folder: String,
     /// Faults that were there, by kind.
@@ -102,6 +106,7 @@ pub(crate) struct Options {
 pub(crate) fn soak(options: &Options, out: &mut impl Write) -> Result<Verdict, Failure> {
     fs::create_dir_all(&options.store)?;
     let _lock = prepare(&options.store)?;
+    again::judge_again(&options.store, &options.source, out)?;
     let unknown = options.only.iter().find(|name| GOALS.iter().all(|goal| goal.name != **name));
     if let Some(name) = unknown {
         let known: Vec<&str> = GOALS.iter().map(|goal| goal.name).collect();

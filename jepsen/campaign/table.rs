@@ -79,6 +79,13 @@ pub(crate) fn table(
         let start = spread(rounds.iter().filter_map(|round| round.start_after_ms.get(op)));
         writeln!(out, "| {op} | {count} | {write} | {start} |")?;
     }
+    let again = every.iter().filter(|round| round.judged_again).count();
+    if again > 0 {
+        writeln!(
+            out,
+            "\nRounds that were found wrong and judged again, with checkers mended since: {again}."
+        )?;
+    }
     let wrong = rounds.iter().any(|round| round.verdict == Verdict::Invalid);
     Ok(if wrong { Verdict::Invalid } else { Verdict::Valid })
 }

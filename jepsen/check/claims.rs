@@ -150,7 +150,7 @@ impl<'a> Given<'a> {
 
 /// Leaves of all rules that each may be those that gave what ran: while nothing could
 /// take anything away, and then near the changes that bound it.
-fn settle(all: &mut [Given<'_>], ran: &BTreeSet<i64>) {
+fn settle(all: &mut [Given<'_>], ran: &BTreeSet<i64>, is_recorded: &dyn Fn(&str, i64) -> bool) {
     let mut settled = BTreeSet::new();
     for first in 0..all.len() {
         let count = all[first].possible.len();
@@ -179,7 +179,8 @@ fn settle(all: &mut [Given<'_>], ran: &BTreeSet<i64>) {
             // One of them it was: what it gave did not run, or what ran it did not give.
             let expected = |nth: &usize| -> usize {
                 let of = |given: &Given<'_>| {
-                    given.possible[*nth].iter().filter(|at| given.is_sure(**at)).count()
+                    let due = given.possible[*nth].iter().filter(|at| given.is_sure(**at));
+                    due.filter(|at| !is_recorded(name, **at)).count()
                 };
                 group.iter().map(|at| of(&all[*at])).sum()
             };
@@ -196,16 +197,18 @@ fn settle(all: &mut [Given<'_>], ran: &BTreeSet<i64>) {
     }
 }
 
-/// What all triggers of a job claim; `ran` are the instants that something ran for.
+/// What all triggers of a job claim; `ran` are the instants that something ran for, and
+/// of others a record may say that they were left out.
 pub(crate) fn claims(
     evidence: &Evidence,
     life: &Life,
     horizon: Horizon,
     ran: &BTreeSet<i64>,
+    is_recorded: &dyn Fn(&str, i64) -> bool,
 ) -> Claims {
     let mut all: Vec<Given<'_>> =
         life.spans.all.iter().map(|span| Given::of(span, horizon, evidence)).collect();
-    settle(&mut all, ran);
+    settle(&mut all, ran, is_recorded);
     let gone = life.changes.iter().filter(|change| !change.after.exists);
     let gone: Vec<i64> = gone.map(|change| change.at.from).collect();
     let mut claims = Claims::new();

@@ -90,7 +90,10 @@ impl Fires {
             }
             let starts = starts.remove(job).unwrap_or_default();
             let ran = starts.iter().map(|start| start.nominal).collect();
-            let claims = claims(evidence, life, horizon, &ran);
+            let is_recorded = |trigger: &str, at: i64| {
+                ["misfire", "paused"].iter().any(|why| records.is_in(job, trigger, why, at))
+            };
+            let claims = claims(evidence, life, horizon, &ran, &is_recorded);
             let is_left_out = |trigger: &str, at: i64, claim: &Claim| {
                 let passed_over = || records.is_in(job, trigger, "paused", at);
                 records.is_in(job, trigger, "misfire", at) || (claim.given_up && passed_over())

@@ -243,6 +243,29 @@ fn counted_from_its_commit(seconds: &[i64]) -> Vec<String> {
 }
 
 #[test]
+fn where_nothing_ran_a_record_says_from_when_a_rate_is_counted() {
+    let told = |left_out: &[i64]| {
+        let mut planted = Planted::new();
+        let trigger = json!({"name": "t", "interval": "8s", "misfire": "skip"});
+        let job = json!({"definition": {"name": "j", "triggers": [trigger]}, "key": "a"});
+        planted.op(1_100, Some(2_100), "apply", "j", job, Kind::Ok, json!({}));
+        let time = |second: &i64| json!(shown(BASE_UTC + second * 1_000));
+        let range = |at: &i64| {
+            json!({"job": "j", "trigger": "t", "from": time(at), "to": time(at), "count": 1,
+                "reason": "misfire", "policy": "skip", "at": time(&(at + 5))})
+        };
+        let ranges: Vec<_> = left_out.iter().map(range).collect();
+        let none = json!(null);
+        planted.op(29_000, Some(29_001), "final-missed", "j", none, Kind::Ok, json!(ranges));
+        found(planted)
+    };
+    // It was committed in the second second, or in the third.
+    assert_eq!(told(&[9, 17]), Vec::<String>::new());
+    assert_eq!(told(&[10, 18]), Vec::<String>::new());
+    assert_eq!(told(&[9]), ["missed"]);
+}
+
+#[test]
 fn what_ran_says_from_when_a_rate_is_counted() {
     assert_eq!(counted_from_its_commit(&[5, 8, 11, 14, 17, 20]), Vec::<String>::new());
     assert_eq!(counted_from_its_commit(&[4, 7, 10, 13, 16, 19]), Vec::<String>::new());

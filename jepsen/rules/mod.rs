@@ -140,6 +140,17 @@ pub(crate) fn span(text: &str) -> Result<i64, RuleError> {
     if sum > 0 { Ok(sum) } else { Err(wrong()) }
 }
 
+/// The trigger with what it means by saying nothing: to say that changes nothing.
+fn said_in_full(trigger: &Value) -> Value {
+    let mut full = trigger.clone();
+    if let Some(fields) = full.as_object_mut() {
+        for (field, usual) in [("dst", "smart"), ("misfire", "fire_all")] {
+            fields.entry(field).or_insert_with(|| json!(usual));
+        }
+    }
+    full
+}
+
 impl Rule {
     /// Reads a trigger; the zone is its job's.
     ///
@@ -150,6 +161,7 @@ impl Rule {
         of_job: Option<&str>,
         calendars: &BTreeMap<String, Value>,
     ) -> Result<Self, RuleError> {
+        let trigger = &said_in_full(trigger);
         let instant = |field: &'static str| match trigger[field].as_str() {
             None => Ok(None),
             Some(text) => millis(text).map(Some).ok_or_else(|| unknown(field, &trigger[field])),
@@ -158,17 +170,17 @@ impl Rule {
         let cron = trigger["cron"].as_str().map(|text| format!("cron {text}"));
         let name = trigger["name"].as_str().map(str::to_owned).or(cron).unwrap_or_default();
         let own = trigger["zone"].as_str();
-        let dst = match trigger["dst"].as_str().unwrap_or("smart") {
-            "smart" => Dst::Smart,
-            "quartz" => Dst::Quartz,
-            "skip" => Dst::Skip,
-            "twice" => Dst::Twice,
+        let dst = match trigger["dst"].as_str() {
+            Some("smart") => Dst::Smart,
+            Some("quartz") => Dst::Quartz,
+            Some("skip") => Dst::Skip,
+            Some("twice") => Dst::Twice,
             _ => return Err(unknown("dst", &trigger["dst"])),
         };
-        let policy = match trigger["misfire"].as_str().unwrap_or("fire_all") {
-            "fire_all" => Policy::All,
-            "fire_now" => Policy::Now,
-            "skip" => Policy::Skip,
+        let policy = match trigger["misfire"].as_str() {
+            Some("fire_all") => Policy::All,
+            Some("fire_now") => Policy::Now,
+            Some("skip") => Policy::Skip,
             _ => return Err(unknown("misfire", &trigger["misfire"])),
         };
         let mut rate = trigger.clone();
@@ -365,6 +377,15 @@ mod tests {
         assert_eq!(rate.instants((BASE, BASE + 60_000), BASE, BASE + 9_000).len(), 3);
         let spread = rule(&json!({"cron": "H/2 * * * *", "dialect": "unix"}));
         assert_eq!(spread.instants((BASE, BASE), BASE, BASE + 240_000).len(), 2);
+    }
+
+    #[test]
+    fn to_say_what_is_meant_anyway_changes_nothing() {
+        let short = rule(&json!({"interval": "5s"}));
+        let long = json!({"interval": "5s", "dst": "smart", "misfire": "fire_all"});
+        assert_eq!(short, rule(&long));
+        let skips = rule(&json!({"interval": "5s", "misfire": "skip"}));
+        assert!(short != skips && short.rate == skips.rate);
     }
 
     #[test]
