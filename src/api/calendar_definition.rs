@@ -103,7 +103,9 @@ impl CalendarDefinition {
             return Err(FieldError::invalid("base", &def.name, problem, "name another one"));
         }
         let alone = CalendarDef { base: None, ..def.clone() };
-        Calendar::read(&def.name, &Zone::UTC, &|_| Some(&alone)).map_err(|e| self.worded(&e))?;
+        Calendar::read(&def.name, &Zone::UTC, &|_| Some(&alone))
+            .and_then(|read| read.strict(&def.name))
+            .map_err(|e| self.worded(&e))?;
         match &def.base {
             None => Ok(()),
             // A circle through this calendar is the machine's to find.
@@ -331,6 +333,8 @@ mod tests {
             ("name: a\ndaily: ['8-9']", "daily[0]", ErrorCode::InvalidValue),
             ("name: a\ndaily: ['08:00-08:00']", "daily", ErrorCode::InvalidValue),
             ("name: a\ncron: x", "cron", ErrorCode::BadCron),
+            ("name: a\ncron: '* * * ? * MON-FRI/2'", "cron", ErrorCode::BadCron),
+            ("name: a\ncron: '* * * 30 2 ?'", "cron", ErrorCode::BadCron),
             ("name: a\ncron: '@every 5s'\ndialect: unix", "cron", ErrorCode::InvalidValue),
             ("name: a\nweekly: SUN\ndialect: unix", "dialect", ErrorCode::InvalidValue),
             ("name: a\ncron: x\ndialect: linux", "dialect", ErrorCode::InvalidValue),

@@ -7,7 +7,7 @@ use jiff::civil::Date;
 
 use super::cron::{CronError, CronExpr, CronRule, Spread};
 use super::daily_window::at;
-use super::next_fire::{self, matches};
+use super::next_fire::{self, matches, matches_day};
 use super::wall;
 use super::zone::{Zone, ZoneError};
 use crate::ids::Name;
@@ -86,9 +86,9 @@ pub enum CalendarError {
 /// Longer than any gap between two days that a weekly, monthly or annual
 /// calendar names: 29 February comes within eight years.
 const DAYS_LOOKED_AT: u32 = 9 * 366;
-/// More steps than the ranges of a few days have ends, or a cron has unlike
-/// seconds, minutes, hours and days in a row.
-const STEPS: u32 = 40_000;
+/// More than there are quarters of an hour in the two days and some hours that an
+/// expression can match in a row if it leaves out one hour of each day.
+const STEPS: u32 = 400;
 
 impl Calendar {
     /// Reads the calendar of that name with its bases; `zone` is the trigger's.
@@ -189,6 +189,20 @@ impl Calendar {
         Ok(Self { zone, rule, include_only: def.include_only, base })
     }
 
+    /// An error for an expression of its own that does something else than it seems to
+    /// say: what a calendar is refused for, and what was committed is not. `name` is its.
+    ///
+    /// # Errors
+    /// [`CalendarError::Cron`], with the place and what would be right.
+    pub fn strict(self, name: &Name) -> Result<Self, CalendarError> {
+        if let Rule::Cron(cron) = &self.rule {
+            let wrong =
+                |source| CalendarError::Cron { name: name.clone(), source: Box::new(source) };
+            cron.clone().strict().map_err(wrong)?;
+        }
+        Ok(self)
+    }
+
     /// What it says of an instant.
     #[must_use]
     pub fn ask(&self, at: UtcMillis) -> Verdict {
@@ -248,16 +262,16 @@ impl Calendar {
         None
     }
 
-    /// The first second after `at` that the expression does not match: by the
-    /// smallest unit of which it leaves some out.
+    /// The first second after `at` that the expression does not match, or a day up to
+    /// which it matches all: by the smallest unit of which it leaves some out.
     fn end_of_match(&self, cron: &CronExpr, at: UtcMillis) -> Option<UtcMillis> {
         let unit =
             match (is_full(cron.seconds(), 60), is_full(cron.minutes(), 60), cron.is_running()) {
                 (false, _, _) => 1,
                 (true, false, _) => 60,
-                (true, true, false) => 3600,
-                // Zones differ from each other by quarters of an hour.
-                (true, true, true) => 900,
+                // Hours begin at quarters of UTC's in some zones.
+                (true, true, false) => 900,
+                (true, true, true) => return self.end_of_days(cron, at),
             };
         let mut second = at.0.div_euclid(1000);
         for _ in 0..STEPS {
@@ -268,6 +282,26 @@ impl Calendar {
             }
         }
         None
+    }
+
+    /// The same for an expression that matches whole days.
+    fn end_of_days(&self, cron: &CronExpr, at: UtcMillis) -> Option<UtcMillis> {
+        let mut day = wall::local(&self.zone, at)?.date();
+        let first_year = day.year();
+        let mut ends = false;
+        for _ in 0..DAYS_LOOKED_AT {
+            day = day.tomorrow().ok()?;
+            ends = !matches_day(cron, day);
+            if ends {
+                break;
+            }
+        }
+        // In so many years all days there are have come: what is left is the years.
+        let is_for_ever = || (first_year..=cron.last_year()).all(|y| cron.year_from(y) == Some(y));
+        if !ends && is_for_ever() {
+            return None;
+        }
+        wall::first_at(&self.zone, day.at(0, 0, 0, 0), at)
     }
 }
 

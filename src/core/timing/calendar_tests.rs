@@ -160,6 +160,45 @@ fn seconds_of_an_expression_are_excluded() {
 }
 
 #[test]
+fn hours_of_an_expression_end_where_the_zone_has_them_end() {
+    let two = CalendarDef { zone: Some("Asia/Kolkata".to_owned()), ..def(cron("* * 2 * * ?")) };
+    check(
+        &two,
+        &[
+            ("2024-02-29T01:59:59+05:30", "-"),
+            ("2024-02-29T02:00:00+05:30", "2024-02-28T22:30:00+01:00"),
+            ("2024-02-29T02:45:00+05:30", "2024-02-28T22:30:00+01:00"),
+            ("2024-02-29T03:00:00+05:30", "-"),
+        ],
+    );
+    let nights =
+        CalendarDef { zone: Some("Asia/Kathmandu".to_owned()), ..def(cron("* * 22-5 * * ?")) };
+    check(&nights, &[("2024-02-29T22:10:00+05:45", "2024-03-01T01:15:00+01:00")]);
+}
+
+#[test]
+fn an_expression_that_matches_for_years_excludes_no_longer() {
+    let years = def(cron("* * * * * ? 2027-2028"));
+    check(
+        &years,
+        &[
+            ("2026-12-31T23:59:59+01:00", "-"),
+            ("2027-01-01T00:00:00+01:00", "2029-01-01T00:00:00+01:00"),
+            ("2028-12-31T12:00:00+01:00", "2029-01-01T00:00:00+01:00"),
+        ],
+    );
+    // Many years are looked at in pieces.
+    let long = read(&def(cron("* * * * * ? 2027-2050"))).unwrap();
+    let (mut at, mut asked) = (millis("2027-06-01T00:00:00Z"), 0);
+    while let Verdict::ExcludedUntil(until) = long.ask(at) {
+        assert!(until > at);
+        (at, asked) = (until, asked + 1);
+    }
+    assert_eq!(at, millis("2051-01-01T00:00:00+01:00"));
+    assert!(asked < 5);
+}
+
+#[test]
 fn bases_must_allow_too() {
     let mut night = def(cron("* * 0-7 ? * *"));
     night.base = Some(name("weekend"));

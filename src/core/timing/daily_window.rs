@@ -34,14 +34,26 @@ impl DailyWindow {
         // Two weeks and a day: a chosen weekday comes in each, even if the
         // clock leaves its window out once.
         for _ in 0..16 {
-            if self.opens_on(day)
-                && let Some(found) = self.within(zone, dst, day, after)
-            {
-                return Some(found);
+            let found = self.of_day(zone, dst, day, after);
+            let next_day = day.tomorrow().ok()?;
+            if let Some(found) = found {
+                // Where the clock goes back, the next window may open before this one ends.
+                let next = self.of_day(zone, dst, next_day, after);
+                return Some(next.map_or(found, |next| next.min(found)));
             }
-            day = day.tomorrow().ok()?;
+            day = next_day;
         }
         None
+    }
+
+    fn of_day(
+        &self,
+        zone: &Zone,
+        dst: DstPolicy,
+        day: Date,
+        after: UtcMillis,
+    ) -> Option<UtcMillis> {
+        self.opens_on(day).then(|| self.within(zone, dst, day, after)).flatten()
     }
 
     fn opens_on(&self, day: Date) -> bool {

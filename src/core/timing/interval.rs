@@ -1,7 +1,7 @@
 //! Fixed rates: by elapsed time, and by the units of a calendar.
 
 use jiff::civil::DateTime;
-use jiff::{Span as CivilSpan, Timestamp, Unit};
+use jiff::{Span as CivilSpan, Unit};
 
 use super::wall;
 use super::zone::Zone;
@@ -124,7 +124,10 @@ pub(super) fn whole_second(at: UtcMillis) -> UtcMillis {
     UtcMillis(at.0 - at.0.rem_euclid(1000))
 }
 
-/// True if instants near it can be computed with.
+/// Where the years end for which calendars and zones are computed with: 2300.
+const YEARS_END: i64 = 10_413_792_000_000;
+
+/// True if it is an instant of the years 1970 to 2299.
 pub(super) fn is_usable(at: UtcMillis) -> bool {
-    Timestamp::from_millisecond(at.0).is_ok()
+    (0..YEARS_END).contains(&at.0)
 }

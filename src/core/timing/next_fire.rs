@@ -221,7 +221,8 @@ pub(super) fn matches(cron: &CronExpr, local: DateTime) -> bool {
         && matches_day(cron, local.date())
 }
 
-fn matches_day(cron: &CronExpr, day: Date) -> bool {
+/// True if it matches some time of that day.
+pub(super) fn matches_day(cron: &CronExpr, day: Date) -> bool {
     cron.year_from(day.year()) == Some(day.year())
         && cron.months() & (1 << day.month()) != 0
         && month_days(cron, day) & (1 << day.day()) != 0

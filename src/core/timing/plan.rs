@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 
-use super::schedule::{MAX_EXCLUDED, Next, Schedule};
+use super::schedule::{Next, Schedule, at_most};
 use crate::ids::{ActionKey, JobId, Revision, TriggerName};
 use crate::machine::command::{PlanBatch, PlanSource, PlannedAction};
 use crate::model::action::{Missed, MissedReason};
@@ -83,8 +83,11 @@ pub const FIRE_ALL_COUNT: usize = 1_000;
 /// The most instants looked at in one call: a long outage of a job that fires
 /// each second is worked off in several batches, so that no call is long.
 pub const MAX_LATE_STEPS: usize = 50_000;
-/// Ahead of now no more instants that calendars exclude are looked at in one call, about
-/// a day of minutes: a trigger that never fires must not keep others waiting.
+/// No more late instants that calendars exclude are looked at in one call. Those of a
+/// long outage should be seen together: a policy runs the latest that is not excluded.
+pub const MAX_EXCLUDED_LATE: u32 = 50_000;
+/// Ahead of now it is no more than these, about a day of minutes: a trigger that never
+/// fires must not keep others waiting.
 pub const MAX_EXCLUDED_AHEAD: u32 = 1_500;
 
 /// Plans one trigger: late instants by its misfire policy, then those of the
@@ -168,27 +171,26 @@ pub fn plan_trigger(
 struct Search<'a> {
     schedule: &'a Schedule,
     now: UtcMillis,
-    excluded: u32,
+    /// How many excluded ones may still be passed over behind now, and ahead of it.
+    left: [u32; 2],
     /// There is none up to here, and it was not looked further.
     none_up_to: Option<UtcMillis>,
 }
 
 impl<'a> Search<'a> {
     fn new(schedule: &'a Schedule, now: UtcMillis) -> Self {
-        Self { schedule, now, excluded: MAX_EXCLUDED_AHEAD, none_up_to: None }
+        let left = [MAX_EXCLUDED_LATE, MAX_EXCLUDED_AHEAD];
+        Self { schedule, now, left, none_up_to: None }
     }
 
     fn next(&mut self, after: UtcMillis) -> Option<UtcMillis> {
-        let mut from = after;
-        // Late ones are all looked at: the policy must know the latest.
-        if from < self.now {
-            match self.schedule.look_after(from, self.now, &mut MAX_EXCLUDED.clone()) {
-                Next::At(at) => return Some(at),
-                Next::Never => return None,
-                Next::NoneUpTo(to) => from = to,
-            }
-        }
-        match self.schedule.look_after(from, UtcMillis::MAX, &mut self.excluded) {
+        let Self { schedule, now, left, .. } = self;
+        let passes = |at: UtcMillis| {
+            let left = &mut left[usize::from(at > *now)];
+            *left = left.saturating_sub(1);
+            *left > 0
+        };
+        match schedule.look_after(after, UtcMillis::MAX, passes) {
             Next::At(at) => Some(at),
             Next::Never => None,
             Next::NoneUpTo(to) => {
@@ -235,9 +237,9 @@ fn planned(schedule: &Schedule, from: UtcMillis, now: UtcMillis, limits: Limits)
     let mut ahead = Vec::new();
     let mut last = now;
     // What was excluded when it was planned is passed over again.
-    let mut excluded = MAX_EXCLUDED;
+    let mut passes = at_most(MAX_EXCLUDED_LATE);
     while last < from && ahead.len() < limits.max_ahead {
-        let Next::At(at) = schedule.look_after(last, from, &mut excluded) else { break };
+        let Next::At(at) = schedule.look_after(last, from, &mut passes) else { break };
         ahead.push(at);
         last = at;
     }

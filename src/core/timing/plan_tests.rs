@@ -6,7 +6,7 @@ use super::*;
 use crate::ids::Name;
 use crate::model::calendar::{CalendarDef, CalendarRule};
 use crate::model::job::{TriggerKind, TriggerSpec};
-use crate::model::trigger::{Dialect, RuleSpec, TriggerRule};
+use crate::model::trigger::{Dialect, DstPolicy, RuleSpec, TriggerRule};
 use crate::timing::cron::CronExpr;
 use crate::timing::schedule::Context;
 use crate::timing::zone::Zone;
@@ -285,6 +285,27 @@ fn a_trigger_that_is_always_left_out_is_not_looked_through_for_ever() {
             (from, now) = (batch.through, again);
         }
     }
+}
+
+#[test]
+fn the_second_pass_is_planned_when_the_planner_comes_back_in_the_first() {
+    let rule =
+        TriggerRule::Cron { expression: "0 0/30 * * * ?".to_owned(), dialect: Dialect::Quartz };
+    let trigger = TriggerSpec {
+        name: TriggerName(Arc::from("t")),
+        kind: TriggerKind::Rule(Box::new(RuleSpec {
+            dst: DstPolicy::Quartz,
+            ..RuleSpec::new(rule)
+        })),
+        zone: Some("Europe/Berlin".to_owned()),
+        misfire: MisfirePolicy::FireAll,
+        enabled: true,
+    };
+    let schedule = Schedule::of(&trigger, None, "UTC").unwrap();
+    let at = |text: &str| UtcMillis(text.parse::<jiff::Timestamp>().unwrap().as_millisecond());
+    // At 02:45 in the first pass; the last plan ended before it.
+    let p = planned_by(&schedule, at("2024-10-26T23:30:00Z"), at("2024-10-27T00:45:00Z"));
+    assert_eq!(p.batch.unwrap().actions[0].nominal.to_string(), "2024-10-27T01:00:00Z");
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! A trigger's definition, read: its rule, its zone and what bounds it. What the
 //! planner keeps for each trigger, so that texts are parsed once a revision.
 
+use jiff::Timestamp;
+use jiff::tz::AmbiguousOffset;
+
 use super::calendar::{Calendar, CalendarError, Verdict};
 use super::cron::{CronError, CronExpr, CronRule, Spread};
 use super::daily_window::DailyWindow;
@@ -100,7 +103,19 @@ impl std::fmt::Debug for Context<'_> {
 
 /// Excluded instants looked at for one that is allowed: more than a year of
 /// minutes. A calendar that excludes longer than that excludes for ever.
-pub const MAX_EXCLUDED: u32 = 550_000;
+const MAX_EXCLUDED: u32 = 550_000;
+/// A fixed delay is put off so many times, from one end of an excluded stretch to the
+/// next; calendars that leave nothing allowed between them allow nothing ever.
+const MAX_PUT_OFF: u32 = 20_000;
+
+/// So many are passed over, and then no more.
+pub(super) fn at_most(mut count: u32) -> impl FnMut(UtcMillis) -> bool {
+    move |_| {
+        let goes_on = count > 0;
+        count = count.saturating_sub(1);
+        goes_on
+    }
+}
 
 /// What a search for the next instant came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,9 +187,7 @@ impl Schedule {
     ) -> Result<Self, ScheduleError> {
         let bounds = [("start", trigger.start), ("end", trigger.end)];
         for (field, at) in bounds.into_iter().filter_map(|(f, at)| Some((f, at?))) {
-            if !is_usable(at) {
-                return Err(field_error(field, at, "is not an instant of the years 1970 to 2299"));
-            }
+            check_instant(field, at)?;
         }
         if let (Some(start), Some(end)) = (trigger.start, trigger.end)
             && end <= start
@@ -263,10 +276,7 @@ impl Schedule {
                 Rule::DailyWindow(DailyWindow { every, from: *from, to: *to, weekdays: *weekdays })
             }
             TriggerRule::Once { at } => {
-                if !is_usable(*at) {
-                    let problem = "is not an instant of the years 1970 to 2299";
-                    return Err(field_error("once", at, problem));
-                }
+                check_instant("once", *at)?;
                 Rule::One(*at)
             }
         })
@@ -296,17 +306,22 @@ impl Schedule {
     /// ended then, unless its start is still to come.
     #[must_use]
     pub fn next_after(&self, after: UtcMillis) -> Option<UtcMillis> {
-        match self.look_after(after, UtcMillis::MAX, &mut MAX_EXCLUDED.clone()) {
+        match self.look_after(after, UtcMillis::MAX, at_most(MAX_EXCLUDED)) {
             Next::At(at) => Some(at),
             Next::NoneUpTo(_) | Next::Never => None,
         }
     }
 
-    /// The same for those who must not wait long: looks no further than `until`, and at
-    /// no more than so many excluded instants, of which it takes those that it saw. A
+    /// The same for those who must not wait long: looks no further than `until`, and
+    /// only as long as `passes` is true of the excluded instants that it comes by. A
     /// fixed delay is looked for to its end.
     #[must_use]
-    pub fn look_after(&self, after: UtcMillis, until: UtcMillis, excluded: &mut u32) -> Next {
+    pub fn look_after(
+        &self,
+        after: UtcMillis,
+        until: UtcMillis,
+        mut passes: impl FnMut(UtcMillis) -> bool,
+    ) -> Next {
         if let Rule::FixedDelay(delay) = &self.rule {
             return self.next_after_end(after, *delay).map_or(Next::Never, Next::At);
         }
@@ -326,22 +341,45 @@ impl Schedule {
                 Some(later) => from = UtcMillis(later.0 - 1),
                 None => return Next::Never,
             }
-            match excluded.checked_sub(1) {
-                Some(left) => *excluded = left,
-                None => return Next::NoneUpTo(from.min(until)),
+            if !passes(found) {
+                return Next::NoneUpTo(from.min(until));
             }
         }
     }
 
     fn next_of_rule(&self, after: UtcMillis) -> Option<UtcMillis> {
         match &self.rule {
-            Rule::Cron(cron) => next_fire::next_after(cron, &self.zone, self.dst, after),
+            Rule::Cron(cron) => {
+                let after = self.past_first_pass(after);
+                next_fire::next_after(cron, &self.zone, self.dst, after)
+            }
             Rule::FixedRate(rate) => rate.next_after(after),
             Rule::CalendarRate(rate) => rate.next_after(&self.zone, self.dst, after),
             Rule::DailyWindow(window) => window.next_after(&self.zone, self.dst, after),
             Rule::One(at) => Some(*at).filter(|at| *at > after),
             Rule::FixedDelay(delay) => Some(after.plus(*delay)),
         }
+    }
+
+    /// Quartz goes on by the clock on the wall, and after a moment in the first pass of
+    /// an overlap does without earlier times of the second, the only one that fires for
+    /// it. A plan may be taken up at any moment, and must not lose those: then all that
+    /// the overlap shows is looked at.
+    fn past_first_pass(&self, after: UtcMillis) -> UtcMillis {
+        let begin = || {
+            let at = Timestamp::from_millisecond(after.0).ok()?;
+            let local = self.zone.rules().to_datetime(at);
+            let fold = self.zone.rules().to_ambiguous_timestamp(local).offset();
+            let AmbiguousOffset::Fold { before, after: later } = fold else { return None };
+            if self.zone.rules().to_offset(at) != before {
+                return None;
+            }
+            let change = next_fire::next_change(&self.zone, at)?;
+            let length = i64::from(before.seconds() - later.seconds());
+            Some(UtcMillis((change - length - 1).checked_mul(1000)?))
+        };
+        let is_quartz = self.dst == DstPolicy::Quartz;
+        is_quartz.then(begin).flatten().map_or(after, |begin| begin.min(after))
     }
 
     /// `at` if all calendars allow it, else the first moment to ask again.
@@ -364,7 +402,7 @@ impl Schedule {
             Some(start) if start > ended => start,
             _ => whole_second(ended.plus(delay).plus(Span(999))),
         };
-        for _ in 0..MAX_EXCLUDED {
+        for _ in 0..MAX_PUT_OFF {
             if self.end.is_some_and(|end| at >= end) || !is_usable(at) {
                 return None;
             }
@@ -384,7 +422,7 @@ impl Schedule {
             return nominal;
         }
         let latest = nominal.plus(self.jitter).plus(Span(1));
-        let gap = match self.look_after(nominal, latest, &mut MAX_EXCLUDED.clone()) {
+        let gap = match self.look_after(nominal, latest, at_most(MAX_EXCLUDED)) {
             Next::At(next) => next.since(nominal).0,
             Next::NoneUpTo(_) | Next::Never => u64::MAX,
         };
@@ -405,6 +443,17 @@ impl Schedule {
 const MAX_EVERY: Span = Span::secs(36_500 * 86_400);
 /// The most units of a calendar interval.
 const MAX_UNITS: u32 = 1_000_000;
+
+/// Instants are named by their second.
+fn check_instant(field: &'static str, at: UtcMillis) -> Result<(), ScheduleError> {
+    if !is_usable(at) {
+        return Err(field_error(field, at, "is not an instant of the years 1970 to 2299"));
+    }
+    if at != whole_second(at) {
+        return Err(field_error(field, at, "must be a whole second: leave its fraction out"));
+    }
+    Ok(())
+}
 
 fn field_error(field: &'static str, value: impl ToString, problem: &'static str) -> ScheduleError {
     ScheduleError::Field { field, value: value.to_string(), problem }

@@ -52,6 +52,7 @@ fn weekend() -> CalendarDef {
 
 fn read(trigger: &Trigger) -> Result<Schedule, ScheduleError> {
     let weekend = weekend();
+    let weekdays = CalendarDef { include_only: true, ..self::weekend() };
     let spec = TriggerSpec {
         name: TriggerName(Arc::from("t")),
         kind: TriggerKind::Rule(Box::new(trigger.spec.clone())),
@@ -66,7 +67,11 @@ fn read(trigger: &Trigger) -> Result<Schedule, ScheduleError> {
             job_zone: Some("Europe/Berlin"),
             default_zone: "UTC",
             anchor: millis(ANCHOR),
-            calendars: &|name| (*name == weekend.name).then_some(&weekend),
+            calendars: &|name| match name.as_str() {
+                "weekend" => Some(&weekend),
+                "weekdays" => Some(&weekdays),
+                _ => None,
+            },
         },
     )
 }
@@ -262,6 +267,49 @@ fn once_is_once_and_a_delay_begins_once() {
 }
 
 #[test]
+fn windows_of_two_days_may_lie_in_one_another() {
+    // At 03:00 of this day the clock goes back by an hour.
+    let window = trigger(TriggerRule::DailyWindow {
+        every: Span::secs(25 * 60),
+        from: "02:30".parse().unwrap(),
+        to: "02:15".parse().unwrap(),
+        weekdays: Weekdays::ALL,
+    });
+    check(
+        &window,
+        "2024-10-27T00:15:00Z",
+        &[
+            "2024-10-27T02:30:00+02:00",
+            "2024-10-27T02:40:00+02:00",
+            "2024-10-27T02:55:00+02:00",
+            "2024-10-27T02:05:00+01:00",
+        ],
+    );
+}
+
+#[test]
+fn a_plan_taken_up_in_the_first_pass_has_the_second() {
+    let mut halves = trigger(TriggerRule::Cron {
+        expression: "0 0/30 * * * ?".to_owned(),
+        dialect: Dialect::Quartz,
+    });
+    halves.dst = DstPolicy::Quartz;
+    let rest =
+        ["2024-10-27T02:00:00+01:00", "2024-10-27T02:30:00+01:00", "2024-10-27T03:00:00+01:00"];
+    for after in ["2024-10-26T23:30:00Z", "2024-10-27T00:00:00Z", "2024-10-27T00:45:00Z"] {
+        check(&halves, after, &rest);
+    }
+    check(&halves, "2024-10-27T01:00:00Z", &rest[1..]);
+}
+
+#[test]
+fn calendars_that_allow_nothing_between_them_end_a_delay() {
+    let mut delay = trigger(TriggerRule::FixedDelay { delay: Span::secs(60) });
+    delay.calendars = vec![Name::new("weekend").unwrap(), Name::new("weekdays").unwrap()];
+    ends(&delay, ANCHOR, &[]);
+}
+
+#[test]
 fn calendars_leave_instants_out() {
     let mut daily = trigger(TriggerRule::Cron {
         expression: "0 0 0,12 * * ?".to_owned(),
@@ -295,8 +343,8 @@ fn a_search_in_pieces_finds_what_one_finds() {
         let mut found = Vec::new();
         loop {
             let until = at.plus(Span::secs(7_000));
-            let (mut excluded, before) = (pieces, at);
-            match schedule.look_after(at, until, &mut excluded) {
+            let before = at;
+            match schedule.look_after(at, until, at_most(pieces)) {
                 Next::At(next) => {
                     assert!(next <= until);
                     found.push(next);
@@ -376,10 +424,14 @@ fn errors_name_field_and_remedy() {
         (with(&|t| t.calendars = vec![Name::new("no").unwrap()]), "calendar no does not exist"),
         (with(&|t| t.jitter = Span::secs(86_401)), "at most 24h"),
         (with(&|t| t.start = Some(UtcMillis::MAX)), "is not an instant"),
+        (with(&|t| t.start = Some(millis("1969-12-31T23:59:59Z"))), "1970 to 2299"),
+        (with(&|t| t.end = Some(millis("2300-01-01T00:00:00Z"))), "1970 to 2299"),
+        (with(&|t| t.end = Some(millis("2027-01-01T00:00:00.5Z"))), "whole second"),
+        (trigger(TriggerRule::Once { at: UtcMillis(1) }), "whole second"),
         (
             with(&|t| {
-                t.start = Some(UtcMillis(5));
-                t.end = Some(UtcMillis(5));
+                t.start = Some(UtcMillis(5_000));
+                t.end = Some(UtcMillis(5_000));
             }),
             "not after the start",
         ),

@@ -16,9 +16,10 @@ use super::job::check_revision;
 use super::{at_most, invalid};
 use crate::ids::{JobId, Name, Revision, TriggerName};
 use crate::model::calendar::{CalendarDef, CalendarRule, Replan, StoredCalendar};
-use crate::model::job::JobSpec;
+use crate::model::job::{Job, JobSpec};
 use crate::model::trigger::RuleSpec;
 use crate::mutants::{self, Mutant};
+use crate::time::UtcMillis;
 
 /// The most users that a refusal names.
 const MAX_USERS_NAMED: usize = 100;
@@ -150,11 +151,26 @@ impl State {
         let is_bound = |rule: &RuleSpec| rule.calendars.iter().any(|c| calendars.contains(c));
         let bound = job.spec.triggers.iter().filter(|t| t.kind.rule().is_some_and(is_bound));
         let bound: BTreeSet<TriggerName> = bound.map(|t| t.name.clone()).collect();
+        let back_to: Vec<(TriggerName, UtcMillis)> =
+            bound.iter().map(|name| (name.clone(), self.back_for_calendar(job, name))).collect();
         self.withdraw(id, Some(&bound), ev);
-        for trigger in bound {
-            self.rewind(id, PlanSource::Trigger(trigger), self.meta.now);
+        for (trigger, to) in back_to {
+            self.rewind(id, PlanSource::Trigger(trigger), to);
         }
         ev.push(Event::Job(id));
+    }
+
+    /// Where a trigger is planned from when its calendar has changed: from now, and a
+    /// fixed delay from where it was counted, so that it does not begin anew. Of one that
+    /// the old calendar put off that is not known: it is counted so that it comes no
+    /// earlier than planned.
+    fn back_for_calendar(&self, job: &Job, name: &TriggerName) -> UtcMillis {
+        let now = self.meta.now;
+        let delay = job.spec.trigger(name).and_then(|trigger| trigger.kind.fixed_delay());
+        let Some(delay) = delay else { return now };
+        let planned = self.unfinished_of(job.id, name).map(|key| key.nominal);
+        let ahead = planned.filter(|nominal| *nominal > now);
+        ahead.map_or(now, |nominal| nominal.minus(delay).min(now))
     }
 
     /// The calendars that a definition names exist.

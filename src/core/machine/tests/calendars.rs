@@ -142,6 +142,34 @@ fn a_change_plans_anew_what_is_not_due() {
     );
 }
 
+#[test]
+fn a_change_does_not_begin_a_delay_anew() {
+    let mut m = Machine::new();
+    m.ok(weekly("c", 1, None));
+    let every = TriggerRule::FixedDelay { delay: Span::secs(60) };
+    let rule = RuleSpec { calendars: vec![name("c")], ..RuleSpec::new(every) };
+    let mut delayed = cron("bound");
+    delayed.kind = TriggerKind::Rule(Box::new(rule));
+    let job = m.job(JobSpec { triggers: vec![delayed], ..spec("j") });
+    let begun = m.now;
+    let plan = |m: &mut Machine, at: i64| {
+        let batch = m.batch(job, source("bound"), &[(at, vec![])]);
+        m.ok(Command::PlanActions(vec![batch]));
+    };
+    plan(&mut m, begun + 60_000);
+    for days in 2..5 {
+        m.after(15_000);
+        m.ok(weekly("c", days, None));
+        assert_eq!(m.state.cursor(job, &source("bound")), Some(UtcMillis(begun)));
+        plan(&mut m, begun + 60_000);
+    }
+    // What is due stays, and is counted from its end.
+    m.after(20_000);
+    m.ok(weekly("c", 6, None));
+    assert_eq!(m.state.cursor(job, &source("bound")), Some(UtcMillis(begun + 60_000)));
+    assert_eq!(m.state.live_actions(), 1);
+}
+
 fn few_at_once() -> Limits {
     Limits { sweep: 3, ..Limits::default() }
 }

@@ -82,6 +82,8 @@ pub enum Fault {
     Every,
     /// Quartz accepts the text, but part of it has no effect.
     Idle(Idle),
+    /// It can be read, and no day of any year is as it says.
+    NoDay,
 }
 
 /// A part of an expression that Quartz accepts and that does not do what it
@@ -206,6 +208,11 @@ impl CronError {
                      as 0 0 3 * * ? or 0 0 3 ? * MON"
                 )
             }
+            Fault::NoDay => format!(
+                "{:?} never fires: no year has such a day; change days, months or years so that \
+                 they meet",
+                self.text
+            ),
             Fault::Macro => format!(
                 "{:?} is not known: expected @yearly, @monthly, @weekly, @daily, @hourly or \
                  @every with a length of time",
@@ -276,7 +283,8 @@ impl CronError {
             (None, Fault::Days { day_of_month, day_of_week }) => {
                 self.day_columns().into_iter().zip([&**day_of_month, day_of_week]).collect()
             }
-            (None, _) => return None,
+            (None, Fault::TooLong(_)) => return None,
+            (None, _) => vec![(1, self.text.as_str())],
         };
         let mut line = String::new();
         for (column, value) in marked {

@@ -9,6 +9,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use jiff::civil::date;
+
+use super::next_fire;
 use crate::ids::{JobId, TriggerName};
 use crate::model::trigger::Dialect;
 use crate::time::Span;
@@ -151,6 +154,10 @@ impl CronExpr {
                 place: Some(Box::new(place)),
                 fault: Fault::Idle(idle),
             });
+        }
+        if next_fire::next_local(&self, date(FIRST_YEAR, 1, 1).at(0, 0, 0, 0)).is_none() {
+            let (text, dialect) = (self.text, self.dialect);
+            return Err(CronError { text, dialect, place: None, fault: Fault::NoDay });
         }
         Ok(self)
     }

@@ -117,6 +117,19 @@ fn what_quartz_accepts_is_accepted_with_a_notice() {
 }
 
 #[test]
+fn an_expression_that_no_day_matches_is_read_and_refused() {
+    for text in ["0 0 0 30 2 ?", "0 0 0 31 4,6,9,11 ?", "0 0 0 29 2 ? 2025-2027"] {
+        let refused = CronExpr::parse(text).unwrap().strict().unwrap_err();
+        assert_eq!(refused.fault, Fault::NoDay, "{text}");
+        assert!(refused.to_string().contains("no year has such a day"), "{refused}");
+        assert_eq!(refused.caret().unwrap(), format!("{text}\n{}", "^".repeat(text.len())));
+    }
+    for text in ["0 0 0 29 2 ?", "0 0 0 1 1 ? 1999", "0 0 0 ? 2 2#5"] {
+        assert!(CronExpr::parse(text).unwrap().strict().is_ok(), "{text}");
+    }
+}
+
+#[test]
 fn errors_name_field_value_and_remedy() {
     for (text, part) in [
         ("", "has 0 fields: write 6 or 7"),
@@ -176,7 +189,9 @@ fn a_mark_stands_under_the_mistake() {
     assert_eq!(caret("0 0  1,24 * * ?").unwrap(), "0 0 1,24 * * ?\n      ^^");
     assert_eq!(caret("0 ä 0 * * ?").unwrap(), "0 ä 0 * * ?\n  ^");
     assert_eq!(caret("0 0  3 * * MON 2027").unwrap(), "0 0 3 * * MON 2027\n      ^   ^^^");
-    assert_eq!(caret("0 0 0"), None);
+    // What is wrong with the whole is marked as a whole.
+    assert_eq!(caret("0  0 0").unwrap(), "0 0 0\n^^^^^");
+    assert_eq!(caret(&"0,".repeat(300)), None);
 }
 
 #[test]

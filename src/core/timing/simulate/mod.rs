@@ -76,7 +76,7 @@ pub enum QuartzKind {
 
 /// Quartz gives up a hundred years ahead.
 const LAST_YEAR: i16 = 2125;
-/// Excluded instants looked at for one that is allowed.
+/// Instants that a calendar is asked about for one answer.
 const MAX_EXCLUDED: usize = 1_000_000;
 /// For ever.
 const FOR_EVER: i64 = -1;
@@ -91,20 +91,27 @@ impl QuartzTrigger {
             QuartzKind::Simple { .. } | QuartzKind::CalendarInterval { .. } => Some(trigger.start),
             QuartzKind::Cron(_) | QuartzKind::Daily { .. } => trigger.after(trigger.start - 1000),
         };
-        let mut next = trigger.allowed(first, calendar);
+        let mut left = MAX_EXCLUDED;
+        let mut next = trigger.allowed(first, calendar, &mut left);
         while let Some(at) = next.filter(|_| fires.len() < count) {
             fires.push(at);
             trigger.times_triggered += 1;
-            next = trigger.allowed(trigger.after(at), calendar);
+            next = trigger.allowed(trigger.after(at), calendar, &mut left);
         }
         fires
     }
 
     /// The first of these that the calendar allows.
-    fn allowed(&self, first: Option<i64>, calendar: Option<&Calendar>) -> Option<i64> {
+    fn allowed(
+        &self,
+        first: Option<i64>,
+        calendar: Option<&Calendar>,
+        left: &mut usize,
+    ) -> Option<i64> {
         let mut at = first?;
         let Some(calendar) = calendar else { return Some(at) };
-        for _ in 0..MAX_EXCLUDED {
+        while *left > 0 {
+            *left -= 1;
             match calendar.ask(UtcMillis(at)) {
                 Verdict::Allowed => return Some(at),
                 Verdict::ExcludedForEver => return None,
