@@ -120,7 +120,8 @@ impl<M: Machine> Inner<M> {
             Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {
                 Err(Refusal::NotLeader(None))
             }
-            Err(other) => Err(Refusal::Other(other.to_string())),
+            // Its storage has failed, and it ends: it leads nobody.
+            Err(RaftError::Fatal(_)) => Err(Refusal::NotLeader(None)),
         }
     }
 

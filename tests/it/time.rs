@@ -284,7 +284,7 @@ priority = 9
 params = { B = "trigger" }
 misfire = "DO_NOTHING"
 [[jobs.triggers]]
-cron = "0 0 0 1 1 ? 2299"
+cron = "0 0 0 1 1 ? 2099"
 calendars = ["workdays"]
 enabled = false
 [[jobs]]

@@ -72,6 +72,9 @@ async fn broken_by(call: Call, kind: io::ErrorKind) -> (Disks, String) {
     let reason = reason.expect("it closes").unwrap().clone();
     let Some(Closed::StorageFailed(text)) = reason else { panic!("closed by {reason:?}") };
     assert!(node.leadership().borrow().leader.is_none());
+    // Whoever reads is told to ask another node, not that the request was wrong.
+    let read = node.linearize(Duration::from_millis(200)).await.unwrap_err();
+    assert!(matches!(read, crate::node::Error::NoLeader(_)), "{read}");
     node.shutdown().await;
     drop(node);
     disks.0[0].crash(0);
