@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::Round;
+use super::rounds::Round;
 use crate::check::Verdict;
 
 /// What a round takes beside its main phase: founding, healing, draining, judging.

@@ -10,6 +10,7 @@
 
 mod again;
 mod goals;
+mod rounds;
 mod table;
 
 use std::collections::BTreeMap;
@@ -19,19 +20,17 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::statvfs;
-use serde::{Deserialize, Serialize};
 
 use crate::check::Verdict;
 use crate::env::processes::bounded;
 use crate::error::{Failure, chain};
 use crate::judge;
-use crate::store::{Band, Evidence, Said, load, read_rows, write_row};
+use crate::store::{Band, Evidence, Said, load};
 use crate::time::MS;
 use goals::{GOALS, Goal};
+use rounds::{Round, append, mend, rounds};
 pub(crate) use table::table;
 
-/// One line a round.
-const ROUNDS: &str = "campaign.jsonl";
 /// Held by the one campaign that works in a store.
 const LOCK: &str = "lock";
 /// Folders of evidence are below it.
@@ -43,35 +42,6 @@ const SET_ASIDE: u32 = 2;
 /// What is left of a round in which nothing is wrong.
 const KEPT: [&str; 6] =
     ["test.json", "options.json", "schedule.json", "nemesis.jsonl", "results.json", "report.html"];
-
-/// What came of one round.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct Round {
-    /// When it ended, RFC 3339.
-    at: String,
-    goal: String,
-    /// Which source the program was built from.
-    source: String,
-    commit: String,
-    version: String,
-    seed: u64,
-    seconds: u64,
-    verdict: Verdict,
-    /// The verdict is of later checkers than the round's own.
-    #[serde(default)]
-    judged_again: bool,
-    /// The folder of its evidence, below the store.
-    folder: String,
-    /// Faults that were there, by kind.
-    installed: BTreeMap<String, u64>,
-    /// `checker: count` as the checkers have it.
-    counts: BTreeMap<String, i64>,
-    /// Milliseconds from a fault of that kind to the next acknowledged write.
-    write_after_ms: BTreeMap<String, Vec<u64>>,
-    /// Milliseconds from a fault of that kind to the next start of a job.
-    start_after_ms: BTreeMap<String, Vec<u64>>,
-    rerun: String,
-}
 
 /// A campaign.
 #[derive(Debug, Clone, clap::Args)]
@@ -91,6 +61,12 @@ pub(crate) struct Options {
     /// Stop when fewer MiB are free for a round: a full disk looks like a broken cluster
     #[arg(long, default_value_t = 4096)]
     free: u64,
+    /// Keep the evidence of every round whole, whatever its verdict
+    #[arg(long)]
+    whole: bool,
+    /// First judge every round again whose evidence is whole, not only those found wrong
+    #[arg(long)]
+    again: bool,
     /// Only these goals
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
@@ -106,7 +82,7 @@ pub(crate) struct Options {
 pub(crate) fn soak(options: &Options, out: &mut impl Write) -> Result<Verdict, Failure> {
     fs::create_dir_all(&options.store)?;
     let _lock = prepare(&options.store)?;
-    again::judge_again(&options.store, &options.source, out)?;
+    again::judge_again(options, out)?;
     let unknown = options.only.iter().find(|name| GOALS.iter().all(|goal| goal.name != **name));
     if let Some(name) = unknown {
         let known: Vec<&str> = GOALS.iter().map(|goal| goal.name).collect();
@@ -186,7 +162,7 @@ fn prepare(store: &Path) -> Result<File, Failure> {
     if lock.try_lock().is_err() {
         return Err(format!("another campaign works in {}", store.display()).into());
     }
-    mend(&store.join(ROUNDS))?;
+    mend(store)?;
     // Evidence of no round: its test did not come to its end, and nobody was told of it.
     let known: Vec<PathBuf> = rounds(store)?.iter().map(|r| store.join(&r.folder)).collect();
     let evidence = store.join(EVIDENCE);
@@ -200,19 +176,6 @@ fn prepare(store: &Path) -> Result<File, Failure> {
     Ok(lock)
 }
 
-/// Takes a last line away that was not written whole.
-fn mend(file: &Path) -> Result<(), Failure> {
-    let text = match fs::read(file) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        read => read?,
-    };
-    let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-    if whole < text.len() {
-        File::options().write(true).open(file)?.set_len(whole as u64)?;
-    }
-    Ok(())
-}
-
 fn enough_space(options: &Options) -> Result<(), Failure> {
     let (system, least) = (statvfs(&options.store)?, options.free);
     let free = system.f_bavail.saturating_mul(system.f_frsize) >> 20;
@@ -221,21 +184,6 @@ fn enough_space(options: &Options) -> Result<(), Failure> {
     }
     let store = options.store.display();
     Err(format!("{store} has {free} MiB free, and a round needs --free {least}").into())
-}
-
-/// All rounds of a store.
-fn rounds(store: &Path) -> Result<Vec<Round>, Failure> {
-    let read = read_rows::<Round>(&store.join(ROUNDS))?;
-    match read.damaged.first() {
-        None => Ok(read.rows),
-        Some(line) => Err(format!("{} holds a line that is no round: {line}", ROUNDS).into()),
-    }
-}
-
-fn append(store: &Path, round: &Round) -> Result<(), Failure> {
-    let mut file = File::options().create(true).append(true).open(store.join(ROUNDS))?;
-    write_row(&mut file, round)?;
-    Ok(file.sync_data()?)
 }
 
 fn play(goal: &Goal, options: &Options, number: usize) -> Result<Round, Failure> {
@@ -269,9 +217,7 @@ fn play(goal: &Goal, options: &Options, number: usize) -> Result<Round, Failure>
         return Ok(round);
     };
     match summarise(&folder, &mut round) {
-        // Nothing is wrong, and why it may tell nothing is in its results.
-        Ok(()) if matches!(round.verdict, Verdict::Valid | Verdict::Unknown) => thin(&folder)?,
-        Ok(()) => {}
+        Ok(()) => thin_out(options, &round, &folder)?,
         // A round that was cut short tells nothing, and the next one may.
         Err(error) => {
             round.verdict = Verdict::HarnessFailure;
@@ -279,6 +225,15 @@ fn play(goal: &Goal, options: &Options, number: usize) -> Result<Round, Failure>
         }
     }
     Ok(round)
+}
+
+/// Thins evidence out of a round in which nothing is wrong: why it may tell nothing is in
+/// its results.
+fn thin_out(options: &Options, round: &Round, folder: &Path) -> Result<(), Failure> {
+    match round.verdict {
+        Verdict::Valid | Verdict::Unknown if !options.whole => thin(folder),
+        _ => Ok(()),
+    }
 }
 
 /// `EVIDENCE/NAME/TIME-SEED`
@@ -348,6 +303,7 @@ fn thin(folder: &Path) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
+    use super::rounds::ROUNDS;
     use super::*;
 
     pub(super) fn round(goal: &str, verdict: Verdict, faults: &[(&str, u64)]) -> Round {
@@ -464,14 +420,16 @@ mod tests {
         prepare(store).unwrap();
     }
 
-    /// A program in the place of the one under test that cannot be tested.
-    fn hopeless(store: &Path) -> Options {
+    /// With a program in the place of the one under test that cannot be tested.
+    pub(super) fn options(store: &Path) -> Options {
         Options {
             horai: "/bin/false".into(),
             store: store.to_owned(),
             hours: 1.0,
             rounds: None,
             free: 0,
+            whole: false,
+            again: false,
             only: vec!["disk".to_owned()],
             source: "s".to_owned(),
             commit: "c".to_owned(),
@@ -483,11 +441,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut text = Vec::new();
         // Here the program is the one with these tests, which knows no `test` to do.
-        let verdict = soak(&hopeless(folder.path()), &mut text).unwrap();
+        let verdict = soak(&options(folder.path()), &mut text).unwrap();
         let text = String::from_utf8(text).unwrap();
         assert_eq!(verdict, Verdict::Unknown, "{text}");
         assert!(text.contains("given up") && text.contains("disk"), "{text}");
-        let full = Options { free: u64::MAX, ..hopeless(folder.path()) };
+        let full = Options { free: u64::MAX, ..options(folder.path()) };
         let told = soak(&full, &mut Vec::new()).unwrap_err().to_string();
         assert!(told.contains("MiB free"), "{told}");
         let rounds = rounds(folder.path()).unwrap();

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use super::goals::tells;
-use super::{Round, rounds};
+use super::rounds::{Round, rounds};
 use crate::check::Verdict;
 use crate::error::Failure;
 

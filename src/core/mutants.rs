@@ -129,6 +129,8 @@ mutants! {
     LocalReads = "local-reads",
     /// Clocks that were read long ago set and correct cluster time.
     OldClocksCount = "old-clocks-count",
+    /// What wall clocks say when there is no cluster time counts from when they were asked.
+    QuestionsTakeTime = "questions-take-time",
     /// What is handed to the leader is handed again, without a request id, if the answer is late.
     ForwardedAgain = "forwarded-again",
     /// Calls of other nodes have no deadline, and connections no keepalive.

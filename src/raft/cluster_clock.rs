@@ -242,7 +242,8 @@ impl ClusterClock {
     /// towards their median. With less than a quorum that answered at once nothing
     /// changes.
     pub fn observe(&mut self, readings: &[Reading], voters: usize, boot: BootTime) -> Vec<Alarm> {
-        let readings = prompt(readings, boot);
+        // On average a question takes as long as its answer.
+        let readings = prompt(readings, boot, 1);
         let Some(ClusterNanos(mine)) = self.read(boot) else { return Vec::new() };
         if readings.len() < quorum(voters) {
             return Vec::new();
@@ -287,7 +288,8 @@ impl ClusterClock {
         if me < self.leader {
             return Err(Error::Deposed(self.leader));
         }
-        let readings = prompt(readings, boot);
+        let ahead = mutants::on(Mutant::QuestionsTakeTime);
+        let readings = prompt(readings, boot, if ahead { 2 } else { 0 });
         let need = quorum(voters);
         let floor = ClusterNanos::from(committed).0;
         if let Some(ClusterNanos(kept)) = readings.iter().filter_map(|r| r.cluster).max() {
@@ -310,7 +312,8 @@ impl ClusterClock {
         if closest_ms.unsigned_abs() > agreement_ms() {
             return Err(Error::Disagree { need, closest_ms });
         }
-        let middle = ClusterNanos::from(UtcMillis(agreed[agreed.len() / 2])).0;
+        let middle = if ahead { agreed.len() / 2 } else { (agreed.len() - 1) / 2 };
+        let middle = ClusterNanos::from(UtcMillis(agreed[middle])).0;
         let behind_ms = floor.saturating_sub(middle) / NANOS_PER_MILLI;
         self.leader = me;
         self.anchor = Some(Anchor { at: middle.max(floor), boot, error: 0 });
@@ -347,15 +350,15 @@ fn quorum(voters: usize) -> usize {
     voters / 2 + 1
 }
 
-/// Answers that came soon, with wall clocks moved to now by half of the time that they
-/// may have taken. A node counts once, however often it was asked.
-fn prompt(readings: &[Reading], boot: BootTime) -> Vec<Reading> {
+/// Answers that came soon, with wall clocks moved to now by so many halves of the time
+/// since they were asked for. A node counts once, however often it was asked.
+fn prompt(readings: &[Reading], boot: BootTime, halves: i64) -> Vec<Reading> {
     let mut seen = BTreeSet::new();
     let moved = |reading: &Reading| {
         let most = if mutants::on(Mutant::OldClocksCount) { Duration::MAX } else { PROMPT };
         let age = boot.0.checked_sub(reading.asked.0).filter(|age| *age <= most)?;
         let half = i64::try_from(age.as_millis() / 2).unwrap_or(i64::MAX);
-        let wall = UtcMillis(reading.wall.0.saturating_add(half));
+        let wall = UtcMillis(reading.wall.0.saturating_add(half.saturating_mul(halves)));
         Some(Reading { wall, ..*reading })
     };
     readings.iter().filter_map(moved).filter(|r| seen.insert(r.node)).collect()
