@@ -10,6 +10,9 @@ use crate::check::Verdict;
 /// What a round takes beside its main phase: founding, healing, draining, judging.
 const BESIDE: Duration = Duration::from_secs(30 * 60);
 
+/// Seconds around a main phase in which fires are expected, too.
+const AROUND: u64 = 20;
+
 /// What a campaign must have seen.
 pub(super) struct Goal {
     pub(super) name: &'static str,
@@ -20,27 +23,33 @@ pub(super) struct Goal {
     pub(super) faults: &'static [(&'static str, u64)],
     /// And seconds of main phases.
     pub(super) seconds: u64,
+    /// In a round that counts so many fires were expected for each second of its main
+    /// phase, at least.
+    pub(super) fires: u64,
 }
 
 /// The goals, the most telling first.
 pub(super) const GOALS: [Goal; 11] = [
     Goal {
         name: "kill-leader",
-        arguments: "--workload cron-fires --nemesis kill-leader --rate 2000 --time 120 --interval 6000",
+        arguments: "--workload cron-fires --nemesis kill-leader --rate 3000 --time 120 --interval 6000",
         faults: &[("kill-leader", 100)],
         seconds: 0,
+        fires: 200,
     },
     Goal {
         name: "power-all",
         arguments: "--workload cron-fires,set,lock --nemesis power-all --regime brutal --time 90 --interval 8000",
         faults: &[("power-all", 30)],
         seconds: 0,
+        fires: 0,
     },
     Goal {
         name: "power-torn",
         arguments: "--workload cron-fires,set,lock --nemesis power-torn-all --regime brutal --time 90 --interval 8000",
         faults: &[("power-torn-all", 30)],
         seconds: 0,
+        fires: 0,
     },
     Goal {
         name: "partition",
@@ -57,18 +66,21 @@ pub(super) const GOALS: [Goal; 11] = [
             ("partition-workers", 20),
         ],
         seconds: 0,
+        fires: 0,
     },
     Goal {
         name: "partition-ring",
         arguments: "--workload cron-fires,set,lock --nemesis partition-ring --nodes 5 --time 90 --interval 8000",
         faults: &[("partition-ring", 20)],
         seconds: 0,
+        fires: 0,
     },
     Goal {
         name: "freeze-leader",
         arguments: "--workload cron-fires,set,lock --nemesis freeze-leader --time 90 --interval 8000",
         faults: &[("freeze-leader", 30)],
         seconds: 0,
+        fires: 0,
     },
     Goal {
         name: "worker",
@@ -81,18 +93,21 @@ pub(super) const GOALS: [Goal; 11] = [
             ("worker-partition", 20),
         ],
         seconds: 0,
+        fires: 0,
     },
     Goal {
         name: "disk",
         arguments: "--workload cron-fires,set,lock --nemesis disk --time 120 --interval 10000",
         faults: &[("disk-", 60)],
         seconds: 0,
+        fires: 0,
     },
     Goal {
         name: "clock",
         arguments: "--workload cron-fires,set,lock --nemesis clock --time 120 --interval 10000",
         faults: &[("clock-", 40)],
         seconds: 0,
+        fires: 0,
     },
     Goal {
         name: "member",
@@ -104,6 +119,7 @@ pub(super) const GOALS: [Goal; 11] = [
             ("admin-snapshot", 10),
         ],
         seconds: 0,
+        fires: 0,
     },
     Goal {
         name: "mixed-brutal",
@@ -111,6 +127,7 @@ pub(super) const GOALS: [Goal; 11] = [
                     --regime brutal --time 300 --interval 12000",
         faults: &[("core-alone", 4), ("power-torn-", 8)],
         seconds: 3600,
+        fires: 0,
     },
 ];
 
@@ -126,7 +143,9 @@ impl Goal {
     /// How much of each thing that it asks for is done, in thousandths.
     fn shares(&self, rounds: &[Round], source: &str) -> Vec<u64> {
         let mine = |round: &&Round| round.goal == self.name && round.source == source;
-        let good: Vec<&Round> = rounds.iter().filter(mine).filter(|r| tells(r)).collect();
+        let enough = |round: &&Round| expected(round) >= self.fires * (round.seconds + AROUND);
+        let good: Vec<&Round> =
+            rounds.iter().filter(mine).filter(|r| tells(r)).filter(enough).collect();
         let share =
             |have: u64, need: u64| (have * 1000).checked_div(need).unwrap_or(1000).min(1000);
         let faults = self.faults.iter().map(|(name, need)| {
@@ -150,6 +169,11 @@ impl Goal {
 /// Whether a round says anything of the product.
 pub(super) fn tells(round: &Round) -> bool {
     matches!(round.verdict, Verdict::Valid | Verdict::Invalid)
+}
+
+fn expected(round: &Round) -> u64 {
+    let count = round.counts.get("fires: expected").copied().unwrap_or(0);
+    u64::try_from(count).unwrap_or(0)
 }
 
 fn installed(round: &Round, name: &str) -> u64 {
@@ -183,6 +207,17 @@ mod tests {
         assert_eq!(goal.progress(&worker, "s"), before, "more than is asked for is none");
         worker.push(round("worker", Verdict::Valid, &[("worker-power", 1)]));
         assert!(goal.progress(&worker, "s") > before && goal.reached(&worker, "s") == 0);
+    }
+
+    #[test]
+    fn a_round_with_too_few_fires_counts_for_nothing() {
+        let kills = goal("kill-leader");
+        let reached = |expected: i64| {
+            let mut one = round("kill-leader", Verdict::Valid, &[("kill-leader", 50)]);
+            one.counts.insert("fires: expected".to_owned(), expected);
+            kills.reached(&[one], "s")
+        };
+        assert_eq!((reached(200 * 80 - 1), reached(200 * 80)), (0, 500));
     }
 
     #[test]

@@ -36,8 +36,6 @@ const CLUSTERS_WITH_A_FAULT: u64 = 8;
 const EVERY_WORLD: &str = "leader::tests::simulation::every_world_keeps_its_promises";
 /// Between two looks at a process.
 const LOOK: Duration = Duration::from_millis(20);
-/// Clean runs of the tier of real processes: they take a minute each.
-const CLEAN_PROCESSES: usize = 5;
 
 /// Which faults, and how often.
 #[derive(Debug, Clone, clap::Args)]
@@ -113,7 +111,7 @@ pub(crate) fn run(options: &Options, out: &mut impl Write) -> Result<Verdict, Fa
     }
     rows.retain(|row| wanted.iter().any(|task| task.is(row)));
     writeln!(out, "\n{}\n{}", told::table(&cases, &rows), told::waiting())?;
-    let verdict = told::verdict(&cases, &rows);
+    let verdict = told::verdict(&cases, &rows, wanted.len());
     writeln!(out, "verdict: {verdict} ({} of {} runs)", rows.len(), wanted.len())?;
     Ok(verdict)
 }
@@ -171,9 +169,8 @@ fn tasks(cases: &[Case], options: &Options) -> Vec<Task> {
             // Whatever is drawn, as in every other test.
             kinds.push("");
         }
-        let most = if tier == Tier::L2 { CLEAN_PROCESSES } else { usize::MAX };
         let clean = kinds.into_iter().cycle().zip(7_001..);
-        for (with, seed) in clean.take(usize::from(options.clean).min(most)) {
+        for (with, seed) in clean.take(usize::from(options.clean)) {
             tasks.push(Task { tier, case: None, seed, with });
         }
     }

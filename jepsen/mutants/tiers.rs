@@ -117,6 +117,7 @@ pub(super) const CASES: &[Case] = &[
     core("fixed-delay-overlaps", None, "more,put"),
     core("pause-stops-half-way", None, "more,pause"),
     core("replan-stops-half-way", None, "more"),
+    core("questions-take-time", None, "stop"),
     cluster("ack-before-sync", Some(1), "power-all,power"),
     cluster("vote-not-synced", Some(2), "power-vote"),
     cluster("snapshot-not-synced", Some(3), "power,power-all"),

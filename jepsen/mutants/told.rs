@@ -169,14 +169,18 @@ fn kind(how: &str) -> String {
     told
 }
 
-/// The verdict on the gate.
-pub(super) fn verdict(cases: &[Case], rows: &[Row]) -> Verdict {
+/// The verdict on the gate, of which so many runs were wanted: fewer say too little, and
+/// so does a clean run that says nothing.
+pub(super) fn verdict(cases: &[Case], rows: &[Row], wanted: usize) -> Verdict {
     let tallies: Vec<Tally> = cases.iter().map(|case| tally(case, rows)).collect();
     let clean: Vec<&Row> = rows.iter().filter(|row| row.mutant.is_empty()).collect();
     let missed = |tally: &Tally| tally.runs > 0 && !tally.is_enough();
     if tallies.iter().any(missed) || clean.iter().any(|row| is_alarm(&row.said)) {
         Verdict::Invalid
-    } else if tallies.iter().any(|tally| tally.runs == 0) || clean.is_empty() {
+    } else if rows.len() < wanted
+        || clean.is_empty()
+        || clean.iter().any(|row| row.said != Said::Well)
+    {
         Verdict::Unknown
     } else {
         Verdict::Valid
@@ -296,12 +300,13 @@ mod tests {
             .collect();
         rows.push(row("ack-before-sync", 9, Said::Well));
         // Without a clean run nobody knows whether the judge cries at everything.
-        assert_eq!(verdict(&case, &rows), Verdict::Unknown);
+        assert_eq!(verdict(&case, &rows, 10), Verdict::Unknown);
         rows.push(row("", 1, Said::Well));
-        assert_eq!(verdict(&case, &rows), Verdict::Valid);
+        assert_eq!(verdict(&case, &rows, 11), Verdict::Valid);
+        assert_eq!(verdict(&case, &rows, 12), Verdict::Unknown, "one is still to be made");
         assert_eq!(tally(&case[0], &rows).by, BTreeMap::from([("… lost".to_owned(), 9)]));
         rows[0].said = Said::Broken("killed".to_owned());
-        assert_eq!(verdict(&case, &rows), Verdict::Invalid);
+        assert_eq!(verdict(&case, &rows, 11), Verdict::Invalid);
         assert!(table(&case, &rows).contains("| 1 | `ack-before-sync` | L1 | 8/10 **missed** |"));
     }
 
@@ -311,13 +316,13 @@ mod tests {
         let caught = row("local-reads", 1, wrong("stale"));
         for (said, expected) in [
             (Said::Well, Verdict::Valid),
-            (Said::Unknown("busy".to_owned()), Verdict::Valid),
+            (Said::Unknown("busy".to_owned()), Verdict::Unknown),
             (wrong("x"), Verdict::Invalid),
             (Said::Broken("x".to_owned()), Verdict::Invalid),
         ] {
-            assert_eq!(verdict(&case, &[caught.clone(), row("", 1, said)]), expected);
+            assert_eq!(verdict(&case, &[caught.clone(), row("", 1, said)], 2), expected);
         }
-        assert_eq!(verdict(&case, &[row("", 1, Said::Well)]), Verdict::Unknown);
+        assert_eq!(verdict(&case, &[row("", 1, Said::Well)], 2), Verdict::Unknown);
     }
 
     #[test]

@@ -18,6 +18,10 @@ use horai_raft::cluster_clock::{BootTime, ClusterClock, Reading};
 use super::rng::mix;
 use super::script::{NODES, Scale, Setup};
 
+/// Milliseconds that questions for the time may take; the product takes answers that took
+/// up to a second.
+const SLOWEST: u64 = 900;
+
 /// What is wrong, for people.
 pub(super) type Problem = String;
 
@@ -115,6 +119,7 @@ pub(super) fn elapsed(now: i64, rate: i64) -> u64 {
 pub(super) struct Nodes {
     pub(super) of: Vec<Node>,
     start: i64,
+    seed: u64,
 }
 
 impl Nodes {
@@ -127,7 +132,7 @@ impl Nodes {
             wall_off: i64::try_from(mix(&[setup.seed, 7, n as u64]) % 900).unwrap() - 450,
             rate: setup.rates[n],
         };
-        Self { of: (0..NODES).map(node).collect(), start: setup.start }
+        Self { of: (0..NODES).map(node).collect(), start: setup.start, seed: setup.seed }
     }
 
     pub(super) fn cluster_now(&self, node: usize, now: i64) -> Option<UtcMillis> {
@@ -141,14 +146,20 @@ impl Nodes {
         node.clock.stamp(boot)
     }
 
-    /// What `by` is told at once.
-    fn readings(&self, by: usize, now: i64) -> Vec<Reading> {
-        let asked = self.of[by].boot(now);
+    /// What `by` is told by those that it asked some time ago, and who read their clocks
+    /// at any time since.
+    fn readings(&self, by: usize, now: i64, waited: i64) -> Vec<Reading> {
+        let begun = (now - waited).max(0);
+        let asked = self.of[by].boot(begun);
+        let read = |n: usize| {
+            let slow = mix(&[self.seed, n as u64, u64::try_from(now).unwrap()]);
+            begun + i64::try_from(slow % u64::try_from(now - begun + 1).unwrap()).unwrap()
+        };
         let there = self.of.iter().enumerate().filter(|(_, node)| node.is_up && !node.is_alone);
         let reading = |(n, node): (usize, &Node)| Reading {
             node: horai_core::ids::NodeId(n as u64 + 1),
             asked,
-            wall: UtcMillis(self.start + now + node.wall_off),
+            wall: UtcMillis(self.start + if n == by { begun } else { read(n) } + node.wall_off),
             cluster: node.clock.read(node.boot(now)),
         };
         there.map(reading).collect()
@@ -166,7 +177,7 @@ impl Nodes {
     /// The leader's messages reach the nodes that can be reached, and its readings of
     /// their wall clocks come back.
     pub(super) fn contact(&mut self, leader: LeaderId, from: usize, now: i64) {
-        let readings = self.readings(from, now);
+        let readings = self.readings(from, now, 0);
         let boot = self.of[from].boot(now);
         self.of[from].clock.observe(&readings, NODES, boot);
         let Some(told) = self.of[from].clock.read(boot) else { return };
@@ -180,13 +191,21 @@ impl Nodes {
     }
 
     /// A node begins to lead. After a full stop it may need an operator for the time.
-    pub(super) fn lead(&mut self, me: LeaderId, node: usize, committed: UtcMillis, now: i64) {
+    pub(super) fn lead(
+        &mut self,
+        me: LeaderId,
+        node: usize,
+        committed: UtcMillis,
+        now: i64,
+    ) -> Result<(), Problem> {
         let boot = self.of[node].boot(now);
         self.of[node].has = None;
         self.of[node].clock.lead(me, committed, boot);
-        self.establish(me, node, committed, now, false);
+        self.establish(me, node, committed, now, false)
     }
 
+    /// It has all answers after up to [`SLOWEST`], or at once. Whatever they waited for,
+    /// they put cluster time ahead of no wall clock.
     pub(super) fn establish(
         &mut self,
         me: LeaderId,
@@ -194,12 +213,30 @@ impl Nodes {
         committed: UtcMillis,
         now: i64,
         confirm: bool,
-    ) {
-        let (readings, boot) = (self.readings(node, now), self.of[node].boot(now));
+    ) -> Result<(), Problem> {
+        let drawn = mix(&[self.seed, 11, u64::try_from(now).unwrap()]);
+        let waited = if drawn % 3 == 0 { 0 } else { i64::try_from(drawn % SLOWEST).unwrap() };
+        let (readings, boot) = (self.readings(node, now, waited), self.of[node].boot(now));
+        let is_kept = readings.iter().any(|reading| reading.cluster.is_some());
+        let there = self.of.iter().filter(|node| node.is_up && !node.is_alone);
+        let ahead = there.map(|node| self.start + now + node.wall_off).max();
         let clock = &mut self.of[node].clock;
-        if clock.establish(me, &readings, NODES, committed, boot).is_err() && confirm {
-            let time = UtcMillis(self.start + now).max(committed);
-            clock.confirm(time, committed, boot).expect("time is missing, and not set back");
+        match clock.establish(me, &readings, NODES, committed, boot) {
+            Err(_) if confirm => {
+                let time = UtcMillis(self.start + now).max(committed);
+                clock.confirm(time, committed, boot).expect("time is missing, and not set back");
+            }
+            Err(_) => {}
+            Ok(_) => {
+                let set = clock.read(boot).map(|time| time.millis());
+                let most = ahead.map(UtcMillis).max(Some(committed));
+                if !is_kept && set > most {
+                    return Err(format!(
+                        "cluster time begins at {set:?}, and no clock is beyond {most:?}"
+                    ));
+                }
+            }
         }
+        Ok(())
     }
 }

@@ -376,7 +376,7 @@ impl World {
         }
         let (now, serial) = (self.now(), self.serial);
         let committed = self.replicas.truth.now();
-        self.nodes.lead(self.term, node, committed, now);
+        self.nodes.lead(self.term, node, committed, now)?;
         if self.nodes.cluster_now(node, now).is_none() {
             self.agenda.after(OPERATOR, Happening::Operator(serial));
         }
@@ -446,7 +446,7 @@ impl World {
         };
         let (now, committed) = (self.now(), self.replicas.truth.now());
         if self.nodes.cluster_now(node, now).is_none() {
-            self.nodes.establish(id, node, committed, now, true);
+            self.nodes.establish(id, node, committed, now, true)?;
         }
         Ok(())
     }
