@@ -206,11 +206,7 @@ impl Load {
     fn make_steady(&mut self, n: usize) -> (What, Command) {
         let every = [1, 2, 3, 5][n % 4];
         let spec = Box::new(self.spec(&format!("steady-{n}"), every));
-        let is_seen = matches!(spec.executor, Executor::Exec { .. });
-        (
-            What::Steady(Steady { job: JobId(0), every, is_seen }, n),
-            Command::ApplyJob { spec, expected: None },
-        )
+        (What::Steady(n, every), Command::ApplyJob { spec, expected: None })
     }
 
     fn draw(&mut self) -> (What, Command) {
