@@ -16,6 +16,7 @@ pub(crate) mod fires;
 mod fires_tests;
 pub(crate) mod graph;
 mod guard;
+mod healed;
 pub(crate) mod linear;
 pub(crate) mod locks;
 pub(crate) mod matching;
