@@ -257,7 +257,7 @@ pub(crate) fn all(evidence: &Evidence) -> Results {
         checkers.push(triggers::check(evidence, &records));
     }
     checkers.push(output::answers(evidence));
-    checkers.push(recovery::check(evidence));
+    checkers.push(recovery::check(evidence, &fires));
     checkers.push(raft::check(evidence));
     checkers.push(stuck::check(evidence, &records));
     let judges = guard::check(evidence, &mut checkers);

@@ -19,7 +19,7 @@ const TOLD_MS: u64 = 2_000;
 const SHORTER_MS: u64 = 50;
 
 /// `1s`, `250ms` in milliseconds.
-fn span(text: &Value) -> Option<u64> {
+pub(super) fn span(text: &Value) -> Option<u64> {
     let text = text.as_str()?;
     match text.strip_suffix("ms") {
         Some(ms) => ms.parse().ok(),
