@@ -11,6 +11,7 @@ pub(crate) mod claims;
 pub(crate) mod coverage;
 pub(crate) mod delays;
 pub(crate) mod effects;
+pub(crate) mod finals;
 pub(crate) mod fires;
 #[cfg(test)]
 mod fires_tests;
@@ -260,6 +261,7 @@ pub(crate) fn all(evidence: &Evidence) -> Results {
     checkers.push(recovery::check(evidence, &fires));
     checkers.push(raft::check(evidence));
     checkers.push(stuck::check(evidence, &records));
+    checkers.push(finals::check(evidence));
     let judges = guard::check(evidence, &mut checkers);
     checkers.push(judges);
     Results::of(checkers)
