@@ -152,7 +152,8 @@ pub(super) fn tells(round: &Round) -> bool {
     matches!(round.verdict, Verdict::Valid | Verdict::Invalid)
 }
 
-fn installed(round: &Round, name: &str) -> u64 {
+/// How often a fault of that name, or of that beginning, was there.
+pub(super) fn installed(round: &Round, name: &str) -> u64 {
     let counts = |op: &str| if name.ends_with('-') { op.starts_with(name) } else { op == name };
     round.installed.iter().filter(|(op, _)| counts(op)).map(|(_, count)| count).sum()
 }
