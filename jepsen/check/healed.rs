@@ -13,8 +13,8 @@ use crate::history::Op;
 use crate::store::{Evidence, Poll};
 use crate::time::MS;
 
-/// The end of the test that is looked at: in it there is a moment at which all agree.
-const STRETCH: u64 = 10_000 * MS;
+/// The end of the test in which there must be a moment at which all agree.
+const STRETCH: u64 = 5_000 * MS;
 /// Who follows has after this what any other node had before; polls are not at once.
 const BEHIND: u64 = 2_000 * MS;
 /// What the test says its phases are.
@@ -52,7 +52,7 @@ fn since(evidence: &Evidence) -> Option<u64> {
         let healed = evidence.bands.iter().map(|band| band.to).max()?;
         Some(healed.saturating_add(evidence.test.recover_ms * MS))
     })?;
-    (since.saturating_add(BEHIND) <= last).then_some(since.max(last.saturating_sub(STRETCH)))
+    (since.saturating_add(BEHIND) <= last).then_some(since)
 }
 
 fn nodes(evidence: &Evidence) -> BTreeSet<&str> {
@@ -68,6 +68,8 @@ fn disagreement(evidence: &Evidence, since: u64) -> Vec<(String, String)> {
     let nodes = nodes(evidence);
     let mut polls: Vec<&Poll> = evidence.polls.iter().collect();
     polls.sort_by_key(|poll| poll.t);
+    let last = polls.last().map_or(0, |poll| poll.t);
+    let since = since.max(last.saturating_sub(STRETCH));
     let mut views: BTreeMap<&str, &Poll> = BTreeMap::new();
     // The most that anybody had so long before, and those that are too young to count.
     let (mut goal, mut young) = (0, polls.iter().peekable());
@@ -184,7 +186,7 @@ mod tests {
     fn a_cluster_that_is_whole_again_is_accepted() {
         assert_eq!(judged(|_| {}, nothing), (Verdict::Valid, 0));
         // One answer that took too long, or an index that is a little behind.
-        let slow = |poll: &mut Poll| poll.ok &= poll.t != t(55_000);
+        let slow = |poll: &mut Poll| poll.ok &= poll.t != t(58_000);
         assert_eq!(judged(slow, nothing), (Verdict::Valid, 0));
         let behind = |poll: &mut Poll| {
             if poll.node == "n2" {

@@ -191,10 +191,7 @@ impl Nemesis {
             (now, Some(later)) => {
                 if let Some(now) = now {
                     let healed = cluster.heal(active.planned.id, &now)?;
-                    for (node, said) in &healed.refused {
-                        let who = json!({"who": [node]});
-                        self.row("node-refused", &who, Stage::Installed, &json!(said))?;
-                    }
+                    self.judge_refused(cluster, &healed.refused)?;
                     active.hit.retain(|machine| of_rest(cluster, *machine));
                 }
                 (active.undo, active.beat) = (later, None);

@@ -1,8 +1,9 @@
 //! How each fault is healed, and nodes are brought back.
 //!
 //! A node that refuses to start after its disk failed is replaced under a new
-//! number, as an operator would. One that refuses after a kill or a power cut is a
-//! fault of the product: that is written down as `node-refused`.
+//! number, as an operator would. One that refuses after a kill or a power cut, or after
+//! its disk was only full or kept it waiting, is a fault of the product: that is written
+//! down as `node-refused`.
 
 use std::time::{Duration, Instant};
 
@@ -95,7 +96,7 @@ impl Cluster {
             revived.detail.push(json!({"node": self.nodes[n].name, "ended_late": true}));
             self.nodes[n].forget();
         }
-        self.revive(&[n], true, revived)
+        self.revive(&[n], how.may_cost_store(), revived)
     }
 
     /// Starts nodes and waits until each answers.

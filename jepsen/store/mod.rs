@@ -23,6 +23,17 @@ pub(crate) const CORE_ALONE: &str = "core-alone";
 /// A band in which that rest was down or cut off.
 pub(crate) const CORE_REST: &str = "core-rest";
 
+/// A row of a node that met damage on its disk that was done to it before.
+pub(crate) const DAMAGE_FOUND: &str = "damage-found";
+/// What a node says that meets damage, or that was removed meanwhile.
+const DAMAGE: [&str; 6] = ["store", "storage", "damage", "checksum", "corrupt", "was removed"];
+
+/// True if what a node said last speaks of a damaged disk, so that it ended for that.
+pub(crate) fn names_damage(said: &str) -> bool {
+    let said = said.to_lowercase();
+    DAMAGE.iter().any(|word| said.contains(word))
+}
+
 /// The parameters of a test.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
