@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Checked;
-use crate::store::{DAMAGE_FOUND, Evidence, Stage, names_damage};
+use crate::store::{Band, DAMAGE_FOUND, Evidence, Stage, names_damage};
 use crate::time::millis;
 
 /// So many lines of jobs may be cut short, and one in a hundred.
@@ -124,7 +124,14 @@ fn judge_exits(checked: &mut Checked, evidence: &Evidence) {
     let rows = evidence.faults.iter().filter(|row| row.stage == Stage::Installed);
     for row in rows.filter(|row| exits.contains(&row.op.as_str())) {
         let who = row.args["who"][0].as_str().unwrap_or_default();
-        checked.wrong(&row.op, who, row.detail.to_string(), row.t);
+        // Nobody starts on a disk that is broken at this moment.
+        let breaks = |band: &&Band| TELL_ERRORS.contains(&band.op.as_str()) && band.hits(who);
+        let broken = evidence.bands.iter().filter(breaks).any(|band| band.meets(row.t, row.t));
+        if broken && row.op == "node-refused" {
+            checked.count("refused while its disk was broken", 1);
+        } else {
+            checked.wrong(&row.op, who, row.detail.to_string(), row.t);
+        }
     }
 }
 
@@ -300,6 +307,18 @@ mod tests {
         }
         // Of a disk that failed it was told, and is right.
         assert_eq!(judged("disk-dead", refused), (0, 0));
+    }
+
+    #[test]
+    fn a_node_that_is_started_on_a_broken_disk_may_refuse() {
+        let refused = |at: i64, disk: &str| {
+            let mut planted = good();
+            planted.fault_on(10_000, Some(20_000), disk, json!({"who": ["n1"]}));
+            planted.fault_on(at, None, "node-refused", json!({"who": ["n1"]}));
+            check(&evidence(&planted)).counted("node-refused")
+        };
+        assert_eq!((refused(15_000, "disk-readonly"), refused(25_000, "disk-readonly")), (0, 1));
+        assert_eq!(refused(15_000, "disk-slow"), 1);
     }
 
     #[test]
