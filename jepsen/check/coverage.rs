@@ -94,6 +94,9 @@ const ONLY_WAITING: [&str; 2] = ["disk-slow", "disk-hung"];
 /// full and is not any more.
 const KEEPS_STORE: [&str; 3] = ["disk-slow", "disk-hung", "disk-full"];
 
+/// What a node says last that ends for an error of its disk, and was not started since.
+const ENDS: &str = "error: the node cannot go on";
+
 /// Processes that ended without a fault of ours, or did not start again after a kill, a
 /// power cut or a disk that was only slow, hung or full.
 fn judge_exits(checked: &mut Checked, evidence: &Evidence) {
@@ -101,7 +104,10 @@ fn judge_exits(checked: &mut Checked, evidence: &Evidence) {
         let is_of = |ops: &[&str]| ops.contains(&row.op.as_str());
         for told in row.detail.as_array().into_iter().flatten() {
             let node = told["node"].as_str().unwrap_or_default();
-            if let Some(said) = told["refused_to_start"].as_str().filter(|_| is_of(&KEEPS_STORE)) {
+            // One that was still ending at the error of a full disk has refused nothing.
+            let said = told["refused_to_start"].as_str();
+            let ends = |said: &&str| said.contains(ENDS) && !is_of(&ONLY_WAITING);
+            if let Some(said) = said.filter(|said| is_of(&KEEPS_STORE) && !ends(said)) {
                 checked.wrong("node-refused", node, format!("{}: {said}", row.op), row.t);
             }
             let ended = told["had_ended"].is_string() || told["ended_late"] == true;
@@ -299,7 +305,10 @@ mod tests {
         let refused = json!([{"node": "n1", "refused_to_start": "exit 1: the store is suspect"}]);
         assert_eq!(judged("disk-full", refused.clone()), (1, 0));
         assert_eq!(judged("disk-full", json!([{"node": "n1", "had_ended": "exit 1"}])), (0, 0));
+        let ends = json!([{"node": "n1", "refused_to_start": format!("exit 1: {ENDS}: full")}]);
+        assert_eq!(judged("disk-full", ends.clone()), (0, 0), "it was still ending");
         for op in ONLY_WAITING {
+            assert_eq!(judged(op, ends.clone()), (1, 0), "{op}");
             assert_eq!(judged(op, refused.clone()), (1, 0), "{op}");
             assert_eq!(judged(op, json!([{"node": "n1", "had_ended": "exit 1"}])), (0, 1));
             assert_eq!(judged(op, json!([{"node": "n1", "ended_late": true}])), (0, 1));

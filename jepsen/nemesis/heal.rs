@@ -106,6 +106,8 @@ impl Cluster {
         may_replace: bool,
         revived: &mut Revived,
     ) -> Result<(), Error> {
+        let mut going_on: Vec<usize> =
+            nodes.iter().copied().filter(|n| self.nodes[*n].is_up()).collect();
         for n in nodes {
             self.start_node(*n)?;
         }
@@ -116,6 +118,13 @@ impl Cluster {
                     let (name, said) = (self.nodes[*n].name.clone(), self.nodes[*n].last_words());
                     self.nodes[*n].forget();
                     let text = format!("{}: {said}", how_ended(status));
+                    // One that was still ending has refused nothing: it was not started yet.
+                    if let Some(place) = going_on.iter().position(|other| other == n) {
+                        going_on.remove(place);
+                        revived.detail.push(json!({"node": name, "had_ended": text}));
+                        self.start_node(*n)?;
+                        continue;
+                    }
                     if may_replace {
                         revived.detail.push(json!({"node": name, "refused_to_start": text}));
                         self.empty_disk(*n)?;
