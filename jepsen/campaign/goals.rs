@@ -175,7 +175,8 @@ fn ran(round: &Round) -> u64 {
     u64::try_from(count).unwrap_or(0)
 }
 
-fn installed(round: &Round, name: &str) -> u64 {
+/// How often a fault of that name, or of that beginning, was there.
+pub(super) fn installed(round: &Round, name: &str) -> u64 {
     let counts = |op: &str| if name.ends_with('-') { op.starts_with(name) } else { op == name };
     round.installed.iter().filter(|(op, _)| counts(op)).map(|(_, count)| count).sum()
 }

@@ -336,9 +336,13 @@ mod tests {
         let mut text = Vec::new();
         assert_eq!(table(&stores, "s", &mut text).unwrap(), Verdict::Invalid);
         let text = String::from_utf8(text).unwrap();
-        for line in
-            ["| fires expected | 200 |", "| fires lost | 2 |", "| disk-full | 3 | 9, 9 | – |"]
-        {
+        for line in [
+            "| fires expected | 200 |",
+            "| fires lost | 2 |",
+            "| disk-full | 3 | 9, 9 | – |",
+            "| disk | disk- | 60 | 3 | no |",
+            "| mixed-brutal | seconds | 3600 | 0 | no |",
+        ] {
             assert!(text.contains(line), "{text}");
         }
         fs::write(store.join(ROUNDS), "{\n").unwrap();

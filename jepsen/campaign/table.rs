@@ -4,27 +4,53 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 
-use super::goals::tells;
+use super::goals::{GOALS, installed, tells};
 use super::rounds::{Round, rounds};
 use crate::check::Verdict;
 use crate::error::Failure;
 
-/// Rows of the table: what is promised, and the counts that tell of it.
-const TOTALS: [(&str, &[&str]); 11] = [
+/// Rows of the table: what is promised, or was let off, and the counts that tell of it.
+const TOTALS: [(&str, &[&str]); 20] = [
     ("fires expected", &["fires: expected"]),
-    ("fires lost", &["fires: missed"]),
-    ("fires doubled", &["fires: doubled", "fires: phantom"]),
+    ("fires lost", &["fires: missed", "fires: unmatched-window"]),
+    ("fires doubled", &["fires: doubled", "fires: phantom", "fires: unmatched-start"]),
     ("fires early", &["fires: early"]),
     ("fires late beyond the deadline", &["fires: late"]),
+    (
+        "fires that began after it where times are not judged",
+        &["fires: late where times are not judged"],
+    ),
+    ("fires in the window of a change, not judged", &["fires: in the window of a change"]),
+    ("fires lost with four workers one after the other", &["fires: lost with their workers"]),
+    (
+        "delays that stopped, came early or late",
+        &["delays: stopped", "delays: too early", "delays: too late"],
+    ),
     ("attempts that overlapped", &["attempts: overlap", "attempts: two successes"]),
     (
+        "overlaps of a worker frozen beyond its lease, as documented",
+        &["attempts: overlaps of a frozen worker"],
+    ),
+    ("lock grants", &["locks: grants"]),
+    (
         "locks violated",
-        &["locks: two holders", "locks: token did not grow", "locks: fenced while holding"],
+        &[
+            "locks: two holders",
+            "locks: token did not grow",
+            "locks: fenced while holding",
+            "locks: not a mutex",
+        ],
     ),
     ("acknowledged writes", &["set: acknowledged"]),
     ("acknowledged writes lost", &["set: lost", "set: stale"]),
     ("log bytes served", &["logs: bytes served"]),
     ("logs with bytes lost or wrong", &["logs: wrong byte", "logs: cut short", "logs: gone"]),
+    ("recoveries too slow, or never", &["recovery: slow", "recovery: majority alone"]),
+    ("nodes or workers not back when all was mended", &["raft: not healed"]),
+    (
+        "nodes that ended by themselves or refused to start",
+        &["coverage: node-exit", "coverage: node-refused", "coverage: worker-exit"],
+    ),
 ];
 
 /// Writes the state of a campaign, in one store or several, as a table for people.
@@ -79,6 +105,7 @@ pub(crate) fn table(
         let start = spread(rounds.iter().filter_map(|round| round.start_after_ms.get(op)));
         writeln!(out, "| {op} | {count} | {write} | {start} |")?;
     }
+    asked_and_reached(&rounds, out)?;
     let again = every.iter().filter(|round| round.judged_again).count();
     if again > 0 {
         writeln!(
@@ -90,11 +117,59 @@ pub(crate) fn table(
     Ok(if wrong { Verdict::Invalid } else { Verdict::Valid })
 }
 
+/// The goals of these rounds, and how far they came: what was asked for need not be there.
+fn asked_and_reached(rounds: &[&Round], out: &mut impl Write) -> Result<(), Failure> {
+    writeln!(out, "\n| goal | what | asked | there | reached |\n|---|---|---|---|---|")?;
+    for goal in &GOALS {
+        let mine: Vec<&Round> =
+            rounds.iter().copied().filter(|round| round.goal == goal.name).collect();
+        let seconds: u64 = mine.iter().map(|round| round.seconds).sum();
+        let faults = goal.faults.iter().map(|(name, asked)| {
+            (*name, *asked, mine.iter().map(|round| installed(round, name)).sum::<u64>())
+        });
+        let time = (goal.seconds > 0).then_some(("seconds", goal.seconds, seconds));
+        for (what, asked, there) in faults.chain(time) {
+            let reached = if there >= asked { "yes" } else { "no" };
+            writeln!(out, "| {} | {what} | {asked} | {there} | {reached} |", goal.name)?;
+        }
+    }
+    Ok(())
+}
+
 fn spread<'a>(times: impl Iterator<Item = &'a Vec<u64>>) -> String {
     let mut all: Vec<u64> = times.flatten().copied().collect();
     all.sort_unstable();
     match all.last() {
         Some(worst) => format!("{}, {worst}", all[all.len() / 2]),
         None => "–".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is written of each checker that the table names.
+    const SOURCES: [(&str, &str); 9] = [
+        ("fires", include_str!("../check/fires.rs")),
+        ("attempts", include_str!("../check/attempts.rs")),
+        ("delays", include_str!("../check/delays.rs")),
+        ("locks", include_str!("../check/locks.rs")),
+        ("set", include_str!("../check/set_full.rs")),
+        ("logs", include_str!("../check/output.rs")),
+        ("recovery", include_str!("../check/recovery.rs")),
+        ("raft", include_str!("../check/healed.rs")),
+        ("coverage", include_str!("../check/coverage.rs")),
+    ];
+
+    #[test]
+    fn the_table_asks_only_for_what_checkers_count() {
+        for name in TOTALS.iter().flat_map(|(_, names)| *names) {
+            let (checker, count) = name.split_once(": ").unwrap();
+            let source = SOURCES.iter().find(|(of, _)| *of == checker);
+            let (_, source) = source.unwrap_or_else(|| panic!("{name}: no such checker"));
+            let source = source.split("#[cfg(test)]").next().unwrap();
+            assert!(source.contains(&format!("\"{count}\"")), "{name} is counted by nobody");
+        }
     }
 }

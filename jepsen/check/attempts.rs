@@ -126,8 +126,9 @@ fn judge_lines(checked: &mut Checked, evidence: &Evidence, run: &str, attempts: 
         }
         if lived.cause == "worker_lost" {
             checked.count("reruns after a lost worker", 1);
-            if evidence.bands.is_empty() {
-                let told = "a worker was given up, and nothing had been broken".to_owned();
+            let other = number.checked_sub(1).and_then(|before| attempts.get(&before));
+            if !was_parted(evidence, other, lived) {
+                let told = "its worker was given up, and nothing had parted it".to_owned();
                 checked.wrong("rerun without a fault", &id, told, lived.start);
             }
         }
@@ -140,12 +141,27 @@ fn judge_lines(checked: &mut Checked, evidence: &Evidence, run: &str, attempts: 
     }
 }
 
-/// True if the attempt's whole worker was frozen for longer than the margin, so that
-/// what ends attempts could not run in time.
+/// True if a fault may have parted the worker of the attempt before from the cluster until
+/// there was another. One that wrote nothing may have been given to any worker.
+fn was_parted(evidence: &Evidence, before: Option<&Lived>, next: &Lived) -> bool {
+    let workers = || evidence.test.workers.iter().map(String::as_str);
+    let mut bands = evidence.bands.iter().filter(|band| match before {
+        Some(before) => band.meets(before.start, next.start),
+        None => band.from <= next.start,
+    });
+    bands.any(|band| match before {
+        Some(before) => evidence.parts(band, &before.worker),
+        None => workers().any(|worker| evidence.parts(band, worker)),
+    })
+}
+
+/// True if the attempt's own worker was frozen as a whole for longer than the margin, so
+/// that what ends attempts could not run in time. Each line says which worker wrote it.
 fn is_outside_assumptions(evidence: &Evidence, attempt: &Lived) -> bool {
     let margin = evidence.test.lease_margin_ms * MS;
     evidence.bands.iter().any(|band| {
         band.op == "worker-freeze"
+            && band.hits(&attempt.worker)
             && band.to.saturating_sub(band.from) >= margin
             && band.from <= attempt.last
             && band.to >= attempt.start
@@ -316,15 +332,20 @@ mod tests {
 
     #[test]
     fn an_overlap_is_excused_only_where_the_lease_could_not_be_kept() {
-        let frozen = |to: i64| {
+        let frozen = |who: &str, lasts: i64| {
             let mut planted = Planted::new();
             planted.line(1_000, Said::Start, "j", Some(1_000), 1, 1);
             planted.line(30_000, Said::Start, "j", Some(1_000), 1, 2);
-            planted.line(to + 10, Said::Tick, "j", Some(1_000), 1, 1);
-            planted.fault(to - 32_000, to, "worker-freeze");
+            planted.line(34_010, Said::Tick, "j", Some(1_000), 1, 1);
+            planted.edit_lines(|line| {
+                line.worker = if line.attempt == 1 { "w1" } else { "w2" }.to_owned();
+            });
+            planted.fault_on(34_000 - lasts, Some(34_000), "worker-freeze", json!({"who": [who]}));
             found(&planted)
         };
-        assert_eq!(frozen(34_000), Vec::<String>::new());
+        assert_eq!(frozen("w1", 32_000), Vec::<String>::new());
+        assert_eq!(frozen("w2", 32_000), ["overlap"], "the one that was not frozen");
+        assert_eq!(frozen("w1", 5_000), ["overlap"], "not for longer than the margin");
         let mut planted = Planted::new();
         planted.line(1_000, Said::Start, "j", Some(1_000), 1, 1);
         planted.line(30_000, Said::Start, "j", Some(1_000), 1, 2);
@@ -385,12 +406,24 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_given_up_without_any_fault_is_found() {
-        let mut planted = good();
-        planted.line(7_000, Said::Start, "j", Some(5_000), 1, 3).cause = "worker_lost".to_owned();
-        assert_eq!(found(&planted), ["rerun without a fault"]);
-        planted.fault(5_000, 6_000, "worker-kill");
-        assert_eq!(found(&planted), Vec::<String>::new());
+    fn a_worker_given_up_without_a_fault_of_its_own_is_found() {
+        let given_up = |op: &str, who: &str, at: i64| {
+            let mut planted = good();
+            planted.line(7_000, Said::Start, "j", Some(5_000), 1, 3).cause =
+                "worker_lost".to_owned();
+            planted.edit_lines(|line| line.worker = "w1".to_owned());
+            planted.fault_on(at, Some(at + 500), op, json!({"who": [who]}));
+            found(&planted)
+        };
+        assert_eq!(given_up("worker-kill", "w1", 6_200), Vec::<String>::new());
+        assert_eq!(given_up("partition-workers", "n1", 6_200), Vec::<String>::new());
+        let told = ["rerun without a fault"];
+        assert_eq!(given_up("worker-kill", "w2", 6_200), told, "another worker");
+        assert_eq!(given_up("kill-leader", "n1", 6_200), told, "a node");
+        assert_eq!(given_up("worker-kill", "w1", 1_000), told, "long before");
+        let mut nothing = good();
+        nothing.line(7_000, Said::Start, "j", Some(5_000), 1, 3).cause = "worker_lost".to_owned();
+        assert_eq!(found(&nothing), told);
     }
 
     #[test]

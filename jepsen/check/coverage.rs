@@ -5,13 +5,28 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Checked;
-use crate::store::{Evidence, Stage};
+use crate::store::{Band, DAMAGE_FOUND, Evidence, Stage, names_damage};
+use crate::time::millis;
 
 /// So many lines of jobs may be cut short, and one in a hundred.
 const FEW: usize = 20;
 
-/// Marks of a process that ended by its own fault.
-const PANICS: [&str; 3] = ["panicked at", "fatal runtime error", "stack overflow"];
+/// Marks of a process that ended by its own fault, or of a request or service that did:
+/// those of Rust, and those of the product, which says it in its own words.
+const PANICS: [&str; 5] = [
+    "panicked at",
+    "fatal runtime error",
+    "stack overflow",
+    "panic, the process ends",
+    "panic was caught",
+];
+/// Faults of a disk that tell errors: the storage engine panics at them, in a process
+/// that has said that its store failed and ends.
+const TELL_ERRORS: [&str; 3] = ["disk-readonly", "disk-dead", "disk-full"];
+/// And damage, which is met at any later time.
+const DAMAGES: &str = "disk-bits";
+/// A line may be written so much later than what it tells of, in milliseconds.
+const WRITTEN_LATER: i64 = 2_000;
 
 /// What each workload must have done at least once in its main phase.
 const MUST_SUCCEED: [(&str, &[&str]); 9] = [
@@ -52,6 +67,10 @@ pub(crate) fn check(evidence: &Evidence) -> Checked {
     judge_exits(&mut checked, evidence);
     for (name, log) in &evidence.logs {
         for line in log.lines().filter(|line| PANICS.iter().any(|mark| line.contains(mark))) {
+            if is_of_its_disk(evidence, name, line) {
+                checked.count("panics of a storage engine whose disk failed", 1);
+                continue;
+            }
             let told: String = line.chars().take(300).collect();
             checked.wrong("panic", name, told, 0);
         }
@@ -59,28 +78,69 @@ pub(crate) fn check(evidence: &Evidence) -> Checked {
     checked
 }
 
-/// Processes that ended without a fault of ours, or did not start again after a kill
-/// or a power cut. On a disk that cannot be written nobody can start.
+/// True for a panic of the storage engine on a machine whose disk told errors just then.
+fn is_of_its_disk(evidence: &Evidence, machine: &str, line: &str) -> bool {
+    let at = line.split_ascii_whitespace().next().and_then(millis);
+    let Some(at) = at.filter(|_| line.contains("/sled-")) else { return false };
+    let (from, to) = (at.saturating_sub(WRITTEN_LATER), at.saturating_add(WRITTEN_LATER));
+    let (from, to) = (evidence.mono_of_utc(from), evidence.mono_of_utc(to));
+    evidence.bands.iter().filter(|band| band.hits(machine)).any(|band| {
+        let fails = TELL_ERRORS.contains(&band.op.as_str()) && band.meets(from, to);
+        fails || (band.op == DAMAGES && band.from <= to)
+    })
+}
+
+/// Faults in which a disk keeps a node waiting and tells it of no error.
+const ONLY_WAITING: [&str; 2] = ["disk-slow", "disk-hung"];
+/// Faults after which a node starts with the store that it has: these, and a disk that was
+/// full and is not any more.
+const KEEPS_STORE: [&str; 3] = ["disk-slow", "disk-hung", "disk-full"];
+
+/// What a node says last that ends for an error of its disk, and was not started since.
+const ENDS: &str = "error: the node cannot go on";
+
+/// Processes that ended without a fault of ours, or did not start again after a kill, a
+/// power cut or a disk that was only slow, hung or full.
 fn judge_exits(checked: &mut Checked, evidence: &Evidence) {
+    for row in &evidence.faults {
+        let is_of = |ops: &[&str]| ops.contains(&row.op.as_str());
+        for told in row.detail.as_array().into_iter().flatten() {
+            let node = told["node"].as_str().unwrap_or_default();
+            // One that was still ending at the error of a full disk has refused nothing.
+            let said = told["refused_to_start"].as_str();
+            let ends = |said: &&str| said.contains(ENDS) && !is_of(&ONLY_WAITING);
+            if let Some(said) = said.filter(|said| is_of(&KEEPS_STORE) && !ends(said)) {
+                checked.wrong("node-refused", node, format!("{}: {said}", row.op), row.t);
+            }
+            let ended = told["had_ended"].is_string() || told["ended_late"] == true;
+            if ended && is_of(&ONLY_WAITING) {
+                checked.wrong("node-exit", node, format!("{}: {told}", row.op), row.t);
+            }
+        }
+    }
+    // Whatever ends a node whose disk was damaged before is not that damage.
+    let found = evidence.faults.iter().filter(|row| row.op == DAMAGE_FOUND);
+    for row in found.filter(|row| row.stage == Stage::Installed) {
+        let said = row.detail.as_str().unwrap_or_default();
+        checked.count("damage found later", 1);
+        if !names_damage(said) {
+            let who = row.args["who"][0].as_str().unwrap_or_default();
+            checked.wrong("node-exit", who, said.to_owned(), row.t);
+        }
+    }
     let exits = ["node-exit", "node-refused", "worker-exit"];
     let rows = evidence.faults.iter().filter(|row| row.stage == Stage::Installed);
     for row in rows.filter(|row| exits.contains(&row.op.as_str())) {
         let who = row.args["who"][0].as_str().unwrap_or_default();
-        if row.op == "node-refused" && has_no_disk(evidence, who, row.t) {
-            checked.count("refused while their disks were broken", 1);
-            continue;
+        // Nobody starts on a disk that is broken at this moment.
+        let breaks = |band: &&Band| TELL_ERRORS.contains(&band.op.as_str()) && band.hits(who);
+        let broken = evidence.bands.iter().filter(breaks).any(|band| band.meets(row.t, row.t));
+        if broken && row.op == "node-refused" {
+            checked.count("refused while its disk was broken", 1);
+        } else {
+            checked.wrong(&row.op, who, row.detail.to_string(), row.t);
         }
-        checked.wrong(&row.op, who, row.detail.to_string(), row.t);
     }
-}
-
-fn has_no_disk(evidence: &Evidence, who: &str, t: u64) -> bool {
-    let broken = ["disk-readonly", "disk-dead"];
-    let mut bands = evidence.bands.iter().filter(|band| broken.contains(&band.op.as_str()));
-    bands.any(|band| {
-        let is_of = band.args["who"].as_array().is_some_and(|all| all.iter().any(|n| n == who));
-        is_of && band.from <= t && t <= band.to
-    })
 }
 
 fn judge_faults(checked: &mut Checked, evidence: &Evidence) {
@@ -276,6 +336,29 @@ mod tests {
     }
 
     #[test]
+    fn a_panic_in_the_products_own_words_is_found_unless_its_disk_failed_just_then() {
+        let panics = |at: i64, who: &str, op: &str, of: &str| {
+            let mut planted = good();
+            planted.fault_on(10_000, Some(14_000), op, json!({"who": ["n2"]}));
+            let mut evidence = evidence(&planted);
+            let at = crate::time::shown(super::super::planted::BASE_UTC + at);
+            let log =
+                format!("{at} ERROR horai: panic, the process ends report=\"panic in {of}\"\n");
+            evidence.logs.insert(who.to_owned(), log);
+            check(&evidence).counted("panic")
+        };
+        let sled = "thread raft at /x/sled-0.34.7/src/pagecache/logger.rs:467";
+        for op in TELL_ERRORS {
+            assert_eq!(panics(12_000, "n2", op, sled), 0, "{op}");
+        }
+        assert_eq!(panics(60_000, "n2", "disk-bits", sled), 0, "damage is met later");
+        assert_eq!(panics(12_000, "n2", "disk-dead", "thread api at src/api.rs:7"), 1);
+        assert_eq!(panics(12_000, "n1", "disk-dead", sled), 1, "another disk");
+        assert_eq!(panics(30_000, "n2", "disk-dead", sled), 1, "long after");
+        assert_eq!(panics(12_000, "n2", "disk-slow", sled), 1, "no error was told");
+    }
+
+    #[test]
     fn processes_that_end_by_themselves_are_found() {
         for op in ["node-exit", "node-refused", "worker-exit"] {
             let mut planted = good();
@@ -283,5 +366,56 @@ mod tests {
             let checked = check(&evidence(&planted));
             assert_eq!((checked.verdict, checked.counted(op)), (Verdict::Invalid, 1));
         }
+    }
+    #[test]
+    fn a_node_that_gives_its_store_up_for_a_slow_disk_is_found() {
+        let judged = |op: &str, told: serde_json::Value| {
+            let mut planted = good();
+            planted.fault(6, 7, op);
+            let mut evidence = evidence(&planted);
+            let healed = evidence.faults.iter_mut().filter(|row| row.stage == Stage::Healed);
+            healed.for_each(|row| row.detail = told.clone());
+            let checked = check(&evidence);
+            (checked.counted("node-refused"), checked.counted("node-exit"))
+        };
+        let refused = json!([{"node": "n1", "refused_to_start": "exit 1: the store is suspect"}]);
+        assert_eq!(judged("disk-full", refused.clone()), (1, 0));
+        assert_eq!(judged("disk-full", json!([{"node": "n1", "had_ended": "exit 1"}])), (0, 0));
+        let ends = json!([{"node": "n1", "refused_to_start": format!("exit 1: {ENDS}: full")}]);
+        assert_eq!(judged("disk-full", ends.clone()), (0, 0), "it was still ending");
+        for op in ONLY_WAITING {
+            assert_eq!(judged(op, ends.clone()), (1, 0), "{op}");
+            assert_eq!(judged(op, refused.clone()), (1, 0), "{op}");
+            assert_eq!(judged(op, json!([{"node": "n1", "had_ended": "exit 1"}])), (0, 1));
+            assert_eq!(judged(op, json!([{"node": "n1", "ended_late": true}])), (0, 1));
+            assert_eq!(judged(op, json!([{"node": "n1", "silent_after": 15}])), (0, 0));
+        }
+        // Of a disk that failed it was told, and is right.
+        assert_eq!(judged("disk-dead", refused), (0, 0));
+    }
+
+    #[test]
+    fn a_node_that_is_started_on_a_broken_disk_may_refuse() {
+        let refused = |at: i64, disk: &str| {
+            let mut planted = good();
+            planted.fault_on(10_000, Some(20_000), disk, json!({"who": ["n1"]}));
+            planted.fault_on(at, None, "node-refused", json!({"who": ["n1"]}));
+            check(&evidence(&planted)).counted("node-refused")
+        };
+        assert_eq!((refused(15_000, "disk-readonly"), refused(25_000, "disk-readonly")), (0, 1));
+        assert_eq!(refused(15_000, "disk-slow"), 1);
+    }
+
+    #[test]
+    fn damage_excuses_only_an_end_that_is_of_it() {
+        let judged = |said: &str| {
+            let mut planted = good();
+            planted.fault(6, 7, DAMAGE_FOUND);
+            let mut evidence = evidence(&planted);
+            evidence.faults.iter_mut().for_each(|row| row.detail = json!(said));
+            check(&evidence).counted("node-exit")
+        };
+        assert_eq!(judged("exit 1: the store is damaged: entry 7: checksum"), 0);
+        assert_eq!(judged("signal 6: out of memory"), 1);
     }
 }

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Checked;
 use super::claims::{Claim, Claims, Horizon, claims};
 use super::matching::{Window, misfits};
-use super::records::Records;
+use super::records::{AttemptRecord, Records};
 use super::timeline::{Life, lives};
 use crate::error::chain;
 use crate::store::{Evidence, Said};
@@ -259,19 +259,28 @@ impl Fires {
     }
 }
 
-/// Every worker that was given the run was lost before the job wrote a line. Only a
-/// test that breaks workers may excuse so.
+/// A run goes on after so many lost workers, and fails with the next.
+const MOST_LOSSES: u64 = 3;
+
+/// Every worker that was given the run was lost before the job wrote a line: as many as
+/// the product allows a run to lose, not one fewer, and each while a fault was there that
+/// parted this worker from the cluster.
 fn is_lost_with_workers(evidence: &Evidence, records: &Records, job: &str, at: i64) -> bool {
-    let breaks_workers = evidence.has_fault("worker") || !evidence.test.judges_times();
-    let mut runs = records.runs.values();
-    breaks_workers
-        && runs.any(|run| {
-            let lost = |how: &str| matches!(how, "worker_lost" | "gone" | "lease_expired");
-            (run.job.as_str(), run.nominal) == (job, at)
-                && run.has_action
-                && run.state == "failed"
-                && run.attempts.iter().all(|attempt| lost(&attempt.how))
-        })
+    let is_lost = |attempt: &AttemptRecord| {
+        let (Some(given), Some(over)) = (attempt.given, attempt.over) else { return false };
+        let (from, to) = (evidence.mono_of_utc(given), evidence.mono_of_utc(over));
+        let mut bands = evidence.bands.iter().filter(|band| band.meets(from, to));
+        matches!(attempt.how.as_str(), "worker_lost" | "gone" | "lease_expired")
+            && bands.any(|band| evidence.parts(band, &attempt.worker))
+    };
+    records.runs.values().any(|run| {
+        (run.job.as_str(), run.nominal) == (job, at)
+            && run.has_action
+            && run.state == "failed"
+            && run.losses == MOST_LOSSES
+            && run.attempts.iter().filter(|attempt| is_lost(attempt)).count() as u64 > MOST_LOSSES
+            && run.attempts.iter().all(is_lost)
+    })
 }
 
 /// First starts of runs that stand for an instant, by job.

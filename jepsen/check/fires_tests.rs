@@ -275,3 +275,35 @@ fn what_ran_says_from_when_a_rate_is_counted() {
     assert!(!shifted.is_empty(), "one rate from beginning to end");
     assert!(counted_from_its_commit(&[]).contains(&"missed".to_owned()));
 }
+
+/// All fires but that of second 8, whose run failed with so many workers lost; each was
+/// given to `w1`, two seconds after the one before, while `op` was done to `who`.
+fn lost(attempts: u32, losses: u64, op: &str, who: &str) -> Vec<String> {
+    let mut planted = job();
+    let others = (2..=21).filter(|second| *second != 8);
+    others.for_each(|second| fire(&mut planted, second, second as u64));
+    let at = |ms: i64| shown(BASE_UTC + ms);
+    let attempt = |number: u32| {
+        let given = 8_000 + i64::from(number) * 2_000;
+        json!({"number": number, "token": number, "worker": "w1", "dispatched": at(given),
+            "end": {"how": "worker_lost", "at": at(given + 1_500)}})
+    };
+    let attempts: Vec<_> = (1..=attempts).map(attempt).collect();
+    let run = json!([{"id": "r-8", "job": "j", "state": "failed", "losses": losses,
+        "action": "j@x", "nominal": at(8_000), "attempts": attempts}]);
+    planted.op(27_000, Some(27_001), "runs", "", json!(null), Kind::Ok, run);
+    for from in [10_000, 12_000, 14_000, 16_000] {
+        planted.fault_on(from, Some(from + 500), op, json!({"who": [who]}));
+    }
+    found(planted)
+}
+
+#[test]
+fn a_run_is_lost_with_its_workers_only_as_often_as_is_promised_and_by_faults_of_theirs() {
+    assert_eq!(lost(4, 3, "worker-kill", "w1"), Vec::<String>::new());
+    assert_eq!(lost(3, 2, "worker-kill", "w1"), ["missed"], "given up too soon");
+    assert_eq!(lost(0, 0, "worker-kill", "w1"), ["missed"], "nobody ever had it");
+    assert_eq!(lost(4, 3, "worker-kill", "w2"), ["missed"], "another worker");
+    assert_eq!(lost(4, 3, "kill-one", "n1"), ["missed"], "a node");
+    assert_eq!(lost(4, 3, "partition-workers", "n1"), Vec::<String>::new());
+}

@@ -6,8 +6,8 @@ use crate::mutants::harness::{Fault, on};
 use crate::store::Evidence;
 
 /// Checkers of every test.
-const ALWAYS: [&str; 8] =
-    ["coverage", "effects", "fires", "attempts", "answers", "recovery", "raft", "stuck"];
+const ALWAYS: [&str; 9] =
+    ["coverage", "effects", "fires", "attempts", "answers", "recovery", "raft", "stuck", "finals"];
 
 /// Checkers that a workload calls for.
 const OF_WORKLOADS: [(&str, &str); 10] = [

@@ -119,7 +119,9 @@ fn fault_of(
         return Some(format!("the last one was only {} ms old", record.at - record.to));
     }
     let within = || claims.range(record.from..=record.to);
-    let policy = within().next().map(|(_, claim)| claim.policy)?;
+    // Near an edit an instant may be of the trigger as it was, with another policy.
+    let known = within().find(|(_, claim)| claim.sure || claim.never).or(within().next());
+    let policy = known.map(|(_, claim)| claim.policy)?;
     let (least, most) = (within().filter(|(_, c)| c.sure || c.never).count(), within().count());
     let count = record.count.and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
     if !(least..=most).contains(&count) {
@@ -305,6 +307,53 @@ mod tests {
         // There was time to plan it between the pauses, or there is no record.
         assert_eq!(after_a_pause(8_500, 5, 5_500), ["missed"; 3]);
         assert_eq!(after_a_pause(9_300, 5, 9_505), ["missed"; 3]);
+    }
+
+    #[test]
+    fn a_range_ends_when_its_pause_did_by_the_time_of_the_cluster() {
+        let passed = |to: i64, behind: i64| {
+            let mut planted = Planted::new();
+            let polls = (0..30).map(|n| n * 1_000 + 7).flat_map(|at| [(at, "n1"), (at, "n2")]);
+            polls.for_each(|(at, node)| planted.poll(at, node, 3, 7, "h"));
+            let told = |utc: i64| crate::time::shown(utc - behind);
+            planted.polls.iter_mut().for_each(|poll| poll.time = told(poll.utc).into());
+            let job = json!({"definition": {"name": "j", "triggers": [
+                {"name": "t", "cron": "* * * * * ?"}]}, "key": "a"});
+            planted.op(1_000, Some(1_010), "apply", "j", job, Kind::Ok, json!({}));
+            let key = |key: &str| json!({"key": key});
+            planted.op(9_500, Some(9_510), "pause", "j", key("p"), Kind::Ok, json!(null));
+            planted.op(20_500, Some(20_510), "resume", "j", key("r"), Kind::Ok, json!(null));
+            let ranges = json!([range("paused", 9_000, to, None, to)]);
+            planted.op(29_000, Some(29_001), "final-missed", "j", json!(null), Kind::Ok, ranges);
+            let evidence = planted.evidence();
+            let records = Records::of(&evidence);
+            let fires = Fires::of(&evidence, &records);
+            check(&evidence, &records, &fires).counted("not recorded")
+        };
+        assert_eq!((passed(20_100, 0), passed(19_700, 0), passed(19_700, 700)), (0, 1, 0));
+    }
+
+    #[test]
+    fn a_range_that_begins_at_an_edit_has_the_policy_of_the_trigger_as_it_is_then() {
+        let mut planted = Planted::new();
+        let edit = |policy: &str, key: &str| {
+            json!({"definition": {"name": "j", "triggers": [
+                {"name": "t", "cron": "* * * * * ?", "misfire": policy}]}, "key": key})
+        };
+        planted.op(1_000, Some(1_010), "apply", "j", edit("fire_all", "a"), Kind::Ok, json!({}));
+        planted.op(10_800, Some(10_810), "pause", "j", json!({"key": "p"}), Kind::Ok, json!(null));
+        planted.op(11_020, Some(11_030), "apply", "j", edit("skip", "b"), Kind::Ok, json!({}));
+        let resume = json!({"key": "r", "missed": "misfire"});
+        planted.op(20_500, Some(20_510), "resume", "j", resume, Kind::Ok, json!(null));
+        let utc = json!({"utc": BASE_UTC + 25_500});
+        planted.op(25_500, Some(25_501), "horizon", "", json!(null), Kind::Ok, utc);
+        let ranges = json!([misfire(11, 15, 5)]);
+        planted.op(29_000, Some(29_001), "final-missed", "j", json!(null), Kind::Ok, ranges);
+        let mut evidence = planted.evidence();
+        evidence.test.misfire_after_ms = 5_000;
+        let records = Records::of(&evidence);
+        let fires = Fires::of(&evidence, &records);
+        assert_eq!(check(&evidence, &records, &fires).counted("false record"), 0);
     }
 
     #[test]

@@ -11,11 +11,13 @@ pub(crate) mod claims;
 pub(crate) mod coverage;
 pub(crate) mod delays;
 pub(crate) mod effects;
+pub(crate) mod finals;
 pub(crate) mod fires;
 #[cfg(test)]
 mod fires_tests;
 pub(crate) mod graph;
 mod guard;
+mod healed;
 pub(crate) mod linear;
 pub(crate) mod locks;
 pub(crate) mod matching;
@@ -256,9 +258,10 @@ pub(crate) fn all(evidence: &Evidence) -> Results {
         checkers.push(triggers::check(evidence, &records));
     }
     checkers.push(output::answers(evidence));
-    checkers.push(recovery::check(evidence));
+    checkers.push(recovery::check(evidence, &fires));
     checkers.push(raft::check(evidence));
     checkers.push(stuck::check(evidence, &records));
+    checkers.push(finals::check(evidence));
     let judges = guard::check(evidence, &mut checkers);
     checkers.push(judges);
     Results::of(checkers)

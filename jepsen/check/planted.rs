@@ -123,11 +123,16 @@ impl Planted {
 
     /// One that healed then, or never.
     pub(crate) fn fault_until(&mut self, from: i64, to: Option<i64>, op: &str) {
+        self.fault_on(from, to, op, Value::Null);
+    }
+
+    /// One that was done to somebody.
+    pub(crate) fn fault_on(&mut self, from: i64, to: Option<i64>, op: &str, args: Value) {
         let begun = [(from, Stage::Start), (from, Stage::Installed)];
         for (at, stage) in begun.into_iter().chain(to.map(|to| (to, Stage::Healed))) {
-            let op = op.to_owned();
+            let (op, args) = (op.to_owned(), args.clone());
             let (t, utc) = (t(at), BASE_UTC + at);
-            self.faults.push(Fault { t, utc, op, stage, ..Fault::default() });
+            self.faults.push(Fault { t, utc, op, args, stage, ..Fault::default() });
         }
     }
 

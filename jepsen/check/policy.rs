@@ -1,16 +1,17 @@
 //! Retries and cancels: as many attempts as the policy allows, not sooner than it
 //! says; and a run that was cancelled is over, with everything it started.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use super::Checked;
 use super::attempts::{Attempts, lived};
+use super::claims::deadline;
 use super::records::Records;
 use super::timeline::lives;
 use crate::history::Kind;
-use crate::store::Evidence;
+use crate::store::{Band, Evidence};
 use crate::time::MS;
 
 /// From the acknowledgement until the worker was told, on a healthy cluster.
@@ -19,7 +20,7 @@ const TOLD_MS: u64 = 2_000;
 const SHORTER_MS: u64 = 50;
 
 /// `1s`, `250ms` in milliseconds.
-fn span(text: &Value) -> Option<u64> {
+pub(super) fn span(text: &Value) -> Option<u64> {
     let text = text.as_str()?;
     match text.strip_suffix("ms") {
         Some(ms) => ms.parse().ok(),
@@ -92,12 +93,8 @@ pub(crate) fn cancels(evidence: &Evidence, records: &Records) -> Checked {
     }
     for (run, at) in &acked {
         checked.count("cancelled", 1);
-        // A worker that cannot be told goes on until its lease ends.
-        let end = at + (grace + TOLD_MS) * MS;
-        let test = &evidence.test;
-        let cut = evidence.bands.iter().any(|band| band.from <= end && band.to >= *at);
-        let more = if cut { test.lease_ms + test.lease_margin_ms + test.recover_ms } else { 0 };
-        let end = end + more * MS;
+        let soon = at + (grace + TOLD_MS) * MS;
+        let (end, parted) = told_by(evidence, run, *at, soon);
         let mut lines = evidence.witness.iter().filter(|line| line.run == *run && line.t > end);
         if let Some(line) = lines.next_back() {
             let late = (line.t - at) / MS;
@@ -109,7 +106,7 @@ pub(crate) fn cancels(evidence: &Evidence, records: &Records) -> Checked {
             Some("cancelled") => {}
             // It may have been over before; then it had said so itself.
             Some("success") if good => checked.count("over before", 1),
-            Some("failed") if cut => checked.count("lost meanwhile", 1),
+            Some("failed") if parted => checked.count("lost meanwhile", 1),
             Some(other) => {
                 let told = format!("it is {other}");
                 checked.wrong("not cancelled", run, told, *at);
@@ -129,6 +126,36 @@ pub(crate) fn cancels(evidence: &Evidence, records: &Records) -> Checked {
         checked.unknown("nothing was cancelled");
     }
     checked
+}
+
+/// The last moment in which a run may live that was cancelled at `at` and has to be over
+/// `soon`, and whether its worker may have been parted from the cluster.
+///
+/// While somebody leads and reaches its worker it is told; under other faults that takes
+/// as long as anything that is due then may take. A worker that nobody reaches goes on
+/// until its lease ends, and ends it then by itself: healed or not, nothing lives longer,
+/// but for what was frozen and could end nothing. Those whose worker nobody knows had none,
+/// and whoever gets them is told with them.
+fn told_by(evidence: &Evidence, run: &str, at: u64, soon: u64) -> (u64, bool) {
+    let lines = || evidence.witness.iter().filter(|line| line.run == run);
+    let workers: BTreeSet<&str> = lines().map(|line| line.worker.as_str()).collect();
+    let begun = lines().map(|line| line.t).min().unwrap_or(at).min(at);
+    let test = &evidence.test;
+    let lease = (test.lease_ms + test.lease_margin_ms + crate::workload::CANCEL_GRACE_MS) * MS;
+    let met = || evidence.bands.iter().filter(|band| band.meets(at, soon));
+    let parts = |band: &&Band| workers.iter().any(|worker| evidence.parts(band, worker));
+    let mut end = soon;
+    if met().next().is_some() {
+        let last = deadline(evidence, evidence.utc_of_mono(at));
+        let last = if last == i64::MAX { u64::MAX } else { evidence.mono_of_utc(last) };
+        end = end.max(last.saturating_add(crate::workload::CANCEL_GRACE_MS * MS));
+    }
+    for band in met().filter(parts) {
+        let frozen = if band.op.starts_with("worker-freeze") { band.to } else { soon };
+        end = end.max(frozen.max(soon).saturating_add(lease));
+    }
+    let parted = evidence.bands.iter().filter(|band| band.meets(begun, soon)).any(|b| parts(&b));
+    (end, parted)
 }
 
 #[cfg(test)]
@@ -200,5 +227,35 @@ mod tests {
         assert_eq!(cancel((2_900, Said::Tick), "success", true), ["not cancelled"]);
         assert_eq!(cancel((2_900, Said::Tick), "running", true), ["not cancelled"]);
         assert_eq!(cancel((2_900, Said::Tick), "cancelled", false), ["cancelled by nobody"]);
+    }
+    /// A run of `w1` that was cancelled at 2 s, and lives at `alive`; a fault from 1.5 to
+    /// 6 s, and maybe others.
+    fn alive(op: &str, who: &str, alive: i64) -> Vec<String> {
+        let mut planted = Planted::new();
+        planted.line(1_000, Said::Start, "c", None, 1, 1);
+        planted.line(alive, Said::Tick, "c", None, 1, 1);
+        planted.edit_lines(|line| line.worker = "w1".to_owned());
+        planted.op(2_000, Some(2_010), "cancel", "r-1", json!({"key": "k"}), Kind::Ok, json!(null));
+        let runs = json!([{"id": "r-1", "job": "c", "state": "cancelled",
+            "nominal": "2026-11-21T10:00:01Z", "attempts": []}]);
+        planted.op(99_000, Some(99_001), "runs", "", json!(null), Kind::Ok, runs);
+        planted.fault_on(1_500, Some(6_000), op, json!({"who": [who]}));
+        let mut evidence = planted.evidence();
+        evidence.test.workers = vec!["w1".to_owned(), "w2".to_owned()];
+        let checked = cancels(&evidence, &Records::of(&evidence));
+        checked.findings.into_iter().map(|f| f.what).collect()
+    }
+
+    #[test]
+    fn only_a_worker_that_nobody_reaches_may_go_on_until_its_lease_ends() {
+        let late = ["alive after cancel"];
+        assert_eq!(alive("worker-freeze", "w1", 70_000), Vec::<String>::new());
+        assert_eq!(alive("worker-freeze", "w1", 90_000), late);
+        assert_eq!(alive("worker-freeze", "w2", 70_000), late, "another worker");
+        assert_eq!(alive("partition-workers", "n1", 70_000), Vec::<String>::new());
+        // Another leader tells it, as soon as there is one.
+        assert_eq!(alive("kill-leader", "n1", 20_000), Vec::<String>::new());
+        assert_eq!(alive("kill-leader", "n1", 70_000), late);
+        assert_eq!(alive("admin-snapshot", "n1", 20_000), late);
     }
 }

@@ -1,11 +1,11 @@
 //! The replicated log, seen from outside: terms and applied commands never go back,
 //! a term of a node has one leader, equal histories have equal states, cluster time
-//! keeps up with true time, and in the end all nodes have everything.
+//! keeps up with true time, and in the end all nodes have everything and follow one leader.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use super::Checked;
+use super::{Checked, healed};
 use crate::store::{Evidence, Poll};
 use crate::time::millis;
 
@@ -58,6 +58,7 @@ pub(crate) fn check(evidence: &Evidence) -> Checked {
     }
     judge_hashes(&mut checked, &hashes);
     judge_time(&mut checked, evidence);
+    healed::judge(&mut checked, evidence);
     let changes = leaders.len().saturating_sub(1);
     let ended = |op: &str| op.starts_with("kill-leader") || op.starts_with("power-leader");
     if changes == 0 && evidence.bands.iter().any(|band| band.installed && ended(&band.op)) {
@@ -89,7 +90,7 @@ fn judge_step(checked: &mut Checked, evidence: &Evidence, before: &Last, poll: &
     if poll.applied < before.applied {
         // A node that starts again reads its log anew: it comes back to where it
         // was. One that was up all the time cannot.
-        let restarted = !before.answered || was_restarted(evidence, before.t, poll.t);
+        let restarted = !before.answered || was_restarted(evidence, &poll.node, before.t, poll.t);
         if restarted {
             checked.count("restarts seen", 1);
         } else {
@@ -139,11 +140,13 @@ const ENDING: [&str; 6] = ["kill", "power", "disk", "member", "node-exit", "dama
 /// What healed so long ago, in nanoseconds, may have been started in this moment.
 const JUST_HEALED: u64 = 2_000_000_000;
 
-/// True if a fault that ends processes was there between two polls.
-fn was_restarted(evidence: &Evidence, from: u64, to: u64) -> bool {
+/// True if a fault that ends this node's process was there between two polls.
+fn was_restarted(evidence: &Evidence, node: &str, from: u64, to: u64) -> bool {
     evidence.faults.iter().any(|fault| {
         let near = fault.t.saturating_add(JUST_HEALED) >= from && fault.t <= to;
-        near && ENDING.iter().any(|start| fault.op.starts_with(start))
+        let who = fault.args["who"].as_array();
+        let is_its = who.is_none_or(|who| who.iter().any(|name| name == node));
+        near && is_its && ENDING.iter().any(|start| fault.op.starts_with(start))
     })
 }
 
@@ -258,6 +261,9 @@ mod tests {
         assert_eq!(found(&planted), ["applied went back"]);
         // A fault of the network ends no process.
         planted.fault(950, 980, "partition-one");
+        assert_eq!(found(&planted), ["applied went back"]);
+        // Nor does one that was done to another node.
+        planted.fault_on(950, Some(980), "kill-one", serde_json::json!({"who": ["n1"]}));
         assert_eq!(found(&planted), ["applied went back"]);
         // One that was just started again reads its log anew.
         planted.fault(950, 980, "node-exit");

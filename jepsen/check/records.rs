@@ -23,8 +23,12 @@ pub(crate) struct AttemptRecord {
     pub(crate) how: String,
     /// Exit code.
     pub(crate) code: Option<i64>,
+    /// When it was given to a worker, milliseconds.
+    pub(crate) given: Option<i64>,
     /// When it began, milliseconds, by the worker; else when it was given to one.
     pub(crate) started: Option<i64>,
+    /// When its end was committed, milliseconds.
+    pub(crate) over: Option<i64>,
 }
 
 impl AttemptRecord {
@@ -103,6 +107,8 @@ fn run(value: &Value) -> Option<RunRecord> {
         cause: text(&value["cause"]),
         how: text(&value["end"]["how"]),
         code: value["end"]["code"].as_i64(),
+        given: instant(&value["dispatched"]),
+        over: instant(&value["end"]["at"]),
         started: instant(&value["started"]).or_else(|| instant(&value["dispatched"])),
     };
     Some(RunRecord {

@@ -4,9 +4,13 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use super::Checked;
 use super::attempts::lived;
-use crate::history::Op;
+use super::fires::Fires;
+use super::policy::span;
+use crate::history::{Kind, Op};
 use crate::store::{Band, CORE_ALONE, Evidence, Said, Stage};
 use crate::time::MS;
 
@@ -39,6 +43,8 @@ pub(crate) struct Recovery {
     pub(crate) op: String,
     /// Monotonic nanoseconds.
     pub(crate) from: u64,
+    /// When it healed; none if it never did.
+    pub(crate) healed: Option<u64>,
     /// Milliseconds from its beginning to the first write that was asked for after
     /// it and acknowledged.
     pub(crate) write_ms: Option<u64>,
@@ -77,6 +83,7 @@ pub(crate) fn recoveries(evidence: &Evidence) -> Vec<Recovery> {
         Recovery {
             op: band.op.clone(),
             from: band.from,
+            healed: heal,
             write_ms: after(&writes, band.from),
             fire_ms: after(&fires, band.from),
             healed_write_ms: heal.and_then(|to| after(&writes, to)),
@@ -103,26 +110,37 @@ fn soonest(sorted: &[(u64, u64)]) -> Vec<(u64, u64)> {
 }
 
 /// The verdict.
-pub(crate) fn check(evidence: &Evidence) -> Checked {
+pub(crate) fn check(evidence: &Evidence, fires: &Fires) -> Checked {
     let promise = "soon after a fault writes are taken and fires come again";
     let mut checked = Checked::new("recovery", promise);
     let limit = evidence.test.recover_ms;
     let mut times: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     for found in recoveries(evidence) {
         // With a quorum left it counts from the beginning, else from the end.
-        let (write, fire) = if evidence.test.judges_times() {
-            (found.write_ms, found.fire_ms)
+        let safe = evidence.test.judges_times();
+        let (since, write, fire) = if safe {
+            (Some(found.from), found.write_ms, found.fire_ms)
         } else {
-            (found.healed_write_ms, found.healed_fire_ms)
+            (found.healed, found.healed_write_ms, found.healed_fire_ms)
         };
+        // Without a quorum another fault may have been in the way.
+        let judged = evidence.test.busy.is_empty() && (safe || found.calm);
+        let Some(since) = since else { continue };
         for (what, ms) in [("write", write), ("fire", fire)] {
-            let Some(ms) = ms else { continue };
-            times.entry(format!("{} first {what}", found.op)).or_default().push(ms);
-            // Without a quorum another fault may have been in the way.
-            let judged =
-                evidence.test.busy.is_empty() && (evidence.test.judges_times() || found.calm);
-            if ms > limit && judged {
-                let told = format!("the first {what} came after {ms} ms");
+            if let Some(ms) = ms {
+                times.entry(format!("{} first {what}", found.op)).or_default().push(ms);
+            }
+            let told = match ms {
+                Some(ms) if ms > limit => format!("the first {what} came after {ms} ms"),
+                None if what == "write" && writes_in_vain(evidence, since) => {
+                    "no write was acknowledged any more".to_owned()
+                }
+                None if what == "fire" && fires_in_vain(evidence, fires, since) => {
+                    "nothing that was due began any more".to_owned()
+                }
+                _ => continue,
+            };
+            if judged {
                 checked.wrong("slow", &found.op, told, found.from);
             }
         }
@@ -137,6 +155,33 @@ pub(crate) fn check(evidence: &Evidence) -> Checked {
     judge_cores(&mut checked, evidence);
     judge_reruns(&mut checked, evidence);
     checked
+}
+
+/// True if somebody still waited for a write, or asked for one, when the cluster had to
+/// be as before: then that none was acknowledged later says something. Whoever was
+/// refused by a rule (4xx) was answered.
+fn writes_in_vain(evidence: &Evidence, since: u64) -> bool {
+    let end = since.saturating_add(evidence.test.recover_ms * MS);
+    let last = evidence.ops.iter().map(|op| op.end.as_ref().unwrap_or(&op.ask).t).max();
+    evidence.ops.iter().any(|op| {
+        let answer = op.end.as_ref();
+        let why = answer.and_then(|answer| answer.err.as_deref()).unwrap_or_default();
+        let refused = op.kind() == Kind::Fail && why.starts_with('4');
+        let waited_until = answer.map(|answer| answer.t).or(last).unwrap_or(0);
+        WRITES.contains(&op.ask.f.as_str()) && op.ask.t >= since && !refused && waited_until >= end
+    })
+}
+
+/// True if something was due, never began, and had the time to.
+fn fires_in_vain(evidence: &Evidence, fires: &Fires, since: u64) -> bool {
+    let since = evidence.utc_of_mono(since);
+    let limit = i64::try_from(evidence.test.recover_ms).unwrap_or(i64::MAX);
+    let last = evidence.ops.iter().map(|op| op.end.as_ref().unwrap_or(&op.ask).utc).max();
+    fires.jobs.values().flat_map(|job| &job.targets).any(|target| {
+        let until = target.deadline.max(target.nominal.saturating_add(limit));
+        let in_vain = target.must && !target.held && target.start.is_none();
+        in_vain && target.nominal >= since && last.is_some_and(|last| until <= last)
+    })
 }
 
 /// A majority that was mended takes writes and fires before the rest is mended, too.
@@ -164,27 +209,78 @@ fn judge_cores(checked: &mut Checked, evidence: &Evidence) {
     }
 }
 
+/// How long attempts of each job may go on without their worker being heard: the longest
+/// lease that it ever had.
+fn leases(evidence: &Evidence) -> BTreeMap<&str, u64> {
+    let mut leases: BTreeMap<&str, u64> = BTreeMap::new();
+    for op in &evidence.ops {
+        let given: Vec<&Value> = match op.ask.f.as_str() {
+            "apply" => vec![&op.ask.v["definition"]],
+            "apply-set" => op.ask.v["jobs"].as_array().into_iter().flatten().collect(),
+            _ => continue,
+        };
+        for job in given {
+            let Some(name) = job["name"].as_str() else { continue };
+            let lease = span(&job["lease"]).unwrap_or(evidence.test.lease_ms);
+            let known = leases.entry(name).or_default();
+            *known = lease.max(*known);
+        }
+    }
+    leases
+}
+
+/// Moments at which nodes were first seen in each term: a new leader gives every worker
+/// its whole lease again before anything may end.
+fn terms(evidence: &Evidence) -> Vec<u64> {
+    let mut first: BTreeMap<u64, u64> = BTreeMap::new();
+    for poll in evidence.polls.iter().filter(|poll| poll.ok && poll.term > 0) {
+        let at = first.entry(poll.term).or_insert(poll.t);
+        *at = poll.t.min(*at);
+    }
+    first.into_values().collect()
+}
+
+/// How much of a time was covered by faults of anything but workers.
+fn broken(evidence: &Evidence, from: u64, to: u64) -> u64 {
+    let bands = evidence.bands.iter().filter(|band| !band.op.starts_with("worker"));
+    let mut parts: Vec<(u64, u64)> = bands
+        .map(|band| (band.from.max(from), band.to.min(to)))
+        .filter(|(from, to)| from < to)
+        .collect();
+    parts.sort_unstable();
+    let (mut sum, mut done) = (0, 0);
+    for (from, to) in parts {
+        sum += to.saturating_sub(from.max(done));
+        done = to.max(done);
+    }
+    sum
+}
+
 /// Work of a lost worker is taken up by another within lease, margin and a while.
 fn judge_reruns(checked: &mut Checked, evidence: &Evidence) {
     let test = &evidence.test;
-    let limit = (test.lease_ms + test.lease_margin_ms + test.recover_ms) * MS;
+    let (leases, terms) = (leases(evidence), terms(evidence));
+    let jobs: BTreeMap<&str, &str> =
+        evidence.witness.iter().map(|line| (line.run.as_str(), line.job.as_str())).collect();
     for ((run, _), attempts) in lived(&evidence.witness) {
+        let lease = jobs.get(run.as_str()).and_then(|job| leases.get(job));
+        let lease = lease.copied().unwrap_or(test.lease_ms);
+        let limit = (lease + test.lease_margin_ms + test.recover_ms) * MS;
         for (number, attempt) in attempts.iter().filter(|(_, a)| a.cause == "worker_lost") {
             let Some(before) = number.checked_sub(1).and_then(|n| attempts.get(&n)) else {
                 continue;
             };
-            let waited = attempt.start.saturating_sub(before.last);
             checked.count("reruns after a lost worker", 1);
-            // While nodes are broken nobody can give it to another.
-            let broken: u64 = (evidence.bands.iter())
-                .filter(|band| !band.op.starts_with("worker"))
-                .map(|band| {
-                    let (from, to) = (band.from.max(before.last), band.to.min(attempt.start));
-                    to.saturating_sub(from)
-                })
-                .sum();
-            if waited > limit.saturating_add(broken) {
-                let told = format!("attempt {number} began {} ms after the last sign", waited / MS);
+            let led = terms.iter().filter(|at| **at <= attempt.start).max();
+            let since = before.last.max(led.copied().unwrap_or(0));
+            // While a majority may be broken nobody can give it to another.
+            let safe = test.judges_times();
+            let more = if safe { 0 } else { broken(evidence, since, attempt.start) };
+            if attempt.start.saturating_sub(since) > limit.saturating_add(more) {
+                let waited = attempt.start.saturating_sub(before.last) / MS;
+                let told = format!(
+                    "attempt {number} began {waited} ms after the last sign, with a lease of {lease} ms"
+                );
                 checked.wrong("late rerun", &run, told, attempt.start);
             }
         }
@@ -195,10 +291,14 @@ fn judge_reruns(checked: &mut Checked, evidence: &Evidence) {
 mod tests {
     use serde_json::json;
 
-    use super::super::planted::{Planted, t};
+    use super::super::planted::{BASE_UTC, Planted, t};
+    use super::super::records::Records;
     use super::*;
-    use crate::history::Kind;
     use crate::store::{CORE_REST, Regime};
+
+    fn check(evidence: &Evidence) -> Checked {
+        super::check(evidence, &Fires::of(evidence, &Records::of(evidence)))
+    }
 
     fn planted(back: i64) -> Planted {
         let mut planted = Planted::new();
@@ -248,6 +348,63 @@ mod tests {
         );
     }
 
+    /// Nothing is acknowledged and nothing begins after 2 s; asked for until `until`.
+    fn never_again(until: i64, heals: i64) -> Planted {
+        let mut planted = Planted::new();
+        let trigger = json!({"name": "t", "cron": "0/10 * * * * ?"});
+        let job = json!({"definition": {"name": "j", "triggers": [trigger]}, "key": "a"});
+        planted.op(100, Some(110), "apply", "j", job, Kind::Ok, json!({}));
+        planted.fault(2_000, heals, "kill-leader");
+        for at in (3_000..until).step_by(2_000) {
+            planted.op(at, Some(at + 1_900), "add", "set", json!(1), Kind::Info, json!(null));
+        }
+        let horizon = json!({"utc": BASE_UTC + 61_000});
+        planted.op(61_000, Some(61_001), "horizon", "", json!(null), Kind::Ok, horizon);
+        planted.op(90_000, Some(90_001), "read", "set", json!(null), Kind::Ok, json!([]));
+        planted
+    }
+
+    fn told(evidence: &Evidence) -> Vec<String> {
+        check(evidence).findings.into_iter().map(|finding| finding.detail).collect()
+    }
+
+    const NO_WRITE: &str = "no write was acknowledged any more";
+    const NO_FIRE: &str = "nothing that was due began any more";
+
+    #[test]
+    fn a_cluster_that_never_works_again_is_slower_than_any_other() {
+        let asked = never_again(60_000, 4_000).evidence();
+        assert_eq!(told(&asked), [NO_WRITE, NO_FIRE]);
+        // Nobody asked for so long: that says nothing of writes.
+        assert_eq!(told(&never_again(20_000, 4_000).evidence()), [NO_FIRE]);
+        // Nor does a refusal: somebody answered.
+        let mut refused = asked;
+        for end in refused.ops.iter_mut().filter(|op| op.ask.f == "add").flat_map(|op| &mut op.end)
+        {
+            (end.kind, end.err) = (Kind::Fail, Some("409 conflict: held".to_owned()));
+        }
+        assert_eq!(told(&refused), [NO_FIRE]);
+        let mut busy = never_again(60_000, 4_000).evidence();
+        busy.test.busy = "too busy".to_owned();
+        assert!(told(&busy).is_empty());
+    }
+
+    #[test]
+    fn without_a_quorum_never_counts_from_the_healing() {
+        let brutal = |heals: i64| {
+            let mut evidence = never_again(60_000, heals).evidence();
+            evidence.test.regime = Regime::Brutal;
+            told(&evidence)
+        };
+        assert_eq!(brutal(4_000), [NO_WRITE, NO_FIRE]);
+        assert_eq!(brutal(40_000), [NO_FIRE], "until 70 s nobody asked");
+        let mut again = never_again(60_000, 4_000);
+        again.fault(20_000, 50_000, "power-all");
+        let mut again = again.evidence();
+        again.test.regime = Regime::Brutal;
+        assert_eq!(told(&again), [NO_FIRE], "after the second one");
+    }
+
     #[test]
     fn a_majority_that_does_not_work_alone_is_found() {
         let judged = |write: i64, fire: i64| {
@@ -279,15 +436,42 @@ mod tests {
         assert_eq!((wrong(&busy), check(&busy).counted("of these not judged")), (0, 1));
     }
 
+    /// A worker that was killed at 1 s; the next attempt begins then.
+    fn lost(lease: Option<&str>, at: i64) -> Planted {
+        let mut planted = Planted::new();
+        let job = json!({"definition": {"name": "j", "lease": lease}});
+        planted.op(1, Some(2), "apply", "j", job, Kind::Ok, json!({}));
+        planted.fault(900, 2_000, "worker-kill");
+        planted.line(1_000, Said::Start, "j", Some(1_000), 1, 1);
+        planted.line(at, Said::Start, "j", Some(1_000), 1, 2).cause = "worker_lost".to_owned();
+        planted
+    }
+
+    fn late(planted: &Planted) -> i64 {
+        check(&planted.evidence()).counted("late rerun")
+    }
+
     #[test]
     fn a_lost_workers_run_that_waits_too_long_is_found() {
-        let late = |at: i64| {
-            let mut planted = Planted::new();
-            planted.fault(900, 2_000, "worker-kill");
-            planted.line(1_000, Said::Start, "j", Some(1_000), 1, 1);
-            planted.line(at, Said::Start, "j", Some(1_000), 1, 2).cause = "worker_lost".to_owned();
-            check(&planted.evidence()).counted("late rerun")
-        };
-        assert_eq!((late(60_000), late(120_000)), (0, 1));
+        assert_eq!((late(&lost(None, 60_000)), late(&lost(None, 120_000))), (0, 1));
+    }
+
+    #[test]
+    fn a_short_lease_is_judged_as_such() {
+        let short = |at: i64| lost(Some("10s"), at);
+        assert_eq!((late(&short(45_000)), late(&short(60_000))), (0, 1));
+        // A new leader gives each worker its lease again.
+        let mut led = short(60_000);
+        for (at, term) in [(500, 3), (20_000, 4)] {
+            led.poll(at, "n1", term, 7, "");
+        }
+        assert_eq!(late(&led), 0);
+        // A node that is gone is no reason where a quorum is left.
+        let mut gone = short(60_000);
+        gone.fault(10_000, 50_000, "freeze-one");
+        assert_eq!(late(&gone), 1);
+        let mut brutal = gone.evidence();
+        brutal.test.regime = Regime::Brutal;
+        assert_eq!(check(&brutal).counted("late rerun"), 0);
     }
 }

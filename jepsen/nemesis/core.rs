@@ -131,9 +131,16 @@ impl Nemesis {
                 };
                 let up = |n: &usize| cluster.nodes[*n].is_up() && !frozen(*n);
                 let nodes: Vec<usize> = rest.iter().copied().filter(up).collect();
-                let targets = Targets { nodes, workers: Vec::new() };
+                let mut targets = Targets { nodes, workers: Vec::new() };
                 cluster.kill(&targets)?;
-                // Of the others each has a fault that knows how they come back.
+                // Of the others each has a fault that knows how they come back; and so has
+                // one whose disk is broken, which cannot start before that is mended.
+                let starts_with_disk = |n: usize| {
+                    let of_disk =
+                        |active: &Active| matches!(active.undo, Undo::Disk(m, _) if m == n);
+                    self.active.iter().any(of_disk)
+                };
+                targets.nodes.retain(|n| !starts_with_disk(*n));
                 (Undo::Start(targets), machines, None)
             }
         };
@@ -191,10 +198,7 @@ impl Nemesis {
             (now, Some(later)) => {
                 if let Some(now) = now {
                     let healed = cluster.heal(active.planned.id, &now)?;
-                    for (node, said) in &healed.refused {
-                        let who = json!({"who": [node]});
-                        self.row("node-refused", &who, Stage::Installed, &json!(said))?;
-                    }
+                    self.judge_refused(cluster, &healed.refused)?;
                     active.hit.retain(|machine| of_rest(cluster, *machine));
                 }
                 (active.undo, active.beat) = (later, None);

@@ -1,8 +1,9 @@
 //! How each fault is healed, and nodes are brought back.
 //!
 //! A node that refuses to start after its disk failed is replaced under a new
-//! number, as an operator would. One that refuses after a kill or a power cut is a
-//! fault of the product: that is written down as `node-refused`.
+//! number, as an operator would. One that refuses after a kill or a power cut, or after
+//! its disk was only full or kept it waiting, is a fault of the product: that is written
+//! down as `node-refused`.
 
 use std::time::{Duration, Instant};
 
@@ -95,7 +96,7 @@ impl Cluster {
             revived.detail.push(json!({"node": self.nodes[n].name, "ended_late": true}));
             self.nodes[n].forget();
         }
-        self.revive(&[n], true, revived)
+        self.revive(&[n], how.may_cost_store(), revived)
     }
 
     /// Starts nodes and waits until each answers.
@@ -105,6 +106,8 @@ impl Cluster {
         may_replace: bool,
         revived: &mut Revived,
     ) -> Result<(), Error> {
+        let mut going_on: Vec<usize> =
+            nodes.iter().copied().filter(|n| self.nodes[*n].is_up()).collect();
         for n in nodes {
             self.start_node(*n)?;
         }
@@ -115,6 +118,13 @@ impl Cluster {
                     let (name, said) = (self.nodes[*n].name.clone(), self.nodes[*n].last_words());
                     self.nodes[*n].forget();
                     let text = format!("{}: {said}", how_ended(status));
+                    // One that was still ending has refused nothing: it was not started yet.
+                    if let Some(place) = going_on.iter().position(|other| other == n) {
+                        going_on.remove(place);
+                        revived.detail.push(json!({"node": name, "had_ended": text}));
+                        self.start_node(*n)?;
+                        continue;
+                    }
                     if may_replace {
                         revived.detail.push(json!({"node": name, "refused_to_start": text}));
                         self.empty_disk(*n)?;

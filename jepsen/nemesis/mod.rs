@@ -23,7 +23,7 @@ use crate::env::links::Overlay;
 use crate::env::processes::how;
 use crate::env::{Error, at};
 use crate::error::chain;
-use crate::store::{self, Stage};
+use crate::store::{self, DAMAGE_FOUND, Stage, names_damage};
 use crate::time::Stamp;
 use install::{Aim, Undo};
 use ops::{ClockFault, DiskFault, Fault};
@@ -38,8 +38,6 @@ const RESTART: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_secs(1);
 /// How long healing everything at the end may take.
 const HEAL: Duration = Duration::from_secs(120);
-/// A node met damage on its disk that was done to it before.
-const DAMAGE_FOUND: &str = "damage-found";
 /// A clock that jumps to and fro does so this often.
 const STROBE: Duration = Duration::from_millis(10);
 /// A node in a crash loop lives and is dead for so long.
@@ -170,11 +168,10 @@ impl Nemesis {
             if let Some(status) = ended {
                 let detail = format!("{}: {}", how(status), node.last_words());
                 let machine = node.machine;
-                if self.damaged.remove(&machine) {
-                    let args = json!({"who": [name]});
-                    self.row(DAMAGE_FOUND, &args, Stage::Installed, &json!(detail))?;
-                    cluster.empty_disk(n)?;
-                    self.active.push(Active::entering(n, machine, args));
+                // Damage may be met long after it was done; anything else that ends a node
+                // is not excused by it.
+                if names_damage(&detail) && self.damaged.remove(&machine) {
+                    self.replace_damaged(cluster, n, &detail)?;
                     continue;
                 }
                 self.row("node-exit", &json!({"who": [name]}), Stage::Installed, &json!(detail))?;
@@ -293,12 +290,45 @@ impl Nemesis {
             self.active.push(active);
             return Ok(());
         }
-        for (node, said) in &revived.refused {
-            self.row("node-refused", &json!({"who": [node]}), Stage::Installed, &json!(said))?;
-        }
+        self.judge_refused(cluster, &revived.refused)?;
         let beats = active.beat.map(|(_, _, count)| json!({"beats": count}));
         let detail: Vec<Value> = revived.detail.into_iter().chain(beats).collect();
         self.row(op, args, Stage::Healed, &json!(detail))
+    }
+
+    /// Nodes that do not start though nothing was done to their store: written down as
+    /// such, but for those whose disk was damaged before and that say so.
+    fn judge_refused(
+        &mut self,
+        cluster: &mut Cluster,
+        refused: &[(String, String)],
+    ) -> Result<(), Error> {
+        for (name, said) in refused {
+            let n = cluster.nodes.iter().position(|node| node.name == *name);
+            let damaged = |n: &usize| self.damaged.contains(&cluster.nodes[*n].machine);
+            if let Some(n) = n.filter(damaged).filter(|_| names_damage(said)) {
+                self.damaged.remove(&cluster.nodes[n].machine);
+                self.replace_damaged(cluster, n, said)?;
+                continue;
+            }
+            self.row("node-refused", &json!({"who": [name]}), Stage::Installed, &json!(said))?;
+        }
+        Ok(())
+    }
+
+    /// A node whose disk was found to be damaged gets an empty one, and enters with it.
+    fn replace_damaged(
+        &mut self,
+        cluster: &mut Cluster,
+        n: usize,
+        said: &str,
+    ) -> Result<(), Error> {
+        let (machine, name) = (cluster.nodes[n].machine, cluster.nodes[n].name.clone());
+        let args = json!({"who": [name]});
+        self.row(DAMAGE_FOUND, &args, Stage::Installed, &json!(said))?;
+        cluster.empty_disk(n)?;
+        self.active.push(Active::entering(n, machine, args));
+        Ok(())
     }
 
     /// Faults that act again and again do so when they are due.

@@ -70,6 +70,18 @@ pub(crate) enum DiskFault {
     Bits(u32, u64),
 }
 
+impl DiskFault {
+    /// Whether a node may give its store up for it. Who was only kept waiting was told of
+    /// no error, and has nothing to distrust; a full disk can be freed, and then the node
+    /// starts again, as it says itself.
+    pub(crate) fn may_cost_store(self) -> bool {
+        match self {
+            Self::Slow(_) | Self::Hung | Self::Full(_) => false,
+            Self::ReadOnly | Self::Dead | Self::Bits(..) => true,
+        }
+    }
+}
+
 /// What happens to a wall clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -23,6 +23,17 @@ pub(crate) const CORE_ALONE: &str = "core-alone";
 /// A band in which that rest was down or cut off.
 pub(crate) const CORE_REST: &str = "core-rest";
 
+/// A row of a node that met damage on its disk that was done to it before.
+pub(crate) const DAMAGE_FOUND: &str = "damage-found";
+/// What a node says that meets damage, or that was removed meanwhile.
+const DAMAGE: [&str; 6] = ["store", "storage", "damage", "checksum", "corrupt", "was removed"];
+
+/// True if what a node said last speaks of a damaged disk, so that it ended for that.
+pub(crate) fn names_damage(said: &str) -> bool {
+    let said = said.to_lowercase();
+    DAMAGE.iter().any(|word| said.contains(word))
+}
+
 /// The parameters of a test.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -252,6 +263,31 @@ pub(crate) struct Band {
     pub(crate) installed: bool,
 }
 
+impl Band {
+    /// True if it was done to this machine.
+    pub(crate) fn hits(&self, machine: &str) -> bool {
+        let who = self.args["who"].as_array();
+        who.is_some_and(|who| who.iter().any(|name| name == machine))
+    }
+
+    /// True if it was there at some time between these.
+    pub(crate) fn meets(&self, from: u64, to: u64) -> bool {
+        self.from <= to && self.to >= from
+    }
+}
+
+/// Cuts that part workers from nodes, too.
+const FROM_WORKERS: [&str; 4] =
+    ["partition-workers", "partition-halves", "partition-one", "partition-flap"];
+/// Faults that may leave no quorum where none has to be left, each or several at once.
+const FROM_QUORUM: [&str; 7] =
+    ["kill", "freeze", "power", "partition", "disk", "member", CORE_REST];
+
+/// True for what is no fault but a command of an operator.
+fn is_command(op: &str) -> bool {
+    op.starts_with("admin-")
+}
+
 /// Stretches of faults, from rows in order.
 pub(crate) fn bands(faults: &[Fault]) -> Vec<Band> {
     let mut bands: Vec<Band> = Vec::new();
@@ -270,6 +306,8 @@ pub(crate) fn bands(faults: &[Fault]) -> Vec<Band> {
             }),
             (Stage::Installed, Some(band)) => band.installed = true,
             (Stage::Healed, Some(band)) => band.to = row.t,
+            // An operator's command that failed or took too long leaves nothing behind.
+            (Stage::Indeterminate, Some(band)) if is_command(&row.op) => band.to = row.t,
             // Nothing was done: nothing can be felt.
             (Stage::Skipped, Some(band)) if !band.installed => band.to = band.from,
             _ => {}
@@ -316,6 +354,13 @@ impl Evidence {
         if delta < 0 { t0.saturating_sub(shift) } else { t0.saturating_add(shift) }
     }
 
+    /// The other way round.
+    pub(crate) fn utc_of_mono(&self, t: u64) -> i64 {
+        let (t0, utc0) = self.origin();
+        let ms = i64::try_from(t.abs_diff(t0) / MS).unwrap_or(i64::MAX);
+        if t < t0 { utc0.saturating_sub(ms) } else { utc0.saturating_add(ms) }
+    }
+
     /// A monotonic time and the wall clock at it. The machine's clock is not moved
     /// in a test, so that one pair stands for all.
     pub(crate) fn origin(&self) -> (u64, i64) {
@@ -323,6 +368,22 @@ impl Evidence {
             return (op.ask.t, op.ask.utc);
         }
         self.witness.first().map_or((0, 0), |line| (line.t, line.utc_ms()))
+    }
+
+    /// True if nobody may have been able to tell a worker anything, or hear of it: it was
+    /// done to the worker, cut workers off, or may have taken the quorum away.
+    pub(crate) fn parts(&self, band: &Band, worker: &str) -> bool {
+        let is_of = |ops: &[&str]| ops.iter().any(|op| band.op.starts_with(op));
+        let brutal = self.test.regime == Regime::Brutal;
+        // Of a cut the plan says whom it hits: a number that is counted round.
+        let count = u64::try_from(self.test.workers.len()).unwrap_or(0);
+        let number = band.args["fault"]["partition"]["worker"].as_u64();
+        let chosen = number.and_then(|number| number.checked_rem(count));
+        let chosen = chosen.and_then(|at| self.test.workers.get(usize::try_from(at).ok()?));
+        band.hits(worker)
+            || chosen.is_some_and(|chosen| chosen == worker)
+            || is_of(&FROM_WORKERS)
+            || (brutal && is_of(&FROM_QUORUM))
     }
 
     /// Operations of one kind.
@@ -361,5 +422,11 @@ mod tests {
         let found = bands(&rows);
         let shown: Vec<_> = found.iter().map(|b| (b.from, b.to, b.installed)).collect();
         assert_eq!(shown, [(1, 6, true), (7, u64::MAX, false)]);
+        // Nobody knows what is there still; of a command nothing is.
+        let failed = |op: &str| {
+            let rows = [row(1, op, Stage::Start), row(5, op, Stage::Indeterminate)];
+            bands(&rows)[0].to
+        };
+        assert_eq!((failed("kill"), failed("admin-transfer")), (u64::MAX, 5));
     }
 }
