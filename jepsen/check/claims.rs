@@ -9,7 +9,8 @@ use super::raft::behind_ms;
 use super::spans::{Hold, Span};
 use super::timeline::Life;
 use crate::rules::Policy;
-use crate::store::{Band, CORE_ALONE, Evidence, Line};
+use crate::store::{Band, CORE_ALONE, Evidence, Line, Poll};
+use crate::time::MS;
 
 /// Cluster time is not wall time: a new leader goes on from what it last heard, which
 /// may be the length of a message and a busy moment behind. An instant so close to a
@@ -121,7 +122,8 @@ pub(crate) fn deadline(evidence: &Evidence, nominal: i64) -> i64 {
     let links = if evidence.test.judges_times() { IN_A_ROW } else { usize::MAX };
     for _ in 0..links {
         let (from, to) = (evidence.mono_of_utc(nominal), evidence.mono_of_utc(last));
-        let met = evidence.bands.iter().filter(|band| band.from <= to && band.to >= from);
+        let met = (evidence.bands.iter())
+            .filter(|band| band.from <= to && felt_until(evidence, band, from) >= from);
         let met = met.filter(|band| IN_NO_WAY.iter().all(|op| !band.op.starts_with(op)));
         let Some(over) = met.map(|band| is_over(evidence, band)).max() else { return last };
         if over == u64::MAX {
@@ -135,6 +137,39 @@ pub(crate) fn deadline(evidence: &Evidence, nominal: i64) -> i64 {
         }
     }
     last
+}
+
+/// Faults that take the leader away.
+const DEPOSING: [&str; 6] = [
+    "kill-leader",
+    "freeze-leader",
+    "power-leader",
+    "partition-leader",
+    "partition-out",
+    "partition-in",
+];
+
+/// So many answers before a fault tell the newest term.
+const LATELY: usize = 100;
+
+/// Until when a fault is in the way of what was due at a moment: where it took the leader away, until another was
+/// seen, though everything may be mended before.
+fn felt_until(evidence: &Evidence, band: &Band, from: u64) -> u64 {
+    if band.to >= from || !DEPOSING.contains(&band.op.as_str()) {
+        return band.to;
+    }
+    // For longer than that nobody may be without one.
+    let most = band.from.saturating_add(evidence.test.recover_ms.saturating_mul(MS));
+    if most < from {
+        return band.to;
+    }
+    let (before, after) =
+        evidence.polls.split_at(evidence.polls.partition_point(|poll| poll.t < band.from));
+    let leads = |poll: &&Poll| poll.ok && poll.leader.is_some();
+    let lately = before.iter().rev().take(LATELY).filter(leads);
+    let term = lately.map(|poll| poll.term).max().unwrap_or(0);
+    let next = after.iter().filter(leads).find(|poll| poll.term > term);
+    band.to.max(next.map_or(most, |poll| poll.t).min(most))
 }
 
 /// From when on a fault is over, so that everything must soon be as before.
@@ -392,6 +427,25 @@ mod tests {
         calm.bands.truncate(1);
         assert_eq!((of(&calm, 2_000), of(&calm, 13_500)), (5_000, 16_500));
         assert_eq!(of(&calm, 8_000), 38_000);
+    }
+
+    #[test]
+    fn without_a_leader_nothing_can_be_on_time_even_if_all_is_mended() {
+        let mut planted = Planted::new();
+        planted.op(0, Some(1), "x", "", serde_json::Value::Null, Kind::Ok, serde_json::Value::Null);
+        planted.fault(8_000, 9_000, "kill-leader");
+        for (at, term) in [(7_900, 1), (8_500, 1), (10_400, 2), (60_000, 3)] {
+            planted.poll(at, "n2", term, 7, "");
+        }
+        let mut evidence = planted.evidence();
+        (evidence.test.late_ms, evidence.test.recover_ms) = (3_000, 30_000);
+        assert_eq!((of(&evidence, 10_300), of(&evidence, 10_500)), (38_000, 13_500));
+        evidence.bands[0].op = "kill-one".to_owned();
+        assert_eq!(of(&evidence, 10_300), 13_300, "somebody else led all the time");
+        // Nobody was ever seen to lead again: that is no excuse for ever.
+        evidence.bands[0].op = "kill-leader".to_owned();
+        evidence.polls.truncate(2);
+        assert_eq!((of(&evidence, 37_000), of(&evidence, 39_000)), (40_000, 42_000));
     }
 
     #[test]
