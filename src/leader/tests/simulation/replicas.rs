@@ -215,7 +215,8 @@ impl Nodes {
         confirm: bool,
     ) -> Result<(), Problem> {
         let drawn = mix(&[self.seed, 11, u64::try_from(now).unwrap()]);
-        let waited = if drawn % 3 == 0 { 0 } else { i64::try_from(drawn % SLOWEST).unwrap() };
+        let waited =
+            if drawn.is_multiple_of(3) { 0 } else { i64::try_from(drawn % SLOWEST).unwrap() };
         let (readings, boot) = (self.readings(node, now, waited), self.of[node].boot(now));
         let is_kept = readings.iter().any(|reading| reading.cluster.is_some());
         let there = self.of.iter().filter(|node| node.is_up && !node.is_alone);
