@@ -5,12 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::deadlines::deadline;
 use super::raft::behind_ms;
 use super::spans::{Hold, Span};
 use super::timeline::Life;
 use crate::rules::Policy;
-use crate::store::{Band, CORE_ALONE, Evidence, Line, Poll};
-use crate::time::MS;
+use crate::store::{Evidence, Line};
 
 /// Cluster time is not wall time: a new leader goes on from what it last heard, which
 /// may be the length of a message and a busy moment behind. An instant so close to a
@@ -75,107 +75,6 @@ impl Horizon {
 
 pub(super) fn millis_of(ms: u64) -> i64 {
     i64::try_from(ms).unwrap_or(i64::MAX)
-}
-
-/// What is in the way of nothing that is due: a majority that was mended is at work, and
-/// a snapshot is written beside the work. All other faults are of nodes, workers, links,
-/// disks, clocks or processors, and may be.
-const IN_NO_WAY: [&str; 2] = [CORE_ALONE, "admin-snapshot"];
-/// Faults that others overcome while they last, if a quorum is left: a node is gone or
-/// cut off once, and workers still reach all others. What flaps, what slows links or
-/// processors down, and what cuts workers off is over when it has healed.
-const OVERCOME: [&str; 16] = [
-    "kill-leader",
-    "kill-one",
-    "kill-gently",
-    "freeze-leader",
-    "freeze-one",
-    "power-leader",
-    "power-one",
-    "power-torn-one",
-    "partition-leader",
-    "partition-out",
-    "partition-in",
-    "disk-",
-    "member-",
-    "node-",
-    "damage-found",
-    "admin-transfer",
-];
-/// How many faults one after the other may keep one instant waiting where a quorum is
-/// left: the one that it met, and one that came while it was made up for.
-const IN_A_ROW: usize = 2;
-
-/// The last millisecond in which what was due is not late: [`TestInfo::late_ms`] after
-/// it, or [`TestInfo::recover_ms`] after a fault that it met in this time, when
-/// everything has to be as before. That counts from where the fault was [over](is_over).
-///
-/// With a quorum left all the time another fault may come while it is made up for, and
-/// then it is made up for anew; once, or a test that breaks something every few seconds
-/// would have no deadline at all. Without a quorum, or a processor, times are not judged:
-/// there the answer says after what nothing more can come, whatever was in the way.
-///
-/// [`TestInfo::late_ms`]: crate::store::TestInfo::late_ms
-/// [`TestInfo::recover_ms`]: crate::store::TestInfo::recover_ms
-pub(crate) fn deadline(evidence: &Evidence, nominal: i64) -> i64 {
-    let mut last = nominal.saturating_add(millis_of(evidence.test.late_ms));
-    let links = if evidence.test.judges_times() { IN_A_ROW } else { usize::MAX };
-    for _ in 0..links {
-        let (from, to) = (evidence.mono_of_utc(nominal), evidence.mono_of_utc(last));
-        let met = (evidence.bands.iter())
-            .filter(|band| band.from <= to && felt_until(evidence, band, from) >= from);
-        let met = met.filter(|band| IN_NO_WAY.iter().all(|op| !band.op.starts_with(op)));
-        let Some(over) = met.map(|band| is_over(evidence, band)).max() else { return last };
-        if over == u64::MAX {
-            return i64::MAX;
-        }
-        let over = evidence.utc_of_mono(over);
-        let before = last;
-        last = last.max(over.saturating_add(millis_of(evidence.test.recover_ms)));
-        if last == before {
-            return last;
-        }
-    }
-    last
-}
-
-/// Faults that take the leader away.
-const DEPOSING: [&str; 6] = [
-    "kill-leader",
-    "freeze-leader",
-    "power-leader",
-    "partition-leader",
-    "partition-out",
-    "partition-in",
-];
-
-/// So many answers before a fault tell the newest term.
-const LATELY: usize = 100;
-
-/// Until when a fault is in the way of what was due at a moment: where it took the leader away, until another was
-/// seen, though everything may be mended before.
-fn felt_until(evidence: &Evidence, band: &Band, from: u64) -> u64 {
-    if band.to >= from || !DEPOSING.contains(&band.op.as_str()) {
-        return band.to;
-    }
-    // For longer than that nobody may be without one.
-    let most = band.from.saturating_add(evidence.test.recover_ms.saturating_mul(MS));
-    if most < from {
-        return band.to;
-    }
-    let (before, after) =
-        evidence.polls.split_at(evidence.polls.partition_point(|poll| poll.t < band.from));
-    let leads = |poll: &&Poll| poll.ok && poll.leader.is_some();
-    let lately = before.iter().rev().take(LATELY).filter(leads);
-    let term = lately.map(|poll| poll.term).max().unwrap_or(0);
-    let next = after.iter().filter(leads).find(|poll| poll.term > term);
-    band.to.max(next.map_or(most, |poll| poll.t).min(most))
-}
-
-/// From when on a fault is over, so that everything must soon be as before.
-fn is_over(evidence: &Evidence, band: &Band) -> u64 {
-    let overcome = OVERCOME.iter().any(|op| band.op.starts_with(op));
-    if overcome && evidence.test.judges_times() { band.from } else { band.to }
 }
 
 /// Instants of a span.
@@ -390,90 +289,6 @@ impl Claim {
                 }
                 None => self.sure = false,
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::planted::{BASE_UTC, Planted};
-    use super::*;
-    use crate::history::Kind;
-    use crate::store::Regime;
-
-    /// A fault every eight seconds, of five seconds each, for two minutes.
-    fn broken(op: &str) -> Evidence {
-        let mut planted = Planted::new();
-        planted.op(0, Some(1), "x", "", serde_json::Value::Null, Kind::Ok, serde_json::Value::Null);
-        (1..=15).for_each(|n| planted.fault(n * 8_000, n * 8_000 + 5_000, op));
-        let mut evidence = planted.evidence();
-        (evidence.test.late_ms, evidence.test.recover_ms) = (3_000, 30_000);
-        evidence
-    }
-
-    fn of(evidence: &Evidence, at: i64) -> i64 {
-        deadline(evidence, BASE_UTC + at) - BASE_UTC
-    }
-
-    #[test]
-    fn faults_in_a_row_excuse_what_they_are_in_the_way_of_and_not_everything_to_the_end() {
-        // The fault of 8 s, and the last one before 38 s.
-        assert_eq!(of(&broken("kill-leader"), 9_000), 32_000 + 30_000);
-        // A worker is gone until it is back: until 13 s, and then that of 40 s.
-        assert_eq!(of(&broken("worker-kill"), 9_000), 45_000 + 30_000);
-        // Healed, but the next one comes before it is late.
-        assert_eq!(of(&broken("worker-kill"), 13_500), 53_000 + 30_000);
-        let mut calm = broken("kill-leader");
-        calm.bands.truncate(1);
-        assert_eq!((of(&calm, 2_000), of(&calm, 13_500)), (5_000, 16_500));
-        assert_eq!(of(&calm, 8_000), 38_000);
-    }
-
-    #[test]
-    fn without_a_leader_nothing_can_be_on_time_even_if_all_is_mended() {
-        let mut planted = Planted::new();
-        planted.op(0, Some(1), "x", "", serde_json::Value::Null, Kind::Ok, serde_json::Value::Null);
-        planted.fault(8_000, 9_000, "kill-leader");
-        for (at, term) in [(7_900, 1), (8_500, 1), (10_400, 2), (60_000, 3)] {
-            planted.poll(at, "n2", term, 7, "");
-        }
-        let mut evidence = planted.evidence();
-        (evidence.test.late_ms, evidence.test.recover_ms) = (3_000, 30_000);
-        assert_eq!((of(&evidence, 10_300), of(&evidence, 10_500)), (38_000, 13_500));
-        evidence.bands[0].op = "kill-one".to_owned();
-        assert_eq!(of(&evidence, 10_300), 13_300, "somebody else led all the time");
-        // Nobody was ever seen to lead again: that is no excuse for ever.
-        evidence.bands[0].op = "kill-leader".to_owned();
-        evidence.polls.truncate(2);
-        assert_eq!((of(&evidence, 37_000), of(&evidence, 39_000)), (40_000, 42_000));
-    }
-
-    #[test]
-    fn without_a_quorum_the_deadline_is_where_nothing_more_can_come() {
-        let mut brutal = broken("power-all");
-        brutal.test.regime = Regime::Brutal;
-        assert_eq!(of(&brutal, 9_000), 125_000 + 30_000);
-        let mut busy = broken("kill-leader");
-        busy.test.busy = "too busy".to_owned();
-        assert_eq!(of(&busy, 9_000), 125_000 + 30_000);
-        busy.bands[14].to = u64::MAX;
-        assert_eq!(deadline(&busy, BASE_UTC + 9_000), i64::MAX);
-    }
-
-    #[test]
-    fn what_a_node_is_gone_for_excuses_only_until_others_have_taken_over() {
-        let mut long = broken("disk-dead");
-        long.bands.truncate(1);
-        long.bands[0].to += 100_000 * 1_000_000;
-        assert_eq!((of(&long, 9_000), of(&long, 50_000)), (38_000, 53_000));
-        long.bands[0].op = "partition-workers".to_owned();
-        assert_eq!(of(&long, 50_000), 143_000);
-    }
-
-    #[test]
-    fn snapshots_and_a_majority_at_work_excuse_nothing() {
-        for op in ["admin-snapshot", "admin-snapshot-leader", CORE_ALONE] {
-            assert_eq!(of(&broken(op), 9_000), 12_000, "{op}");
         }
     }
 }

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::Checked;
-use super::claims::{Horizon, deadline, earliest, edge, millis_of};
+use super::claims::{Horizon, earliest, edge, millis_of};
+use super::deadlines::deadline;
 use super::records::Records;
 use super::timeline::{Life, lives};
 use crate::store::{Evidence, Said};

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::Checked;
-use super::claims::deadline;
+use super::deadlines::deadline;
 use super::timeline::lives;
 use crate::store::{Evidence, Said};
 use crate::time::{MS, shown};

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::Checked;
 use super::attempts::{Attempts, lived};
-use super::claims::deadline;
+use super::deadlines::deadline;
 use super::records::Records;
 use super::timeline::lives;
 use crate::history::Kind;

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -173,6 +174,7 @@ pub(crate) fn load(folder: &Path) -> Result<Evidence, StoreError> {
         logs: read_logs(&folder.join("nodes"))?,
         damaged,
         cut,
+        felt: OnceLock::new(),
     })
 }
 

@@ -7,6 +7,7 @@ mod line;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -338,6 +339,8 @@ pub(crate) struct Evidence {
     pub(crate) damaged: Vec<String>,
     /// Lines that jobs were writing when they were killed.
     pub(crate) cut: usize,
+    /// Of each band until when it was felt, once somebody has asked.
+    pub(crate) felt: OnceLock<Vec<u64>>,
 }
 
 impl Evidence {
