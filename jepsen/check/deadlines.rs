@@ -91,7 +91,8 @@ fn felt(evidence: &Evidence) -> Vec<u64> {
 /// may be mended before; and then until what had become due meanwhile was started, which
 /// goes first. `starts` are instants and when they began.
 fn felt_until(evidence: &Evidence, starts: &[(u64, u64)], band: &Band) -> u64 {
-    if !DEPOSING.contains(&band.op.as_str()) {
+    // Without answers nobody knows who led; then nothing is excused by that.
+    if !DEPOSING.contains(&band.op.as_str()) || evidence.polls.is_empty() {
         return band.to;
     }
     let leads = |poll: &&Poll| poll.ok && poll.leader.is_some();
