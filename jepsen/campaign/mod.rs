@@ -155,13 +155,25 @@ fn next<'a>(
     }
 }
 
+/// A store that is ours. It is let go by word: a process that is just being started has
+/// the file, too, until it runs its own program.
+struct Hold(File);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // Closing the file does it, if this cannot.
+        let _ = self.0.unlock();
+    }
+}
+
 /// Makes a store ready to go on in: nobody else works in it, and what was cut short is
 /// put right. The store is ours while the answer is held.
-fn prepare(store: &Path) -> Result<File, Failure> {
+fn prepare(store: &Path) -> Result<Hold, Failure> {
     let lock = File::create(store.join(LOCK))?;
     if lock.try_lock().is_err() {
         return Err(format!("another campaign works in {}", store.display()).into());
     }
+    let lock = Hold(lock);
     mend(store)?;
     // Evidence of no round: its test did not come to its end, and nobody was told of it.
     let known: Vec<PathBuf> = rounds(store)?.iter().map(|r| store.join(&r.folder)).collect();
