@@ -157,6 +157,7 @@ fn next<'a>(
 
 /// A store that is ours. It is let go by word: a process that is just being started has
 /// the file, too, until it runs its own program.
+#[derive(Debug)]
 struct Hold(File);
 
 impl Drop for Hold {
