@@ -21,7 +21,7 @@ use horai_core::timing::cron::{CronExpr, CronRule, Spread};
 use horai_core::timing::next_fire::next_after;
 use horai_core::timing::zone::Zone;
 
-fn time() -> Duration {
+pub(crate) fn time() -> Duration {
     let wanted = std::env::var("HORAI_FUZZ_SECONDS").ok();
     let seconds = wanted.map(|text| {
         text.parse().unwrap_or_else(|_| panic!("HORAI_FUZZ_SECONDS={text}: write a number"))
@@ -30,7 +30,10 @@ fn time() -> Duration {
 }
 
 /// Tries texts put together from `parts`; now and then a byte stands for itself.
-fn texts(parts: &'static [&'static str], try_it: impl Fn(&str) + std::panic::RefUnwindSafe) {
+pub(crate) fn texts(
+    parts: &'static [&'static str],
+    try_it: impl Fn(&str) + std::panic::RefUnwindSafe,
+) {
     bolero::check!().with_test_time(time()).with_max_len(60).for_each(|bytes: &[u8]| {
         let mut text = String::new();
         for byte in bytes {

@@ -8,6 +8,7 @@ mod demo;
 mod durability;
 mod failover;
 mod fuzz;
+mod fuzz_inputs;
 mod refusals;
 mod server;
 mod session;

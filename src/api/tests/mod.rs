@@ -1,6 +1,8 @@
 //! The API in one process, against a real node that is alone in its cluster.
 
 mod bad_input;
+mod definitions;
 mod holds;
+mod queries;
 mod resources;
 mod support;

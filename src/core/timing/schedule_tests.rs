@@ -7,6 +7,9 @@ use crate::model::calendar::CalendarRule;
 use crate::model::job::MisfirePolicy;
 use crate::model::trigger::{CalendarUnit, Dialect, TimeOfDay, Weekdays};
 
+#[path = "rule_property_tests.rs"]
+mod properties;
+
 fn millis(text: &str) -> UtcMillis {
     UtcMillis(text.parse::<jiff::Timestamp>().unwrap().as_millisecond())
 }

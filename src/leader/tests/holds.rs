@@ -19,16 +19,16 @@ use crate::leader::picks::Picker;
 use crate::leader::plan_book::PlanBook;
 use crate::leader::ports::own;
 
-struct World {
-    fake: Arc<Fake>,
-    book: PlanBook,
+pub(super) struct World {
+    pub(super) fake: Arc<Fake>,
+    pub(super) book: PlanBook,
     news: Receiver,
     worker: WorkerId,
     picker: Picker,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let fake = Fake::new(false);
         Self {
             book: PlanBook::default(),
@@ -40,14 +40,14 @@ impl World {
     }
 
     /// The planner hears what changed and nothing else, and plans.
-    fn plan(&mut self) {
+    pub(super) fn plan(&mut self) {
         let changed = self.news.take().jobs;
         self.book.changed(&self.fake.view(), &changed, self.fake.now());
         plan_all(&self.fake, &mut self.book);
     }
 
     /// One round of everything after `ms`; what was dispatched ends in the next.
-    fn pass(&mut self, ms: u64) {
+    pub(super) fn pass(&mut self, ms: u64) {
         self.fake.pass(ms);
         self.plan();
         self.fake.apply(&own(leader(1), Command::Tick));
@@ -74,7 +74,7 @@ impl World {
     }
 }
 
-fn ruled(text: &str, rule: RuleSpec, misfire: MisfirePolicy) -> JobSpec {
+pub(super) fn ruled(text: &str, rule: RuleSpec, misfire: MisfirePolicy) -> JobSpec {
     let mut spec = spec(text, &["x"], &[]);
     spec.triggers[0].kind = TriggerKind::Rule(Box::new(rule));
     spec.triggers[0].misfire = misfire;

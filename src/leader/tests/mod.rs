@@ -1,5 +1,6 @@
 //! The services against one state in one process: no Raft, any clock.
 
+mod clock;
 mod holds;
 mod node;
 mod planning;
