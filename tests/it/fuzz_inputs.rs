@@ -127,7 +127,7 @@ impl Choices<'_> {
 
     /// Nothing, or one of these.
     fn perhaps<T: Copy>(&mut self, from: &[T]) -> Option<T> {
-        if self.number() % 2 == 0 { None } else { Some(self.pick(from)) }
+        if self.number().is_multiple_of(2) { None } else { Some(self.pick(from)) }
     }
 
     fn instant(&mut self) -> String {
