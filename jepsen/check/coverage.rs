@@ -1,5 +1,6 @@
 //! Whether a test was worth anything: the evidence is whole, the faults that were
-//! asked for were there, the clients got something done, and no process panicked.
+//! asked for were there and did what they are for, the clients got something done
+//! meanwhile, and no process panicked.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,6 +47,7 @@ pub(crate) fn check(evidence: &Evidence) -> Checked {
         checked.damaged("there is no history");
     }
     judge_faults(&mut checked, evidence);
+    judge_leaders(&mut checked, evidence);
     judge_operations(&mut checked, evidence);
     judge_exits(&mut checked, evidence);
     for (name, log) in &evidence.logs {
@@ -58,14 +60,27 @@ pub(crate) fn check(evidence: &Evidence) -> Checked {
 }
 
 /// Processes that ended without a fault of ours, or did not start again after a kill
-/// or a power cut.
+/// or a power cut. On a disk that cannot be written nobody can start.
 fn judge_exits(checked: &mut Checked, evidence: &Evidence) {
     let exits = ["node-exit", "node-refused", "worker-exit"];
     let rows = evidence.faults.iter().filter(|row| row.stage == Stage::Installed);
     for row in rows.filter(|row| exits.contains(&row.op.as_str())) {
         let who = row.args["who"][0].as_str().unwrap_or_default();
+        if row.op == "node-refused" && has_no_disk(evidence, who, row.t) {
+            checked.count("refused while their disks were broken", 1);
+            continue;
+        }
         checked.wrong(&row.op, who, row.detail.to_string(), row.t);
     }
+}
+
+fn has_no_disk(evidence: &Evidence, who: &str, t: u64) -> bool {
+    let broken = ["disk-readonly", "disk-dead"];
+    let mut bands = evidence.bands.iter().filter(|band| broken.contains(&band.op.as_str()));
+    bands.any(|band| {
+        let is_of = band.args["who"].as_array().is_some_and(|all| all.iter().any(|n| n == who));
+        is_of && band.from <= t && t <= band.to
+    })
 }
 
 fn judge_faults(checked: &mut Checked, evidence: &Evidence) {
@@ -91,13 +106,36 @@ fn judge_faults(checked: &mut Checked, evidence: &Evidence) {
     }
 }
 
+/// Faults after which another node leads, whatever happens.
+const DEPOSING: [&str; 2] = ["kill-leader", "kill-all"];
+
+/// Who led was changed about as often as it was asked for.
+fn judge_leaders(checked: &mut Checked, evidence: &Evidence) {
+    let told = evidence.polls.iter().filter(|poll| poll.ok);
+    let seen: BTreeSet<(u64, u64)> =
+        told.filter_map(|poll| Some((poll.term, poll.leader?))).collect();
+    let changes = seen.len().saturating_sub(1);
+    checked.count("changes of the leader", changes);
+    let is_one = |op: &str| DEPOSING.contains(&op);
+    let asked = evidence.bands.iter().filter(|band| band.installed && is_one(&band.op)).count();
+    // Several may fall on one election.
+    if changes < asked / 2 {
+        checked.unknown(format!("{asked} leaders were killed, and {changes} times another led"));
+    }
+}
+
 fn judge_operations(checked: &mut Checked, evidence: &Evidence) {
     let mut done: BTreeSet<&str> = BTreeSet::new();
+    // Setting up and reading at the end is done while nothing is broken.
+    let main = evidence.test.phases.iter().find(|phase| phase.name == "main");
+    let is_in_main = |t: u64| main.is_none_or(|main| (main.from..=main.to).contains(&t));
     for op in &evidence.ops {
         checked.count("operations", 1);
         let what = match op.kind() {
             crate::history::Kind::Ok => {
-                done.insert(&op.ask.f);
+                if is_in_main(op.ask.t) {
+                    done.insert(&op.ask.f);
+                }
                 continue;
             }
             crate::history::Kind::Fail => "operations that failed",
@@ -107,7 +145,7 @@ fn judge_operations(checked: &mut Checked, evidence: &Evidence) {
     }
     for (workload, operations) in MUST_SUCCEED {
         for f in operations.iter().filter(|f| evidence.ran(workload) && !done.contains(*f)) {
-            checked.unknown(format!("{workload}: no {f} was ever done"));
+            checked.unknown(format!("{workload}: no {f} was done in the main phase"));
         }
     }
 }
@@ -117,9 +155,10 @@ mod tests {
     use serde_json::json;
 
     use super::super::Verdict;
-    use super::super::planted::Planted;
+    use super::super::planted::{Planted, t};
     use super::*;
     use crate::history::Kind;
+    use crate::store::{Phase, Poll, bands};
 
     fn evidence(planted: &Planted) -> Evidence {
         let mut evidence = planted.evidence();
@@ -160,6 +199,39 @@ mod tests {
     }
 
     #[test]
+    fn what_was_done_before_anything_was_broken_does_not_count() {
+        let mut evidence = evidence(&good());
+        let main = |from| Phase { name: "main".to_owned(), from: t(from), to: t(60_000) };
+        evidence.test.phases = vec![main(1)];
+        assert_eq!(check(&evidence).verdict, Verdict::Valid);
+        evidence.test.phases = vec![main(2)];
+        let checked = check(&evidence);
+        assert_eq!((checked.verdict, checked.reason.contains("no add")), (Verdict::Unknown, true));
+    }
+
+    #[test]
+    fn leaders_that_were_killed_are_followed_by_others() {
+        let mut planted = good();
+        for at in [100, 200, 300, 400] {
+            planted.fault(at, at + 9, "kill-leader");
+        }
+        let mut evidence = evidence(&planted);
+        let led = |at, term, leader| Poll {
+            t: t(at),
+            ok: true,
+            term,
+            leader: Some(leader),
+            ..Poll::default()
+        };
+        evidence.polls = vec![led(90, 1, 1), led(150, 2, 2), led(160, 2, 2)];
+        let checked = check(&evidence);
+        assert_eq!(checked.verdict, Verdict::Unknown);
+        assert_eq!(checked.counted("changes of the leader"), 1);
+        evidence.polls.push(led(350, 3, 1));
+        assert_eq!(check(&evidence).verdict, Verdict::Valid);
+    }
+
+    #[test]
     fn damaged_evidence_is_a_failure_of_the_harness() {
         let mut torn = evidence(&good());
         torn.damaged.push("witness.jsonl:7: torn".to_owned());
@@ -184,6 +256,23 @@ mod tests {
         panicked.logs.insert("n2".to_owned(), log);
         let checked = check(&panicked);
         assert_eq!((checked.verdict, checked.counted("panic")), (Verdict::Invalid, 1));
+    }
+
+    #[test]
+    fn nobody_starts_on_a_disk_that_is_broken() {
+        let wrong = |refused: i64, who: &str| {
+            let mut planted = good();
+            planted.fault(10, 50, "disk-readonly");
+            planted.fault(refused, refused, "node-refused");
+            let mut evidence = evidence(&planted);
+            for row in &mut evidence.faults {
+                let of = if row.op == "node-refused" { who } else { "n1" };
+                row.args = json!({"who": [of]});
+            }
+            evidence.bands = bands(&evidence.faults);
+            check(&evidence).counted("node-refused")
+        };
+        assert_eq!((wrong(30, "n1"), wrong(60, "n1"), wrong(30, "n2")), (0, 1, 1));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Checked;
-use super::claims::{Claim, edge, millis_of};
+use super::claims::{Claim, earliest, edge, millis_of};
 use super::fires::Fires;
 use super::records::{MissedRecord, Records};
 use super::timeline::{Life, lives};
@@ -88,8 +88,9 @@ fn judge_pauses(
     let left_out = life.spans.left_out.iter().filter(|_| !life.has_delay());
     for left in left_out {
         // Of a pause that may have lasted for no time there need be nothing.
-        let edge = edge(evidence);
-        let (from, to) = (left.from.to.saturating_add(edge), left.to.from - edge);
+        let from = left.from.to.saturating_add(edge(evidence));
+        // By cluster time, which may be behind, it ended earlier.
+        let to = earliest(evidence, left.to.from, left.to.to);
         if from >= to || !left.to.is_known() {
             continue;
         }

@@ -127,18 +127,20 @@ impl Nemesis {
         Ok(())
     }
 
-    /// Heals everything that is still there: network, processes, disks, clocks,
-    /// members, in this order.
+    /// Heals everything that is still there: network, what is frozen, disks, processes,
+    /// clocks, members, in this order.
     pub(crate) fn heal_all(&mut self, cluster: &mut Cluster) -> Result<(), Error> {
         let end = Instant::now() + HEAL;
         while !self.active.is_empty() && Instant::now() < end {
             let mut active = std::mem::take(&mut self.active);
             active.sort_by_key(|active| match active.undo {
                 Undo::Links => 0,
-                Undo::Thaw(_) | Undo::Start(_) | Undo::Processor(_) => 1,
+                Undo::Thaw(_) | Undo::Processor(_) => 1,
+                // A node that is down besides can only start when its disk works again.
                 Undo::Disk(..) => 2,
-                Undo::Clock(_) => 3,
-                Undo::Enter(_) | Undo::Nothing => 4,
+                Undo::Start(_) => 3,
+                Undo::Clock(_) => 4,
+                Undo::Enter(_) | Undo::Nothing => 5,
             });
             for active in active {
                 self.heal(cluster, active)?;

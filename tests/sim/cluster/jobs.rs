@@ -20,7 +20,7 @@ use horai::worker::folder::{Folder, Tail};
 use horai::worker::jobs::{Control, JobRunner, Started};
 use horai::worker::load::Load;
 use horai::worker::output::Piece;
-use horai_core::ids::{AttemptKey, Token};
+use horai_core::ids::{AttemptKey, RunId, Token};
 use horai_core::machine::command::EndReport;
 use horai_core::model::run::EndKind;
 use horai_core::time::UtcMillis;
@@ -61,6 +61,11 @@ impl Witness {
     /// How many starts there were.
     pub(crate) fn starts(&self) -> usize {
         self.lock().len()
+    }
+
+    /// Runs that something was started for.
+    pub(crate) fn runs(&self) -> BTreeSet<RunId> {
+        self.lock().iter().map(|start| start.key.run).collect()
     }
 
     /// Starts that are not to be: one token twice, or two attempts of one run at the

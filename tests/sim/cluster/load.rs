@@ -7,14 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use horai_core::ids::{JobId, Name, Token, TriggerName};
+use horai_core::ids::{JobId, Name, RunId, Token, TriggerName};
 use horai_core::machine::command::{Actor, Command, Envelope, Request};
 use horai_core::machine::outcome::Outcome;
 use horai_core::machine::state::State;
 use horai_core::model::job::{
-    Backoff, Executor, JobSpec, MisfirePolicy, RetryPolicy, TriggerKind, TriggerSpec,
+    Backoff, EdgeSpec, Executor, JobSpec, MisfirePolicy, RetryPolicy, TriggerKind, TriggerSpec,
 };
-use horai_core::model::run::RunKind;
+use horai_core::model::run::{Run, RunKind, RunState};
 use horai_core::model::trigger::{
     CalendarUnit, Dialect, RuleSpec, TimeOfDay, TriggerRule, Weekdays,
 };
@@ -24,6 +24,7 @@ use rand_seeded::rngs::StdRng;
 use rand_seeded::{RngExt, SeedableRng};
 use tokio::sync::oneshot;
 
+use super::leases::{Leases, Wish};
 use super::node::{Ask, Live};
 
 /// How long an ask may take.
@@ -38,7 +39,11 @@ const LOOSE: usize = 6;
 enum What {
     Steady(usize, u64),
     Job(JobId, bool),
-    Lock(Name),
+    Lock(Wish),
+    Renewal(Name, Token),
+    /// A run by hand that may be cancelled.
+    Run,
+    Cancel(RunId),
     /// A run by hand, without a request id: at most once is all that it may be.
     Once(JobId),
     Other,
@@ -82,7 +87,11 @@ pub(crate) struct Load {
     loose: BTreeSet<JobId>,
     /// Runs of steady jobs that may have been made by hand.
     by_hand: BTreeMap<JobId, usize>,
-    locks: BTreeMap<Name, BTreeSet<Token>>,
+    leases: Leases,
+    /// Runs by hand of jobs that are changed.
+    runs: Vec<RunId>,
+    /// Those that were asked to end, and that was acknowledged.
+    cancelled: BTreeSet<RunId>,
     /// Outcomes by kind.
     pub(crate) tally: BTreeMap<String, u64>,
 }
@@ -127,13 +136,18 @@ impl Load {
             steady: BTreeMap::new(),
             loose: BTreeSet::new(),
             by_hand: BTreeMap::new(),
-            locks: BTreeMap::new(),
+            leases: Leases::default(),
+            runs: Vec::new(),
+            cancelled: BTreeSet::new(),
             tally: BTreeMap::new(),
         }
     }
 
     /// Makes the next ask of one of the nodes.
     pub(crate) fn ask(&mut self, nodes: &[Live]) {
+        if nodes.is_empty() {
+            return;
+        }
         let missing = (0..STEADY).find(|n| !self.steady.contains_key(n));
         // The steady jobs are made again until one of the asks is acknowledged.
         let (what, command) = match missing.filter(|_| self.rng.random_bool(0.5)) {
@@ -192,7 +206,11 @@ impl Load {
     fn make_steady(&mut self, n: usize) -> (What, Command) {
         let every = [1, 2, 3, 5][n % 4];
         let spec = Box::new(self.spec(&format!("steady-{n}"), every));
-        (What::Steady(n, every), Command::ApplyJob { spec, expected: None })
+        let is_seen = matches!(spec.executor, Executor::Exec { .. });
+        (
+            What::Steady(Steady { job: JobId(0), every, is_seen }, n),
+            Command::ApplyJob { spec, expected: None },
+        )
     }
 
     fn draw(&mut self) -> (What, Command) {
@@ -204,15 +222,24 @@ impl Load {
                 let job = steady[self.rng.random_range(0..steady.len())];
                 (What::Once(job), Command::TriggerJob { job })
             }
-            (0..20, Some(job)) => (What::Other, Command::TriggerJob { job }),
-            (20..28, Some(job)) => (What::Other, Command::PauseJob { job }),
+            (0..20, Some(job)) => (What::Run, Command::TriggerJob { job }),
+            (20..24, _) if !self.runs.is_empty() => {
+                let run = self.runs[self.rng.random_range(0..self.runs.len())];
+                (What::Cancel(run), Command::CancelRun { run })
+            }
+            (0..28, Some(job)) => (What::Other, Command::PauseJob { job }),
             (28..40, Some(job)) => (What::Other, Command::ResumeJob { job }),
             (40..44, Some(job)) => {
                 (What::Job(job, true), Command::DeleteJob { job, expected: None })
             }
             (0..65, _) => {
                 let (name, every) = (self.rng.random_range(0..LOOSE), self.rng.random_range(1..20));
-                let spec = Box::new(self.spec(&format!("loose-{name}"), every));
+                let mut spec = Box::new(self.spec(&format!("loose-{name}"), every));
+                if self.rng.random_bool(0.2) {
+                    // It has the instants of its upstream job, and runs after it.
+                    spec.triggers.clear();
+                    spec.depends_on.extend(steady.first().map(|job| EdgeSpec { job: *job }));
+                }
                 (What::Job(JobId(0), false), Command::ApplyJob { spec, expected: None })
             }
             _ => self.lock(),
@@ -223,20 +250,20 @@ impl Load {
         let name = Name::new(&format!("lock-{}", self.rng.random_range(0..3)));
         let name = name.expect("a literal of the right form");
         let owner = format!("owner-{}", self.rng.random_range(0..4));
-        let held = self.locks.get(&name).and_then(BTreeSet::last).copied();
+        let held = self.leases.last(&name);
         let ttl = Span(self.rng.random_range(1_000..5_000));
         match (self.rng.random_range(0..3), held) {
-            (0, Some(token)) => (What::Other, Command::ReleaseLock { name, token }),
-            (1, Some(token)) => (What::Other, Command::RenewLock { name, token }),
+            (0, Some(token)) => {
+                self.leases.give_back(&name, token);
+                (What::Other, Command::ReleaseLock { name, token })
+            }
+            (1, Some(token)) => {
+                (What::Renewal(name.clone(), token), Command::RenewLock { name, token })
+            }
             _ => {
-                let take = Command::AcquireLock {
-                    name: name.clone(),
-                    owner,
-                    ttl,
-                    slots: 1,
-                    wait: Span(0),
-                };
-                (What::Lock(name), take)
+                let wish = self.leases.wish(name.clone(), owner.clone(), ttl);
+                let take = Command::AcquireLock { name, owner, ttl, slots: 1, wait: Span(0) };
+                (What::Lock(wish), take)
             }
         }
     }
@@ -280,13 +307,18 @@ impl Load {
                         Error::OutcomeUnknown | Error::Stopped | Error::Io(_) => false,
                     };
                     self.count(if is_certain { "refused" } else { "unknown" });
-                    if let (true, What::Once(job)) = (is_certain, &ask.what) {
-                        let made = self.by_hand.entry(*job).or_default();
-                        *made = made.saturating_sub(1);
-                    } else if is_certain {
-                        self.refused.insert(ask.id);
-                    } else {
-                        self.unknown += 1;
+                    match (is_certain, &ask.what) {
+                        (false, _) => self.unknown += 1,
+                        (true, What::Once(job)) => {
+                            let made = self.by_hand.entry(*job).or_default();
+                            *made = made.saturating_sub(1);
+                        }
+                        (true, what) => {
+                            if let What::Lock(wish) = what {
+                                self.leases.refused(wish);
+                            }
+                            self.refused.insert(ask.id);
+                        }
                     }
                 }
             }
@@ -324,9 +356,17 @@ impl Load {
             (What::Job(_, false), Outcome::Job { job, .. }) => {
                 self.loose.insert(*job);
             }
-            // A token is given once; whoever asks again while holding hears it again.
-            (What::Lock(name), Outcome::LockHeld { token, .. }) => {
-                self.locks.entry(name).or_default().insert(*token);
+            (What::Run, Outcome::Run { run, .. }) => self.runs.push(*run),
+            (What::Cancel(run), Outcome::Done) => {
+                self.cancelled.insert(run);
+            }
+            // Whoever asks again while holding hears the same token again.
+            (What::Lock(wish), Outcome::LockHeld { token, expires }) => {
+                self.leases.granted(&wish, *token, *expires)?;
+            }
+            (What::Lock(wish), Outcome::Rejected(_)) => self.leases.refused(&wish),
+            (What::Renewal(name, token), Outcome::LockHeld { expires, .. }) => {
+                self.leases.renewed(&name, token, *expires);
             }
             _ => {}
         }
@@ -357,6 +397,14 @@ impl Load {
             if made > *most {
                 return Err(format!("{name}: {most} runs of {job} were asked for, {made} made"));
             }
+        }
+        // It may have been over by then, whatever came of it; it does not go on.
+        let goes_on = |id: &&RunId| {
+            let live = |run: &Run| !matches!(run.state, RunState::Finished { .. });
+            state.run(**id).is_some_and(live)
+        };
+        if let Some(run) = self.cancelled.iter().find(goes_on) {
+            return Err(format!("{name}: {run} was cancelled, and is {:?}", state.run(*run)));
         }
         if let Some(ghost) = self.refused.iter().find(|id| state.remembered(id).is_some()) {
             return Err(format!("{name}: {ghost} was refused as certain, and is committed"));

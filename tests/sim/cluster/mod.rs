@@ -7,6 +7,7 @@
 pub(crate) mod checks;
 pub(crate) mod faults;
 pub(crate) mod jobs;
+mod leases;
 pub(crate) mod load;
 pub(crate) mod node;
 mod strike;

@@ -3,7 +3,8 @@
 
 use horai_core::ids::ActionKey;
 use horai_core::machine::state::State;
-use horai_core::model::run::RunState;
+use horai_core::model::job::Executor;
+use horai_core::model::run::{Run, RunResult, RunState};
 use horai_core::time::UtcMillis;
 
 use super::load::Load;
@@ -75,9 +76,11 @@ impl Cluster {
         Ok(())
     }
 
-    /// Every instant of a steady job has one action, and that is over.
+    /// Every instant of a steady job has one action, and that is over. What is said to
+    /// have succeeded was seen to start, by the jobs themselves.
     fn fires(&self, name: &str, state: &State) -> Result<(), String> {
         let until = UtcMillis(state.now().0 - DUE);
+        let started = self.witness.runs();
         for steady in self.load.steady.values() {
             let job = state.job(steady.job).ok_or_else(|| format!("{name}: {steady:?} is gone"))?;
             for nominal in Load::instants(*steady, job.created, until) {
@@ -89,6 +92,16 @@ impl Cluster {
                     }
                     Some(_) => {}
                 }
+            }
+            let runs = state.runs_of_job(steady.job, None);
+            let good = |run: &&Run| {
+                matches!(run.state, RunState::Finished { result: RunResult::Success, .. })
+            };
+            // Definitions before, whose answers were lost, may have run nothing.
+            let is_seen = matches!(job.spec.executor, Executor::Exec { .. });
+            let runs = runs.filter(|run| is_seen && run.revision == job.revision);
+            if let Some(ghost) = runs.filter(good).find(|run| !started.contains(&run.id)) {
+                return Err(format!("{name}: {ghost:?} succeeded, and nothing was started"));
             }
         }
         Ok(())
