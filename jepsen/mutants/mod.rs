@@ -219,13 +219,21 @@ fn make(task: Task, programs: &Programs, sources: &Sources, limit: Duration) -> 
             Ok(Some((status, text))) => read(status, &text),
         };
     let once = |seed| run(command(task, seed, programs), &|s, text| told::read(task.tier, s, text));
-    let mut said = once(task.seed);
+    let mut said = Said::Well;
+    let by_hand = task.case.is_some_and(|case| case.is_by_hand());
+    if by_hand {
+        said = run(beside(task, programs), &told::rest);
+    }
+    if said == Said::Well {
+        said = once(task.seed);
+    }
     if task.tier == Tier::L1 && task.case.is_some() {
         let more = task.seed + 1..task.seed + CLUSTERS_WITH_A_FAULT;
         said = more.fold(said, |said, seed| if said == Said::Well { once(seed) } else { said });
     }
     // Worlds written by hand, and the decisions one at a time, are tried as well.
     let others: &[Other] = match task.tier {
+        Tier::L0 if by_hand => &[rules],
         Tier::L0 => &[beside, rules],
         Tier::L1 => &[clocks],
         Tier::L2 => &[],

@@ -63,6 +63,16 @@ pub(super) struct Case {
     pub(super) with: &'static str,
 }
 
+/// Faults that few worlds show, as tests by hand do: these are asked first.
+const BY_HAND: [&str; 3] = ["skip-stays-alone", "planner-trusts-itself", "lock-lease-not-extended"];
+
+impl Case {
+    /// True if tests written by hand are the likely ones to find it.
+    pub(super) fn is_by_hand(&self) -> bool {
+        BY_HAND.contains(&self.name)
+    }
+}
+
 const fn core(name: &'static str, bug: Option<u8>, with: &'static str) -> Case {
     Case { name, bug, tier: Tier::L0, place: Where::Product, with }
 }
@@ -189,6 +199,14 @@ mod tests {
             here.union(&waiting).copied().collect::<Vec<u8>>(),
             (1..=25).collect::<Vec<u8>>()
         );
+    }
+
+    #[test]
+    fn what_tests_by_hand_find_is_a_case_of_the_core() {
+        for name in BY_HAND {
+            let case = CASES.iter().find(|case| case.name == name);
+            assert!(case.is_some_and(|case| case.tier == Tier::L0), "{name}");
+        }
     }
 
     #[test]

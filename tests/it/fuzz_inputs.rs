@@ -250,7 +250,10 @@ fn simulated_triggers() {
         let instant = |value: &Value| offline::instant(value.as_str().unwrap()).unwrap();
         let fires: Vec<UtcMillis> = fires.as_array().unwrap().iter().map(instant).collect();
         assert!(fires.len() <= usize::try_from(question["count_asked"].as_u64().unwrap()).unwrap());
-        assert!(fires.is_sorted_by(|a, b| a < b), "{line}: {answer}");
+        // A hundred years ahead Quartz gives up, and says the same again.
+        let given_up = offline::instant("2125-01-01T00:00:00Z").unwrap();
+        let goes_on = |a: &UtcMillis, b: &UtcMillis| a < b || (a == b && *b >= given_up);
+        assert!(fires.is_sorted_by(goes_on), "{line}: {answer}");
         assert!(
             fires.first().is_none_or(|at| *at >= instant(&question["start"])),
             "{line}: {answer}"
