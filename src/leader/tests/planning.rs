@@ -282,7 +282,7 @@ fn late_runs_come_last_and_at_a_pace() {
     plan_all(&fake, &mut book);
     fake.apply(&own(leader(1), Command::Tick));
     let waiting = fake.view().queue_len();
-    assert!(waiting > 900, "{waiting} runs of job {job} wait");
+    assert!(waiting > 700, "{waiting} runs of job {job} wait");
     let mut picker = Picker::new(fake.now());
     let mut count = |ms: u64| {
         fake.pass(ms);
@@ -291,6 +291,10 @@ fn late_runs_come_last_and_at_a_pace() {
     // Seven are late by less than a minute, and are not held back.
     let first = count(0);
     assert_eq!(first, 7);
-    assert_eq!([count(100), count(5), count(1_000)], [20, 1, 50]);
+    assert_eq!([count(5), count(5), count(1_000)], [0, 1, 10]);
+    // However often it is looked: no second has more than 200, and most have nearly so many.
+    let steps: Vec<usize> = (0..3_000 / 20).map(|_| count(20)).collect();
+    let seconds: Vec<usize> = steps.windows(1_000 / 20).map(|w| w.iter().sum()).collect();
+    assert!(seconds.iter().all(|n| (180..=200).contains(n)), "{seconds:?}");
     assert!(picker.wait().is_some());
 }
