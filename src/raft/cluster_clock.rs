@@ -61,6 +61,8 @@ pub struct Reading {
     pub node: NodeId,
     /// When it was asked, by the boot clock of who asked.
     pub asked: BootTime,
+    /// When its answer was there, by the same clock.
+    pub answered: BootTime,
     /// Its wall clock.
     pub wall: UtcMillis,
     /// Cluster time as it has kept it; `None` if it never heard a leader since it started.
@@ -292,7 +294,8 @@ impl ClusterClock {
         let readings = prompt(readings, boot, if ahead { 2 } else { 0 });
         let need = quorum(voters);
         let floor = ClusterNanos::from(committed).0;
-        if let Some(ClusterNanos(kept)) = readings.iter().filter_map(|r| r.cluster).max() {
+        let kept = readings.iter().filter_map(|r| Some(counted_on(r.cluster?, r.answered, boot)));
+        if let Some(ClusterNanos(kept)) = kept.max() {
             self.leader = me;
             self.anchor = Some(Anchor { at: kept.max(floor), boot, error: 0 });
             return Ok(None);
@@ -350,18 +353,27 @@ fn quorum(voters: usize) -> usize {
     voters / 2 + 1
 }
 
-/// Answers that came soon, with wall clocks moved to now by so many halves of the time
-/// since they were asked for. A node counts once, however often it was asked.
-fn prompt(readings: &[Reading], boot: BootTime, halves: i64) -> Vec<Reading> {
+/// Answers that came soon, with wall clocks counted on to now: from when the answer was
+/// there, and by so many halves of the way there and back. A node counts once, however
+/// often it was asked.
+fn prompt(readings: &[Reading], boot: BootTime, halves: u32) -> Vec<Reading> {
     let mut seen = BTreeSet::new();
     let moved = |reading: &Reading| {
         let most = if mutants::on(Mutant::OldClocksCount) { Duration::MAX } else { PROMPT };
-        let age = boot.0.checked_sub(reading.asked.0).filter(|age| *age <= most)?;
-        let half = i64::try_from(age.as_millis() / 2).unwrap_or(i64::MAX);
-        let wall = UtcMillis(reading.wall.0.saturating_add(half.saturating_mul(halves)));
+        boot.0.checked_sub(reading.asked.0).filter(|age| *age <= most)?;
+        let way = reading.answered.0.saturating_sub(reading.asked.0) / 2 * halves;
+        let on = boot.0.saturating_sub(reading.answered.0).saturating_add(way);
+        let on = i64::try_from(on.as_millis()).unwrap_or(i64::MAX);
+        let wall = UtcMillis(reading.wall.0.saturating_add(on));
         Some(Reading { wall, ..*reading })
     };
     readings.iter().filter_map(moved).filter(|r| seen.insert(r.node)).collect()
+}
+
+/// What was told then, now.
+fn counted_on(told: ClusterNanos, answered: BootTime, boot: BootTime) -> ClusterNanos {
+    let passed = boot.0.saturating_sub(answered.0).as_nanos();
+    ClusterNanos(told.0.saturating_add(i64::try_from(passed).unwrap_or(i64::MAX)))
 }
 
 /// The lower middle; zero readings have none, and callers have a quorum.

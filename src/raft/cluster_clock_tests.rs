@@ -19,7 +19,8 @@ fn boot(ms: u64) -> BootTime {
 }
 
 fn reading(node: u64, wall: i64) -> Reading {
-    Reading { node: NodeId(node), asked: boot(0), wall: UtcMillis(wall), cluster: None }
+    let (asked, answered) = (boot(0), boot(0));
+    Reading { node: NodeId(node), asked, answered, wall: UtcMillis(wall), cluster: None }
 }
 
 fn leader(term: u64, node: u64) -> LeaderId {
@@ -147,7 +148,7 @@ fn answers_that_waited_set_no_time() {
     let refused = clock.establish(ME, &kept, 3, UtcMillis(0), boot(8_000));
     assert_eq!(refused, Err(Error::TooFew { have: 0, need: 2 }));
     assert_eq!(clock.read(boot(8_000)), None);
-    let now = |reading: Reading| Reading { asked: boot(7_900), ..reading };
+    let now = |reading: Reading| Reading { asked: boot(7_900), answered: boot(8_000), ..reading };
     clock.establish(ME, &then.map(now), 3, UtcMillis(0), boot(8_000)).unwrap();
     // The answers may have come at once, after questions that took long.
     assert_eq!(clock.stamp(boot(8_000)), Some(UtcMillis(T0)));
@@ -163,17 +164,32 @@ fn questions_that_were_slow_put_no_time_ahead() {
         // busy: it read its clock, which is right, only now.
         let now = T0 + i64::try_from(slow).unwrap();
         let quick = reading(2, T0);
-        let own = Reading { asked: boot(slow), ..reading(1, now) };
-        for late in [reading(3, now), reading(3, now - 1)] {
+        let own = reading(1, T0);
+        let late = |wall| Reading { answered: boot(slow), ..reading(3, wall) };
+        for late in [late(now), late(now - 1)] {
             let mut clock = ClusterClock::new();
             clock.establish(ME, &[quick, own, late], 3, UtcMillis(0), boot(slow)).unwrap();
             let set = clock.stamp(boot(slow)).unwrap();
-            assert!(set.0 <= now, "{} ms ahead after a question of {slow} ms", set.0 - now);
+            assert!((now - 1..=now).contains(&set.0), "{} ms after {slow} ms", set.0 - now);
             let mut clock = ClusterClock::new();
             clock.establish(ME, &[own, late], 3, UtcMillis(0), boot(slow)).unwrap();
             assert!((now - 1..=now).contains(&clock.stamp(boot(slow)).unwrap().0));
         }
     }
+}
+
+#[test]
+fn a_voter_that_is_silent_puts_no_time_behind() {
+    // Everybody waited half a second for the third.
+    let there = [reading(1, T0), Reading { answered: boot(4), ..reading(2, T0 + 3) }];
+    let mut clock = ClusterClock::new();
+    clock.establish(ME, &there, 3, UtcMillis(0), boot(500)).unwrap();
+    assert_eq!(clock.stamp(boot(500)), Some(UtcMillis(T0 + 499)));
+    // Nor if one of them has kept the time.
+    let kept = there.map(|told| Reading { cluster: Some(UtcMillis(T0).into()), ..told });
+    let mut clock = ClusterClock::new();
+    clock.establish(ME, &kept, 3, UtcMillis(0), boot(500)).unwrap();
+    assert_eq!(clock.stamp(boot(500)), Some(UtcMillis(T0 + 500)));
 }
 
 #[test]
@@ -199,7 +215,8 @@ proptest! {
         for (step, off) in steps {
             passed += step;
             let walls = [reading(1, T0 + off), reading(2, T0 + off + 3), reading(3, T0)];
-            let walls = walls.map(|reading| Reading { asked: boot(passed), ..reading });
+            let at = boot(passed);
+            let walls = walls.map(|reading| Reading { asked: at, answered: at, ..reading });
             let now = clock.stamp(boot(passed)).unwrap();
             prop_assert!(now >= last);
             let real = i64::try_from(passed).unwrap();

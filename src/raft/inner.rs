@@ -252,7 +252,8 @@ impl<M: Machine> Inner<M> {
         let node = NodeId(voter);
         let (cluster, asked) = self.shared.clock(|clock, boot| (clock.read(boot), boot));
         if voter == self.shared.local.node {
-            return Some(Reading { node, asked, wall: self.shared.host.wall_time(), cluster });
+            let wall = self.shared.host.wall_time();
+            return Some(Reading { node, asked, answered: asked, wall, cluster });
         }
         let mut client = self.peer(voter)?;
         let mut request =
@@ -260,7 +261,9 @@ impl<M: Machine> Inner<M> {
         request.set_timeout(Duration::from_millis(500));
         let reply = client.status(request).await.ok()?.into_inner();
         let cluster = reply.header?.time.map(|t| crate::cluster_clock::ClusterNanos(t.nanos));
-        Some(Reading { node, asked, wall: UtcMillis(reply.wall_ms), cluster })
+        // Others may be silent for as long as anybody waits for them: that is no part of it.
+        let answered = self.shared.clock(|_, boot| boot);
+        Some(Reading { node, asked, answered, wall: UtcMillis(reply.wall_ms), cluster })
     }
 }
 

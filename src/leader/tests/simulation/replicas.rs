@@ -156,9 +156,12 @@ impl Nodes {
             begun + i64::try_from(slow % u64::try_from(now - begun + 1).unwrap()).unwrap()
         };
         let there = self.of.iter().enumerate().filter(|(_, node)| node.is_up && !node.is_alone);
+        // The answer of a quick question may be slow.
+        let answered = |n: usize| (read(n) + now) / 2;
         let reading = |(n, node): (usize, &Node)| Reading {
             node: horai_core::ids::NodeId(n as u64 + 1),
             asked,
+            answered: self.of[by].boot(if n == by { begun } else { answered(n) }),
             wall: UtcMillis(self.start + if n == by { begun } else { read(n) } + node.wall_off),
             cluster: node.clock.read(node.boot(now)),
         };
