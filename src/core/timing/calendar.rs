@@ -235,7 +235,8 @@ impl Calendar {
         until.map_or(Verdict::ExcludedForEver, Verdict::ExcludedUntil)
     }
 
-    /// The first instant after `at` that is on the other side of the ranges.
+    /// The first instant after `at` that is on the other side of the ranges: where one
+    /// begins or ends, or where clocks are changed and go back into one or out of it.
     fn end_of_ranges(
         &self,
         ranges: &[(TimeOfDay, TimeOfDay)],
@@ -249,6 +250,10 @@ impl Calendar {
                 .flat_map(|(from, to)| [*from, *to])
                 .filter_map(|time| wall::first_at(&self.zone, at(day, time)?, at_now))
                 .collect();
+            let tomorrow =
+                wall::first_at(&self.zone, at(day.tomorrow().ok()?, TimeOfDay::MIDNIGHT)?, at_now);
+            let change = wall::change_after(&self.zone, at_now);
+            ends.extend(change.filter(|change| tomorrow.is_some_and(|end| *change <= end)));
             ends.sort_unstable();
             let found = ends.into_iter().find(|end| {
                 wall::local(&self.zone, *end)

@@ -124,6 +124,14 @@ fn times_of_day_are_excluded_by_the_clock() {
             ("2024-10-27T02:10:00+01:00", "2024-10-27T02:30:00+01:00"),
         ],
     );
+    // Clocks go back into a range, or out of it.
+    let only = CalendarDef { include_only: true, ..small };
+    check(&only, &[("2024-10-27T02:40:00+02:00", "2024-10-27T02:00:00+01:00")]);
+    let late = def(CalendarRule::Daily(vec![(time("02:30"), time("05:00"))]));
+    check(&late, &[("2024-10-27T02:45:00+02:00", "2024-10-27T02:00:00+01:00")]);
+    let night = def(CalendarRule::Daily(vec![(time("23:00"), time("02:15"))]));
+    let night = CalendarDef { include_only: true, ..night };
+    check(&night, &[("2024-10-27T02:40:00+02:00", "2024-10-27T02:00:00+01:00")]);
 }
 
 #[test]

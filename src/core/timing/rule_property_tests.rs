@@ -77,6 +77,10 @@ fn any_calendar(change: i64) -> impl Strategy<Value = CalendarDef> {
         let day = |by| CalendarDate::from(near.checked_add(jiff::Span::new().days(by)).unwrap());
         days.into_iter().map(day).collect()
     });
+    let ranges = prop::collection::vec((any_time(), any_time()), 1..3)
+        .prop_filter_map("a range has two ends", |ranges| {
+            ranges.iter().all(|(from, to)| from != to).then_some(CalendarRule::Daily(ranges))
+        });
     let rule = prop_oneof![
         1 => days.clone().prop_map(|days| CalendarRule::Dates(days.into_iter().collect())),
         1 => any_weekdays().prop_map(CalendarRule::Weekly),
@@ -84,6 +88,7 @@ fn any_calendar(change: i64) -> impl Strategy<Value = CalendarDef> {
         1 => days.prop_map(|days| {
             CalendarRule::Annual(days.iter().map(|date| (date.month, date.day)).collect())
         }),
+        2 => ranges,
         2 => prop::sample::select(CRONS.to_vec()).prop_map(|(text, _)| CalendarRule::Cron {
             expression: text.to_owned(),
             dialect: Dialect::Quartz,

@@ -49,6 +49,12 @@ pub(super) fn weekday(day: Date) -> u32 {
     u32::from(day.weekday().to_sunday_zero_offset().unsigned_abs())
 }
 
+/// When clocks are changed next.
+pub(super) fn change_after(zone: &Zone, after: UtcMillis) -> Option<UtcMillis> {
+    let change = next_change(zone, Timestamp::from_millisecond(after.0).ok()?)?;
+    Some(UtcMillis(change.checked_mul(1000)?))
+}
+
 /// The first instant at which the clock shows `local` or later, being later
 /// than `after`.
 pub(super) fn first_at(zone: &Zone, local: DateTime, after: UtcMillis) -> Option<UtcMillis> {
