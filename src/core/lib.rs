@@ -8,9 +8,11 @@
 //!
 //! Reading order: [`ids`] and [`time`], then the nouns in [`model`], then
 //! [`machine`], which changes them. [`timing`] computes instants for the
-//! leader; the machine must not import it, because decisions are replicated,
-//! not computations whose inputs differ between versions.
+//! leader, and [`derivation`] what dependencies make of them; the machine must
+//! import neither, because decisions are replicated, not computations whose inputs
+//! differ between versions.
 
+pub mod derivation;
 pub mod ids;
 pub mod machine;
 pub mod model;

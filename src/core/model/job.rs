@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::edge::{EdgeSpec, PeriodUnit};
 use super::stored::extended;
 use super::trigger::{RuleSpec, TriggerRule};
 use crate::ids::{GroupPath, JobId, Name, Revision, TriggerName};
@@ -38,7 +39,7 @@ pub struct JobSpec {
     pub zone: Option<String>,
     /// Up to 32, each with its own name.
     pub triggers: Vec<TriggerSpec>,
-    /// Up to 200 jobs that must succeed first.
+    /// Up to 200 edges to jobs whose actions must succeed first.
     pub depends_on: Vec<EdgeSpec>,
     /// What a worker does.
     pub executor: Executor,
@@ -62,13 +63,17 @@ pub struct JobSpec {
     pub group: Option<GroupPath>,
     /// What its runs get as `HORAI_PARAM_*`.
     pub params: BTreeMap<String, String>,
+    /// In what periods its actions belong together.
+    pub period: PeriodUnit,
+    /// Its number in hera, 1 to 999,999: for `hera` edges.
+    pub legacy_id: Option<u32>,
 }
 
 extended! {
     JobSpec (Name)
     [name description zone triggers depends_on executor env worker_group priority retries
         timeout grace lease on_worker_lost]
-    [1 group 2 params]
+    [1 group 2 params 3 period 4 legacy_id]
 }
 
 impl JobSpec {
@@ -98,6 +103,8 @@ impl JobSpec {
     pub const MAX_PARAMS: usize = 100;
     /// The longest value of a parameter, in bytes.
     pub const MAX_PARAM: usize = 8 * 1024;
+    /// The largest number of a job in hera: six digits of a version's number.
+    pub const MAX_LEGACY_ID: u32 = 999_999;
     /// The largest definition, encoded, in bytes.
     pub const MAX_BYTES: usize = 256 * 1024;
 
@@ -121,6 +128,8 @@ impl JobSpec {
             on_worker_lost: OnWorkerLost::Rerun,
             group: None,
             params: BTreeMap::new(),
+            period: PeriodUnit::Day,
+            legacy_id: None,
         }
     }
 
@@ -232,13 +241,6 @@ pub enum MisfirePolicy {
     FireNow,
     /// Run none, record all.
     Skip,
-}
-
-/// "Wait for that job's action of the same nominal time to succeed."
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EdgeSpec {
-    /// The upstream job. A number, so that renames do not break edges.
-    pub job: JobId,
 }
 
 /// What a worker does for an attempt.

@@ -8,6 +8,7 @@ pub mod access;
 pub mod action;
 pub mod calendar;
 pub mod cluster;
+pub mod edge;
 pub mod job;
 pub mod lock;
 pub mod pause;

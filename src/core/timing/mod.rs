@@ -8,7 +8,8 @@
 //! Reading order: [`zone`] and [`cron`], then [`next_fire`], which joins them;
 //! [`schedule`] reads a trigger of any kind, with the [`calendar`]s that bound
 //! it, [`check`] does so for a whole job, and [`plan`] turns a cursor into what
-//! the log is asked for. [`simulate`] answers for Quartz's own triggers.
+//! the log is asked for. A [`period`] is a stretch of local time as an interval of
+//! instants. [`simulate`] answers for Quartz's own triggers.
 
 pub mod calendar;
 pub mod check;
@@ -16,6 +17,7 @@ pub mod cron;
 mod daily_window;
 mod interval;
 pub mod next_fire;
+pub mod period;
 pub mod plan;
 pub mod schedule;
 pub mod simulate;

@@ -10,6 +10,7 @@ use horai_core::machine::command::*;
 use horai_core::machine::outcome::Outcome;
 use horai_core::machine::state::State;
 use horai_core::model::cluster::ClusterSettings;
+use horai_core::model::edge::EdgeSpec;
 use horai_core::model::job::*;
 use horai_core::model::run::EndKind;
 use horai_core::model::worker::WorkerProfile;
@@ -269,7 +270,7 @@ pub(super) fn cron(text: &str) -> TriggerSpec {
 pub(super) fn spec(text: &str, triggers: &[&str], upstream: &[JobId]) -> JobSpec {
     JobSpec {
         triggers: triggers.iter().map(|text| cron(text)).collect(),
-        depends_on: upstream.iter().map(|job| EdgeSpec { job: *job }).collect(),
+        depends_on: upstream.iter().map(|job| EdgeSpec::new(*job)).collect(),
         lease: Span::secs(86_400),
         ..JobSpec::noop(name(text))
     }

@@ -14,6 +14,7 @@ use crate::ids::*;
 use crate::model::action::{Missed, MissedReason};
 use crate::model::calendar::{CalendarDef, CalendarRule};
 use crate::model::cluster::ClusterSettings;
+use crate::model::edge::{EdgeSpec, Matching, OnNoMatch, PeriodUnit};
 use crate::model::job::*;
 use crate::model::pause::{AfterPause, PauseTarget};
 use crate::model::run::EndKind;
@@ -61,7 +62,7 @@ fn full_spec() -> JobSpec {
         description: "loads".to_owned(),
         zone: Some("Europe/Berlin".to_owned()),
         triggers: vec![cron("nightly")],
-        depends_on: vec![EdgeSpec { job: JobId(3) }],
+        depends_on: vec![EdgeSpec::new(JobId(3))],
         executor: Executor::Shell { interpreter, script: "true".to_owned() },
         env: BTreeMap::from([("K".to_owned(), "v".to_owned())]),
         timeout: Some(Span::secs(30)),
@@ -101,6 +102,22 @@ fn extended_spec() -> JobSpec {
         group: Some(GroupPath::new("etl/nightly").unwrap()),
         params,
         ..spec("load")
+    }
+}
+
+/// Edges of every kind, of a job that says in what periods it thinks.
+fn derived_spec() -> JobSpec {
+    let edge = |(n, (_, matching)): (u64, (&str, Matching))| EdgeSpec {
+        matching,
+        base: n == 2,
+        on_no_match: [None, Some(OnNoMatch::Wait), Some(OnNoMatch::Skip)][n as usize % 3],
+        ..EdgeSpec::new(JobId(n))
+    };
+    JobSpec {
+        depends_on: (1..).zip(Matching::ALL).map(edge).collect(),
+        period: PeriodUnit::Week,
+        legacy_id: Some(30),
+        ..spec("report")
     }
 }
 
@@ -191,6 +208,7 @@ fn commands() -> Vec<Command> {
         Command::Resume { target: group, missed: skip },
         Command::Resume { target: PauseTarget::Job(job), missed: misfire },
         Command::Resume { target: PauseTarget::Trigger(job, paused), missed: skip },
+        Command::ApplyJob { spec: Box::new(derived_spec()), expected: None },
     ]);
     all
 }

@@ -7,6 +7,7 @@ use super::super::state::{Limits, State};
 use crate::ids::*;
 use crate::model::access::{AccessToken, TokenPurpose};
 use crate::model::cluster::ClusterSettings;
+use crate::model::edge::EdgeSpec;
 use crate::model::job::*;
 use crate::model::run::EndKind;
 use crate::model::worker::WorkerProfile;
@@ -188,7 +189,7 @@ pub(crate) fn triggered(text: &str) -> JobSpec {
 }
 
 pub(crate) fn after_jobs(text: &str, jobs: &[JobId]) -> JobSpec {
-    JobSpec { depends_on: jobs.iter().map(|job| EdgeSpec { job: *job }).collect(), ..spec(text) }
+    JobSpec { depends_on: jobs.iter().map(|job| EdgeSpec::new(*job)).collect(), ..spec(text) }
 }
 
 pub(crate) fn profile(text: &str, incarnation: u128, boot_id: u128, slots: u32) -> WorkerProfile {

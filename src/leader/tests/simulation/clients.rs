@@ -6,6 +6,7 @@ use horai_core::machine::command::{Actor, Command, Envelope, Request};
 use horai_core::machine::outcome::{Outcome, Reject};
 use horai_core::machine::state::State;
 use horai_core::model::calendar::{CalendarDef, CalendarRule};
+use horai_core::model::edge::EdgeSpec;
 use horai_core::model::job::*;
 use horai_core::model::pause::{AfterPause, PauseTarget};
 use horai_core::model::run::{Run, RunState};
@@ -39,7 +40,7 @@ pub(super) fn spec(slot: u64, shape: &JobShape, state: &State) -> JobSpec {
         },
         enabled: true,
     };
-    let up = |slot: &u64| Some(EdgeSpec { job: state.job_by_name(&job_name(*slot))?.id });
+    let up = |slot: &u64| Some(EdgeSpec::new(state.job_by_name(&job_name(*slot))?.id));
     let argv = vec!["/bin/true".to_owned()];
     JobSpec {
         zone: shape.zone.map(|zone| zone.name().to_owned()),

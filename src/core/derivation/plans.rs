@@ -1,0 +1,292 @@
+//! The instants of jobs, period by period, each computed once.
+//!
+//! Depth costs no stack: what is needed first is put on a work list. An upstream
+//! action belongs to the *dependant's* period that contains its instant, so where
+//! zones or lengths of periods differ, the upstream job's plan of all periods that
+//! overlap is computed and cut to size.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::matching::{self, Candidate, Moment};
+use super::reading::{Job, Source, instants};
+use super::{Error, World};
+use crate::ids::JobId;
+use crate::model::edge::{EdgeSpec, Matching, PeriodUnit};
+use crate::time::UtcMillis;
+use crate::timing::period::{Period, Periods};
+use crate::timing::zone::Zone;
+
+/// Computed plans. What was computed is kept, so one of these serves for many
+/// questions about definitions that do not change meanwhile.
+#[derive(Debug)]
+pub struct Plans<'a> {
+    world: World<'a>,
+    pub(super) clocks: Vec<Clock>,
+    jobs: BTreeMap<JobId, Arc<Job>>,
+    plans: BTreeMap<(JobId, Period), Plan>,
+}
+
+/// A job's plan of a period.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    /// The edge whose job gave the instants.
+    pub(super) base: Option<usize>,
+    /// Ascending.
+    pub(super) moments: Arc<[Moment]>,
+}
+
+/// One zone's periods of one length, and their bounds as far as they were asked for.
+#[derive(Debug)]
+pub(super) struct Clock {
+    unit: PeriodUnit,
+    pub(super) periods: Periods,
+    bounds: BTreeMap<Period, (UtcMillis, UtcMillis)>,
+}
+
+impl Clock {
+    pub(super) fn bounds(&mut self, period: Period) -> Option<(UtcMillis, UtcMillis)> {
+        if let Some(known) = self.bounds.get(&period) {
+            return Some(*known);
+        }
+        let bounds = self.periods.bounds(period)?;
+        self.bounds.insert(period, bounds);
+        Some(bounds)
+    }
+}
+
+impl<'a> Plans<'a> {
+    /// With nothing computed yet.
+    #[must_use]
+    pub fn new(world: World<'a>) -> Self {
+        let (clocks, jobs, plans) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+        Self { world, clocks, jobs, plans }
+    }
+
+    /// The job's periods: of its length and in its zone.
+    ///
+    /// # Errors
+    /// [`Error`] if the job cannot be read.
+    pub fn periods(&mut self, job: JobId) -> Result<&Periods, Error> {
+        let job = self.job(job)?;
+        Ok(&self.clocks[job.clock].periods)
+    }
+
+    pub(super) fn job(&mut self, id: JobId) -> Result<Arc<Job>, Error> {
+        if let Some(job) = self.jobs.get(&id) {
+            return Ok(Arc::clone(job));
+        }
+        let clocks = &mut self.clocks;
+        let clock_of = |zone: Zone, unit: PeriodUnit| {
+            let is_it = |clock: &Clock| clock.unit == unit && *clock.periods.zone() == zone;
+            clocks.iter().position(is_it).unwrap_or_else(|| {
+                let periods = Periods::new(zone, unit);
+                clocks.push(Clock { unit, periods, bounds: BTreeMap::new() });
+                clocks.len() - 1
+            })
+        };
+        let job = Arc::new(Job::read(id, self.world, clock_of)?);
+        self.jobs.insert(id, Arc::clone(&job));
+        Ok(job)
+    }
+
+    /// The plan of a period, with all that it rests on.
+    pub(super) fn plan(&mut self, job: JobId, period: Period) -> Result<Plan, Error> {
+        if let Some(plan) = self.plans.get(&(job, period)) {
+            return Ok(plan.clone());
+        }
+        let mut work = vec![(job, period)];
+        // Those that wait for what is above them in the list.
+        let mut open: BTreeMap<JobId, Period> = BTreeMap::new();
+        while let Some(&(id, period)) = work.last() {
+            if self.plans.contains_key(&(id, period)) {
+                work.pop();
+                continue;
+            }
+            let job = self.job(id)?;
+            let missing = self.missing(&job, period)?;
+            if missing.is_empty() {
+                let plan = self.compute(&job, period)?;
+                self.plans.insert((id, period), plan);
+                open.remove(&id);
+                work.pop();
+            } else if open.insert(id, period).is_some() {
+                return Err(self.cycle(id));
+            } else {
+                work.extend(missing);
+            }
+        }
+        // The list is empty when this plan is there.
+        self.plans.get(&(job, period)).cloned().ok_or(Error::NoSuchJob(job))
+    }
+
+    /// The upstream plans that are not there yet.
+    fn missing(&mut self, job: &Job, period: Period) -> Result<Vec<(JobId, Period)>, Error> {
+        let mut missing = Vec::new();
+        for (_, edge) in job.needs() {
+            let upstream = self.job(edge.job)?;
+            for period in self.overlapping(&upstream, job, period)? {
+                if !self.plans.contains_key(&(edge.job, period)) {
+                    missing.push((edge.job, period));
+                }
+            }
+        }
+        Ok(missing)
+    }
+
+    /// The periods of an upstream job that share an instant with one of the job's.
+    fn overlapping(&mut self, up: &Job, job: &Job, period: Period) -> Result<Vec<Period>, Error> {
+        if up.clock == job.clock {
+            return Ok(vec![period]);
+        }
+        let (begin, end) = self.bounds(job, period)?;
+        let mut found = Vec::new();
+        let mut next = if begin < end { self.clocks[up.clock].periods.holding(begin) } else { None };
+        while let Some(period) = next {
+            if self.bounds(up, period)?.0 >= end {
+                break;
+            }
+            found.push(period);
+            next = self.clocks[up.clock].periods.next(period);
+        }
+        Ok(found)
+    }
+
+    pub(super) fn bounds(
+        &mut self,
+        job: &Job,
+        period: Period,
+    ) -> Result<(UtcMillis, UtcMillis), Error> {
+        let bounds = self.clocks[job.clock].bounds(period);
+        bounds.ok_or_else(|| Error::OutOfRange(job.name.clone()))
+    }
+
+    /// The instants of an upstream job in a period of the job.
+    pub(super) fn seen(
+        &mut self,
+        up: JobId,
+        job: &Job,
+        period: Period,
+    ) -> Result<Arc<[Moment]>, Error> {
+        let up = self.job(up)?;
+        if up.clock == job.clock {
+            return Ok(self.plan(up.id, period)?.moments);
+        }
+        let (begin, end) = self.bounds(job, period)?;
+        let mut seen = Vec::new();
+        for period in self.overlapping(&up, job, period)? {
+            let moments = self.plan(up.id, period)?.moments;
+            let from = moments.partition_point(|m| m.at < begin);
+            let to = moments.partition_point(|m| m.at < end);
+            seen.extend_from_slice(&moments[from..to]);
+        }
+        Ok(seen.into())
+    }
+
+    /// What the job has in the period; the plans that it needs are there.
+    fn compute(&mut self, job: &Job, period: Period) -> Result<Plan, Error> {
+        let mut seen: Vec<(usize, Matching, Arc<[Moment]>)> = Vec::new();
+        for (place, edge) in job.needs() {
+            seen.push((place, edge.matching, self.seen(edge.job, job, period)?));
+        }
+        let (base, moments) = match &job.source {
+            Source::None => (None, Arc::default()),
+            Source::Triggers(schedules) => {
+                let (begin, end) = self.bounds(job, period)?;
+                let found = instants(schedules, begin, end).ok_or_else(|| Error::TooMany {
+                    job: job.name.clone(),
+                    period: period.to_string(),
+                })?;
+                (None, found.into())
+            }
+            Source::Base(edge) => (Some(*edge), of(&seen, *edge)),
+            Source::Chosen => match self.choose(job, &seen)? {
+                Some(edge) => (Some(edge), of(&seen, edge)),
+                None => (None, Arc::default()),
+            },
+        };
+        Ok(Plan { base, moments: only_matched(moments, base, &seen) })
+    }
+
+    /// The base, by hera's rule; none if a job that may be has no actions at all.
+    fn choose(
+        &mut self,
+        job: &Job,
+        seen: &[(usize, Matching, Arc<[Moment]>)],
+    ) -> Result<Option<usize>, Error> {
+        let mut candidates = Vec::with_capacity(seen.len());
+        for (edge, matching, moments) in seen {
+            let Some(first) = moments.first() else { return Ok(None) };
+            // hera knows no seconds.
+            let unit = if *matching == Matching::Hera { 60_000 } else { 1 };
+            let first = UtcMillis(first.at.0 - first.at.0.rem_euclid(unit));
+            let legacy = self.job(job.edges[*edge].job)?.legacy;
+            candidates.push(Candidate { edge: *edge, count: moments.len(), first, legacy });
+        }
+        Ok(matching::base(candidates.into_iter()))
+    }
+
+    /// The way from a job back to itself, as names.
+    fn cycle(&mut self, through: JobId) -> Error {
+        let mut came_from: BTreeMap<JobId, JobId> = BTreeMap::new();
+        let mut work = VecDeque::from([through]);
+        while let Some(at) = work.pop_front() {
+            // One that cannot be read is not on the way: it would have been said.
+            let Ok(job) = self.job(at) else { continue };
+            for (_, edge) in job.needs().filter(|(_, edge)| !came_from.contains_key(&edge.job)) {
+                came_from.insert(edge.job, at);
+                work.push_back(edge.job);
+            }
+        }
+        let mut path = vec![through];
+        let mut at = through;
+        while let Some(down) = came_from.get(&at) {
+            path.push(*down);
+            at = *down;
+            if at == through {
+                break;
+            }
+        }
+        path.reverse();
+        let name = |job: &JobId| self.jobs.get(job).map(|job| job.name.clone());
+        Error::Cycle { path: path.iter().filter_map(name).collect() }
+    }
+}
+
+/// What an edge has seen.
+fn of(seen: &[(usize, Matching, Arc<[Moment]>)], edge: usize) -> Arc<[Moment]> {
+    let found = seen.iter().find(|(place, ..)| *place == edge);
+    found.map(|(.., moments)| Arc::clone(moments)).unwrap_or_default()
+}
+
+/// Those for which every edge that needs one finds one.
+fn only_matched(
+    moments: Arc<[Moment]>,
+    base: Option<usize>,
+    seen: &[(usize, Matching, Arc<[Moment]>)],
+) -> Arc<[Moment]> {
+    let others = || seen.iter().filter(|(place, ..)| base != Some(*place));
+    let is_empty = |(_, matching, of): &&(usize, Matching, Arc<[Moment]>)| {
+        matching.needs_one() && of.is_empty()
+    };
+    if others().any(|other| is_empty(&other)) {
+        return Arc::default();
+    }
+    let exact: Vec<&[Moment]> = others()
+        .filter(|(_, matching, _)| *matching == Matching::SameTime)
+        .map(|(.., of)| &**of)
+        .collect();
+    if exact.is_empty() {
+        return moments;
+    }
+    moments.iter().filter(|m| exact.iter().all(|of| matching::has(of, m.at))).copied().collect()
+}
+
+/// The edges of a job, the base first.
+pub(super) fn base_first(
+    edges: &[EdgeSpec],
+    base: Option<usize>,
+) -> impl Iterator<Item = (usize, &EdgeSpec)> {
+    let first = base.into_iter().filter_map(|place| Some((place, edges.get(place)?)));
+    first.chain(edges.iter().enumerate().filter(move |(place, _)| base != Some(*place)))
+}

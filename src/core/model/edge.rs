@@ -1,0 +1,265 @@
+//! Dependencies: which job's actions an action waits for, and in what period.
+//!
+//! Plain data, as people write it. What an edge finds is computed by
+//! [`crate::derivation`]; nothing here knows instants. Fields and variants are
+//! only ever appended.
+
+use serde::{Deserialize, Serialize};
+
+use super::job::JobSpec;
+use super::stored::{Marked, extended};
+use crate::ids::JobId;
+
+/// "Wait for that job's actions": which ones, `matching` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EdgeSpec {
+    /// The upstream job. A number, so that renames do not break edges.
+    pub job: JobId,
+    /// Which of its actions.
+    pub matching: Matching,
+    /// True if the dependant has one action for each action of this job.
+    pub base: bool,
+    /// What becomes of an action for which there is none; the rule's own way
+    /// where nothing is said.
+    pub on_no_match: Option<OnNoMatch>,
+}
+
+extended! {
+    EdgeSpec (JobId)
+    [job]
+    [1 matching 2 base 3 on_no_match]
+}
+
+/// Numbers of jobs are counted up from 1.
+impl Marked for JobId {
+    type Raw = Self;
+
+    fn mark() -> Self {
+        Self(u64::MAX)
+    }
+
+    fn read<E: serde::de::Error>(raw: Self) -> Result<Option<Self>, E> {
+        Ok((raw != Self::mark()).then_some(raw))
+    }
+}
+
+impl EdgeSpec {
+    /// An edge of which nothing is said but its job.
+    #[must_use]
+    pub fn new(job: JobId) -> Self {
+        Self { job, matching: Matching::default(), base: false, on_no_match: None }
+    }
+}
+
+/// Which actions of an upstream job an action waits for. All but the last look at
+/// true time; all are seen from the action's own instant and from the dependant's
+/// period that holds it, whatever the upstream job's zone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub enum Matching {
+    /// The one of the period that is nearest in time; of two as near the earlier one.
+    #[default]
+    Nearest,
+    /// The one of the same instant.
+    SameTime,
+    /// The newest one that is not later, of any period.
+    LatestBefore,
+    /// All of the period.
+    AllInPeriod,
+    /// All of the period before.
+    PreviousPeriod,
+    /// The one that hera would take: nearest by the difference of 18-digit numbers
+    /// that are made of local time and hera's number of the job. For migration.
+    Hera,
+}
+
+impl Matching {
+    /// Each with its word in definitions; the first is the default.
+    pub const ALL: [(&'static str, Self); 6] = [
+        ("nearest", Self::Nearest),
+        ("same_time", Self::SameTime),
+        ("latest_before", Self::LatestBefore),
+        ("all_in_period", Self::AllInPeriod),
+        ("previous_period", Self::PreviousPeriod),
+        ("hera", Self::Hera),
+    ];
+
+    /// True if an action needs exactly one upstream action of its own period: only
+    /// such an edge may be chosen as the base, and without a match there is no action.
+    #[must_use]
+    pub fn needs_one(self) -> bool {
+        match self {
+            Self::Nearest | Self::SameTime | Self::Hera => true,
+            Self::LatestBefore | Self::AllInPeriod | Self::PreviousPeriod => false,
+        }
+    }
+
+    /// True if a job may wait for actions of its own in this way: for earlier ones.
+    #[must_use]
+    pub fn looks_back(self) -> bool {
+        match self {
+            Self::LatestBefore | Self::PreviousPeriod => true,
+            Self::Nearest | Self::SameTime | Self::AllInPeriod | Self::Hera => false,
+        }
+    }
+}
+
+/// What becomes of an action for which an edge finds nothing. Without a word of it
+/// the edge is satisfied, and shown as `no_upstream`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum OnNoMatch {
+    /// It waits, as for an upstream action that does not come.
+    Wait,
+    /// It is skipped.
+    Skip,
+}
+
+impl OnNoMatch {
+    /// Each with its word in definitions.
+    pub const ALL: [(&'static str, Self); 2] = [("wait", Self::Wait), ("skip", Self::Skip)];
+}
+
+/// How long the stretch of local time is in which a job's actions belong together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub enum PeriodUnit {
+    /// From one full hour on the clock to the next.
+    Hour,
+    /// From midnight to midnight.
+    #[default]
+    Day,
+    /// From Monday to Monday.
+    Week,
+    /// From the first of a month to the next.
+    Month,
+}
+
+impl PeriodUnit {
+    /// Each with its word in definitions.
+    pub const ALL: [(&'static str, Self); 4] =
+        [("hour", Self::Hour), ("day", Self::Day), ("week", Self::Week), ("month", Self::Month)];
+}
+
+/// What is wrong with a job's edges, whatever the other jobs are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EdgeProblem {
+    /// Which edge, counted from 0.
+    pub edge: usize,
+    /// Its field at fault; empty for the edge as a whole.
+    pub field: &'static str,
+    /// What is wrong.
+    pub problem: &'static str,
+    /// What would be right.
+    pub remedy: &'static str,
+}
+
+impl JobSpec {
+    /// Checks the edges of the job `own` among themselves; that their jobs exist and
+    /// lead back to no job is for those who know all jobs.
+    ///
+    /// # Errors
+    /// [`EdgeProblem`] for the first edge that cannot be what it says.
+    pub fn check_edges(&self, own: Option<JobId>) -> Result<(), EdgeProblem> {
+        let wrong = |edge, field, problem, remedy| {
+            Err(EdgeProblem { edge, field, problem, remedy })
+        };
+        let mut has_base = false;
+        for (place, edge) in self.depends_on.iter().enumerate() {
+            if edge.on_no_match.is_some() && edge.matching.needs_one() {
+                return wrong(
+                    place,
+                    "on_no_match",
+                    "where nearest, same_time or hera finds nothing, there is no action",
+                    "leave it out, or match latest_before, all_in_period or previous_period",
+                );
+            }
+            if edge.base && !self.triggers.is_empty() {
+                let problem = "a job with triggers takes its actions from them alone";
+                return wrong(place, "base", problem, "leave it out, or take the triggers away");
+            }
+            if edge.base && has_base {
+                return wrong(place, "base", "another edge is the base", "mark one edge");
+            }
+            has_base |= edge.base;
+            if own != Some(edge.job) {
+                continue;
+            }
+            if !edge.matching.looks_back() {
+                return wrong(
+                    place,
+                    "match",
+                    "a job can wait for earlier actions of its own, and for no others",
+                    "match previous_period or latest_before",
+                );
+            }
+            if self.triggers.is_empty() && self.base_edge() == Some(place) {
+                return wrong(
+                    place,
+                    "",
+                    "a job cannot take its actions from itself",
+                    "give it a trigger, or mark another edge with base: true",
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// The edge that is the base if no rule has to choose one: the one that is marked,
+    /// or the first where none may be chosen.
+    #[must_use]
+    pub fn base_edge(&self) -> Option<usize> {
+        let marked = self.depends_on.iter().position(|edge| edge.base);
+        let is_chosen = self.depends_on.iter().any(|edge| edge.matching.needs_one());
+        marked.or_else(|| (!is_chosen && !self.depends_on.is_empty()).then_some(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{Name, TriggerName};
+    use crate::model::job::{MisfirePolicy, TriggerKind, TriggerSpec};
+
+    #[test]
+    fn an_edge_that_says_nothing_new_keeps_its_bytes() {
+        let bytes = |edge: &EdgeSpec| postcard::to_stdvec(edge).unwrap();
+        assert_eq!(bytes(&EdgeSpec::new(JobId(300))), postcard::to_stdvec(&JobId(300)).unwrap());
+        let full = EdgeSpec {
+            matching: Matching::PreviousPeriod,
+            base: true,
+            on_no_match: Some(OnNoMatch::Skip),
+            ..EdgeSpec::new(JobId(7))
+        };
+        for edge in [EdgeSpec::new(JobId(1)), EdgeSpec { base: true, ..full.clone() }, full] {
+            assert_eq!(postcard::from_bytes::<EdgeSpec>(&bytes(&edge)).unwrap(), edge);
+        }
+    }
+
+    #[test]
+    fn edges_that_contradict_themselves_are_refused() {
+        let edge = |job| EdgeSpec::new(JobId(job));
+        let back = |job| EdgeSpec { matching: Matching::PreviousPeriod, ..edge(job) };
+        let base = |edge| EdgeSpec { base: true, ..edge };
+        let skip = |edge| EdgeSpec { on_no_match: Some(OnNoMatch::Skip), ..edge };
+        let check = |has_trigger: bool, edges: &[EdgeSpec]| {
+            let mut spec = JobSpec::noop(Name::new("j").unwrap());
+            spec.depends_on = edges.to_vec();
+            if has_trigger {
+                spec.triggers.push(TriggerSpec {
+                    name: TriggerName("t".into()),
+                    kind: TriggerKind::Cron { expression: "0 0 3 * * ?".to_owned() },
+                    zone: None,
+                    misfire: MisfirePolicy::FireAll,
+                    enabled: true,
+                });
+            }
+            spec.check_edges(Some(JobId(9))).map_err(|problem| (problem.edge, problem.field))
+        };
+        assert_eq!(check(false, &[edge(1), base(edge(2)), skip(back(3)), back(9)]), Ok(()));
+        assert_eq!(check(true, &[back(9), edge(1)]), Ok(()));
+        assert_eq!(check(false, &[skip(edge(1))]), Err((0, "on_no_match")));
+        assert_eq!(check(true, &[edge(1), base(edge(2))]), Err((1, "base")));
+        assert_eq!(check(false, &[base(edge(1)), base(edge(2))]), Err((1, "base")));
+        assert_eq!(check(true, &[edge(9)]), Err((0, "match")));
+        assert_eq!(check(false, &[back(9), back(1)]), Err((0, "")));
+        assert_eq!(check(false, &[edge(1), base(back(9))]), Err((1, "")));
+    }
+}
