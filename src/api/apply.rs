@@ -6,8 +6,9 @@
 //! leaves the first one unapplied. Only what others write between the trial
 //! and the commit can still refuse one; the answer then says which are applied.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use horai_core::derivation::order::order;
 use horai_core::ids::{JobId, Name, Revision};
 use horai_core::machine::command::{Command, Entry, Envelope};
 use horai_core::machine::outcome::Outcome;
@@ -119,7 +120,8 @@ impl Definitions {
             .jobs
             .iter()
             .map(|job| {
-                job.depends_on.iter().filter_map(|up| names.get(up.as_str()).copied()).collect()
+                let ups = job.depends_on.iter();
+                ups.filter_map(|up| names.get(up.job.as_str()).copied()).collect()
             })
             .collect();
         order(&edges).map_err(|circle| {
@@ -186,45 +188,6 @@ impl Definitions {
 
 fn number(state: &State, name: &Name) -> Option<JobId> {
     state.job_by_name(name).map(|job| job.id)
-}
-
-/// The vertices with those they need first; an error is a circle, closed.
-fn order(edges: &[Vec<usize>]) -> Result<Vec<usize>, Vec<usize>> {
-    let (mut done, mut open) = (vec![false; edges.len()], BTreeSet::new());
-    let mut order = Vec::with_capacity(edges.len());
-    for start in 0..edges.len() {
-        if done[start] {
-            continue;
-        }
-        // Each with the number of its edges that were followed.
-        let mut path = vec![(start, 0)];
-        open.insert(start);
-        while let Some((at, followed)) = path.last_mut() {
-            let at = *at;
-            match edges[at].get(*followed) {
-                Some(&next) => {
-                    *followed += 1;
-                    if open.contains(&next) {
-                        let from = path.iter().position(|(v, _)| *v == next).unwrap_or(0);
-                        let mut circle: Vec<usize> = path[from..].iter().map(|(v, _)| *v).collect();
-                        circle.push(next);
-                        return Err(circle);
-                    }
-                    if !done[next] {
-                        open.insert(next);
-                        path.push((next, 0));
-                    }
-                }
-                None => {
-                    path.pop();
-                    open.remove(&at);
-                    done[at] = true;
-                    order.push(at);
-                }
-            }
-        }
-    }
-    Ok(order)
 }
 
 impl Api {
@@ -297,17 +260,5 @@ impl Definitions {
             }
         }
         Ok(specs)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::order;
-
-    #[test]
-    fn upstream_jobs_come_first_and_a_circle_is_shown() {
-        assert_eq!(order(&[vec![1, 2], vec![2], vec![]]).unwrap(), [2, 1, 0]);
-        assert_eq!(order(&[vec![], vec![2], vec![3], vec![1]]).unwrap_err(), [1, 2, 3, 1]);
-        assert_eq!(order(&[vec![0]]).unwrap_err(), [0, 0]);
     }
 }

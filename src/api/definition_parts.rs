@@ -28,6 +28,39 @@ pub(super) fn priority(field: &str, given: u8) -> Result<u8, FieldError> {
     Err(FieldError::invalid(field, given, problem, "write 0 to 9; 9 goes first"))
 }
 
+/// A list that is not too long.
+pub(super) fn at_most(field: &str, count: usize, limit: usize) -> Result<(), FieldError> {
+    if count <= limit {
+        return Ok(());
+    }
+    Err(FieldError::invalid(
+        field,
+        format!("{count} entries"),
+        "the list is too long",
+        format!("write at most {limit}"),
+    )
+    .with_code(ErrorCode::TooLarge))
+}
+
+/// One of some words, or which there are.
+pub(super) fn word<T: Copy>(
+    field: &str,
+    text: &str,
+    words: &[(&'static str, T)],
+) -> Result<T, FieldError> {
+    let found = words.iter().find(|(known, _)| *known == text).map(|(_, value)| *value);
+    found.ok_or_else(|| {
+        let known: Vec<&str> = words.iter().map(|(known, _)| *known).collect();
+        let remedy = format!("write {}", known.join(" or "));
+        FieldError::invalid(field, text, "there is no such word", remedy)
+    })
+}
+
+/// The word of a value.
+pub(super) fn word_of<T: PartialEq>(value: T, words: &[(&'static str, T)]) -> &'static str {
+    words.iter().find(|(_, known)| *known == value).map_or("", |(word, _)| *word)
+}
+
 /// What becomes `HORAI_PARAM_*`.
 pub(super) fn params(
     field: &str,

@@ -7,13 +7,16 @@
 use std::collections::BTreeMap;
 
 use horai_core::ids::{GroupPath, JobId, Name};
+use horai_core::model::edge::PeriodUnit;
 use horai_core::model::job::{
-    Backoff, EdgeSpec, Executor, JobSpec, OnWorkerLost, RetryPolicy, TriggerSpec, default_group,
+    Backoff, Executor, JobSpec, OnWorkerLost, RetryPolicy, TriggerSpec, default_group,
 };
 use horai_core::time::Span;
 use serde::{Deserialize, Serialize};
 
-use super::definition_parts::{name, params, priority};
+use super::definition_parts::{at_most, name, params, priority, word};
+pub use super::edge_definition::EdgeDefinition;
+use super::edge_definition::{edge_error, edges};
 pub use super::trigger_definition::TriggerDefinition;
 use crate::error::{ErrorCode, FieldError};
 
@@ -32,9 +35,9 @@ pub struct JobDefinition {
     /// When it runs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub triggers: Vec<TriggerDefinition>,
-    /// Names of jobs whose action of the same instant must succeed first.
+    /// Jobs whose actions must succeed first, and which of their actions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub depends_on: Vec<String>,
+    pub depends_on: Vec<EdgeDefinition>,
     /// A script; one of `shell`, `exec` and `noop` is needed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shell: Option<String>,
@@ -80,6 +83,13 @@ pub struct JobDefinition {
     /// `HORAI_PARAM_*` of its runs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub params: BTreeMap<String, String>,
+    /// `hour`, `day` (default), `week` or `month`: in what periods of its zone its
+    /// actions and those that it depends on belong together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub period: Option<String>,
+    /// Its number in hera, 1 to 999999, for edges that match as hera does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub legacy_id: Option<u32>,
 }
 
 /// Retries, as written.
@@ -125,7 +135,7 @@ impl JobDefinition {
             description: self.description.clone(),
             zone: self.zone.clone(),
             triggers: self.triggers()?,
-            depends_on: self.edges(job_number)?,
+            depends_on: edges(&self.depends_on, job_number)?,
             executor: self.executor()?,
             env: self.env()?,
             worker_group: match &self.worker_group {
@@ -140,8 +150,17 @@ impl JobDefinition {
             on_worker_lost: self.on_worker_lost()?,
             group: self.group.as_deref().map(group).transpose()?,
             params: params("params", &self.params)?,
+            period: match self.period.as_deref() {
+                Some(text) => word("period", text, &PeriodUnit::ALL)?,
+                None => PeriodUnit::Day,
+            },
+            legacy_id: self.legacy_id()?,
         };
-        Ok(spec)
+        // What a job's own number has to do with it, those see who know that.
+        match spec.check_edges(None) {
+            Ok(()) => Ok(spec),
+            Err(wrong) => Err(edge_error(&self.depends_on, &wrong)),
+        }
     }
 
     /// What is not taken as it is written, and what it is taken as.
@@ -169,35 +188,16 @@ impl JobDefinition {
         Ok(specs)
     }
 
-    fn edges(
-        &self,
-        job_number: impl Fn(&Name) -> Option<JobId>,
-    ) -> Result<Vec<EdgeSpec>, FieldError> {
-        at_most("depends_on", self.depends_on.len(), JobSpec::MAX_EDGES)?;
-        let mut edges: Vec<EdgeSpec> = Vec::with_capacity(self.depends_on.len());
-        for (i, upstream) in self.depends_on.iter().enumerate() {
-            let field = format!("depends_on[{i}]");
-            let upstream = name(&field, upstream)?;
-            let job = job_number(&upstream).ok_or_else(|| {
-                FieldError::invalid(
-                    &field,
-                    &upstream,
-                    "there is no such job",
-                    "apply the upstream job first, or correct the name",
-                )
-                .with_code(ErrorCode::MissingUpstream)
-            })?;
-            if edges.iter().any(|edge| edge.job == job) {
-                return Err(FieldError::invalid(
-                    &field,
-                    &upstream,
-                    "the job is listed twice",
-                    "list each upstream job once",
-                ));
-            }
-            edges.push(EdgeSpec { job });
+    fn legacy_id(&self) -> Result<Option<u32>, FieldError> {
+        match self.legacy_id {
+            Some(id) if !(1..=JobSpec::MAX_LEGACY_ID).contains(&id) => Err(FieldError::invalid(
+                "legacy_id",
+                id,
+                "hera has no such number of a job",
+                format!("write 1 to {}, or leave it out", JobSpec::MAX_LEGACY_ID),
+            )),
+            id => Ok(id),
         }
-        Ok(edges)
     }
 
     fn executor(&self) -> Result<Executor, FieldError> {
@@ -350,19 +350,6 @@ fn span_or(field: &str, text: Option<&str>, default: Span) -> Result<Span, Field
     text.map_or(Ok(default), |text| span(field, text))
 }
 
-fn at_most(field: &str, count: usize, limit: usize) -> Result<(), FieldError> {
-    if count <= limit {
-        return Ok(());
-    }
-    Err(FieldError::invalid(
-        field,
-        format!("{count} entries"),
-        "the list is too long",
-        format!("write at most {limit}"),
-    )
-    .with_code(ErrorCode::TooLarge))
-}
-
 fn program(field: &str, argv: &[String]) -> Result<(), FieldError> {
     if argv.first().is_some_and(|program| !program.is_empty())
         && argv.iter().all(|argument| !argument.contains('\0'))
@@ -379,6 +366,7 @@ fn program(field: &str, argv: &[String]) -> Result<(), FieldError> {
 
 #[cfg(test)]
 mod tests {
+    use horai_core::model::edge::EdgeSpec;
     use horai_core::model::job::MisfirePolicy;
 
     use super::*;
@@ -420,7 +408,7 @@ params: {DAY: monday}
         assert_eq!(spec.triggers[0].name.to_string(), "cron 0 0 * * * *");
         assert_eq!(spec.triggers[1].misfire, MisfirePolicy::FireNow);
         assert!(!spec.triggers[1].enabled);
-        assert_eq!(spec.depends_on, [EdgeSpec { job: JobId(7) }]);
+        assert_eq!(spec.depends_on, [EdgeSpec::new(JobId(7))]);
         assert_eq!(spec.retries.backoff.delay(10), Span::secs(30));
         assert_eq!(spec.timeout, Some(Span::secs(300)));
         assert_eq!(spec.grace, JobSpec::DEFAULT_GRACE);
@@ -503,7 +491,7 @@ params: {DAY: monday}
     #[test]
     fn lists_are_bounded() {
         let mut job = read("name: a\nnoop: true");
-        job.depends_on = vec!["load".to_owned(); JobSpec::MAX_EDGES + 1];
+        job.depends_on = vec![EdgeDefinition::of_job("load"); JobSpec::MAX_EDGES + 1];
         let error = job.to_spec(load_is_7).unwrap_err();
         assert_eq!((error.field.as_str(), error.code), ("depends_on", ErrorCode::TooLarge));
     }

@@ -3,9 +3,11 @@
 //! that what is printed stays short; read again, it means the same.
 
 use horai_core::ids::JobId;
+use horai_core::model::edge::PeriodUnit;
 use horai_core::model::job::{Backoff, Executor, JobSpec, OnWorkerLost, RetryPolicy};
 
-use super::job_definition::{JobDefinition, RetryDefinition, TriggerDefinition};
+use super::definition_parts::word_of;
+use super::job_definition::{EdgeDefinition, JobDefinition, RetryDefinition, TriggerDefinition};
 
 impl JobDefinition {
     /// Writes a definition down; `job_name` names an upstream job.
@@ -30,7 +32,11 @@ impl JobDefinition {
             description: spec.description.clone(),
             zone: spec.zone.clone(),
             triggers: spec.triggers.iter().map(TriggerDefinition::of_spec).collect(),
-            depends_on: spec.depends_on.iter().map(|edge| job_name(edge.job)).collect(),
+            depends_on: spec
+                .depends_on
+                .iter()
+                .map(|edge| EdgeDefinition::of_spec(edge, job_name(edge.job)))
+                .collect(),
             shell,
             interpreter,
             exec,
@@ -47,6 +53,9 @@ impl JobDefinition {
             keep_for: keep_for.map(|span| span.to_string()),
             group: spec.group.as_ref().map(ToString::to_string),
             params: spec.params.clone(),
+            period: (spec.period != PeriodUnit::Day)
+                .then(|| word_of(spec.period, &PeriodUnit::ALL).to_owned()),
+            legacy_id: spec.legacy_id,
         }
     }
 }
@@ -75,6 +84,8 @@ mod tests {
             "name: a\nexec: [ls]\nworker_group: g\nretries: {count: 2}\ntimeout: 5m\ngrace: 1s",
             "name: a\nnoop: true\nretries: {count: 1, backoff: 1s, backoff_cap: 8s}\nlease: 5s",
             "name: a\nnoop: true\non_worker_lost: keep\nkeep_for: 2h\nzone: Asia/Tokyo",
+            "name: a\nnoop: true\nperiod: week\nlegacy_id: 30\ndepends_on:\n  \
+             - {job: b, match: all_in_period, base: true, on_no_match: wait}",
             "name: a\nnoop: true\ngroup: etl/nightly\nparams: {DAY: monday}\ntriggers:\n  \
              - {fixed_delay: 5m, calendars: [c], priority: 9, params: {DAY: sunday}}",
             "name: a\nnoop: true\non_worker_lost: fail\ndescription: d\ntriggers:\n  \

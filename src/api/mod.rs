@@ -16,6 +16,7 @@ mod calendars;
 mod cluster;
 mod definition_parts;
 pub mod dto;
+pub mod edge_definition;
 mod gate;
 mod health;
 pub mod job_definition;

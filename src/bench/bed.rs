@@ -279,6 +279,8 @@ fn job(number: u32) -> JobDefinition {
         keep_for: None,
         group: None,
         params: BTreeMap::new(),
+        period: None,
+        legacy_id: None,
     }
 }
 

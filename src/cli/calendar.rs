@@ -1,10 +1,12 @@
 //! `horai calendar`: times at which triggers that name them do not fire.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use horai_core::ids::Name;
+use horai_core::model::calendar::CalendarDef;
 use serde::{Deserialize, Serialize};
 
 use super::check::read_file;
@@ -48,6 +50,9 @@ enum CalendarCommand {
     },
 }
 
+/// What a file of calendars should be.
+const FILE_HINT: &str = "a calendar file holds a list under 'calendars', with name and days";
+
 /// A file of calendars.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -63,8 +68,7 @@ pub(super) fn run(args: CalendarArgs, out: &mut impl Write) -> Result<(), Failur
     let mut files = Vec::new();
     if let CalendarCommand::Apply { files: paths } = &verb {
         for path in paths {
-            let hint = "a calendar file holds a list under 'calendars', with name and days";
-            files.extend(read_file::<CalendarFile>(path, hint)?.calendars);
+            files.extend(read_file::<CalendarFile>(path, FILE_HINT)?.calendars);
         }
     }
     let client = remote.client()?;
@@ -108,6 +112,22 @@ pub(super) fn run(args: CalendarArgs, out: &mut impl Write) -> Result<(), Failur
             }
         }
     })
+}
+
+/// The calendars of files, as definitions that triggers can be read with.
+pub(super) fn read_defs(files: &[PathBuf]) -> Result<BTreeMap<Name, CalendarDef>, Failure> {
+    let mut written = Vec::new();
+    for file in files {
+        written.extend(read_file::<CalendarFile>(file, FILE_HINT)?.calendars);
+    }
+    let mut defs: BTreeMap<Name, CalendarDef> = BTreeMap::new();
+    for calendar in bases_first(written) {
+        let def = calendar.to_def(&|name: &Name| defs.get(name));
+        let place = format!("calendar {}", calendar.name);
+        let def = def.map_err(|error| Failure::of_field(&place, &error))?;
+        defs.insert(def.name.clone(), def);
+    }
+    Ok(defs)
 }
 
 /// In an order in which what others are based on comes before them, as far as the

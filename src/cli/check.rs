@@ -6,7 +6,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use horai_core::ids::{JobId, Name};
-use horai_core::timing::check::check_spec;
+use horai_core::model::job::JobSpec;
+use horai_core::timing::check::{Calendars, check_spec};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -14,6 +15,7 @@ use super::failure::Failure;
 use crate::api::job_definition::JobDefinition;
 use crate::config::{self, Check};
 use crate::error::{chain, exit};
+use crate::offline::plan::circle;
 
 /// The largest job file, in bytes.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
@@ -36,11 +38,15 @@ pub(super) fn read_all(files: &[PathBuf]) -> Result<Vec<(String, JobDefinition)>
     Ok(jobs)
 }
 
-/// Checks job files as one set: a job may depend on one of another file.
-pub(super) fn jobs(files: &[PathBuf], out: &mut impl Write) -> Result<(), Failure> {
-    let jobs = read_all(files)?;
+/// Definitions as one set: a job may depend on one of another file. Their numbers are
+/// their places, counted from 1.
+pub(super) fn specs(
+    jobs: &[(String, JobDefinition)],
+    zone: &str,
+    calendars: Option<&Calendars<'_>>,
+) -> Result<Vec<JobSpec>, Failure> {
     let mut numbers: BTreeMap<String, JobId> = BTreeMap::new();
-    for (n, (place, job)) in (1..).zip(&jobs) {
+    for (n, (place, job)) in (1..).zip(jobs) {
         if numbers.insert(job.name.clone(), JobId(n)).is_some() {
             return Err(Failure::new(
                 format!("{place}: another job has the same name"),
@@ -50,29 +56,35 @@ pub(super) fn jobs(files: &[PathBuf], out: &mut impl Write) -> Result<(), Failur
         }
     }
     let number_of = |name: &Name| numbers.get(name.as_str()).copied();
-    let mut upstream: BTreeMap<JobId, Vec<JobId>> = BTreeMap::new();
-    for (n, (place, job)) in (1..).zip(&jobs) {
+    let mut specs = Vec::with_capacity(jobs.len());
+    for (place, job) in jobs {
         let spec = job.to_spec(number_of).map_err(|e| Failure::of_field(place, &e))?;
-        check_spec(&spec, "UTC", None).map_err(|e| {
+        check_spec(&spec, zone, calendars).map_err(|e| {
             // What is wrong with the field, and what would be right, is the source's to say.
             let problem = format!("{place}: {e}: {}", chain(&e.source));
             Failure::new(problem, "correct the field named", exit::USAGE)
                 .marked(e.caret().as_deref())
         })?;
-        upstream.insert(JobId(n), spec.depends_on.iter().map(|edge| edge.job).collect());
+        specs.push(spec);
     }
-    if let Some(circle) = circle(&upstream) {
-        let names: Vec<&str> = numbers
-            .iter()
-            .filter(|(_, id)| circle.contains(id))
-            .map(|(name, _)| name.as_str())
-            .collect();
+    if let Some(circle) = circle(&specs) {
+        let path = circle.join(" → ");
+        // The place of the first of them: the others are named.
+        let first = jobs.iter().find(|(_, job)| Some(&job.name.as_str()) == circle.first());
+        let place = first.map(|(place, _)| format!("{place}: ")).unwrap_or_default();
         return Err(Failure::new(
-            format!("these jobs wait for each other: {}", names.join(", ")),
+            format!("{place}these jobs wait for each other: {path}"),
             "take one of their dependencies away",
             exit::USAGE,
         ));
     }
+    Ok(specs)
+}
+
+/// Checks job files as one set.
+pub(super) fn jobs(files: &[PathBuf], out: &mut impl Write) -> Result<(), Failure> {
+    let jobs = read_all(files)?;
+    specs(&jobs, "UTC", None)?;
     for (place, job) in &jobs {
         for notice in job.notices() {
             writeln!(std::io::stderr(), "{place}: {notice}")?;
@@ -81,25 +93,6 @@ pub(super) fn jobs(files: &[PathBuf], out: &mut impl Write) -> Result<(), Failur
     let verb = if jobs.len() == 1 { " is" } else { "s are" };
     writeln!(out, "{} job{verb} well formed", jobs.len())?;
     Ok(())
-}
-
-/// Jobs that are in a circle or behind one: what is left after all jobs whose
-/// upstream jobs are gone have been taken away, again and again.
-fn circle(upstream: &BTreeMap<JobId, Vec<JobId>>) -> Option<Vec<JobId>> {
-    let mut left = upstream.clone();
-    loop {
-        let free: Vec<JobId> = left
-            .iter()
-            .filter(|(_, edges)| !edges.iter().any(|edge| left.contains_key(edge)))
-            .map(|(job, _)| *job)
-            .collect();
-        if free.is_empty() {
-            return (!left.is_empty()).then(|| left.into_keys().collect());
-        }
-        for job in free {
-            left.remove(&job);
-        }
-    }
 }
 
 fn read(file: &Path) -> Result<JobFile, Failure> {
@@ -145,25 +138,4 @@ pub(super) fn config<C: DeserializeOwned + Check>(
     let _checked: C = config::load(file, config::environment())?;
     writeln!(out, "{} is well formed", file.display())?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_circle_is_found_and_a_diamond_is_none() {
-        let graph = |edges: &[(u64, &[u64])]| -> BTreeMap<JobId, Vec<JobId>> {
-            edges
-                .iter()
-                .map(|(j, up)| (JobId(*j), up.iter().copied().map(JobId).collect()))
-                .collect()
-        };
-        assert_eq!(circle(&graph(&[(1, &[]), (2, &[1]), (3, &[1]), (4, &[2, 3])])), None);
-        assert_eq!(
-            circle(&graph(&[(1, &[]), (2, &[3]), (3, &[2])])).unwrap(),
-            [JobId(2), JobId(3)]
-        );
-        assert_eq!(circle(&graph(&[(1, &[1])])).unwrap(), [JobId(1)]);
-    }
 }

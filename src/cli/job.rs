@@ -211,7 +211,7 @@ impl Show for Vec<JobDto> {
                 job.revision.to_string(),
                 state(job).to_owned(),
                 triggers(&job.definition),
-                list(&job.definition.depends_on),
+                list(&edges(&job.definition)),
                 moment(job.updated),
             ]
         };
@@ -248,7 +248,7 @@ impl Show for JobDto {
         ];
         facts.extend(self.means.iter().map(|trigger| ("means", trigger.means.clone())));
         facts.extend([
-            ("depends on", list(&job.depends_on)),
+            ("depends on", list(&edges(job))),
             ("zone", job.zone.clone().unwrap_or_else(|| "the cluster's".to_owned())),
             ("workers", or_default(job.worker_group.as_ref(), "default")),
             ("priority", or_default(job.priority.as_ref(), "5")),
@@ -318,6 +318,10 @@ fn triggers(job: &JobDefinition) -> String {
 /// An expression alone, and other rules in words.
 fn told(trigger: &crate::api::job_definition::TriggerDefinition) -> String {
     trigger.cron.clone().unwrap_or_else(|| trigger.to_string())
+}
+
+fn edges(job: &JobDefinition) -> Vec<String> {
+    job.depends_on.iter().map(ToString::to_string).collect()
 }
 
 fn list(names: &[String]) -> String {

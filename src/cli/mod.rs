@@ -14,6 +14,7 @@ mod hold;
 mod job;
 mod lock;
 mod output;
+mod plan;
 mod remote;
 mod run;
 mod serve;
@@ -69,6 +70,8 @@ enum Command {
     Lock(lock::LockArgs),
     /// When a cron expression fires, and what it means; needs no cluster
     Cron(cron::CronArgs),
+    /// What a set of jobs does on a day; needs no cluster
+    Plan(plan::PlanArgs),
     /// What triggers of other schedulers do; needs no cluster
     #[command(subcommand)]
     Trigger(trigger::TriggerCommand),
@@ -163,6 +166,7 @@ fn execute(command: Command, out: &mut impl Write) -> Result<ExitCode, Failure> 
         Command::Run(args) => run::run(args, out)?,
         Command::Lock(args) => lock::run(args, out)?,
         Command::Cron(args) => cron::run(args, out)?,
+        Command::Plan(args) => plan::run(args, out)?,
         Command::Trigger(verb) => trigger::run(&verb, out)?,
         Command::Config(ConfigCommand::Check { kind: ConfigKind::Node, file }) => {
             check::config::<crate::config::NodeConfig>(&file, out)?;
@@ -255,6 +259,8 @@ mod tests {
             "cron next 0/5_*_*_*_*_? --tz Asia/Shanghai -n 10 -o json",
             "cron explain @daily --dialect unix --dst twice --job 3 --trigger t",
             "trigger simulate --stdin",
+            "plan simulate -f a.yaml b.yaml --day 2024-03-15 --tz UTC --match hera -o json",
+            "plan simulate -f a.yaml --calendars c.yaml --day 2024-03-15",
         ] {
             let words = std::iter::once("horai").chain(line.split(' '));
             if let Err(error) = super::Arguments::try_parse_from(words) {
@@ -270,6 +276,8 @@ mod tests {
             "cron next",
             "cron next x --stdin",
             "trigger simulate",
+            "plan simulate -f a.yaml",
+            "plan simulate -f a.yaml --day today",
             "unfreeze --missed now",
             "calendar apply",
         ] {

@@ -48,7 +48,7 @@ pub(crate) fn expected(
         for job in left {
             let of_job = if job.triggers.is_empty() {
                 let upstream: Option<Vec<_>> =
-                    job.depends_on.iter().map(|up| instants.get(up.as_str())).collect();
+                    job.depends_on.iter().map(|up| instants.get(up.job.as_str())).collect();
                 let Some(upstream) = upstream else {
                     waiting.push(job);
                     continue;

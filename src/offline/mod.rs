@@ -1,10 +1,12 @@
 //! What-if questions that need no cluster: when an expression fires, what it
-//! means, what Quartz would have done. Lines of JSON in, lines of JSON out.
+//! means, what Quartz would have done, what a set of jobs does on a day. Lines of
+//! JSON in, lines of JSON out, or definitions in and an answer out.
 //!
 //! Everything here is a function of the line and of the zone data in the
 //! program; nothing is read but what is asked, and no clock is looked at.
 
 pub mod cron;
+pub mod plan;
 pub mod trigger;
 
 use std::io::{self, BufRead, Write};

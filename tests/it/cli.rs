@@ -81,7 +81,7 @@ fn bad_jobs_are_refused_by_file_job_and_field() {
         "cycle.yaml",
         "jobs: [{name: a, noop: true, depends_on: [b]}, {name: b, noop: true, depends_on: [a]}]",
     );
-    refuses(&["job", "check", &bad], 2, &["a, b"]);
+    refuses(&["job", "check", &bad], 2, &["cycle.yaml: jobs[0] (a)", "a → b → a"]);
     let twice = file("twice.yaml", "jobs: [{name: a, noop: true}, {name: a, noop: true}]");
     refuses(&["job", "check", &twice], 2, &["jobs[1]", "same name"]);
     let odd = file("jobs.txt", "jobs: []");

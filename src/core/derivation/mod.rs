@@ -170,6 +170,8 @@ fn shown(path: &[Name]) -> String {
 #[cfg(test)]
 mod golden_tests;
 #[cfg(test)]
+mod oracle_tests;
+#[cfg(test)]
 mod random_tests;
 #[cfg(test)]
 mod support;
