@@ -119,9 +119,7 @@ pub fn simulate(question: Question<'_>) -> Result<Answer, Error> {
 }
 
 fn upstream(job: &str, found: &Found, zone: &Zone) -> Vec<Upstream> {
-    let none = |word| {
-        vec![Upstream { job: job.to_owned(), nominal: None, no_match: Some(word) }]
-    };
+    let none = |word| vec![Upstream { job: job.to_owned(), nominal: None, no_match: Some(word) }];
     match found {
         Found::These(instants) => {
             let shown = instants.iter().map(|at| Some(zone.rfc3339(*at)));

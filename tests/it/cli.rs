@@ -148,6 +148,95 @@ fn what_if_questions_are_answered_line_by_line() {
     assert!(lines.iter().all(|line| !line.contains("\"error\"")), "{lines:#?}");
 }
 
+/// A golden case of hera as a file of jobs.
+fn case_file(case: &serde_json::Value) -> serde_json::Value {
+    let name = |id: &serde_json::Value| format!("j{id}");
+    let job = |job: &serde_json::Value| {
+        let mut written = serde_json::json!({ "name": name(&job["id"]), "legacy_id": job["id"] });
+        if !job["cron"].is_null() {
+            written["triggers"] = serde_json::json!([{ "cron": job["cron"] }]);
+        }
+        if let Some(ups) = job["deps"].as_array() {
+            written["depends_on"] = ups.iter().map(name).collect::<Vec<_>>().into();
+        }
+        written
+    };
+    let jobs: Vec<_> = case["jobs"].as_array().unwrap().iter().map(job).collect();
+    serde_json::json!({ "jobs": jobs })
+}
+
+#[test]
+fn a_day_is_planned_as_hera_plans_it() {
+    let folder = tempfile::tempdir().unwrap();
+    // `202403150530000030` of job 30 at 05:30.
+    let version = |of: &serde_json::Value| {
+        let digits: String =
+            of["nominal"].as_str().unwrap()[..16].chars().filter(char::is_ascii_digit).collect();
+        format!("{digits}{:0>6}", &of["job"].as_str().unwrap()[1..])
+    };
+    for line in include_str!("../golden/derivation.jsonl").lines() {
+        let case: serde_json::Value = serde_json::from_str(line).unwrap();
+        let file = job_file(folder.path(), "case.json", &case_file(&case).to_string());
+        let rule = case["match"].as_str().unwrap();
+        let output = horai(&[
+            "plan",
+            "simulate",
+            "-f",
+            &file,
+            "--day",
+            "2024-03-15",
+            "--tz",
+            "UTC",
+            "--match",
+            rule,
+            "-o",
+            "json",
+        ]);
+        assert!(output.status.success(), "{line}: {}", text(&output.stderr));
+        let plan: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let of = format!("j{}", case["of"]);
+        let actions = plan["actions"].as_array().unwrap().iter().filter(|a| a["job"] == of);
+        let shown: Vec<String> = actions
+            .map(|action| {
+                let upstream = action["upstream"].as_array().unwrap().iter().map(version);
+                let all: Vec<String> = std::iter::once(version(action)).chain(upstream).collect();
+                all.join(" ")
+            })
+            .collect();
+        assert_eq!(serde_json::json!(shown), case["versions"], "{line}");
+    }
+}
+
+#[test]
+fn what_cannot_be_planned_is_named_with_its_file_and_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let ask = |file: &str, parts: &[&str]| {
+        refuses(&["plan", "simulate", "-f", file, "--day", "2024-03-15"], 2, parts);
+    };
+    let file = |content: &str| job_file(folder.path(), "jobs.yaml", content);
+    ask(&file("jobs:\n  - name: a\n    corn: x\n"), &["jobs.yaml", "corn", "line 3"]);
+    ask(&file("jobs: [{name: a, depends_on: [b]}]"), &["jobs[0] (a)", "depends_on[0]", "\"b\""]);
+    ask(
+        &file("jobs: [{name: a, depends_on: [{job: a, match: closest}]}]"),
+        &["depends_on[0].match", "nearest or same_time or"],
+    );
+    ask(
+        &file(
+            "jobs: [{name: a, depends_on: [c]}, {name: b, depends_on: [a]}, \
+             {name: c, depends_on: [{job: b, match: previous_period}]}]",
+        ),
+        &["jobs[0] (a)", "a → c → b → a"],
+    );
+    ask(
+        &file("jobs: [{name: a, triggers: [{cron: '0 0 24 * * ?'}]}]"),
+        &["triggers[0].cron", "^^"],
+    );
+    ask(
+        &file("jobs: [{name: a, triggers: [{cron: '0 0 3 * * ?', calendars: [x]}]}]"),
+        &["triggers[0].calendars", "calendar x does not exist"],
+    );
+}
+
 #[test]
 fn people_see_when_an_expression_fires() {
     let output = horai(&[

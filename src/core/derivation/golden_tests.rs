@@ -4,12 +4,12 @@ use serde_json::Value;
 
 use super::Found;
 use super::support::{Jobs, Made};
-use crate::model::edge::{EdgeSpec, Matching};
 use crate::ids::JobId;
+use crate::model::edge::PeriodUnit;
+use crate::model::edge::{EdgeSpec, Matching};
+use crate::time::UtcMillis;
 use crate::timing::period::Periods;
 use crate::timing::zone::Zone;
-use crate::model::edge::PeriodUnit;
-use crate::time::UtcMillis;
 
 const CASES: &str = include_str!("../../../tests/golden/derivation.jsonl");
 

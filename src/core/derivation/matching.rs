@@ -96,9 +96,10 @@ mod tests {
     fn the_nearest_is_so_in_time_and_the_earlier_one_of_two() {
         let of = moments(&[10, 20, 40]);
         let found = |at| nearest(&of, UtcMillis(at)).map(|at| at.0);
-        assert_eq!([0, 10, 15, 16, 20, 30, 31, 99].map(|at| found(at).unwrap()), [
-            10, 10, 10, 20, 20, 20, 40, 40
-        ]);
+        assert_eq!(
+            [0, 10, 15, 16, 20, 30, 31, 99].map(|at| found(at).unwrap()),
+            [10, 10, 10, 20, 20, 20, 40, 40]
+        );
         assert_eq!(nearest(&[], UtcMillis(5)), None);
     }
 
@@ -106,24 +107,22 @@ mod tests {
     fn the_latest_may_be_now_unless_it_is_ones_own() {
         let of = moments(&[10, 20]);
         let found = |at, strictly| latest(&of, UtcMillis(at), strictly).map(|at| at.0);
-        assert_eq!([9, 10, 19, 20, 99].map(|at| found(at, false)), [
-            None,
-            Some(10),
-            Some(10),
-            Some(20),
-            Some(20)
-        ]);
+        assert_eq!(
+            [9, 10, 19, 20, 99].map(|at| found(at, false)),
+            [None, Some(10), Some(10), Some(20), Some(20)]
+        );
         assert_eq!([10, 20].map(|at| found(at, true)), [None, Some(10)]);
     }
 
     #[test]
     fn the_base_has_the_fewest_then_the_latest_then_the_larger_number() {
-        let base = |candidates: &[(usize, i64, Option<u32>)]| {
-            let candidate = |(edge, (count, first, legacy)): (usize, &(usize, i64, _))| {
-                Candidate { edge, count: *count, first: UtcMillis(*first), legacy: *legacy }
+        let base =
+            |candidates: &[(usize, i64, Option<u32>)]| {
+                let candidate = |(edge, (count, first, legacy)): (usize, &(usize, i64, _))| {
+                    Candidate { edge, count: *count, first: UtcMillis(*first), legacy: *legacy }
+                };
+                base(candidates.iter().enumerate().map(candidate))
             };
-            base(candidates.iter().enumerate().map(candidate))
-        };
         assert_eq!(base(&[(3, 9, None), (2, 1, None), (2, 5, None)]), Some(2));
         assert_eq!(base(&[(1, 5, Some(10)), (1, 5, Some(20)), (1, 5, None)]), Some(1));
         assert_eq!(base(&[(1, 5, None), (1, 5, None)]), Some(0));

@@ -27,6 +27,14 @@ pub struct Plans<'a> {
     plans: BTreeMap<(JobId, Period), Plan>,
 }
 
+/// What an edge that instants rest on has before it in a period.
+struct Seen {
+    /// Its place in the definition.
+    edge: usize,
+    matching: Matching,
+    moments: Arc<[Moment]>,
+}
+
 /// A job's plan of a period.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
@@ -141,7 +149,8 @@ impl<'a> Plans<'a> {
         }
         let (begin, end) = self.bounds(job, period)?;
         let mut found = Vec::new();
-        let mut next = if begin < end { self.clocks[up.clock].periods.holding(begin) } else { None };
+        let mut next =
+            if begin < end { self.clocks[up.clock].periods.holding(begin) } else { None };
         while let Some(period) = next {
             if self.bounds(up, period)?.0 >= end {
                 break;
@@ -185,9 +194,10 @@ impl<'a> Plans<'a> {
 
     /// What the job has in the period; the plans that it needs are there.
     fn compute(&mut self, job: &Job, period: Period) -> Result<Plan, Error> {
-        let mut seen: Vec<(usize, Matching, Arc<[Moment]>)> = Vec::new();
+        let mut seen: Vec<Seen> = Vec::new();
         for (place, edge) in job.needs() {
-            seen.push((place, edge.matching, self.seen(edge.job, job, period)?));
+            let moments = self.seen(edge.job, job, period)?;
+            seen.push(Seen { edge: place, matching: edge.matching, moments });
         }
         let (base, moments) = match &job.source {
             Source::None => (None, Arc::default()),
@@ -209,13 +219,9 @@ impl<'a> Plans<'a> {
     }
 
     /// The base, by hera's rule; none if a job that may be has no actions at all.
-    fn choose(
-        &mut self,
-        job: &Job,
-        seen: &[(usize, Matching, Arc<[Moment]>)],
-    ) -> Result<Option<usize>, Error> {
+    fn choose(&mut self, job: &Job, seen: &[Seen]) -> Result<Option<usize>, Error> {
         let mut candidates = Vec::with_capacity(seen.len());
-        for (edge, matching, moments) in seen {
+        for Seen { edge, matching, moments } in seen {
             let Some(first) = moments.first() else { return Ok(None) };
             // hera knows no seconds.
             let unit = if *matching == Matching::Hera { 60_000 } else { 1 };
@@ -254,32 +260,23 @@ impl<'a> Plans<'a> {
 }
 
 /// What an edge has seen.
-fn of(seen: &[(usize, Matching, Arc<[Moment]>)], edge: usize) -> Arc<[Moment]> {
-    let found = seen.iter().find(|(place, ..)| *place == edge);
-    found.map(|(.., moments)| Arc::clone(moments)).unwrap_or_default()
+fn of(seen: &[Seen], edge: usize) -> Arc<[Moment]> {
+    let found = seen.iter().find(|seen| seen.edge == edge);
+    found.map(|seen| Arc::clone(&seen.moments)).unwrap_or_default()
 }
 
 /// Those for which every edge that needs one finds one.
-fn only_matched(
-    moments: Arc<[Moment]>,
-    base: Option<usize>,
-    seen: &[(usize, Matching, Arc<[Moment]>)],
-) -> Arc<[Moment]> {
-    let others = || seen.iter().filter(|(place, ..)| base != Some(*place));
-    let is_empty = |(_, matching, of): &&(usize, Matching, Arc<[Moment]>)| {
-        matching.needs_one() && of.is_empty()
-    };
-    if others().any(|other| is_empty(&other)) {
+fn only_matched(moments: Arc<[Moment]>, base: Option<usize>, seen: &[Seen]) -> Arc<[Moment]> {
+    let others = seen.iter().filter(|seen| base != Some(seen.edge) && seen.matching.needs_one());
+    if others.clone().any(|seen| seen.moments.is_empty()) {
         return Arc::default();
     }
-    let exact: Vec<&[Moment]> = others()
-        .filter(|(_, matching, _)| *matching == Matching::SameTime)
-        .map(|(.., of)| &**of)
-        .collect();
+    let exact: Vec<&Seen> = others.filter(|seen| seen.matching == Matching::SameTime).collect();
     if exact.is_empty() {
         return moments;
     }
-    moments.iter().filter(|m| exact.iter().all(|of| matching::has(of, m.at))).copied().collect()
+    let is_matched = |m: &&Moment| exact.iter().all(|seen| matching::has(&seen.moments, m.at));
+    moments.iter().filter(is_matched).copied().collect()
 }
 
 /// The edges of a job, the base first.
@@ -287,6 +284,6 @@ pub(super) fn base_first(
     edges: &[EdgeSpec],
     base: Option<usize>,
 ) -> impl Iterator<Item = (usize, &EdgeSpec)> {
-    let first = base.into_iter().filter_map(|place| Some((place, edges.get(place)?)));
+    let first = base.into_iter().filter_map(move |place| Some((place, edges.get(place)?)));
     first.chain(edges.iter().enumerate().filter(move |(place, _)| base != Some(*place)))
 }

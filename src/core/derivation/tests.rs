@@ -21,44 +21,49 @@ fn the_latest_may_lie_in_another_period_and_may_be_of_the_same_instant() {
     let report = Made::new("report").after("load", LatestBefore).after("hourly", Nearest);
     let jobs = Jobs::new(&[load(), hourly("1-3"), report]);
     // An hourly job that needs a daily one is no longer held down to once a day.
-    assert_eq!(jobs.day("report", DAY), [
-        "15T0100 hourly@15T0100 load@14T0200",
-        "15T0200 hourly@15T0200 load@15T0200",
-        "15T0300 hourly@15T0300 load@15T0200",
-    ]);
+    assert_eq!(
+        jobs.day("report", DAY),
+        [
+            "15T0100 hourly@15T0100 load@14T0200",
+            "15T0200 hourly@15T0200 load@15T0200",
+            "15T0300 hourly@15T0300 load@15T0200",
+        ]
+    );
 }
 
 #[test]
 fn all_of_this_period_and_all_of_the_one_before() {
-    let report =
-        Made::new("report").after("hourly", AllInPeriod).after("hourly2", PreviousPeriod);
+    let report = Made::new("report").after("hourly", AllInPeriod).after("hourly2", PreviousPeriod);
     let report = report.after("load", Nearest);
-    let second = Made { edges: Vec::new(), ..hourly("5,6") };
-    let mut second = second;
+    let mut second = hourly("5,6");
     second.spec.name = crate::ids::Name::new("hourly2").unwrap();
     let jobs = Jobs::new(&[load(), hourly("1-3"), second, report]);
-    assert_eq!(jobs.day("report", DAY), [
-        "15T0200 load@15T0200 hourly@15T0100,15T0200,15T0300 hourly2@14T0500,14T0600"
-    ]);
+    assert_eq!(
+        jobs.day("report", DAY),
+        ["15T0200 load@15T0200 hourly@15T0100,15T0200,15T0300 hourly2@14T0500,14T0600"]
+    );
 }
 
 #[test]
 fn the_first_edge_is_the_base_where_none_may_be_chosen_and_a_mark_wins() {
     let report = || Made::new("report").after("hourly", PreviousPeriod);
     let jobs = Jobs::new(&[load(), hourly("1-2"), report().after("load", LatestBefore)]);
-    assert_eq!(jobs.day("report", DAY), [
-        "15T0100 hourly@14T0100,14T0200 load@14T0200",
-        "15T0200 hourly@14T0100,14T0200 load@15T0200",
-    ]);
+    assert_eq!(
+        jobs.day("report", DAY),
+        [
+            "15T0100 hourly@14T0100,14T0200 load@14T0200",
+            "15T0200 hourly@14T0100,14T0200 load@15T0200",
+        ]
+    );
     let jobs = Jobs::new(&[load(), hourly("1-2"), report().base("load", AllInPeriod)]);
     assert_eq!(jobs.day("report", DAY), ["15T0200 load@15T0200 hourly@14T0100,14T0200"]);
     // The most instead of the fewest, because it is marked.
     let report = Made::new("report").after("load", Nearest).base("hourly", Nearest);
     let jobs = Jobs::new(&[load(), hourly("1-2"), report]);
-    assert_eq!(jobs.day("report", DAY), [
-        "15T0100 hourly@15T0100 load@15T0200",
-        "15T0200 hourly@15T0200 load@15T0200",
-    ]);
+    assert_eq!(
+        jobs.day("report", DAY),
+        ["15T0100 hourly@15T0100 load@15T0200", "15T0200 hourly@15T0200 load@15T0200",]
+    );
 }
 
 #[test]
@@ -94,10 +99,10 @@ fn a_job_may_wait_for_its_own_earlier_actions() {
     let own = |matching| Made::new("own").cron("0 0 3,4 15-17 3 ? 2024").after("own", matching);
     let jobs = Jobs::new(&[own(PreviousPeriod)]);
     assert_eq!(jobs.day("own", DAY), ["15T0300 own:no_upstream", "15T0400 own:no_upstream"]);
-    assert_eq!(jobs.day("own", "2024-03-16"), [
-        "16T0300 own@15T0300,15T0400",
-        "16T0400 own@15T0300,15T0400"
-    ]);
+    assert_eq!(
+        jobs.day("own", "2024-03-16"),
+        ["16T0300 own@15T0300,15T0400", "16T0400 own@15T0300,15T0400"]
+    );
     let jobs = Jobs::new(&[own(LatestBefore)]);
     assert_eq!(jobs.day("own", DAY), ["15T0300 own:no_upstream", "15T0400 own@15T0300"]);
     assert_eq!(jobs.day("own", "2024-03-16")[0], "16T0300 own@15T0400");
@@ -105,7 +110,7 @@ fn a_job_may_wait_for_its_own_earlier_actions() {
     let report = Made::new("report").after("report", LatestBefore).after("load", Nearest);
     let jobs = Jobs::new(&[load(), report]);
     assert_eq!(jobs.day("report", DAY), ["15T0200 load@15T0200 report@14T0200"]);
-    assert_eq!(Jobs::new(&[own(Nearest)]).ask(|plans| plans.job(JobId(1)).is_err()), true);
+    assert!(Jobs::new(&[own(Nearest)]).ask(|plans| plans.job(JobId(1)).is_err()));
 }
 
 #[test]
@@ -113,27 +118,20 @@ fn an_upstream_action_belongs_to_the_dependants_period() {
     // The 15th in Tokyo ends at 15:00 in UTC.
     let report = || Made::new("report").zone("Asia/Tokyo");
     let jobs = Jobs::new(&[hourly("14,15"), report().after("hourly", Nearest)]);
-    assert_eq!(jobs.day("report", DAY), [
-        "14T1500 hourly@14T1500",
-        "15T1400 hourly@15T1400",
-    ]);
+    assert_eq!(jobs.day("report", DAY), ["14T1500 hourly@14T1500", "15T1400 hourly@15T1400",]);
     // Seen through a job that thinks in another zone, it is the same.
     let between = Made::new("between").zone("America/New_York").after("hourly", Nearest);
     let jobs = Jobs::new(&[hourly("14,15"), between, report().after("between", Nearest)]);
-    assert_eq!(jobs.day("report", DAY), [
-        "14T1500 between@14T1500",
-        "15T1400 between@15T1400",
-    ]);
+    assert_eq!(jobs.day("report", DAY), ["14T1500 between@14T1500", "15T1400 between@15T1400",]);
     // By the hour there is one of each; the base is chosen in each hour anew.
     let report = Made::new("report").period(PeriodUnit::Hour);
     let other = Made::new("other").cron("0 30 1-2 * * ?").cron("0 45 2 * * ?");
     let hourly = Made::new("hourly").cron("0 0,10 1 * * ?").cron("0 0 2 * * ?");
-    let jobs =
-        Jobs::new(&[hourly, other, report.after("hourly", Nearest).after("other", Nearest)]);
-    assert_eq!(jobs.day("report", DAY), [
-        "15T0130 other@15T0130 hourly@15T0110",
-        "15T0200 hourly@15T0200 other@15T0230",
-    ]);
+    let jobs = Jobs::new(&[hourly, other, report.after("hourly", Nearest).after("other", Nearest)]);
+    assert_eq!(
+        jobs.day("report", DAY),
+        ["15T0130 other@15T0130 hourly@15T0110", "15T0200 hourly@15T0200 other@15T0230",]
+    );
     // And a week begins on Monday.
     let weekly = Made::new("weekly").cron("0 0 4 ? * MON");
     let report = Made::new("report").cron("0 0 5 ? * FRI").period(PeriodUnit::Week);

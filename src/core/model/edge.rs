@@ -158,9 +158,8 @@ impl JobSpec {
     /// # Errors
     /// [`EdgeProblem`] for the first edge that cannot be what it says.
     pub fn check_edges(&self, own: Option<JobId>) -> Result<(), EdgeProblem> {
-        let wrong = |edge, field, problem, remedy| {
-            Err(EdgeProblem { edge, field, problem, remedy })
-        };
+        let wrong =
+            |edge, field, problem, remedy| Err(EdgeProblem { edge, field, problem, remedy });
         let mut has_base = false;
         for (place, edge) in self.depends_on.iter().enumerate() {
             if edge.on_no_match.is_some() && edge.matching.needs_one() {

@@ -112,9 +112,11 @@ impl Periods {
     pub fn minute_number(&self, at: UtcMillis) -> Option<i64> {
         let local = wall::local(&self.zone, at)?;
         let parts = [local.month(), local.day(), local.hour(), local.minute()];
-        Some(parts.iter().fold(i64::from(local.year()), |number, part| {
-            number * 100 + i64::from(*part)
-        }))
+        Some(
+            parts
+                .iter()
+                .fold(i64::from(local.year()), |number, part| number * 100 + i64::from(*part)),
+        )
     }
 
     fn length(&self) -> Span {
