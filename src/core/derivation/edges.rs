@@ -48,7 +48,7 @@ impl Plans<'_> {
     ) -> Result<Vec<DerivedAction>, Error> {
         let job = self.job(job)?;
         let mut actions = Vec::new();
-        let mut next = self.clocks[job.clock].periods.holding(from);
+        let mut next = self.memo.clocks[job.clock].periods.holding(from);
         if next.is_none() {
             return Err(Error::OutOfRange(job.name.clone()));
         }
@@ -57,7 +57,7 @@ impl Plans<'_> {
                 break;
             }
             self.match_period(&job, period, (from, to), &mut actions)?;
-            next = self.clocks[job.clock].periods.next(period);
+            next = self.memo.clocks[job.clock].periods.next(period);
         }
         Ok(actions)
     }
@@ -92,7 +92,7 @@ impl Plans<'_> {
             }
             views.push(view);
         }
-        let numbers = Numbers { clock: &self.clocks[job.clock].periods };
+        let numbers = Numbers { clock: &self.memo.clocks[job.clock].periods };
         // hera's number of a derived action ends in its base job's while it looks.
         let legacy = match plan.base {
             Some(_) => views.first().and_then(|base| base.legacy),
@@ -115,7 +115,7 @@ impl Plans<'_> {
 
     fn view(&mut self, job: &Job, edge: &EdgeSpec, period: Period) -> Result<View, Error> {
         let period = match edge.matching {
-            Matching::PreviousPeriod => self.clocks[job.clock].periods.before(period),
+            Matching::PreviousPeriod => self.memo.clocks[job.clock].periods.before(period),
             Matching::Nearest
             | Matching::SameTime
             | Matching::LatestBefore
@@ -170,7 +170,7 @@ impl Plans<'_> {
             }
             return Ok(None);
         }
-        let mut next = self.clocks[up.clock].periods.holding(UtcMillis(begin.0 - 1));
+        let mut next = self.memo.clocks[up.clock].periods.holding(UtcMillis(begin.0 - 1));
         for _ in 0..LOOK_BACK_PERIODS {
             let Some(period) = next else { break };
             let (first, end) = self.bounds(&up, period)?;
@@ -185,7 +185,7 @@ impl Plans<'_> {
             if first <= oldest {
                 break;
             }
-            next = self.clocks[up.clock].periods.before(period);
+            next = self.memo.clocks[up.clock].periods.before(period);
         }
         Ok(None)
     }

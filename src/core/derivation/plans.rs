@@ -5,6 +5,7 @@
 //! zones or lengths of periods differ, the upstream job's plan of all periods that
 //! overlap is computed and cut to size.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -21,10 +22,30 @@ use crate::timing::zone::Zone;
 /// questions about definitions that do not change meanwhile.
 #[derive(Debug)]
 pub struct Plans<'a> {
-    world: World<'a>,
+    pub(super) world: World<'a>,
+    pub(super) memo: Memo,
+}
+
+/// What was computed, for those who ask again later: it holds no definition, and
+/// whoever keeps it says which jobs are to be computed anew.
+#[derive(Debug, Default)]
+pub struct Memo {
     pub(super) clocks: Vec<Clock>,
     jobs: BTreeMap<JobId, Arc<Job>>,
-    plans: BTreeMap<(JobId, Period), Plan>,
+    plans: BTreeMap<JobId, BTreeMap<Period, Plan>>,
+}
+
+impl Memo {
+    /// Forgets a job: because its definition changed, or a calendar that it names, or
+    /// a job that it rests on by however many steps.
+    pub fn forget(&mut self, job: JobId) {
+        self.jobs.remove(&job);
+        self.plans.remove(&job);
+    }
+
+    fn plan(&self, job: JobId, period: Period) -> Option<&Plan> {
+        self.plans.get(&job)?.get(&period)
+    }
 }
 
 /// What an edge that instants rest on has before it in a period.
@@ -67,8 +88,19 @@ impl<'a> Plans<'a> {
     /// With nothing computed yet.
     #[must_use]
     pub fn new(world: World<'a>) -> Self {
-        let (clocks, jobs, plans) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
-        Self { world, clocks, jobs, plans }
+        Self::with(world, Memo::default())
+    }
+
+    /// With what was computed before.
+    #[must_use]
+    pub fn with(world: World<'a>, memo: Memo) -> Self {
+        Self { world, memo }
+    }
+
+    /// What was computed.
+    #[must_use]
+    pub fn into_memo(self) -> Memo {
+        self.memo
     }
 
     /// The job's periods: of its length and in its zone.
@@ -77,14 +109,14 @@ impl<'a> Plans<'a> {
     /// [`Error`] if the job cannot be read.
     pub fn periods(&mut self, job: JobId) -> Result<&Periods, Error> {
         let job = self.job(job)?;
-        Ok(&self.clocks[job.clock].periods)
+        Ok(&self.memo.clocks[job.clock].periods)
     }
 
     pub(super) fn job(&mut self, id: JobId) -> Result<Arc<Job>, Error> {
-        if let Some(job) = self.jobs.get(&id) {
+        if let Some(job) = self.memo.jobs.get(&id) {
             return Ok(Arc::clone(job));
         }
-        let clocks = &mut self.clocks;
+        let clocks = &mut self.memo.clocks;
         let clock_of = |zone: Zone, unit: PeriodUnit| {
             let is_it = |clock: &Clock| clock.unit == unit && *clock.periods.zone() == zone;
             clocks.iter().position(is_it).unwrap_or_else(|| {
@@ -94,20 +126,20 @@ impl<'a> Plans<'a> {
             })
         };
         let job = Arc::new(Job::read(id, self.world, clock_of)?);
-        self.jobs.insert(id, Arc::clone(&job));
+        self.memo.jobs.insert(id, Arc::clone(&job));
         Ok(job)
     }
 
     /// The plan of a period, with all that it rests on.
     pub(super) fn plan(&mut self, job: JobId, period: Period) -> Result<Plan, Error> {
-        if let Some(plan) = self.plans.get(&(job, period)) {
+        if let Some(plan) = self.memo.plan(job, period) {
             return Ok(plan.clone());
         }
         let mut work = vec![(job, period)];
         // Those that wait for what is above them in the list.
         let mut open: BTreeMap<JobId, Period> = BTreeMap::new();
         while let Some(&(id, period)) = work.last() {
-            if self.plans.contains_key(&(id, period)) {
+            if self.memo.plan(id, period).is_some() {
                 work.pop();
                 continue;
             }
@@ -115,7 +147,7 @@ impl<'a> Plans<'a> {
             let missing = self.missing(&job, period)?;
             if missing.is_empty() {
                 let plan = self.compute(&job, period)?;
-                self.plans.insert((id, period), plan);
+                self.memo.plans.entry(id).or_default().insert(period, plan);
                 open.remove(&id);
                 work.pop();
             } else if open.insert(id, period).is_some() {
@@ -125,7 +157,7 @@ impl<'a> Plans<'a> {
             }
         }
         // The list is empty when this plan is there.
-        self.plans.get(&(job, period)).cloned().ok_or(Error::NoSuchJob(job))
+        self.memo.plan(job, period).cloned().ok_or(Error::NoSuchJob(job))
     }
 
     /// The upstream plans that are not there yet.
@@ -134,7 +166,7 @@ impl<'a> Plans<'a> {
         for (_, edge) in job.needs() {
             let upstream = self.job(edge.job)?;
             for period in self.overlapping(&upstream, job, period)? {
-                if !self.plans.contains_key(&(edge.job, period)) {
+                if self.memo.plan(edge.job, period).is_none() {
                     missing.push((edge.job, period));
                 }
             }
@@ -150,13 +182,13 @@ impl<'a> Plans<'a> {
         let (begin, end) = self.bounds(job, period)?;
         let mut found = Vec::new();
         let mut next =
-            if begin < end { self.clocks[up.clock].periods.holding(begin) } else { None };
+            if begin < end { self.memo.clocks[up.clock].periods.holding(begin) } else { None };
         while let Some(period) = next {
             if self.bounds(up, period)?.0 >= end {
                 break;
             }
             found.push(period);
-            next = self.clocks[up.clock].periods.next(period);
+            next = self.memo.clocks[up.clock].periods.next(period);
         }
         Ok(found)
     }
@@ -166,7 +198,7 @@ impl<'a> Plans<'a> {
         job: &Job,
         period: Period,
     ) -> Result<(UtcMillis, UtcMillis), Error> {
-        let bounds = self.clocks[job.clock].bounds(period);
+        let bounds = self.memo.clocks[job.clock].bounds(period);
         bounds.ok_or_else(|| Error::OutOfRange(job.name.clone()))
     }
 
@@ -239,9 +271,11 @@ impl<'a> Plans<'a> {
         while let Some(at) = work.pop_front() {
             // One that cannot be read is not on the way: it would have been said.
             let Ok(job) = self.job(at) else { continue };
-            for (_, edge) in job.needs().filter(|(_, edge)| !came_from.contains_key(&edge.job)) {
-                came_from.insert(edge.job, at);
-                work.push_back(edge.job);
+            for (_, edge) in job.needs() {
+                if let Entry::Vacant(free) = came_from.entry(edge.job) {
+                    free.insert(at);
+                    work.push_back(edge.job);
+                }
             }
         }
         let mut path = vec![through];
@@ -254,7 +288,7 @@ impl<'a> Plans<'a> {
             }
         }
         path.reverse();
-        let name = |job: &JobId| self.jobs.get(job).map(|job| job.name.clone());
+        let name = |job: &JobId| self.memo.jobs.get(job).map(|job| job.name.clone());
         Error::Cycle { path: path.iter().filter_map(name).collect() }
     }
 }

@@ -1,5 +1,6 @@
 //! What each rule says, by examples around 15 March 2024, a Friday.
 
+use super::plans::{Memo, Plans};
 use super::support::{Jobs, Made};
 use super::{Error, MAX_INSTANTS};
 use crate::ids::JobId;
@@ -173,6 +174,26 @@ fn a_circle_is_refused_with_its_path() {
     assert_eq!(path.len(), 4);
     assert_eq!(path.first(), path.last());
     assert!(error.to_string().contains("c → b → a → c"), "{error}");
+}
+
+#[test]
+fn what_was_computed_is_kept_until_it_is_forgotten() {
+    let made = |hours| [hourly(hours), Made::new("report").after("hourly", Nearest)];
+    let (before, after) = (Jobs::new(&made("1")), Jobs::new(&made("2")));
+    let day = |jobs: &Jobs, memo: Memo| {
+        jobs.ask(|plans| {
+            let mut plans = Plans::with(plans.world, memo);
+            let actions = jobs.actions(&mut plans, "report", DAY).unwrap();
+            (actions.iter().map(|a| jobs.shown(a)).collect::<String>(), plans.into_memo())
+        })
+    };
+    let (found, memo) = day(&before, Memo::default());
+    assert_eq!(found, "15T0100 hourly@15T0100");
+    let (found, mut memo) = day(&after, memo);
+    assert_eq!(found, "15T0100 hourly@15T0100", "it does not look at what it knows");
+    memo.forget(JobId(1));
+    memo.forget(JobId(2));
+    assert_eq!(day(&after, memo).0, "15T0200 hourly@15T0200");
 }
 
 #[test]
