@@ -308,6 +308,14 @@ fn check_spec(spec: &JobSpec) -> Result<(), Reject> {
         within("keep_for", keep_for.0, 1000, YEAR_MS, "ms")?;
     }
     check_params("params", &spec.params)?;
+    if let Err(wrong) = spec.check_edges(None) {
+        let dot = if wrong.field.is_empty() { "" } else { "." };
+        let field = format!("depends_on[{}]{dot}{}", wrong.edge, wrong.field);
+        return Err(invalid(&field, format!("{}; {}", wrong.problem, wrong.remedy)));
+    }
+    if let Some(id) = spec.legacy_id {
+        within("legacy_id", u64::from(id), 1, u64::from(JobSpec::MAX_LEGACY_ID), "")?;
+    }
     for (place, trigger) in spec.triggers.iter().enumerate() {
         let Some(rule) = trigger.kind.rule() else { continue };
         check_params(&format!("triggers[{place}].params"), &rule.params)?;

@@ -3,6 +3,7 @@
 mod anchors;
 mod calendars;
 mod delays;
+mod edges;
 mod golden;
 mod pauses;
 mod random;
