@@ -64,6 +64,11 @@ impl<'de> Deserialize<'de> for EdgeDefinition {
                 Ok(EdgeDefinition::of_job(name))
             }
 
+            /// A name of digits alone, which YAML takes for a number.
+            fn visit_u64<E: Error>(self, name: u64) -> Result<EdgeDefinition, E> {
+                Ok(EdgeDefinition::of_job(&name.to_string()))
+            }
+
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<EdgeDefinition, A::Error> {
                 let map = Map::deserialize(MapAccessDeserializer::new(map))?;
                 let Map { job, matching, base, on_no_match } = map;
@@ -194,7 +199,7 @@ mod tests {
     #[test]
     fn mistakes_say_what_there_is() {
         let read = |text: &str| serde_json::from_str::<EdgeDefinition>(text);
-        assert!(read("5").unwrap_err().to_string().contains("the name of a job, or a map"));
+        assert!(read("[]").unwrap_err().to_string().contains("the name of a job, or a map"));
         assert!(read(r#"{"job":"a","mtch":"x"}"#).unwrap_err().to_string().contains("mtch"));
         for (text, field) in [
             (r#"{"job":"a","match":"closest"}"#, "e.match"),

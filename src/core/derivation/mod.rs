@@ -39,9 +39,10 @@ use crate::timing::zone::ZoneError;
 /// `latest_before` looks no further back than this before the period: a year and a
 /// month, so that what comes once a year is found.
 pub const LOOK_BACK: Span = Span::secs(400 * 86_400);
-/// Nor through more periods than this of an upstream job whose instants others decide:
-/// as many days, or 400 hours of a job that thinks in hours.
-pub const LOOK_BACK_PERIODS: usize = 400;
+/// Nor through more periods than this of an upstream job whose instants others decide,
+/// because for each of them all that it rests on is planned: more days than a month
+/// has, or more months than there are in [`LOOK_BACK`], or 40 hours.
+pub const LOOK_BACK_PERIODS: usize = 40;
 /// The most instants of one job in one period: a trigger that fires each second has
 /// 86,400 in a day.
 pub const MAX_INSTANTS: usize = 100_000;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::random_tests::{Dice, graph};
 use super::support::Jobs;
-use super::{DerivedAction, Found};
+use super::{DerivedAction, Found, LOOK_BACK_PERIODS};
 use crate::ids::JobId;
 use crate::model::edge::{EdgeSpec, Matching, OnNoMatch};
 use crate::model::job::JobSpec;
@@ -122,6 +122,21 @@ impl Oracle<'_> {
             .filter(|_| !spec.depends_on.iter().any(|edge| edge.matching.needs_one())))
     }
 
+    /// From where on a job's instants are looked for, from before a period.
+    fn oldest(&self, id: JobId, begin: UtcMillis) -> i64 {
+        let spec = self.spec(id);
+        let is_free = !spec.depends_on.iter().any(|edge| edge.matching.needs_one());
+        if is_free && !spec.triggers.is_empty() {
+            return i64::MIN;
+        }
+        let periods = self.periods(id);
+        let mut period = periods.holding(UtcMillis(begin.0 - 1)).unwrap();
+        for _ in 1..LOOK_BACK_PERIODS {
+            period = periods.before(period).unwrap();
+        }
+        periods.bounds(period).unwrap().0.0
+    }
+
     /// What an action waits for, as far as the judge looks.
     fn judge(&self, id: JobId, action: &DerivedAction) -> Result<(), String> {
         let (spec, periods, at) = (self.spec(id), self.periods(id), action.nominal.0);
@@ -152,7 +167,9 @@ impl Oracle<'_> {
                     let day = |back: i64| {
                         self.between(edge.job, end - back * DAY, end - (back - 1) * DAY)
                     };
-                    (1..=DAYS_BACK).find_map(|back| day(back).pop()).into_iter().collect()
+                    let oldest = self.oldest(edge.job, from);
+                    let found = (1..=DAYS_BACK).find_map(|back| day(back).pop());
+                    found.into_iter().filter(|at| *at >= oldest).collect()
                 }
                 Matching::Hera => {
                     let legacy = |id| i64::from(self.spec(id).legacy_id.unwrap_or(0));

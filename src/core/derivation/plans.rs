@@ -33,6 +33,9 @@ pub struct Memo {
     pub(super) clocks: Vec<Clock>,
     jobs: BTreeMap<JobId, Arc<Job>>,
     plans: BTreeMap<JobId, BTreeMap<Period, Plan>>,
+    /// By the clocks of upstream job and dependant: the periods of the one that share
+    /// an instant with one of the other's.
+    overlaps: BTreeMap<(usize, usize, Period), Arc<[Period]>>,
 }
 
 impl Memo {
@@ -165,7 +168,7 @@ impl<'a> Plans<'a> {
         let mut missing = Vec::new();
         for (_, edge) in job.needs() {
             let upstream = self.job(edge.job)?;
-            for period in self.overlapping(&upstream, job, period)? {
+            for &period in self.overlapping(&upstream, job, period)?.iter() {
                 if self.memo.plan(edge.job, period).is_none() {
                     missing.push((edge.job, period));
                 }
@@ -175,21 +178,28 @@ impl<'a> Plans<'a> {
     }
 
     /// The periods of an upstream job that share an instant with one of the job's.
-    fn overlapping(&mut self, up: &Job, job: &Job, period: Period) -> Result<Vec<Period>, Error> {
-        if up.clock == job.clock {
-            return Ok(vec![period]);
+    fn overlapping(&mut self, up: &Job, job: &Job, period: Period) -> Result<Arc<[Period]>, Error> {
+        let key = (up.clock, job.clock, period);
+        if let Some(known) = self.memo.overlaps.get(&key) {
+            return Ok(Arc::clone(known));
         }
-        let (begin, end) = self.bounds(job, period)?;
         let mut found = Vec::new();
-        let mut next =
-            if begin < end { self.memo.clocks[up.clock].periods.holding(begin) } else { None };
-        while let Some(period) = next {
-            if self.bounds(up, period)?.0 >= end {
-                break;
-            }
+        if up.clock == job.clock {
             found.push(period);
-            next = self.memo.clocks[up.clock].periods.next(period);
+        } else {
+            let (begin, end) = self.bounds(job, period)?;
+            let first = self.memo.clocks[up.clock].periods.holding(begin);
+            let mut next = first.filter(|_| begin < end);
+            while let Some(period) = next {
+                if self.bounds(up, period)?.0 >= end {
+                    break;
+                }
+                found.push(period);
+                next = self.memo.clocks[up.clock].periods.next(period);
+            }
         }
+        let found: Arc<[Period]> = found.into();
+        self.memo.overlaps.insert(key, Arc::clone(&found));
         Ok(found)
     }
 
@@ -215,7 +225,7 @@ impl<'a> Plans<'a> {
         }
         let (begin, end) = self.bounds(job, period)?;
         let mut seen = Vec::new();
-        for period in self.overlapping(&up, job, period)? {
+        for &period in self.overlapping(&up, job, period)?.iter() {
             let moments = self.plan(up.id, period)?.moments;
             let from = moments.partition_point(|m| m.at < begin);
             let to = moments.partition_point(|m| m.at < end);

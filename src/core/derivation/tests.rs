@@ -160,6 +160,10 @@ fn looking_back_has_an_end() {
     // The same through a job whose instants others decide.
     let mid = || Made::new("mid").after("up", Nearest);
     let through = |up: Made| Jobs::new(&[up, mid(), report("mid")]).day("report", DAY).concat();
+    assert_eq!(through(yearly("4 2 ? 2024")), "15T0300 mid@04T0200");
+    assert_eq!(through(yearly("3 2 ? 2024")), "15T0300 mid:no_upstream");
+    let months = || mid().period(PeriodUnit::Month);
+    let through = |up: Made| Jobs::new(&[up, months(), report("mid")]).day("report", DAY).concat();
     assert_eq!(through(yearly("16 3 ? 2023")), "15T0300 mid@16T0200");
     assert_eq!(through(yearly("1 1 ? 2022")), "15T0300 mid:no_upstream");
 }
