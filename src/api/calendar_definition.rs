@@ -123,30 +123,51 @@ impl CalendarDefinition {
     }
 
     fn worded(&self, error: &CalendarError) -> FieldError {
+        let given = |text: &Option<String>| text.clone().unwrap_or_default();
         let (code, field, value, remedy) = match error {
             CalendarError::Cron { .. } => (
                 ErrorCode::BadCron,
                 "cron",
-                self.cron.as_deref(),
+                given(&self.cron),
                 "write second minute hour day month weekday [year], such as * * 2 * * ?",
             ),
             CalendarError::Zone { .. } => (
                 ErrorCode::UnknownZone,
                 "zone",
-                self.zone.as_deref(),
+                given(&self.zone),
                 "write an IANA name, such as Europe/Berlin or UTC",
             ),
-            CalendarError::Unknown(_) | CalendarError::Chain(_) | CalendarError::Content { .. } => {
-                (ErrorCode::InvalidValue, self.kind(), None, "correct the field named")
+            CalendarError::Content { remedy, .. } => {
+                (ErrorCode::InvalidValue, self.kind(), self.times(), *remedy)
             }
+            CalendarError::Unknown(_) | CalendarError::Chain(_) => (
+                ErrorCode::InvalidValue,
+                "base",
+                given(&self.base),
+                "apply the base first, or name another one",
+            ),
         };
         let caret = match error {
             CalendarError::Cron { source, .. } => source.caret(),
             _ => None,
         };
-        FieldError::invalid(field, value.unwrap_or_default(), chain(error), remedy)
-            .with_code(code)
-            .with_caret(caret)
+        let problem = match error {
+            CalendarError::Content { problem, .. } => format!("the calendar {problem}"),
+            _ => chain(error),
+        };
+        FieldError::invalid(field, value, problem, remedy).with_code(code).with_caret(caret)
+    }
+
+    /// What is written in that field.
+    fn times(&self) -> String {
+        match self.kind() {
+            "dates" => self.dates.join(", "),
+            "weekly" => self.weekly.clone().unwrap_or_default(),
+            "monthly" => self.monthly.iter().map(u8::to_string).collect::<Vec<_>>().join(", "),
+            "annual" => self.annual.join(", "),
+            "daily" => self.daily.join(", "),
+            _ => self.cron.clone().unwrap_or_default(),
+        }
     }
 
     /// The field that says which times are in it.
@@ -176,10 +197,10 @@ impl CalendarDefinition {
                 "write one of dates, weekly, monthly, annual, daily and cron",
             ));
         };
-        if self.dialect.is_some() && kind != "cron" {
+        if let Some(dialect) = self.dialect.as_ref().filter(|_| kind != "cron") {
             let remedy = "leave it out: it goes with cron";
             let problem = "it has no meaning here";
-            return Err(FieldError::invalid("dialect", "", problem, remedy));
+            return Err(FieldError::invalid("dialect", dialect, problem, remedy));
         }
         Ok(match kind {
             "dates" => {
@@ -345,6 +366,8 @@ mod tests {
             let error = read(yaml).to_def(&none).unwrap_err();
             assert_eq!((error.field.as_str(), error.code), (field, code), "{yaml}");
             assert!(!error.remedy.is_empty() && !error.problem.is_empty(), "{yaml}");
+            let is_nothing = yaml == "name: a";
+            assert_eq!(error.value.is_empty(), is_nothing, "{yaml}");
         }
     }
 }

@@ -47,6 +47,11 @@ impl Params {
     /// what is given twice.
     pub(super) fn only(self, known: &[&str]) -> Result<Self, Fault> {
         for (i, (name, value)) in self.0.iter().enumerate() {
+            if name.is_empty() {
+                let detail = format!("the query has a value without a name: {value:.100}");
+                let remedy = "write name=value&name=value, percent-encoded";
+                return Err(Fault::new(ErrorCode::Malformed, detail, remedy));
+            }
             if name != "consistency" && !known.contains(&name.as_str()) {
                 let known = [known, &["consistency"]].concat().join(", ");
                 let error = FieldError::invalid(

@@ -98,10 +98,16 @@ impl Bed {
     /// Adds noop jobs that fire each second until there are `count`.
     pub(super) async fn jobs(&mut self, count: u32) -> Result<(), Error> {
         let new: Vec<JobDefinition> = (self.jobs..count).map(job).collect();
-        for set in new.chunks(SET) {
+        self.apply(&new).await?;
+        self.jobs = self.jobs.max(count);
+        Ok(())
+    }
+
+    /// Creates jobs, many in one request.
+    pub(super) async fn apply(&self, jobs: &[JobDefinition]) -> Result<(), Error> {
+        for set in jobs.chunks(SET) {
             self.client.apply(set).await?;
         }
-        self.jobs = self.jobs.max(count);
         Ok(())
     }
 
@@ -257,12 +263,24 @@ fn job_name(number: u32) -> String {
 
 /// A job that does nothing, each second.
 fn job(number: u32) -> JobDefinition {
-    let trigger = TriggerDefinition::of_cron("* * * * * ?");
+    with_triggers(number, vec![TriggerDefinition::of_cron("* * * * * ?")])
+}
+
+/// A job that does nothing, so often an hour, at moments that are spread over the hour.
+pub(super) fn hourly_job(number: u32, triggers: u32) -> JobDefinition {
+    let trigger = |nth: u32| {
+        let second = (number * 7 + nth * 3600 / triggers) % 3600;
+        TriggerDefinition::of_cron(&format!("{} {} * * * ?", second % 60, second / 60))
+    };
+    with_triggers(number, (0..triggers).map(trigger).collect())
+}
+
+fn with_triggers(number: u32, triggers: Vec<TriggerDefinition>) -> JobDefinition {
     JobDefinition {
         name: job_name(number),
         description: String::new(),
         zone: None,
-        triggers: vec![trigger],
+        triggers,
         depends_on: Vec::new(),
         shell: None,
         interpreter: None,
@@ -302,6 +320,8 @@ mod tests {
     fn jobs_are_valid_and_their_numbers_come_back() {
         let spec = job(17).to_spec(|_| Some(JobId(1))).unwrap();
         assert_eq!(spec.name.as_str(), "bench-00017");
+        let hourly = hourly_job(9_999, 10).to_spec(|_| Some(JobId(1))).unwrap();
+        assert_eq!(hourly.triggers.len(), 10);
         let run: RunDto = serde_json::from_value(serde_json::json!({
             "id": "r-7", "kind": "schedule", "job": "bench-00017", "revision": 1,
             "action": "bench-00017@20261121T030005Z", "nominal": "2026-11-21T03:00:05.000Z",

@@ -10,6 +10,7 @@ mod disk;
 mod failover;
 mod fires;
 mod lateness;
+mod planning;
 mod proposals;
 mod report;
 mod stats;
@@ -82,6 +83,8 @@ pub enum What {
     Lateness,
     /// Writes a second over HTTP
     Proposals,
+    /// The next action of 100,000 triggers
+    Planning,
     /// Death of the leader
     Failover,
 }
@@ -116,6 +119,14 @@ pub enum Error {
         /// So many.
         dropped: u64,
     },
+    /// The planner stands still.
+    #[error("there were {live} live actions after {seconds} s, and others were expected")]
+    NotPlanned {
+        /// Actions that are not over.
+        live: u64,
+        /// How long it was waited for.
+        seconds: u64,
+    },
     /// Ctrl-C.
     #[error("stopped before the end")]
     Stopped,
@@ -140,7 +151,7 @@ impl Error {
         match self {
             Self::Launch(error) => error.hint(),
             Self::Api(error) => error.problem.remedy.clone(),
-            Self::NoLeader | Self::NoTime => {
+            Self::NoLeader | Self::NoTime | Self::NotPlanned { .. } => {
                 "the machine may be too busy: measure on a quiet one".to_owned()
             }
             Self::Dropped { .. } => {
@@ -209,6 +220,12 @@ async fn measure(options: &Options, folder: &Path, log: &mut impl Write) -> Resu
         progress(log, "proposals")?;
         let bed = Bed::start(options, folder, "proposals").await?;
         report.proposals = Some(proposals::measure(&bed).await?);
+        bed.stop().await?;
+    }
+    if options.wants(What::Planning) {
+        progress(log, "planning")?;
+        let mut bed = Bed::start(options, folder, "planning").await?;
+        report.planning = Some(planning::measure(&mut bed, log).await?);
         bed.stop().await?;
     }
     if options.wants(What::Lateness) {

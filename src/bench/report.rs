@@ -11,6 +11,7 @@ use super::disk::Disk;
 use super::failover::Failover;
 use super::fires::Fires;
 use super::lateness::Lateness;
+use super::planning::Planning;
 use super::proposals::Proposals;
 use super::stats::Times;
 use super::{Options, What};
@@ -34,13 +35,21 @@ pub(super) struct Report {
     pub(super) fires: Option<Fires>,
     pub(super) lateness: Option<Lateness>,
     pub(super) proposals: Option<Vec<Proposals>>,
+    pub(super) planning: Option<Planning>,
     pub(super) failover: Option<Failover>,
 }
 
 impl Report {
     pub(super) fn new(options: &Options, folder: &Path) -> Self {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-        let all = [What::Disk, What::Fires, What::Lateness, What::Proposals, What::Failover];
+        let all = [
+            What::Disk,
+            What::Fires,
+            What::Lateness,
+            What::Proposals,
+            What::Planning,
+            What::Failover,
+        ];
         let left_out = all.iter().filter(|what| !options.wants(**what));
         let mut not_measured: Vec<String> =
             left_out.map(|what| format!("{what:?}: not asked for").to_lowercase()).collect();
@@ -61,6 +70,7 @@ impl Report {
             fires: None,
             lateness: None,
             proposals: None,
+            planning: None,
             failover: None,
         }
     }
@@ -118,6 +128,17 @@ impl Report {
                 times(Some(&proposals.times)),
                 proposals.runs,
                 proposals.run_seconds
+            )?;
+        }
+        if let Some(planning) = &self.planning {
+            writeln!(
+                out,
+                "planning    {:.1} s until {} hourly triggers of {} jobs have their next action; {:.1} CPU-seconds of nodes and workers (median of {} thaws)",
+                planning.seconds,
+                planning.triggers,
+                planning.jobs,
+                planning.cpu_seconds,
+                planning.rounds
             )?;
         }
         if let Some(over) = &self.failover {

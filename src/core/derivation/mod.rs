@@ -120,7 +120,7 @@ pub enum Error {
         /// Which.
         trigger: String,
         /// What is wrong with it.
-        source: ScheduleError,
+        source: Box<ScheduleError>,
     },
     /// The zone in which it thinks.
     #[error("the zone of job {job} is not valid")]

@@ -167,10 +167,10 @@ fn a_circle_is_found_wherever_it_is() {
         let mut dice = Dice(2_000 + seed);
         let mut made = graph(&mut dice, 20, 3, seed % 2 == 0);
         // A line from j10 to j19 of which each is needed, and back to where it began.
-        for n in 11..20 {
-            let up = format!("j{}", n - 1);
-            made[n].edges.retain(|(name, _)| *name != up);
-            made[n] = made[n].clone().after(&up, Matching::Nearest);
+        for (before, job) in (10..).zip(&mut made[11..20]) {
+            let up = format!("j{before}");
+            job.edges.retain(|(name, _)| *name != up);
+            *job = job.clone().after(&up, Matching::Nearest);
         }
         let from = 10 + dice.below(9);
         made[from] = made[from].clone().after("j19", Matching::SameTime);

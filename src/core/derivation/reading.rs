@@ -103,7 +103,7 @@ fn read_triggers<'a>(
         Schedule::read(trigger, context).map_err(|source| Error::Trigger {
             job: spec.name.clone(),
             trigger: trigger.name.0.to_string(),
-            source,
+            source: Box::new(source),
         })
     };
     spec.triggers.iter().filter(gives).map(read).collect()

@@ -58,12 +58,14 @@ pub enum CalendarError {
     )]
     Chain(Name),
     /// Nothing is in it, or something that no year has.
-    #[error("calendar {name} {problem}")]
+    #[error("calendar {name} {problem}: {remedy}")]
     Content {
         /// Which.
         name: Name,
-        /// What is wrong, and what would be right.
-        problem: String,
+        /// What is wrong.
+        problem: &'static str,
+        /// What would be right.
+        remedy: &'static str,
     },
     /// Its expression.
     #[error("the expression of calendar {name} is not valid")]
@@ -128,9 +130,8 @@ impl Calendar {
                 .map_err(|source| CalendarError::Zone { name: def.name.clone(), source })?,
             None => zone.clone(),
         };
-        let problem = |problem: &str| CalendarError::Content {
-            name: def.name.clone(),
-            problem: problem.to_owned(),
+        let wrong = |problem, remedy| {
+            Err(CalendarError::Content { name: def.name.clone(), problem, remedy })
         };
         let entries = match &def.rule {
             CalendarRule::Dates(dates) => dates.len(),
@@ -141,17 +142,17 @@ impl Calendar {
             CalendarRule::Cron { .. } => 1,
         };
         if entries == 0 {
-            return Err(problem("has nothing in it: name at least one day or time"));
+            return wrong("has nothing in it", "name at least one day or time");
         }
         if entries > CalendarDef::MAX_ENTRIES {
-            return Err(problem("has more than 10000 entries: split it and chain the parts"));
+            return wrong("has more than 10000 entries", "split it and chain the parts");
         }
         let rule = match &def.rule {
             CalendarRule::Dates(dates) => Rule::Dates(dates.clone()),
             CalendarRule::Weekly(days) => Rule::Weekly(*days),
             CalendarRule::Monthly(days) => {
                 if days.iter().any(|day| !(1..=31).contains(day)) {
-                    return Err(problem("names a day that no month has: write 1 to 31"));
+                    return wrong("names a day that no month has", "write 1 to 31");
                 }
                 Rule::Monthly(days.clone())
             }
@@ -162,26 +163,29 @@ impl Calendar {
                     matches!((month, day), (Ok(m), Ok(d)) if Date::new(2024, m, d).is_ok())
                 };
                 if !days.iter().all(exists) {
-                    return Err(problem("names a day that no year has: write month and day"));
+                    return wrong("names a day that no year has", "write month and day");
                 }
                 Rule::Annual(days.clone())
             }
             CalendarRule::Daily(ranges) => {
                 if ranges.iter().any(|(from, to)| from == to) {
-                    return Err(problem("has a range that ends where it begins: move one end"));
+                    return wrong("has a range that ends where it begins", "move one end");
                 }
                 Rule::Daily(ranges.clone())
             }
             CalendarRule::Cron { expression, dialect } => {
-                let wrong = |source| CalendarError::Cron {
+                let refused = |source| CalendarError::Cron {
                     name: def.name.clone(),
                     source: Box::new(source),
                 };
                 let spread = Spread::default();
-                match CronRule::parse(expression, *dialect, spread).map_err(wrong)? {
+                match CronRule::parse(expression, *dialect, spread).map_err(refused)? {
                     CronRule::Clock(cron) => Rule::Cron(cron),
                     CronRule::Every(_) => {
-                        return Err(problem("needs times on the clock: @every has none"));
+                        return wrong(
+                            "needs times on the clock",
+                            "write fields: @every has no times",
+                        );
                     }
                 }
             }

@@ -11,8 +11,9 @@ use horai_core::ids::{JobId, Name, RunId, Token, TriggerName};
 use horai_core::machine::command::{Actor, Command, Envelope, Request};
 use horai_core::machine::outcome::Outcome;
 use horai_core::machine::state::State;
+use horai_core::model::edge::EdgeSpec;
 use horai_core::model::job::{
-    Backoff, EdgeSpec, Executor, JobSpec, MisfirePolicy, RetryPolicy, TriggerKind, TriggerSpec,
+    Backoff, Executor, JobSpec, MisfirePolicy, RetryPolicy, TriggerKind, TriggerSpec,
 };
 use horai_core::model::run::{Run, RunKind, RunState};
 use horai_core::model::trigger::{
@@ -234,7 +235,7 @@ impl Load {
                 if self.rng.random_bool(0.2) {
                     // It has the instants of its upstream job, and runs after it.
                     spec.triggers.clear();
-                    spec.depends_on.extend(steady.first().map(|job| EdgeSpec { job: *job }));
+                    spec.depends_on.extend(steady.first().map(|job| EdgeSpec::new(*job)));
                 }
                 (What::Job(JobId(0), false), Command::ApplyJob { spec, expected: None })
             }

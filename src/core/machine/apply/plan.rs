@@ -154,7 +154,7 @@ impl State {
         }
         self.cursors.put((batch.job, batch.source.clone()), batch.through);
         if let Some(missed) = &batch.missed {
-            self.put_missed(missed.clone());
+            self.put_or_extend_missed(batch.from, missed);
         }
         ev.push(Event::Job(batch.job));
         created

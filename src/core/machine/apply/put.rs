@@ -7,9 +7,10 @@ use super::super::index::{RunPlace, Timer, count};
 use super::super::state::{State, Watch};
 use crate::ids::{ActionKey, JobId, Name, RunId, WorkerId};
 use crate::model::action::{Action, Missed};
-use crate::model::job::Job;
+use crate::model::job::{Job, JobSpec};
 use crate::model::lock::Lock;
 use crate::model::run::{Run, RunState};
+use crate::time::UtcMillis;
 
 impl State {
     pub(super) fn put_job(&mut self, job: Job) {
@@ -119,6 +120,23 @@ impl State {
                 self.missed.remove(&key);
                 count(&mut self.index.missed_count, &job, false);
             }
+        }
+    }
+
+    /// Records what the planner left out behind a cursor. A long outage is worked off in
+    /// several batches: what each of them leaves out is one range with what the one
+    /// before did.
+    pub(super) fn put_or_extend_missed(&mut self, cursor: UtcMillis, missed: &Missed) {
+        let held = self.missed.range((missed.job, 0)..=(missed.job, u64::MAX)).rev();
+        let before =
+            held.take(JobSpec::MAX_TRIGGERS).find(|(_, before)| before.trigger == missed.trigger);
+        let goes_on = |before: &Missed| before.to == cursor && before.reason == missed.reason;
+        match before.filter(|(_, before)| goes_on(before)) {
+            Some((&key, &Missed { from, count, .. })) => {
+                let count = count.saturating_add(missed.count);
+                self.missed.put(key, Missed { from, count, ..missed.clone() });
+            }
+            None => self.put_missed(missed.clone()),
         }
     }
 
