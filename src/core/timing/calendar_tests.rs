@@ -249,7 +249,7 @@ fn errors_say_what_would_be_right() {
         (def(CalendarRule::Annual([(2, 30)].into())), "no year has"),
         (def(CalendarRule::Daily(vec![(time("12:00"), time("12:00"))])), "ends where it begins"),
         (def(cron("* * *")), "the expression of calendar c"),
-        (def(unix), "@every has none"),
+        (def(unix), "@every has no times"),
     ] {
         let error = read(&def).unwrap_err().to_string();
         assert!(error.contains(part), "{error}");
