@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use horai_core::ids::{ActionKey, JobId, Name, WorkerId};
 use horai_core::machine::state::State as CoreState;
+use horai_core::model::action::Upstream;
 use horai_core::placement::explain::{Subject, explain as reason_of};
 use horai_core::time::UtcMillis;
 
@@ -68,13 +69,14 @@ pub(super) async fn explain(
         let key = ActionKey { job, nominal: id.nominal };
         let action = state.action(key).ok_or_else(wanted)?;
         let reason = reason_of(state, Subject::Action(key), &|id| connected.contains(&id));
-        let waits_for = action.upstream.iter().filter(|up| up.met.is_none());
+        let unmet = action.upstream.iter().filter(|up| !up.is_met());
+        let waits_for = unmet.filter_map(Upstream::awaited);
         Ok(Json(ExplainDto {
             id: ActionRef::of(state, key).to_string(),
             state: action.state.word().to_owned(),
             reason: reason.map(|reason| reason.word().to_owned()),
             detail: reason.map_or("it does not wait", ExplainDto::sentence).to_owned(),
-            waits_for: waits_for.map(|up| ActionRef::of(state, up.action)).collect(),
+            waits_for: waits_for.map(|up| ActionRef::of(state, up)).collect(),
         }))
     })
 }

@@ -120,7 +120,8 @@ impl Definitions {
             .jobs
             .iter()
             .map(|job| {
-                let ups = job.depends_on.iter();
+                // A job may wait for its own earlier actions.
+                let ups = job.depends_on.iter().filter(|up| up.job != job.name);
                 ups.filter_map(|up| names.get(up.job.as_str()).copied()).collect()
             })
             .collect();

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use horai_core::ids::{GroupPath, JobId, Name};
-use horai_core::model::edge::PeriodUnit;
+use horai_core::model::edge::{EdgeSpec, PeriodUnit};
 use horai_core::model::job::{
     Backoff, Executor, JobSpec, OnWorkerLost, RetryPolicy, TriggerSpec, default_group,
 };
@@ -135,7 +135,10 @@ impl JobDefinition {
             description: self.description.clone(),
             zone: self.zone.clone(),
             triggers: self.triggers()?,
-            depends_on: edges(&self.depends_on, job_number)?,
+            depends_on: edges(&self.depends_on, |wanted| {
+                let is_own = wanted.as_str() == self.name;
+                if is_own { Some(EdgeSpec::OWN) } else { job_number(wanted) }
+            })?,
             executor: self.executor()?,
             env: self.env()?,
             worker_group: match &self.worker_group {
@@ -156,7 +159,6 @@ impl JobDefinition {
             },
             legacy_id: self.legacy_id()?,
         };
-        // What a job's own number has to do with it, those see who know that.
         match spec.check_edges(None) {
             Ok(()) => Ok(spec),
             Err(wrong) => Err(edge_error(&self.depends_on, &wrong)),

@@ -13,7 +13,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use horai_core::ids::{JobId, Revision, TriggerName};
+use horai_core::derivation::plans::{Memo, Plans};
+use horai_core::derivation::{Definition, World};
+use horai_core::ids::{JobId, Name, Revision, TriggerName};
 use horai_core::machine::command::{Command, PlanBatch, PlanSource};
 use horai_core::machine::state::State;
 use horai_core::mutants::{self, Mutant};
@@ -38,6 +40,8 @@ const FULL_PAUSE: Span = Span::secs(1);
 const FIRST_PAUSE: Span = Span(100);
 /// The pause doubles up to this.
 const LONGEST_PAUSE: Span = Span::secs(300);
+/// So many computed instants are kept between rounds, of 16 bytes each.
+const KEPT: usize = 4_000_000;
 
 /// What a job's plan rests on: if this has not changed, nothing has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,6 +119,10 @@ pub(super) struct PlanBook {
     queue: BTreeSet<(UtcMillis, JobId)>,
     /// The cluster is full until then.
     full_until: Option<UtcMillis>,
+    /// Instants that were computed for jobs that depend on others.
+    computed: Memo,
+    /// The log index of the last change of a calendar that they know of.
+    calendars: u64,
 }
 
 impl PlanBook {
@@ -144,6 +152,9 @@ impl PlanBook {
 
     fn note(&mut self, state: &State, job: JobId, now: UtcMillis) {
         let Some(seen) = Seen::of(state, job) else { return self.forget(job) };
+        if self.lines.get(&job).is_none_or(|line| line.seen.revision != seen.revision) {
+            self.compute_anew(state, job);
+        }
         match self.lines.get_mut(&job) {
             Some(line) if line.seen == seen => return,
             Some(line) => {
@@ -182,6 +193,24 @@ impl PlanBook {
     fn forget(&mut self, job: JobId) {
         self.look_at(job, None);
         self.lines.remove(&job);
+        self.computed.forget(job);
+    }
+
+    /// Forgets what was computed of a job, and of all that rest on it.
+    fn compute_anew(&mut self, state: &State, job: JobId) {
+        let (mut seen, mut work) = (BTreeSet::from([job]), vec![job]);
+        while let Some(job) = work.pop() {
+            self.computed.forget(job);
+            work.extend(state.dependants_of(job).filter(|down| seen.insert(*down)));
+        }
+    }
+
+    /// What may be used of what was computed.
+    fn computed(&mut self, state: &State) -> Memo {
+        let is_old = self.calendars != state.calendars_changed();
+        self.calendars = state.calendars_changed();
+        let computed = std::mem::take(&mut self.computed);
+        if is_old || computed.instants() > KEPT { Memo::default() } else { computed }
     }
 
     /// When there will be something to look at.
@@ -211,19 +240,27 @@ impl PlanBook {
             round.is_full = true;
             return round;
         }
+        let jobs = |id: JobId| {
+            state.job(id).map(|job| Definition { spec: &job.spec, anchor: job.created })
+        };
+        let calendars = |name: &Name| state.calendar(name).map(|calendar| &calendar.def);
+        let default_zone = state.settings().map_or("UTC", |s| s.default_zone.as_str());
+        let world = World { jobs: &jobs, calendars: &calendars, default_zone };
+        let mut plans = Plans::with(world, self.computed(state));
         for _ in 0..LOOKS {
             let Some((at, job)) = self.queue.first().copied() else { break };
             if at > now || (room.is_small() && !round.batches.is_empty()) {
                 break;
             }
-            self.look(state, job, now, (limits, is_crowded), &mut room, &mut round);
+            self.look((state, &mut plans), job, now, (limits, is_crowded), &mut room, &mut round);
         }
+        self.computed = plans.into_memo();
         round
     }
 
     fn look(
         &mut self,
-        state: &State,
+        (state, plans): (&State, &mut Plans<'_>),
         job: JobId,
         now: UtcMillis,
         (limits, is_crowded): (Limits, bool),
@@ -236,7 +273,8 @@ impl PlanBook {
         let is_first = is_crowded && seen.cursors.iter().any(|at| *at <= now.plus(SOON));
         let limits = if is_first { near(limits) } else { limits };
         // A fault in the computation of one job's instants is that job's trouble.
-        let plan = catch_unwind(AssertUnwindSafe(|| plan_job(state, job, now, limits, room)));
+        let plan =
+            catch_unwind(AssertUnwindSafe(|| plan_job(state, plans, job, now, limits, room)));
         let Some(line) = self.lines.get_mut(&job) else { return };
         line.seen = seen;
         let (plan, trouble) = match plan {

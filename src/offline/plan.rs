@@ -125,9 +125,7 @@ fn upstream(job: &str, found: &Found, zone: &Zone) -> Vec<Upstream> {
             let shown = instants.iter().map(|at| Some(zone.rfc3339(*at)));
             shown.map(|nominal| Upstream { job: job.to_owned(), nominal, no_match: None }).collect()
         }
-        Found::NoUpstream => none("no_upstream"),
-        Found::Wait => none("wait"),
-        Found::Skip => none("skip"),
+        Found::None(what) => none(what.word()),
     }
 }
 

@@ -129,7 +129,11 @@ fn bad_input_changes_nothing_and_says_what_would_be_right() {
             &["jobs[1] (bad)", "triggers[0].cron", "\n61 * * * * ?\n^^\n", "0 to 59"],
         ),
         ("{name: bad, noop: true, zone: Mars/Base}", 2, &["zone", "Mars/Base", "Europe/Berlin"]),
-        ("{name: bad, noop: true, depends_on: [bad]}", 2, &["depends_on", "bad → bad"]),
+        (
+            "{name: bad, noop: true, depends_on: [bad]}",
+            2,
+            &["depends_on[0].match", "previous_period"],
+        ),
         ("{name: bad, noop: true, depends_on: [nowhere]}", 2, &["depends_on[0]", "nowhere"]),
         ("{name: 'B A D', noop: true}", 2, &["name", "B A D", "a-z"]),
         ("{name: bad}", 2, &["shell", "exec", "noop"]),
@@ -173,9 +177,9 @@ fn bad_input_changes_nothing_and_says_what_would_be_right() {
         ),
         (
             json!({"name": "bad", "noop": true, "depends_on": ["bad"]}),
-            422,
-            "dependency_cycle",
-            "depends_on",
+            400,
+            "invalid_value",
+            "depends_on[0].match",
         ),
     ] {
         let (got, problem) = cluster.ask(0, "POST", "jobs", Some(&body), None).unwrap();

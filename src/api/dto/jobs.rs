@@ -216,8 +216,14 @@ pub struct ActionDto {
 /// What an action waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpstreamDto {
-    /// The action.
-    pub action: ActionRef,
+    /// The upstream job.
+    pub job: String,
+    /// Its action; none if the edge found none.
+    pub action: Option<ActionRef>,
+    /// What it means that there is none: `no_upstream` (the edge is satisfied), `wait`
+    /// or `skip`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_match: Option<String>,
     /// When it succeeded.
     pub met: Option<Time>,
     /// The run that did.
@@ -227,7 +233,9 @@ pub struct UpstreamDto {
 impl UpstreamDto {
     fn of(state: &State, upstream: &Upstream) -> Self {
         Self {
-            action: ActionRef::of(state, upstream.action),
+            job: job_name(state, upstream.action.job),
+            action: upstream.awaited().map(|key| ActionRef::of(state, key)),
+            no_match: upstream.none.map(|none| none.word().to_owned()),
             met: upstream.met.map(|(at, _)| Time(at)),
             by: upstream.met.map(|(_, run)| RunRef(run)),
         }
@@ -242,6 +250,7 @@ impl ActionDto {
             ActionState::Skipped(SkipReason::Upstream) => Some("upstream"),
             ActionState::Skipped(SkipReason::Expired) => Some("expired"),
             ActionState::Skipped(SkipReason::Deleted) => Some("deleted"),
+            ActionState::Skipped(SkipReason::NoUpstream) => Some("no_upstream"),
             _ => None,
         };
         Self {

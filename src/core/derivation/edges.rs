@@ -11,7 +11,7 @@ use super::plans::{Plans, base_first};
 use super::reading::{Job, Source, instants};
 use super::{DerivedAction, EdgeMatch, Error, Found, LOOK_BACK, LOOK_BACK_PERIODS};
 use crate::ids::JobId;
-use crate::model::edge::{EdgeSpec, Matching, OnNoMatch};
+use crate::model::edge::{EdgeSpec, Matching, NoMatch};
 use crate::time::{Span, UtcMillis};
 use crate::timing::period::Period;
 
@@ -46,38 +46,78 @@ impl Plans<'_> {
         from: UtcMillis,
         to: UtcMillis,
     ) -> Result<Vec<DerivedAction>, Error> {
+        let (actions, _) = self.between_in_part(job, (from, to), usize::MAX)?;
+        Ok(actions)
+    }
+
+    /// The same, a bounded part of it: no further period is begun once more than so many
+    /// instants of whatever job were computed. Also says up to where they are known.
+    ///
+    /// # Errors
+    /// As [`Self::between`].
+    pub fn between_in_part(
+        &mut self,
+        job: JobId,
+        (from, to): (UtcMillis, UtcMillis),
+        instants: usize,
+    ) -> Result<(Vec<DerivedAction>, UtcMillis), Error> {
         let job = self.job(job)?;
-        let mut actions = Vec::new();
+        let (mut actions, before) = (Vec::new(), self.memo.instants);
         let mut next = self.memo.clocks[job.clock].periods.holding(from);
         if next.is_none() {
             return Err(Error::OutOfRange(job.name.clone()));
         }
         while let Some(period) = next {
-            if self.bounds(&job, period)?.0 >= to {
+            let (begin, _) = self.bounds(&job, period)?;
+            if begin >= to {
                 break;
             }
-            self.match_period(&job, period, (from, to), &mut actions)?;
+            if self.memo.instants - before > instants {
+                return Ok((actions, begin));
+            }
+            let plan = self.plan(job.id, period)?;
+            let start = plan.moments.partition_point(|m| m.at < from);
+            let end = plan.moments.partition_point(|m| m.at < to);
+            let asked = &plan.moments[start..end.max(start)];
+            self.match_period(&job, period, (plan.base, asked), &mut actions)?;
             next = self.memo.clocks[job.clock].periods.next(period);
         }
-        Ok(actions)
+        Ok((actions, to))
+    }
+
+    /// What actions of a job would wait for at these instants, ascending, whether or not
+    /// a rule gives it these instants. An edge that needs an upstream action of the
+    /// period and finds none says that the action is skipped.
+    ///
+    /// # Errors
+    /// As [`Self::between`].
+    pub fn at(&mut self, job: JobId, instants: &[UtcMillis]) -> Result<Vec<Vec<EdgeMatch>>, Error> {
+        let job = self.job(job)?;
+        let (mut actions, mut left) = (Vec::with_capacity(instants.len()), instants);
+        while let Some(first) = left.first() {
+            let period = self.memo.clocks[job.clock].periods.holding(*first);
+            let period = period.ok_or_else(|| Error::OutOfRange(job.name.clone()))?;
+            let (_, end) = self.bounds(&job, period)?;
+            let (asked, later) = left.split_at(left.partition_point(|at| *at < end).max(1));
+            let asked: Vec<Moment> = asked.iter().map(|at| Moment { at: *at, due: *at }).collect();
+            self.match_period(&job, period, (None, &asked), &mut actions)?;
+            left = later;
+        }
+        Ok(actions.into_iter().map(|action| action.edges).collect())
     }
 
     fn match_period(
         &mut self,
         job: &Job,
         period: Period,
-        (from, to): (UtcMillis, UtcMillis),
+        (base, asked): (Option<usize>, &[Moment]),
         actions: &mut Vec<DerivedAction>,
     ) -> Result<(), Error> {
-        let plan = self.plan(job.id, period)?;
-        let start = plan.moments.partition_point(|m| m.at < from);
-        let end = plan.moments.partition_point(|m| m.at < to);
-        let asked = &plan.moments[start..end.max(start)];
         if asked.is_empty() {
             return Ok(());
         }
         let mut views = Vec::with_capacity(job.edges.len());
-        for (place, edge) in base_first(&job.edges, plan.base) {
+        for (place, edge) in base_first(&job.edges, base) {
             let mut view = self.view(job, edge, period)?;
             if view.matching == Matching::LatestBefore {
                 // Only where the period itself may have none early enough.
@@ -86,7 +126,7 @@ impl Plans<'_> {
                     view.earlier = self.look_back(edge.job, job, period)?;
                 }
             }
-            if plan.base == Some(place) && edge.matching.needs_one() {
+            if base == Some(place) && edge.matching.needs_one() {
                 // It is itself what it waits for.
                 view.matching = Matching::SameTime;
             }
@@ -94,7 +134,7 @@ impl Plans<'_> {
         }
         let numbers = Numbers { clock: &self.memo.clocks[job.clock].periods };
         // hera's number of a derived action ends in its base job's while it looks.
-        let legacy = match plan.base {
+        let legacy = match base {
             Some(_) => views.first().and_then(|base| base.legacy),
             None => job.legacy,
         };
@@ -126,11 +166,12 @@ impl Plans<'_> {
             Some(period) => self.seen(edge.job, job, period)?,
             None => Arc::default(),
         };
-        let none = match edge.on_no_match {
-            None => Found::NoUpstream,
-            Some(OnNoMatch::Wait) => Found::Wait,
-            Some(OnNoMatch::Skip) => Found::Skip,
+        let none = if edge.matching.needs_one() {
+            NoMatch::Skips
+        } else {
+            NoMatch::from(edge.on_no_match)
         };
+        let none = Found::None(none);
         let all = match edge.matching {
             Matching::AllInPeriod | Matching::PreviousPeriod if !moments.is_empty() => {
                 Found::These(moments.iter().map(|m| m.at).collect())

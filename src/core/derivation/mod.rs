@@ -31,6 +31,7 @@ use std::sync::Arc;
 
 use crate::ids::{JobId, Name};
 use crate::model::calendar::CalendarDef;
+use crate::model::edge::NoMatch;
 use crate::model::job::JobSpec;
 use crate::time::{Span, UtcMillis};
 use crate::timing::schedule::ScheduleError;
@@ -98,12 +99,8 @@ pub struct EdgeMatch {
 pub enum Found {
     /// The actions of these instants, ascending, at least one.
     These(Arc<[UtcMillis]>),
-    /// None, and the edge is satisfied.
-    NoUpstream,
-    /// None, and the action waits.
-    Wait,
-    /// None, and the action is skipped.
-    Skip,
+    /// None, and what that means.
+    None(NoMatch),
 }
 
 /// Why a plan cannot be computed.

@@ -8,7 +8,7 @@ use super::random_tests::{Dice, graph};
 use super::support::Jobs;
 use super::{DerivedAction, Found, LOOK_BACK_PERIODS};
 use crate::ids::JobId;
-use crate::model::edge::{EdgeSpec, Matching, OnNoMatch};
+use crate::model::edge::{EdgeSpec, Matching, NoMatch, OnNoMatch};
 use crate::model::job::JobSpec;
 use crate::time::{Span, UtcMillis};
 use crate::timing::period::{Period, Periods};
@@ -193,9 +193,14 @@ impl Oracle<'_> {
                     let is_old = at - these[0] > (DAYS_BACK - 1) * DAY;
                     these == wanted || (wanted.is_empty() && is_old)
                 }
-                Found::NoUpstream => wanted.is_empty() && edge.on_no_match.is_none(),
-                Found::Wait => wanted.is_empty() && edge.on_no_match == Some(OnNoMatch::Wait),
-                Found::Skip => wanted.is_empty() && edge.on_no_match == Some(OnNoMatch::Skip),
+                Found::None(none) => {
+                    let said = match none {
+                        NoMatch::Satisfied => None,
+                        NoMatch::Waits => Some(OnNoMatch::Wait),
+                        NoMatch::Skips => Some(OnNoMatch::Skip),
+                    };
+                    wanted.is_empty() && edge.on_no_match == said
+                }
             };
             if !is_right || found.job != edge.job {
                 return Err(format!("edge {place}: {:?}, not {wanted:?}", found.found));

@@ -36,6 +36,8 @@ pub struct Memo {
     /// By the clocks of upstream job and dependant: the periods of the one that share
     /// an instant with one of the other's.
     overlaps: BTreeMap<(usize, usize, Period), Arc<[Period]>>,
+    /// How many instants were computed.
+    pub(super) instants: usize,
 }
 
 impl Memo {
@@ -44,6 +46,13 @@ impl Memo {
     pub fn forget(&mut self, job: JobId) {
         self.jobs.remove(&job);
         self.plans.remove(&job);
+    }
+
+    /// How many instants were computed, whether or not they were forgotten since: about
+    /// as many as it keeps.
+    #[must_use]
+    pub fn instants(&self) -> usize {
+        self.instants
     }
 
     fn plan(&self, job: JobId, period: Period) -> Option<&Plan> {
@@ -150,6 +159,8 @@ impl<'a> Plans<'a> {
             let missing = self.missing(&job, period)?;
             if missing.is_empty() {
                 let plan = self.compute(&job, period)?;
+                // One at least, so that empty periods count as well.
+                self.memo.instants += plan.moments.len().max(1);
                 self.memo.plans.entry(id).or_default().insert(period, plan);
                 open.remove(&id);
                 work.pop();

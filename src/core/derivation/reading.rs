@@ -65,7 +65,7 @@ impl Job {
             legacy: spec.legacy_id,
             clock: clock_of(zone, spec.period),
             source,
-            edges: spec.depends_on.clone(),
+            edges: spec.depends_on.iter().map(|edge| numbered(edge, id)).collect(),
         })
     }
 
@@ -83,6 +83,12 @@ impl Job {
     pub(super) fn is_free(&self) -> bool {
         matches!(self.source, Source::Triggers(_)) && self.needs().next().is_none()
     }
+}
+
+/// An edge as it is when its job has a number.
+fn numbered(edge: &EdgeSpec, own: JobId) -> EdgeSpec {
+    let job = if edge.job == EdgeSpec::OWN { own } else { edge.job };
+    EdgeSpec { job, ..edge.clone() }
 }
 
 fn read_triggers<'a>(

@@ -131,9 +131,7 @@ impl Jobs {
                 Found::These(all) => {
                     format!(" {name}@{}", all.iter().map(time).collect::<Vec<_>>().join(","))
                 }
-                Found::NoUpstream => format!(" {name}:no_upstream"),
-                Found::Wait => format!(" {name}:wait"),
-                Found::Skip => format!(" {name}:skip"),
+                Found::None(what) => format!(" {name}:{}", what.word()),
             }
         });
         format!("{}{}", time(&action.nominal), edges.collect::<String>())

@@ -13,9 +13,11 @@ use crate::model::access::{AccessToken, TokenHash};
 use crate::model::action::Missed;
 use crate::model::calendar::CalendarDef;
 use crate::model::cluster::ClusterSettings;
+use crate::model::edge::NoMatch;
 use crate::model::job::JobSpec;
 use crate::model::pause::{AfterPause, PauseTarget};
 use crate::model::run::EndKind;
+use crate::model::stored::{Marked, extended};
 use crate::model::worker::WorkerProfile;
 use crate::time::{Span, UtcMillis};
 
@@ -264,7 +266,7 @@ pub enum PlanSource {
 }
 
 /// One instant, decided.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlannedAction {
     /// The instant it stands for.
     pub nominal: UtcMillis,
@@ -274,6 +276,32 @@ pub struct PlannedAction {
     pub upstream: Vec<ActionKey>,
     /// Late enough to go behind what is due now.
     pub catch_up: bool,
+    /// Upstream jobs of which there is no action to wait for.
+    pub unmatched: Vec<(JobId, NoMatch)>,
+}
+
+extended! {
+    PlannedAction (UtcMillis)
+    [nominal due upstream catch_up]
+    [1 unmatched]
+}
+
+/// No instant is that far from us.
+impl Marked for UtcMillis {
+    type Raw = Self;
+
+    fn mark() -> Self {
+        Self(i64::MIN)
+    }
+
+    fn read<E: serde::de::Error>(raw: Self) -> Result<Option<Self>, E> {
+        Ok((raw != Self::mark()).then_some(raw))
+    }
+}
+
+impl PlannedAction {
+    /// The most upstream actions of one action: about half of what a command holds.
+    pub const MAX_UPSTREAM: usize = 2_000;
 }
 
 /// What a worker says of an attempt's end.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::state::State;
 use crate::ids::{ActionKey, GroupPath, JobId, Name, NodeId, Revision, RunId, WorkerId};
 use crate::model::access::TokenHash;
-use crate::model::action::{Action, ActionState};
+use crate::model::action::{Action, ActionState, Upstream};
 use crate::model::calendar::StoredCalendar;
 use crate::model::job::{Job, JobSpec};
 use crate::model::lock::{Holder, Lock};
@@ -232,14 +232,14 @@ impl Index {
         match (is_live(old), is_live(new)) {
             (true, false) => {
                 self.live.remove(&key);
-                for up in old.iter().flat_map(|a| &a.upstream) {
-                    self.upstream.remove(&(up.action, key));
+                for up in old.iter().flat_map(|a| &a.upstream).filter_map(Upstream::awaited) {
+                    self.upstream.remove(&(up, key));
                 }
             }
             (false, true) => {
                 self.live.insert(key);
-                for up in new.iter().flat_map(|a| &a.upstream) {
-                    self.upstream.insert((up.action, key));
+                for up in new.iter().flat_map(|a| &a.upstream).filter_map(Upstream::awaited) {
+                    self.upstream.insert((up, key));
                 }
             }
             (true, true) | (false, false) => {}

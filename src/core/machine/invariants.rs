@@ -130,9 +130,13 @@ fn check_actions(state: &State) -> Result<(), String> {
             continue;
         }
         for up in &action.upstream {
-            let above = state.action(up.action);
+            let Some(above) = up.awaited() else {
+                ensure(up.met.is_none(), || format!("action {key} met nothing: {up:?}"))?;
+                continue;
+            };
+            let above = state.action(above);
             let is_met = above.is_some_and(|a| a.state == ActionState::Success);
-            ensure(above.is_some() && up.met.is_some() == is_met, || {
+            ensure(state.may_come(up.action) && up.met.is_some() == is_met, || {
                 format!("action {key} is wrong about {}", up.action)
             })?;
         }

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::edge::NoMatch;
 use super::job::MisfirePolicy;
+use super::stored::{Marked, extended};
 use crate::ids::{ActionKey, JobId, Revision, RunId, TriggerName};
 use crate::time::UtcMillis;
 
@@ -27,13 +29,49 @@ pub struct Action {
     pub finished: Option<UtcMillis>,
 }
 
-/// One upstream action and whether it has succeeded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// One upstream action and whether it has succeeded; or that an edge found none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Upstream {
-    /// The action waited for.
+    /// The action waited for. Where there is none, the upstream job and the instant of
+    /// the action that would wait.
     pub action: ActionKey,
     /// When it succeeded, and by which run.
     pub met: Option<(UtcMillis, RunId)>,
+    /// There is none, and what that means.
+    pub none: Option<NoMatch>,
+}
+
+extended! {
+    Upstream (ActionKey)
+    [action met]
+    [1 none]
+}
+
+/// Numbers of jobs are counted up from 1.
+impl Marked for ActionKey {
+    type Raw = Self;
+
+    fn mark() -> Self {
+        Self { job: JobId::mark(), nominal: UtcMillis(0) }
+    }
+
+    fn read<E: serde::de::Error>(raw: Self) -> Result<Option<Self>, E> {
+        Ok((raw != Self::mark()).then_some(raw))
+    }
+}
+
+impl Upstream {
+    /// True if it holds the action up no longer.
+    #[must_use]
+    pub fn is_met(&self) -> bool {
+        self.met.is_some() || self.none == Some(NoMatch::Satisfied)
+    }
+
+    /// The action that is waited for, if there is one.
+    #[must_use]
+    pub fn awaited(&self) -> Option<ActionKey> {
+        self.none.is_none().then_some(self.action)
+    }
 }
 
 /// Where an action stands. The last four are final.
@@ -92,6 +130,8 @@ pub enum SkipReason {
     Expired,
     /// Its job was deleted while it waited.
     Deleted,
+    /// An edge found no upstream action, and says that it is skipped then.
+    NoUpstream,
 }
 
 /// Instants of one trigger that were not run, kept as one range.

@@ -44,6 +44,9 @@ impl Marked for JobId {
 }
 
 impl EdgeSpec {
+    /// In a definition that is written: the job itself, which may have no number yet.
+    pub const OWN: JobId = JobId(0);
+
     /// An edge of which nothing is said but its job.
     #[must_use]
     pub fn new(job: JobId) -> Self {
@@ -118,6 +121,39 @@ impl OnNoMatch {
     pub const ALL: [(&'static str, Self); 2] = [("wait", Self::Wait), ("skip", Self::Skip)];
 }
 
+/// What it means for an action that one of its edges found nothing to wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum NoMatch {
+    /// The edge is satisfied.
+    Satisfied,
+    /// It waits, until somebody lets it go or it has waited too long.
+    Waits,
+    /// It is skipped.
+    Skips,
+}
+
+impl NoMatch {
+    /// The word shown to people.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Satisfied => "no_upstream",
+            Self::Waits => "wait",
+            Self::Skips => "skip",
+        }
+    }
+}
+
+impl From<Option<OnNoMatch>> for NoMatch {
+    fn from(said: Option<OnNoMatch>) -> Self {
+        match said {
+            None => Self::Satisfied,
+            Some(OnNoMatch::Wait) => Self::Waits,
+            Some(OnNoMatch::Skip) => Self::Skips,
+        }
+    }
+}
+
 /// How long the stretch of local time is in which a job's actions belong together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub enum PeriodUnit {
@@ -178,7 +214,7 @@ impl JobSpec {
                 return wrong(place, "base", "another edge is the base", "mark one edge");
             }
             has_base |= edge.base;
-            if own != Some(edge.job) {
+            if edge.job != EdgeSpec::OWN && own != Some(edge.job) {
                 continue;
             }
             if !edge.matching.looks_back() {
@@ -199,6 +235,15 @@ impl JobSpec {
             }
         }
         Ok(())
+    }
+
+    /// True if each instant of the job is one of all its upstream jobs', and waits for
+    /// their actions of that instant: there is nothing to compute from a period.
+    #[must_use]
+    pub fn copies_instants(&self) -> bool {
+        let same = |edge: &EdgeSpec| edge.matching == Matching::SameTime;
+        let is_one = matches!(&self.depends_on[..], [only] if only.matching.needs_one());
+        self.triggers.is_empty() && (is_one || self.depends_on.iter().all(same))
     }
 
     /// The edge that is the base if no rule has to choose one: the one that is marked,

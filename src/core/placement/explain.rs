@@ -39,7 +39,7 @@ pub fn explain(
 }
 
 fn explain_wait(state: &State, key: ActionKey, action: &Action) -> Option<WaitReason> {
-    let unmet = || action.upstream.iter().filter(|u| u.met.is_none()).map(|u| u.action);
+    let unmet = || action.upstream.iter().filter(|u| !u.is_met()).map(|u| u.action);
     let has_failed = |key| {
         let state = state.action(key).map(|a| a.state);
         matches!(state, Some(ActionState::Failed | ActionState::Cancelled))

@@ -358,6 +358,7 @@ impl<'a> Builder<'a> {
             due: self.schedule.due(nominal),
             upstream: Vec::new(),
             catch_up,
+            unmatched: Vec::new(),
         });
         true
     }
@@ -437,6 +438,7 @@ pub fn derive(
                     .map(|u| ActionKey { job: u.job, nominal: base.nominal })
                     .collect(),
                 catch_up: base.catch_up || found.iter().any(|a| a.catch_up),
+                unmatched: Vec::new(),
             });
         }
         through = base.nominal;

@@ -10,7 +10,7 @@ use horai_core::machine::command::*;
 use horai_core::machine::outcome::Outcome;
 use horai_core::machine::state::State;
 use horai_core::model::cluster::ClusterSettings;
-use horai_core::model::edge::EdgeSpec;
+use horai_core::model::edge::{EdgeSpec, Matching};
 use horai_core::model::job::*;
 use horai_core::model::run::EndKind;
 use horai_core::model::worker::WorkerProfile;
@@ -266,11 +266,15 @@ pub(super) fn cron(text: &str) -> TriggerSpec {
     }
 }
 
-/// A job that does nothing, with these triggers and upstream jobs.
+/// A job that does nothing, with these triggers and upstream jobs: with triggers it fires
+/// whatever those do, else where all of them do.
 pub(super) fn spec(text: &str, triggers: &[&str], upstream: &[JobId]) -> JobSpec {
+    let is_derived = triggers.is_empty();
+    let matching = if is_derived { Matching::SameTime } else { Matching::LatestBefore };
+    let edge = |job: &JobId| EdgeSpec { matching, ..EdgeSpec::new(*job) };
     JobSpec {
         triggers: triggers.iter().map(|text| cron(text)).collect(),
-        depends_on: upstream.iter().map(|job| EdgeSpec::new(*job)).collect(),
+        depends_on: upstream.iter().map(edge).collect(),
         lease: Span::secs(86_400),
         ..JobSpec::noop(name(text))
     }

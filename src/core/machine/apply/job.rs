@@ -9,6 +9,7 @@ use super::plan::sources_of;
 use super::{at_most, invalid, within};
 use crate::ids::{JobId, Name, Revision, TriggerName};
 use crate::model::action::{ActionState, SkipReason};
+use crate::model::edge::{EdgeSpec, Matching};
 use crate::model::job::{Backoff, Executor, Job, JobSpec, OnWorkerLost, TriggerKind};
 use crate::model::run::{RunResult, RunState};
 use crate::time::UtcMillis;
@@ -26,12 +27,17 @@ impl State {
     ) -> Result<Outcome, Reject> {
         let id = self.index.job_names.get(&spec.name).copied();
         let old = id.and_then(|id| self.jobs.shared(&id));
-        let spec = &anchored(spec, old.as_deref().map(|job| &job.spec), self.meta.now);
+        let mut spec = anchored(spec, old.as_deref().map(|job| &job.spec), self.meta.now);
+        let own = id.unwrap_or(self.meta.last_job.next());
+        for edge in spec.depends_on.iter_mut().filter(|edge| edge.job == EdgeSpec::OWN) {
+            edge.job = own;
+        }
+        let spec = &spec;
         check_revision(expected, old.as_deref().map_or(Revision(0), |j| j.revision))?;
-        check_spec(spec)?;
+        check_spec(own, spec)?;
         self.check_calendars(spec)?;
-        self.check_edges(id, spec)?;
-        self.check_fixed_delays(id, spec)?;
+        self.check_edges(own, spec)?;
+        self.check_unforeseen(own, spec)?;
         let Some(old) = old else { return self.create_job(spec, ev) };
         let id = old.id;
         if old.spec == *spec {
@@ -54,6 +60,7 @@ impl State {
             })
             .collect();
         let withdraws_all = has_new_edges || kept.is_empty();
+        let decided = self.decided_through(id).min(self.meta.now);
         let has_new_sources = sources_of(spec).iter().any(|source| !kept.contains(source));
         if withdraws_all {
             self.withdraw(id, None, ev);
@@ -81,6 +88,7 @@ impl State {
             self.put_job_and_queue(job);
         }
         self.after_edit(id, held, ev);
+        self.decided_on(id, decided, ev);
         ev.push(Event::Job(id));
         Ok(Outcome::Job { job: id, revision, changed: true })
     }
@@ -102,19 +110,19 @@ impl State {
         Ok(Outcome::Job { job: id, revision, changed: true })
     }
 
-    /// Upstream jobs exist, and no path leads back.
-    fn check_edges(&self, id: Option<JobId>, spec: &JobSpec) -> Result<(), Reject> {
+    /// Upstream jobs exist, and no path leads back; but a job may wait for its own earlier
+    /// actions.
+    fn check_edges(&self, id: JobId, spec: &JobSpec) -> Result<(), Reject> {
         let mut seen = BTreeSet::new();
         for edge in &spec.depends_on {
-            if !self.jobs.contains(&edge.job) {
+            if edge.job != id && !self.jobs.contains(&edge.job) {
                 return Err(Reject::NoSuchUpstream(edge.job));
             }
             if !seen.insert(edge.job) {
                 return Err(invalid("depends_on", format!("job {} is named twice", edge.job)));
             }
         }
-        // Nothing can lead back to a job that does not exist yet.
-        let Some(id) = id else { return Ok(()) };
+        seen.remove(&id);
         let mut came_from: BTreeMap<JobId, JobId> = seen.iter().map(|up| (*up, id)).collect();
         let mut work: Vec<JobId> = seen.into_iter().collect();
         while let Some(at) = work.pop() {
@@ -122,7 +130,7 @@ impl State {
                 return Err(Reject::Cycle { path: self.path(&came_from, id, spec) });
             }
             let edges = self.jobs.get(&at).map_or(&[][..], |job| &job.spec.depends_on);
-            for edge in edges {
+            for edge in edges.iter().filter(|edge| edge.job != at) {
                 if let std::collections::btree_map::Entry::Vacant(free) = came_from.entry(edge.job)
                 {
                     free.insert(at);
@@ -134,50 +142,59 @@ impl State {
     }
 
     /// Where the next instant comes after the end of the last action, nobody knows
-    /// it before. So who depends on such a job has one action for each of its own,
-    /// and the job has no other instants that would have to wait to be known.
-    fn check_fixed_delays(&self, id: Option<JobId>, spec: &JobSpec) -> Result<(), Reject> {
-        let follows = |spec: &JobSpec| spec.triggers.is_empty() && spec.depends_on.len() == 1;
-        let has_dependants = |id: JobId| self.dependants_of(id).next().is_some();
-        let upstream = |job: &JobId| self.jobs.get(job).map(|job| &job.spec);
-        let ups = spec.depends_on.iter().filter_map(|edge| upstream(&edge.job));
-        for up in ups.filter(|up| up.has_fixed_delay()) {
+    /// it before. So who depends on such a job has one action for each of its own, or
+    /// takes the newest one that there is.
+    fn check_unforeseen(&self, id: JobId, spec: &JobSpec) -> Result<(), Reject> {
+        for edge in spec.depends_on.iter().filter(|edge| edge.job != id) {
+            let Some(up) = self.jobs.get(&edge.job).map(|job| &job.spec) else { continue };
+            if !self.is_unforeseen(up) || is_newest(spec, edge) {
+                continue;
+            }
             if !follows(spec) {
                 let problem = format!(
-                    "{} has a fixed delay, so its instants are not known ahead; depend on it \
-                     alone, without triggers",
+                    "instants of {} follow from the ends of actions, so they are not known ahead; \
+                     depend on it alone and without triggers, or match latest_before",
                     up.name
                 );
                 return Err(invalid("depends_on", problem));
             }
-            if up.triggers.len() > 1 {
+            if up.has_fixed_delay() && up.triggers.len() > 1 {
                 let problem = format!(
                     "{} has a fixed delay and other triggers; to depend on it, leave it the fixed \
-                     delay alone",
+                     delay alone, or match latest_before",
                     up.name
                 );
                 return Err(invalid("depends_on", problem));
             }
         }
-        let Some(id) = id.filter(|id| spec.has_fixed_delay() && has_dependants(*id)) else {
+        if !self.is_unforeseen(spec) {
             return Ok(());
-        };
-        if spec.triggers.len() > 1 {
-            let problem = "jobs depend on this one; a fixed delay must be its only trigger then";
-            return Err(invalid("triggers", problem));
         }
-        let others = self.dependants_of(id).filter_map(|down| upstream(&down));
-        match others.into_iter().find(|down| !follows(down)) {
-            None => Ok(()),
-            Some(down) => {
-                let problem = format!(
-                    "{} depends on this job and has other instants of its own or of other jobs; \
-                     a fixed delay gives none that would be the same",
-                    down.name
-                );
-                Err(invalid("triggers", problem))
+        let mut work = vec![id];
+        while let Some(up) = work.pop() {
+            let below = self.dependants_of(up).filter(|down| *down != id && *down != up);
+            for down in below.filter_map(|down| self.jobs.get(&down)) {
+                let edge = down.spec.depends_on.iter().find(|edge| edge.job == up);
+                if edge.is_some_and(|edge| is_newest(&down.spec, edge)) {
+                    continue;
+                }
+                if up == id && spec.triggers.len() > 1 {
+                    let problem =
+                        "jobs depend on this one; a fixed delay must be its only trigger then";
+                    return Err(invalid("triggers", problem));
+                }
+                if !follows(&down.spec) {
+                    let problem = format!(
+                        "{} depends on this job and has other instants of its own or of other \
+                         jobs; a fixed delay gives none that could be matched",
+                        down.spec.name
+                    );
+                    return Err(invalid("triggers", problem));
+                }
+                work.push(down.id);
             }
         }
+        Ok(())
     }
 
     fn path(&self, came_from: &BTreeMap<JobId, JobId>, id: JobId, spec: &JobSpec) -> Vec<Name> {
@@ -202,6 +219,7 @@ impl State {
         check_revision(expected, job.revision)?;
         let dependants: Vec<Name> = self
             .dependants_of(id)
+            .filter(|down| *down != id)
             .take(MAX_DEPENDANTS_NAMED)
             .filter_map(|down| Some(self.jobs.get(&down)?.spec.name.clone()))
             .collect();
@@ -233,9 +251,23 @@ impl State {
         self.floors.remove(&id);
         self.index.job_changed(Some(&job), None);
         self.jobs.remove(&id);
+        // Actions that were planned when an edge still led here.
+        self.decided_on(id, UtcMillis(i64::MIN), ev);
         ev.push(Event::Job(id));
         Ok(Outcome::Done)
     }
+}
+
+/// One action for each of its only upstream job's.
+fn follows(spec: &JobSpec) -> bool {
+    spec.copies_instants() && spec.depends_on.len() == 1
+}
+
+/// The edge asks for the newest action that there is, and gives no instants.
+fn is_newest(spec: &JobSpec, edge: &EdgeSpec) -> bool {
+    let base = spec.base_edge().and_then(|place| spec.depends_on.get(place));
+    let is_base = spec.triggers.is_empty() && base.is_some_and(|base| base.job == edge.job);
+    edge.matching == Matching::LatestBefore && !is_base
 }
 
 /// The definition with the time from which its rates are counted: of the commit
@@ -272,7 +304,7 @@ pub(super) fn check_revision(expected: Option<Revision>, actual: Revision) -> Re
 }
 
 /// What a definition must keep to, whatever else there is.
-fn check_spec(spec: &JobSpec) -> Result<(), Reject> {
+fn check_spec(own: JobId, spec: &JobSpec) -> Result<(), Reject> {
     at_most("description", spec.description.len(), JobSpec::MAX_DESCRIPTION)?;
     at_most("triggers", spec.triggers.len(), JobSpec::MAX_TRIGGERS)?;
     at_most("depends_on", spec.depends_on.len(), JobSpec::MAX_EDGES)?;
@@ -308,7 +340,7 @@ fn check_spec(spec: &JobSpec) -> Result<(), Reject> {
         within("keep_for", keep_for.0, 1000, YEAR_MS, "ms")?;
     }
     check_params("params", &spec.params)?;
-    if let Err(wrong) = spec.check_edges(None) {
+    if let Err(wrong) = spec.check_edges(Some(own)) {
         let dot = if wrong.field.is_empty() { "" } else { "." };
         let field = format!("depends_on[{}]{dot}{}", wrong.edge, wrong.field);
         return Err(invalid(&field, format!("{}; {}", wrong.problem, wrong.remedy)));

@@ -14,6 +14,7 @@ mod plan;
 mod put;
 mod run;
 mod tick;
+mod upstream;
 mod worker;
 
 use super::command::{Actor, Command, Entry, Envelope, Request};

@@ -93,7 +93,7 @@ impl State {
             if !self.is_held(*id) {
                 self.trigger_goes_on(*id, trigger, end, ev);
             } else if self.pending_end(*id).is_some() {
-                self.end_gap(*id, PlanSource::Trigger(trigger.clone()), end);
+                self.end_gap(*id, PlanSource::Trigger(trigger.clone()), end, ev);
             }
             ev.extend(runs.into_iter().map(Event::Ready));
             return Ok(Outcome::Done);
@@ -253,16 +253,16 @@ impl State {
         if !self.is_held(id) {
             self.go_on(id, end, ev);
         } else if self.pending_end(id).is_some() {
-            self.end_gaps(id, end);
+            self.end_gaps(id, end, ev);
         }
     }
 
     /// Says from where the first of the job's sources goes on.
-    fn end_gaps(&mut self, id: JobId, end: PauseEnd) -> UtcMillis {
+    fn end_gaps(&mut self, id: JobId, end: PauseEnd, ev: &mut Vec<Event>) -> UtcMillis {
         let mut from = UtcMillis::MAX;
         for (source, _) in self.cursors_of(id) {
             if !self.is_source_paused(id, &source) {
-                from = self.end_gap(id, source, end).map_or(from, |to| from.min(to));
+                from = self.end_gap(id, source, end, ev).map_or(from, |to| from.min(to));
             }
         }
         from
@@ -270,7 +270,7 @@ impl State {
 
     /// Nothing holds the job any more.
     fn go_on(&mut self, id: JobId, end: PauseEnd, ev: &mut Vec<Event>) {
-        let from = self.end_gaps(id, end);
+        let from = self.end_gaps(id, end, ev);
         // A trigger that was paused alone before, and freed meanwhile: derived jobs were
         // planned without it.
         self.dependants_back_to(id, from, ev);
@@ -289,7 +289,7 @@ impl State {
         end: PauseEnd,
         ev: &mut Vec<Event>,
     ) {
-        let from = self.end_gap(id, PlanSource::Trigger(trigger.clone()), end);
+        let from = self.end_gap(id, PlanSource::Trigger(trigger.clone()), end, ev);
         self.withdraw(id, Some(&BTreeSet::from([trigger.clone()])), ev);
         if let Some(from) = from {
             self.dependants_back_to(id, from, ev);
@@ -303,7 +303,13 @@ impl State {
     /// Instants between cursor and the pause's end: left out and recorded, or left to
     /// the planner, as far as it could still tell an old one from a new one. Says from
     /// where the source goes on, if there is one.
-    fn end_gap(&mut self, job: JobId, source: PlanSource, end: PauseEnd) -> Option<UtcMillis> {
+    fn end_gap(
+        &mut self,
+        job: JobId,
+        source: PlanSource,
+        end: PauseEnd,
+        ev: &mut Vec<Event>,
+    ) -> Option<UtcMillis> {
         let cursor = self.cursor(job, &source)?;
         let is_skipped = end.missed == AfterPause::Skip && !mutants::on(Mutant::ResumeReplays);
         let floor = self.floor(job).unwrap_or(UtcMillis(i64::MIN));
@@ -316,7 +322,9 @@ impl State {
             let (count, reason, at) = (0, MissedReason::Paused, self.meta.now);
             self.put_missed(Missed { job, trigger, from: cursor, to, count, reason, at });
         }
+        let before = self.decided_through(job);
         self.cursors.put((job, source), to);
+        self.decided_on(job, before, ev);
         Some(to)
     }
 

@@ -94,40 +94,9 @@ impl State {
         self.live_actions_of(job).find(is_of_it)
     }
 
-    /// True if an upstream action could still appear behind this batch's cursor.
-    fn passes_upstream(&self, job: &Job, batch: &PlanBatch) -> bool {
-        // A trigger without instants up to there misses none.
-        let needs_upstream = batch.source == PlanSource::Dependencies || !batch.actions.is_empty();
-        needs_upstream
-            && job.spec.depends_on.iter().any(|up| self.planned_through(up.job) < batch.through)
-    }
-
-    /// How far all of a job's cursors have come. A job without any gives no
-    /// instants, so nothing of it need be waited for.
-    #[must_use]
-    pub fn planned_through(&self, job: JobId) -> UtcMillis {
-        let Some(found) = self.jobs.get(&job) else { return UtcMillis(i64::MIN) };
-        let cursor = |source: &PlanSource| self.cursor(job, source).unwrap_or(UtcMillis(i64::MIN));
-        let sources = sources_of(&found.spec);
-        // A trigger that is paused alone gives no instants meanwhile, and must not
-        // hold up those who wait for the others.
-        let active = sources.iter().filter(|source| !self.is_source_paused(job, source));
-        let through = active.map(cursor).min();
-        through.or_else(|| sources.iter().map(cursor).min()).unwrap_or(UtcMillis::MAX)
-    }
-
-    fn has_upstream(&self, job: &Job, planned: &PlannedAction) -> bool {
-        let mut seen = BTreeSet::new();
-        planned.upstream.len() <= JobSpec::MAX_EDGES
-            && planned.upstream.iter().all(|key| {
-                seen.insert(*key)
-                    && job.spec.depends_on.iter().any(|edge| edge.job == key.job)
-                    && self.actions.contains(key)
-            })
-    }
-
     fn plan_batch(&mut self, batch: &PlanBatch, ev: &mut Vec<Event>) -> u32 {
         let mut created = 0;
+        let before = self.decided_through(batch.job);
         let floor = self.floor(batch.job).unwrap_or(UtcMillis(i64::MIN));
         let trigger = match &batch.source {
             PlanSource::Trigger(name) => Some(name),
@@ -156,6 +125,7 @@ impl State {
         if let Some(missed) = &batch.missed {
             self.put_or_extend_missed(batch.from, missed);
         }
+        self.decided_on(batch.job, before, ev);
         ev.push(Event::Job(batch.job));
         created
     }
@@ -168,16 +138,7 @@ impl State {
         trigger: Option<&TriggerName>,
         ev: &mut Vec<Event>,
     ) {
-        let mut is_skipped = false;
-        let upstream = planned.upstream.iter().map(|up| {
-            let above = self.actions.get(up);
-            is_skipped |= above.is_some_and(|a| matches!(a.state, ActionState::Skipped(_)));
-            let met = above
-                .filter(|a| a.state == ActionState::Success)
-                .and_then(|a| Some((a.finished?, a.run?)));
-            Upstream { action: *up, met }
-        });
-        let upstream = upstream.collect();
+        let (upstream, skipped) = self.upstream_of(key, planned);
         let action = Action {
             state: ActionState::Planned,
             due: planned.due,
@@ -190,8 +151,8 @@ impl State {
         };
         self.put_action(key, action);
         ev.push(Event::Action(key));
-        if is_skipped {
-            self.settle(key, ActionState::Skipped(SkipReason::Upstream), ev);
+        if let Some(reason) = skipped {
+            self.settle(key, ActionState::Skipped(reason), ev);
         }
     }
 
@@ -208,7 +169,7 @@ impl State {
     }
 
     fn may_start(&self, key: ActionKey, action: &Action) -> bool {
-        action.upstream.iter().all(|u| u.met.is_some())
+        action.upstream.iter().all(Upstream::is_met)
             && self.jobs.get(&key.job).is_some_and(|job| self.hold_of(job).is_none())
             && !self.is_action_paused(key.job, action)
     }
@@ -380,10 +341,9 @@ impl State {
                             moved.push(down.job);
                         }
                         work.push(down);
-                    } else {
-                        // Due already, and what it waited for will not come.
-                        self.settle(down, ActionState::Skipped(SkipReason::Upstream), ev);
                     }
+                    // One that is due already waits: what is planned anew says whether
+                    // that instant comes again.
                 }
             }
             let Some(up) = moved.pop() else { break };
@@ -397,13 +357,15 @@ impl State {
                 self.rewind_cursors(down, self.meta.now);
                 ev.push(Event::Job(down));
                 moved.push(down);
-                // Its own instants are planned again, to wait for what will come.
-                let is_own = |key: &ActionKey| {
-                    self.actions
-                        .get(key)
-                        .is_some_and(|a| !a.triggers.is_empty() && self.is_ahead(*key, a))
-                };
-                work.extend(self.live_actions_of(down).filter(is_own));
+                // Those that would not go with the instants they copy are planned again,
+                // to wait for what will come.
+                let copies = |job: &Job| job.spec.copies_instants();
+                if !self.jobs.get(&down).is_some_and(copies) {
+                    let is_ahead = |key: &ActionKey| {
+                        self.actions.get(key).is_some_and(|a| self.is_ahead(*key, a))
+                    };
+                    work.extend(self.live_actions_of(down).filter(is_ahead));
+                }
             }
         }
     }

@@ -6,7 +6,7 @@
 use super::super::index::{RunPlace, Timer, count};
 use super::super::state::{State, Watch};
 use crate::ids::{ActionKey, JobId, Name, RunId, WorkerId};
-use crate::model::action::{Action, Missed};
+use crate::model::action::{Action, Missed, Upstream};
 use crate::model::job::{Job, JobSpec};
 use crate::model::lock::Lock;
 use crate::model::run::{Run, RunState};
@@ -106,6 +106,22 @@ impl State {
             self.index.lock_changed(old, Some(&lock));
             self.locks.put(name.clone(), lock);
         }
+    }
+
+    /// Another entry, or none, in the place of an upstream action that a live one waits for.
+    pub(super) fn replace_upstream(
+        &mut self,
+        down: ActionKey,
+        up: ActionKey,
+        new: Option<Upstream>,
+    ) {
+        self.index.upstream.remove(&(up, down));
+        self.edit_action(down, |action| {
+            let place = action.upstream.iter().position(|u| u.awaited() == Some(up));
+            if let Some(place) = place {
+                action.upstream.splice(place..=place, new);
+            }
+        });
     }
 
     /// Records a missed range; the oldest of the job gives way.

@@ -6,6 +6,7 @@ use super::super::outcome::Reject;
 use super::support::*;
 use crate::ids::*;
 use crate::model::action::ActionState;
+use crate::model::edge::{EdgeSpec, Matching};
 use crate::model::job::{JobSpec, RetryPolicy, TriggerKind};
 use crate::model::trigger::{RuleSpec, TriggerRule};
 use crate::time::{Span, UtcMillis};
@@ -104,10 +105,17 @@ fn dependants_have_one_action_for_each_of_its_own() {
     let two = JobSpec { triggers: vec![delayed("x").triggers.remove(0), cron("c")], ..spec("two") };
     let two = m.job(two);
     assert_eq!(field(m.refused(apply(after_jobs("after", &[two])))), "depends_on");
-    let both = m.job(after_jobs("both", &[other, down]));
+    // Nor are those of a job that copies them known ahead.
+    assert_eq!(field(m.refused(apply(after_jobs("both", &[other, down])))), "depends_on");
+    let newest = |job| EdgeSpec { matching: Matching::LatestBefore, ..EdgeSpec::new(job) };
+    let edges = vec![EdgeSpec::new(other), newest(down), newest(two)];
+    let both = m.job(JobSpec { depends_on: edges, ..spec("both") });
     assert_eq!(field(m.refused(apply(delayed("other")))), "triggers");
     m.ok(Command::DeleteJob { job: both, expected: None });
     m.ok(apply(delayed("other")));
+    // Only the newest: it gives no instants.
+    let only = JobSpec { depends_on: vec![newest(up)], ..spec("only") };
+    assert_eq!(field(m.refused(apply(only))), "depends_on");
 }
 
 #[test]

@@ -157,6 +157,7 @@ fn commands() -> Vec<Command> {
         due: UtcMillis(2500),
         upstream: vec![key(JobId(3), 2000)],
         catch_up: true,
+        unmatched: Vec::new(),
     };
     let batch = PlanBatch {
         job,

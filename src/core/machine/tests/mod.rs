@@ -11,3 +11,4 @@ mod reports;
 mod rules;
 pub(crate) mod support;
 mod sweeps;
+mod upstream;

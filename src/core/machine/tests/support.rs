@@ -108,6 +108,7 @@ impl Machine {
             due: UtcMillis(*at),
             upstream: upstream.clone(),
             catch_up: false,
+            unmatched: Vec::new(),
         };
         PlanBatch {
             job,

@@ -6,7 +6,7 @@ use horai_core::machine::command::{Actor, Command, Envelope, Request};
 use horai_core::machine::outcome::{Outcome, Reject};
 use horai_core::machine::state::State;
 use horai_core::model::calendar::{CalendarDef, CalendarRule};
-use horai_core::model::edge::EdgeSpec;
+use horai_core::model::edge::{EdgeSpec, Matching};
 use horai_core::model::job::*;
 use horai_core::model::pause::{AfterPause, PauseTarget};
 use horai_core::model::run::{Run, RunState};
@@ -40,7 +40,13 @@ pub(super) fn spec(slot: u64, shape: &JobShape, state: &State) -> JobSpec {
         },
         enabled: true,
     };
-    let up = |slot: &u64| Some(EdgeSpec::new(state.job_by_name(&job_name(*slot))?.id));
+    // What has instants of its own fires whatever its upstream jobs do.
+    let has_triggers = !shape.triggers.is_empty();
+    let matching = if has_triggers { Matching::LatestBefore } else { Matching::SameTime };
+    let up = |slot: &u64| {
+        let job = state.job_by_name(&job_name(*slot))?.id;
+        Some(EdgeSpec { matching, ..EdgeSpec::new(job) })
+    };
     let argv = vec!["/bin/true".to_owned()];
     JobSpec {
         zone: shape.zone.map(|zone| zone.name().to_owned()),

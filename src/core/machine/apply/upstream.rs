@@ -1,0 +1,172 @@
+//! What actions wait for: which upstream actions a plan may name, and what becomes
+//! of an action whose upstream action never comes.
+//!
+//! A plan may name an upstream action that is not planned yet: its identity is known
+//! before it exists. It comes, or the upstream job's cursors pass its instant without
+//! it: an edit took it away, a misfire policy or the end of a pause left it out. Then
+//! whoever waits for it is told here.
+
+use std::collections::BTreeSet;
+
+use super::super::command::{PlanBatch, PlanSource, PlannedAction};
+use super::super::outcome::Event;
+use super::super::state::{HIGHEST, LOWEST, State};
+use super::plan::sources_of;
+use crate::ids::{ActionKey, JobId};
+use crate::model::action::{ActionState, SkipReason, Upstream};
+use crate::model::edge::{EdgeSpec, Matching, NoMatch};
+use crate::model::job::{Job, JobSpec};
+use crate::time::UtcMillis;
+
+impl State {
+    /// How far all of a job's cursors have come. A job without any gives no
+    /// instants, so nothing of it need be waited for.
+    #[must_use]
+    pub fn planned_through(&self, job: JobId) -> UtcMillis {
+        let Some(found) = self.jobs.get(&job) else { return UtcMillis(i64::MIN) };
+        let cursor = |source: &PlanSource| self.cursor(job, source).unwrap_or(UtcMillis(i64::MIN));
+        let sources = sources_of(&found.spec);
+        // A trigger that is paused alone gives no instants meanwhile, and must not
+        // hold up those who wait for the others.
+        let active = sources.iter().filter(|source| !self.is_source_paused(job, source));
+        let through = active.map(cursor).min();
+        through.or_else(|| sources.iter().map(cursor).min()).unwrap_or(UtcMillis::MAX)
+    }
+
+    /// Up to where the job's instants are decided: an action that is not there by then
+    /// will never be. Unlike [`Self::planned_through`] this waits for paused triggers.
+    pub(super) fn decided_through(&self, job: JobId) -> UtcMillis {
+        self.cursors_of(job).iter().map(|(_, at)| *at).min().unwrap_or(UtcMillis::MAX)
+    }
+
+    /// True if an action is there, or may come.
+    #[must_use]
+    pub fn may_come(&self, key: ActionKey) -> bool {
+        self.actions.contains(&key) || key.nominal > self.decided_through(key.job)
+    }
+
+    /// True if nobody knows the instants of such a job ahead: they follow from the ends of
+    /// its own actions, or of those of a job whose instants it copies.
+    #[must_use]
+    pub fn is_unforeseen(&self, spec: &JobSpec) -> bool {
+        let mut spec = Some(spec);
+        while let Some(at) = spec {
+            if at.has_fixed_delay() {
+                return true;
+            }
+            let copied = at.depends_on.first().filter(|_| at.copies_instants());
+            spec = copied.and_then(|edge| self.jobs.get(&edge.job)).map(|job| &job.spec);
+        }
+        false
+    }
+
+    /// True if an edge of the job looks for what is there, and not for what its upstream
+    /// job's rules say: where those do not know it.
+    #[must_use]
+    pub fn looks_at_actions(&self, edge: &EdgeSpec) -> bool {
+        let up = self.jobs.get(&edge.job);
+        edge.matching == Matching::LatestBefore && up.is_some_and(|up| self.is_unforeseen(&up.spec))
+    }
+
+    /// True if the job's plan must not pass that of an edge's job. Its own cannot be ahead
+    /// of itself, and what nobody knows ahead is not waited for.
+    #[must_use]
+    pub fn is_bound_by(&self, job: JobId, edge: &EdgeSpec) -> bool {
+        edge.job != job && !self.looks_at_actions(edge)
+    }
+
+    /// True if an upstream action could still appear behind this batch's cursor.
+    pub(super) fn passes_upstream(&self, job: &Job, batch: &PlanBatch) -> bool {
+        // A trigger without instants up to there misses none.
+        let needs_upstream = batch.source == PlanSource::Dependencies || !batch.actions.is_empty();
+        let is_passed = |edge: &EdgeSpec| {
+            self.is_bound_by(job.id, edge) && self.planned_through(edge.job) < batch.through
+        };
+        needs_upstream && job.spec.depends_on.iter().any(is_passed)
+    }
+
+    pub(super) fn has_upstream(&self, job: &Job, planned: &PlannedAction) -> bool {
+        let is_edge = |up: &JobId| job.spec.depends_on.iter().any(|edge| edge.job == *up);
+        let mut seen = BTreeSet::new();
+        planned.upstream.len() <= PlannedAction::MAX_UPSTREAM
+            && planned.unmatched.len() <= JobSpec::MAX_EDGES
+            && planned.unmatched.iter().all(|(up, _)| is_edge(up))
+            && planned.upstream.iter().all(|key| {
+                seen.insert(*key)
+                    && is_edge(&key.job)
+                    && (key.job != job.id || key.nominal < planned.nominal)
+                    && self.may_come(*key)
+            })
+    }
+
+    /// What a planned action waits for, as it stands; and why it is skipped, if it is.
+    pub(super) fn upstream_of(
+        &self,
+        key: ActionKey,
+        planned: &PlannedAction,
+    ) -> (Vec<Upstream>, Option<SkipReason>) {
+        let mut skipped = None;
+        let matched = planned.upstream.iter().map(|up| {
+            let above = self.actions.get(up);
+            if above.is_some_and(|a| matches!(a.state, ActionState::Skipped(_))) {
+                skipped = Some(SkipReason::Upstream);
+            }
+            let met = above
+                .filter(|a| a.state == ActionState::Success)
+                .and_then(|a| Some((a.finished?, a.run?)));
+            Upstream { action: *up, met, none: None }
+        });
+        let mut upstream: Vec<Upstream> = matched.collect();
+        for (job, none) in &planned.unmatched {
+            if *none == NoMatch::Skips {
+                skipped = skipped.or(Some(SkipReason::NoUpstream));
+            }
+            upstream.push(found_none(*job, key, *none));
+        }
+        (upstream, skipped)
+    }
+
+    /// The job's instants were decided up to `before`, and may be further now: whoever
+    /// waits for one that is not there waits in vain.
+    pub(super) fn decided_on(&mut self, job: JobId, before: UtcMillis, ev: &mut Vec<Event>) {
+        let after = self.decided_through(job);
+        if after <= before {
+            return;
+        }
+        let first = ActionKey { job, nominal: UtcMillis(before.0.saturating_add(1)) };
+        let last = ActionKey { job, nominal: after };
+        let awaited = self.index.upstream.range((first, LOWEST)..=(last, HIGHEST));
+        let lost: Vec<(ActionKey, ActionKey)> =
+            awaited.filter(|(up, _)| !self.actions.contains(up)).copied().collect();
+        for (up, down) in lost {
+            self.lose_upstream(up, down, ev);
+        }
+    }
+
+    /// An upstream action will never be.
+    fn lose_upstream(&mut self, up: ActionKey, down: ActionKey, ev: &mut Vec<Event>) {
+        let spec = self.jobs.get(&down.job).map(|job| &job.spec);
+        let edge = spec.and_then(|spec| spec.depends_on.iter().find(|edge| edge.job == up.job));
+        let Some(edge) = edge.filter(|edge| !edge.matching.needs_one()) else {
+            return self.settle(down, ActionState::Skipped(SkipReason::Upstream), ev);
+        };
+        let none = NoMatch::from(edge.on_no_match);
+        let of_edge = |u: &&Upstream| u.action.job == up.job;
+        let others =
+            self.actions.get(&down).map_or(0, |a| a.upstream.iter().filter(of_edge).count());
+        if others > 1 {
+            self.replace_upstream(down, up, None);
+        } else if none == NoMatch::Skips {
+            return self.settle(down, ActionState::Skipped(SkipReason::NoUpstream), ev);
+        } else {
+            self.replace_upstream(down, up, Some(found_none(up.job, down, none)));
+        }
+        ev.push(Event::Action(down));
+        self.reconsider(down, ev);
+    }
+}
+
+/// An edge of an action that found nothing.
+fn found_none(job: JobId, of: ActionKey, none: NoMatch) -> Upstream {
+    Upstream { action: ActionKey { job, nominal: of.nominal }, met: None, none: Some(none) }
+}
