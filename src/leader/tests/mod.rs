@@ -1,6 +1,7 @@
 //! The services against one state in one process: no Raft, any clock.
 
 mod clock;
+mod edges;
 mod holds;
 mod node;
 mod planning;

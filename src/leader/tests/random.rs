@@ -193,7 +193,7 @@ fn check_instants(fake: &Fake, known: Known, since: UtcMillis) -> Result<(), Tes
         let begin = since.max(begin).max(view.floor(edge.job).unwrap_or_default());
         for (key, action) in view.actions_of(job, UtcMillis(begin.0 + 1), fake.now()) {
             let up = ActionKey { job: edge.job, nominal: key.nominal };
-            let waits = action.upstream.iter().any(|upstream| upstream.action == up);
+            let waits = action.upstream.iter().any(|upstream| upstream.awaited() == Some(up));
             prop_assert_eq!(waits, view.action(up).is_some(), "{} on {}", key, up);
         }
     }

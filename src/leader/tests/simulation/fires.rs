@@ -467,8 +467,9 @@ impl Fires {
         if !is_due {
             return Err(format!("{key} is planned at {at}, and no rule of its job gives it"));
         }
-        let spec = book.spec.as_ref();
-        Ok(spec.map_or(Vec::new(), |spec| spec.depends_on.iter().map(|e| e.job).collect()))
+        // Of jobs whose instants nobody knows ahead it is the newest that was there.
+        let edges = book.spec.iter().flat_map(|spec| &spec.depends_on);
+        Ok(edges.filter(|edge| !state.looks_at_actions(edge)).map(|edge| edge.job).collect())
     }
 
     fn is_there(&self, job: JobId, nominal: i64) -> bool {

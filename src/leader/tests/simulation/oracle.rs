@@ -452,8 +452,9 @@ fn check_skip(key: ActionKey, state: &State) -> Result<(), Problem> {
     }
     for job in state.jobs_after(None) {
         for down in state.live_actions_of(job.id) {
-            let waits =
-                state.action(down).is_some_and(|a| a.upstream.iter().any(|up| up.action == key));
+            let waits = state
+                .action(down)
+                .is_some_and(|a| a.upstream.iter().any(|up| up.awaited() == Some(key)));
             ensure(!waits, || format!("{down} waits for {key}, which is skipped"))?;
         }
     }

@@ -135,7 +135,7 @@ impl World {
             state.action(*key).is_some_and(idle)
         };
         let is_waiting = |a: &Action, up: ActionKey| {
-            a.state == ActionState::Waiting && a.upstream.iter().any(|u| u.action == up)
+            a.state == ActionState::Waiting && a.upstream.iter().any(|u| u.awaited() == Some(up))
         };
         let mut idle = state.live_actions_of(job).filter(is_idle);
         idle.any(|up| {
