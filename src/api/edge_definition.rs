@@ -3,7 +3,7 @@
 use std::fmt;
 
 use horai_core::ids::{JobId, Name};
-use horai_core::model::edge::{EdgeProblem, EdgeSpec, Matching, OnNoMatch};
+use horai_core::model::edge::{Condition, EdgeProblem, EdgeSpec, Matching, OnNoMatch};
 use horai_core::model::job::JobSpec;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, Visitor};
@@ -24,6 +24,10 @@ pub struct EdgeDefinition {
     pub base: bool,
     /// `wait` or `skip`, where nothing matches.
     pub on_no_match: Option<String>,
+    /// How it must end: `success` (default), `failure`, `done` or `skipped_ok`.
+    pub condition: Option<String>,
+    /// True if it must only be over, however it ends, and need not be at all.
+    pub soft: bool,
 }
 
 /// The form with more than a name.
@@ -37,6 +41,10 @@ struct Map {
     base: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     on_no_match: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    condition: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    soft: bool,
 }
 
 impl Serialize for EdgeDefinition {
@@ -44,8 +52,8 @@ impl Serialize for EdgeDefinition {
         if *self == Self::of_job(&self.job) {
             return serializer.serialize_str(&self.job);
         }
-        let Self { job, matching, base, on_no_match } = self.clone();
-        Map { job, matching, base, on_no_match }.serialize(serializer)
+        let Self { job, matching, base, on_no_match, condition, soft } = self.clone();
+        Map { job, matching, base, on_no_match, condition, soft }.serialize(serializer)
     }
 }
 
@@ -57,7 +65,7 @@ impl<'de> Deserialize<'de> for EdgeDefinition {
             type Value = EdgeDefinition;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("the name of a job, or a map with job, match, base and on_no_match")
+                f.write_str("the name of a job, or a map with job and match, base, on_no_match, condition or soft")
             }
 
             fn visit_str<E: Error>(self, name: &str) -> Result<EdgeDefinition, E> {
@@ -71,8 +79,8 @@ impl<'de> Deserialize<'de> for EdgeDefinition {
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<EdgeDefinition, A::Error> {
                 let map = Map::deserialize(MapAccessDeserializer::new(map))?;
-                let Map { job, matching, base, on_no_match } = map;
-                Ok(EdgeDefinition { job, matching, base, on_no_match })
+                let Map { job, matching, base, on_no_match, condition, soft } = map;
+                Ok(EdgeDefinition { job, matching, base, on_no_match, condition, soft })
             }
         }
 
@@ -84,12 +92,14 @@ impl<'de> Deserialize<'de> for EdgeDefinition {
 impl fmt::Display for EdgeDefinition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.job)?;
-        match (&self.matching, self.base) {
-            (None, false) => Ok(()),
-            (None, true) => f.write_str(" (base)"),
-            (Some(matching), false) => write!(f, " ({matching})"),
-            (Some(matching), true) => write!(f, " ({matching}, base)"),
-        }
+        let said = [
+            self.matching.as_deref(),
+            self.condition.as_deref(),
+            self.base.then_some("base"),
+            self.soft.then_some("soft"),
+        ];
+        let said: Vec<&str> = said.into_iter().flatten().collect();
+        if said.is_empty() { Ok(()) } else { write!(f, " ({})", said.join(", ")) }
     }
 }
 
@@ -110,11 +120,16 @@ impl EdgeDefinition {
         let missing = self.on_no_match.as_deref();
         let missing =
             missing.map(|text| word(&format!("{field}.on_no_match"), text, &OnNoMatch::ALL));
+        let condition = self.condition.as_deref();
+        let condition =
+            condition.map(|text| word(&format!("{field}.condition"), text, &Condition::ALL));
         Ok(EdgeSpec {
             job,
             matching: matching.transpose()?.unwrap_or_default(),
             base: self.base,
             on_no_match: missing.transpose()?,
+            condition: condition.transpose()?.unwrap_or_default(),
+            soft: self.soft,
         })
     }
 
@@ -126,6 +141,9 @@ impl EdgeDefinition {
             matching: is_said.then(|| word_of(edge.matching, &Matching::ALL).to_owned()),
             base: edge.base,
             on_no_match: edge.on_no_match.map(|word| word_of(word, &OnNoMatch::ALL).to_owned()),
+            condition: (edge.condition != Condition::default())
+                .then(|| word_of(edge.condition, &Condition::ALL).to_owned()),
+            soft: edge.soft,
         }
     }
 }

@@ -268,7 +268,7 @@ fn wait_for_upstreams(
     let (mut kept, mut bytes) = (Vec::with_capacity(instants.len()), room.bytes);
     for (mut action, edges) in std::mem::take(&mut batch.actions).into_iter().zip(found) {
         let lacks = |edge: &EdgeMatch| edge.found == Found::None(NoMatch::Skips);
-        let needs = |edge: &EdgeMatch| edge_of(job, edge).is_some_and(|e| e.matching.needs_one());
+        let needs = |edge: &EdgeMatch| edge_of(job, edge).is_some_and(EdgeSpec::needs_one);
         if !is_delay && edges.iter().any(|edge| lacks(edge) && needs(edge)) {
             continue;
         }
@@ -323,7 +323,7 @@ fn wait_for(
         }
         if action.upstream.len() == before {
             // The one that it needs was left out, or taken away by an edit.
-            let none = if edge.matching.needs_one() { NoMatch::Skips } else { none };
+            let none = if edge.needs_one() { NoMatch::Skips } else { none };
             action.unmatched.push((edge.job, none));
         }
     }

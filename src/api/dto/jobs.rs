@@ -5,13 +5,14 @@ use horai_core::machine::state::State;
 use horai_core::model::action::{
     Action, ActionState, Missed, MissedReason, SkipReason, Upstream, WaitReason,
 };
+use horai_core::model::edge::Condition;
 use horai_core::model::job::{Job, TriggerKind, TriggerSpec};
 use horai_core::model::trigger::{Dialect, TriggerRule};
 use horai_core::timing::cron::{CronRule, Spread};
 use serde::{Deserialize, Serialize};
 
 use super::text::{ActionRef, RunRef, Time};
-use crate::api::definition_parts::misfire_word;
+use crate::api::definition_parts::{misfire_word, word_of};
 use crate::api::job_definition::JobDefinition;
 use crate::api::trigger_definition::TriggerDefinition;
 
@@ -224,7 +225,11 @@ pub struct UpstreamDto {
     /// or `skip`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_match: Option<String>,
-    /// When it succeeded.
+    /// How it must end, if not well: `failure`, `done`, `skipped_ok`, or `soft`: it must
+    /// only be over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<String>,
+    /// When it ended so.
     pub met: Option<Time>,
     /// The run that did.
     pub by: Option<RunRef>,
@@ -236,7 +241,12 @@ impl UpstreamDto {
             job: job_name(state, upstream.action.job),
             action: upstream.awaited().map(|key| ActionRef::of(state, key)),
             no_match: upstream.none.map(|none| none.word().to_owned()),
-            met: upstream.met.map(|(at, _)| Time(at)),
+            condition: match upstream.condition {
+                _ if upstream.soft => Some("soft".to_owned()),
+                Condition::Success => None,
+                other => Some(word_of(other, &Condition::ALL).to_owned()),
+            },
+            met: upstream.met.map(|(at, _)| at).or(upstream.passed).map(Time),
             by: upstream.met.map(|(_, run)| RunRef(run)),
         }
     }

@@ -126,7 +126,7 @@ impl Plans<'_> {
                     view.earlier = self.look_back(edge.job, job, period)?;
                 }
             }
-            if base == Some(place) && edge.matching.needs_one() {
+            if base == Some(place) && edge.needs_one() {
                 // It is itself what it waits for.
                 view.matching = Matching::SameTime;
             }
@@ -166,11 +166,7 @@ impl Plans<'_> {
             Some(period) => self.seen(edge.job, job, period)?,
             None => Arc::default(),
         };
-        let none = if edge.matching.needs_one() {
-            NoMatch::Skips
-        } else {
-            NoMatch::from(edge.on_no_match)
-        };
+        let none = if edge.needs_one() { NoMatch::Skips } else { NoMatch::from(edge.on_no_match) };
         let none = Found::None(none);
         let all = match edge.matching {
             Matching::AllInPeriod | Matching::PreviousPeriod if !moments.is_empty() => {

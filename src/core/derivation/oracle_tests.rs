@@ -79,7 +79,7 @@ impl Oracle<'_> {
             (None, Vec::new())
         };
         for (place, edge) in spec.depends_on.iter().enumerate() {
-            if base != Some(place) && edge.matching.needs_one() {
+            if base != Some(place) && edge.needs_one() {
                 let of = upstream(edge);
                 let has_match = |at: &i64| match edge.matching {
                     Matching::SameTime => of.contains(at),
@@ -97,7 +97,7 @@ impl Oracle<'_> {
             return Some(marked);
         }
         let mut best: Option<(usize, Vec<i64>, Option<u32>)> = None;
-        for (place, edge) in edges().filter(|(_, edge)| edge.matching.needs_one()) {
+        for (place, edge) in edges().filter(|(_, edge)| edge.needs_one()) {
             let of = self.between(edge.job, from, to);
             let floor = |at: i64| match edge.matching {
                 Matching::Hera => at / 60_000 * 60_000,
@@ -119,13 +119,13 @@ impl Oracle<'_> {
         }
         best.map(|(place, ..)| place).or((!spec.depends_on.is_empty())
             .then_some(0)
-            .filter(|_| !spec.depends_on.iter().any(|edge| edge.matching.needs_one())))
+            .filter(|_| !spec.depends_on.iter().any(|edge| edge.needs_one())))
     }
 
     /// From where on a job's instants are looked for, from before a period.
     fn oldest(&self, id: JobId, begin: UtcMillis) -> i64 {
         let spec = self.spec(id);
-        let is_free = !spec.depends_on.iter().any(|edge| edge.matching.needs_one());
+        let is_free = !spec.depends_on.iter().any(|edge| edge.needs_one());
         if is_free && !spec.triggers.is_empty() {
             return i64::MIN;
         }
@@ -151,7 +151,7 @@ impl Oracle<'_> {
         for (place, found) in places.into_iter().zip(&action.edges) {
             let edge = &spec.depends_on[place];
             let wanted: Vec<i64> = match edge.matching {
-                _ if base == Some(place) && edge.matching.needs_one() => vec![at],
+                _ if base == Some(place) && edge.needs_one() => vec![at],
                 Matching::Nearest => {
                     let of = self.between(edge.job, from.0, to.0);
                     of.into_iter().min_by_key(|up| (up.abs_diff(at), *up)).into_iter().collect()

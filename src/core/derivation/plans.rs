@@ -65,6 +65,7 @@ struct Seen {
     /// Its place in the definition.
     edge: usize,
     matching: Matching,
+    needs_one: bool,
     moments: Arc<[Moment]>,
 }
 
@@ -250,7 +251,8 @@ impl<'a> Plans<'a> {
         let mut seen: Vec<Seen> = Vec::new();
         for (place, edge) in job.needs() {
             let moments = self.seen(edge.job, job, period)?;
-            seen.push(Seen { edge: place, matching: edge.matching, moments });
+            let (matching, needs_one) = (edge.matching, edge.needs_one());
+            seen.push(Seen { edge: place, matching, needs_one, moments });
         }
         let (base, moments) = match &job.source {
             Source::None => (None, Arc::default()),
@@ -274,7 +276,7 @@ impl<'a> Plans<'a> {
     /// The base, by hera's rule; none if a job that may be has no actions at all.
     fn choose(&mut self, job: &Job, seen: &[Seen]) -> Result<Option<usize>, Error> {
         let mut candidates = Vec::with_capacity(seen.len());
-        for Seen { edge, matching, moments } in seen {
+        for Seen { edge, matching, moments, .. } in seen {
             let Some(first) = moments.first() else { return Ok(None) };
             // hera knows no seconds.
             let unit = if *matching == Matching::Hera { 60_000 } else { 1 };
@@ -322,7 +324,7 @@ fn of(seen: &[Seen], edge: usize) -> Arc<[Moment]> {
 
 /// Those for which every edge that needs one finds one.
 fn only_matched(moments: Arc<[Moment]>, base: Option<usize>, seen: &[Seen]) -> Arc<[Moment]> {
-    let others = seen.iter().filter(|seen| base != Some(seen.edge) && seen.matching.needs_one());
+    let others = seen.iter().filter(|seen| base != Some(seen.edge) && seen.needs_one);
     if others.clone().any(|seen| seen.moments.is_empty()) {
         return Arc::default();
     }

@@ -76,7 +76,7 @@ impl Job {
             Source::Triggers(_) | Source::Chosen | Source::None => None,
         };
         let edges = self.edges.iter().enumerate();
-        edges.filter(move |(place, edge)| base == Some(*place) || edge.matching.needs_one())
+        edges.filter(move |(place, edge)| base == Some(*place) || edge.needs_one())
     }
 
     /// True if nobody but its triggers has a say in its instants.

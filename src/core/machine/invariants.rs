@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::state::State;
 use crate::ids::{ActionKey, RunId};
 use crate::model::action::{Action, ActionState};
+use crate::model::edge::Standing;
 use crate::model::pause::PauseTarget;
 use crate::model::run::{Attempt, Run, RunKind, RunResult, RunState};
 
@@ -131,12 +132,13 @@ fn check_actions(state: &State) -> Result<(), String> {
         }
         for up in &action.upstream {
             let Some(above) = up.awaited() else {
-                ensure(up.met.is_none(), || format!("action {key} met nothing: {up:?}"))?;
+                let is_clear = up.met.is_none() && up.passed.is_none();
+                ensure(is_clear, || format!("action {key} met nothing: {up:?}"))?;
                 continue;
             };
             let above = state.action(above);
-            let is_met = above.is_some_and(|a| a.state == ActionState::Success);
-            ensure(state.may_come(up.action) && up.met.is_some() == is_met, || {
+            let is_met = above.is_some_and(|a| up.judge(a.state) == Standing::Passed);
+            ensure(state.may_come(up.action) && up.is_met() == is_met, || {
                 format!("action {key} is wrong about {}", up.action)
             })?;
         }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::edge::NoMatch;
+use super::edge::{Condition, EdgeSpec, NoMatch, Standing};
 use super::job::MisfirePolicy;
 use super::stored::{Marked, extended};
 use crate::ids::{ActionKey, JobId, Revision, RunId, TriggerName};
@@ -35,16 +35,22 @@ pub struct Upstream {
     /// The action waited for. Where there is none, the upstream job and the instant of
     /// the action that would wait.
     pub action: ActionKey,
-    /// When it succeeded, and by which run.
+    /// When it ended as it must, and which run did it.
     pub met: Option<(UtcMillis, RunId)>,
     /// There is none, and what that means.
     pub none: Option<NoMatch>,
+    /// When it ended as it must, without a run.
+    pub passed: Option<UtcMillis>,
+    /// How it must end.
+    pub condition: Condition,
+    /// It must only be over.
+    pub soft: bool,
 }
 
 extended! {
     Upstream (ActionKey)
     [action met]
-    [1 none]
+    [1 none 2 passed 3 condition 4 soft]
 }
 
 /// Numbers of jobs are counted up from 1.
@@ -61,10 +67,32 @@ impl Marked for ActionKey {
 }
 
 impl Upstream {
+    /// An action waits for one as an edge says; until it succeeds, if there is none.
+    #[must_use]
+    pub fn on(action: ActionKey, edge: Option<&EdgeSpec>) -> Self {
+        let condition = edge.map_or(Condition::default(), |edge| edge.condition);
+        let soft = edge.is_some_and(|edge| edge.soft);
+        Self { action, met: None, none: None, passed: None, condition, soft }
+    }
+
+    /// What a state of the upstream action means.
+    #[must_use]
+    pub fn judge(&self, state: ActionState) -> Standing {
+        if self.soft { Condition::Done.judge(state) } else { self.condition.judge(state) }
+    }
+
+    /// It ended as it must.
+    pub fn pass(&mut self, at: UtcMillis, run: Option<RunId>) {
+        match run {
+            Some(run) => self.met = Some((at, run)),
+            None => self.passed = Some(at),
+        }
+    }
+
     /// True if it holds the action up no longer.
     #[must_use]
     pub fn is_met(&self) -> bool {
-        self.met.is_some() || self.none == Some(NoMatch::Satisfied)
+        self.met.is_some() || self.passed.is_some() || self.none == Some(NoMatch::Satisfied)
     }
 
     /// The action that is waited for, if there is one.

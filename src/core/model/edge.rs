@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::action::ActionState;
 use super::job::JobSpec;
 use super::stored::{Marked, extended};
 use crate::ids::JobId;
@@ -22,12 +23,16 @@ pub struct EdgeSpec {
     /// What becomes of an action for which there is none; the rule's own way
     /// where nothing is said.
     pub on_no_match: Option<OnNoMatch>,
+    /// How that job's action must end.
+    pub condition: Condition,
+    /// True if it must only be over, however it ends, and need not be at all.
+    pub soft: bool,
 }
 
 extended! {
     EdgeSpec (JobId)
     [job]
-    [1 matching 2 base 3 on_no_match]
+    [1 matching 2 base 3 on_no_match 4 condition 5 soft]
 }
 
 /// Numbers of jobs are counted up from 1.
@@ -50,8 +55,75 @@ impl EdgeSpec {
     /// An edge of which nothing is said but its job.
     #[must_use]
     pub fn new(job: JobId) -> Self {
-        Self { job, matching: Matching::default(), base: false, on_no_match: None }
+        Self {
+            job,
+            matching: Matching::default(),
+            base: false,
+            on_no_match: None,
+            condition: Condition::default(),
+            soft: false,
+        }
     }
+
+    /// True if an action needs exactly one upstream action of its own period: only such
+    /// an edge may be chosen as the base, and without a match there is no action.
+    #[must_use]
+    pub fn needs_one(&self) -> bool {
+        self.matching.needs_one() && !self.soft
+    }
+}
+
+/// How an upstream action must end for those that wait for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub enum Condition {
+    /// Well. One that failed may be run again, so it is waited for.
+    #[default]
+    Success,
+    /// In failure.
+    Failure,
+    /// In whatever way.
+    Done,
+    /// Well, or skipped.
+    SkippedOk,
+}
+
+impl Condition {
+    /// Each with its word in definitions; the first is the default.
+    pub const ALL: [(&'static str, Self); 4] = [
+        ("success", Self::Success),
+        ("failure", Self::Failure),
+        ("done", Self::Done),
+        ("skipped_ok", Self::SkippedOk),
+    ];
+
+    /// What the state of an upstream action means to one that waits for it.
+    #[must_use]
+    pub fn judge(self, state: ActionState) -> Standing {
+        use ActionState as State;
+        match (self, state) {
+            (_, State::Planned | State::Waiting | State::Ready | State::Running) => Standing::Open,
+            (Self::Done, _)
+            | (Self::Success | Self::SkippedOk, State::Success)
+            | (Self::SkippedOk, State::Skipped(_))
+            | (Self::Failure, State::Failed) => Standing::Passed,
+            (Self::Failure, State::Success)
+            | (Self::Success | Self::Failure, State::Skipped(_)) => Standing::Closed,
+            // It may be run again.
+            (Self::Success | Self::SkippedOk, State::Failed | State::Cancelled)
+            | (Self::Failure, State::Cancelled) => Standing::Open,
+        }
+    }
+}
+
+/// How an action stands to an upstream one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It waits.
+    Open,
+    /// It waits for it no longer.
+    Passed,
+    /// It never will be let go: it is skipped.
+    Closed,
 }
 
 /// Which actions of an upstream job an action waits for. All but the last look at
@@ -86,8 +158,7 @@ impl Matching {
         ("hera", Self::Hera),
     ];
 
-    /// True if an action needs exactly one upstream action of its own period: only
-    /// such an edge may be chosen as the base, and without a match there is no action.
+    /// True if it finds exactly one upstream action of the same period, or none.
     #[must_use]
     pub fn needs_one(self) -> bool {
         match self {
@@ -198,7 +269,15 @@ impl JobSpec {
             |edge, field, problem, remedy| Err(EdgeProblem { edge, field, problem, remedy });
         let mut has_base = false;
         for (place, edge) in self.depends_on.iter().enumerate() {
-            if edge.on_no_match.is_some() && edge.matching.needs_one() {
+            if edge.soft && edge.condition != Condition::default() {
+                let problem = "a soft edge does not ask how an action ends";
+                return wrong(place, "condition", problem, "leave one of condition and soft out");
+            }
+            if edge.soft && edge.base {
+                let problem = "a soft edge only orders what has instants already";
+                return wrong(place, "base", problem, "leave one of base and soft out");
+            }
+            if edge.on_no_match.is_some() && edge.needs_one() {
                 return wrong(
                     place,
                     "on_no_match",
@@ -241,8 +320,8 @@ impl JobSpec {
     /// their actions of that instant: there is nothing to compute from a period.
     #[must_use]
     pub fn copies_instants(&self) -> bool {
-        let same = |edge: &EdgeSpec| edge.matching == Matching::SameTime;
-        let is_one = matches!(&self.depends_on[..], [only] if only.matching.needs_one());
+        let same = |edge: &EdgeSpec| edge.matching == Matching::SameTime && !edge.soft;
+        let is_one = matches!(&self.depends_on[..], [only] if only.needs_one());
         self.triggers.is_empty() && (is_one || self.depends_on.iter().all(same))
     }
 
@@ -251,7 +330,7 @@ impl JobSpec {
     #[must_use]
     pub fn base_edge(&self) -> Option<usize> {
         let marked = self.depends_on.iter().position(|edge| edge.base);
-        let is_chosen = self.depends_on.iter().any(|edge| edge.matching.needs_one());
+        let is_chosen = self.depends_on.iter().any(EdgeSpec::needs_one);
         marked.or_else(|| (!is_chosen && !self.depends_on.is_empty()).then_some(0))
     }
 }

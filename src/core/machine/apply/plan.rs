@@ -8,6 +8,7 @@ use super::super::state::State;
 use super::at_most;
 use crate::ids::{ActionKey, JobId, RunId, TriggerName};
 use crate::model::action::{Action, ActionState, SkipReason, Upstream};
+use crate::model::edge::Standing;
 use crate::model::job::{Job, JobSpec};
 use crate::model::run::{Run, RunKind, RunState};
 use crate::mutants::{self, Mutant};
@@ -223,45 +224,57 @@ impl State {
             if action.state.is_final() {
                 continue;
             }
-            let met = action.run.map(|run| (now, run));
+            let run = action.run;
             self.edit_action(key, |a| {
                 a.state = state;
                 a.finished = Some(now);
             });
             ev.push(Event::Action(key));
             self.count_delay(key, ev);
-            let mut waiting: Vec<ActionKey> = self.waiting_for(key).collect();
-            let is_met = |up: &Upstream| {
-                up.action == key
-                    || (mutants::on(Mutant::AnyVersionSatisfies) && up.action.job == key.job)
+            let lost = self.tell_dependants((key, state, run), ev);
+            let skipped = ActionState::Skipped(SkipReason::Upstream);
+            work.extend(lost.into_iter().map(|down| (down, skipped)));
+        }
+    }
+
+    /// Tells those that wait for an action how it ended; says which of them can never
+    /// run now.
+    fn tell_dependants(
+        &mut self,
+        (key, state, run): (ActionKey, ActionState, Option<RunId>),
+        ev: &mut Vec<Event>,
+    ) -> Vec<ActionKey> {
+        let is_it = |up: &Upstream| {
+            up.awaited() == Some(key)
+                || (mutants::on(Mutant::AnyVersionSatisfies) && up.action.job == key.job)
+        };
+        let mut waiting: Vec<ActionKey> = self.waiting_for(key).collect();
+        if mutants::on(Mutant::AnyVersionSatisfies) {
+            let waits = |down: &ActionKey| {
+                self.actions.get(down).is_some_and(|a| a.upstream.iter().any(is_it))
             };
-            if mutants::on(Mutant::AnyVersionSatisfies) {
-                let live = self.index.live.iter().copied();
-                waiting = live
-                    .filter(|down| {
-                        self.actions.get(down).is_some_and(|a| a.upstream.iter().any(is_met))
-                    })
-                    .collect();
-            }
-            match state {
-                ActionState::Success => {
-                    for down in waiting {
-                        self.edit_action(down, |a| {
-                            for up in a.upstream.iter_mut().filter(|up| is_met(up)) {
-                                up.met = met;
-                            }
-                        });
-                        self.reconsider(down, ev);
-                    }
+            waiting = self.index.live.iter().copied().filter(waits).collect();
+        }
+        let mut lost = Vec::new();
+        for down in waiting {
+            let up = self.actions.get(&down).and_then(|a| a.upstream.iter().find(|up| is_it(up)));
+            match up.map_or(Standing::Open, |up| up.judge(state)) {
+                Standing::Open => {}
+                Standing::Passed => {
+                    let now = self.meta.now;
+                    self.edit_action(down, |a| {
+                        a.upstream
+                            .iter_mut()
+                            .filter(|up| is_it(up))
+                            .for_each(|up| up.pass(now, run));
+                    });
+                    self.reconsider(down, ev);
                 }
-                ActionState::Skipped(_) if mutants::on(Mutant::SkipStaysAlone) => {}
-                ActionState::Skipped(_) => {
-                    let skipped = ActionState::Skipped(SkipReason::Upstream);
-                    work.extend(waiting.into_iter().map(|down| (down, skipped)));
-                }
-                _ => {}
+                Standing::Closed if mutants::on(Mutant::SkipStaysAlone) => {}
+                Standing::Closed => lost.push(down),
             }
         }
+        lost
     }
 
     /// Triggers that wait for the end of this action count their delay from now.

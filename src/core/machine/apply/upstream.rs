@@ -14,7 +14,7 @@ use super::super::state::{HIGHEST, LOWEST, State};
 use super::plan::sources_of;
 use crate::ids::{ActionKey, JobId};
 use crate::model::action::{ActionState, SkipReason, Upstream};
-use crate::model::edge::{EdgeSpec, Matching, NoMatch};
+use crate::model::edge::{EdgeSpec, Matching, NoMatch, Standing};
 use crate::model::job::{Job, JobSpec};
 use crate::time::UtcMillis;
 
@@ -106,15 +106,17 @@ impl State {
         planned: &PlannedAction,
     ) -> (Vec<Upstream>, Option<SkipReason>) {
         let mut skipped = None;
+        let edges = self.jobs.get(&key.job).map_or(&[][..], |job| &job.spec.depends_on);
         let matched = planned.upstream.iter().map(|up| {
-            let above = self.actions.get(up);
-            if above.is_some_and(|a| matches!(a.state, ActionState::Skipped(_))) {
-                skipped = Some(SkipReason::Upstream);
+            let edge = edges.iter().find(|edge| edge.job == up.job);
+            let mut waits = Upstream::on(*up, edge);
+            let Some(above) = self.actions.get(up) else { return waits };
+            match waits.judge(above.state) {
+                Standing::Open => {}
+                Standing::Passed => waits.pass(above.finished.unwrap_or(self.meta.now), above.run),
+                Standing::Closed => skipped = Some(SkipReason::Upstream),
             }
-            let met = above
-                .filter(|a| a.state == ActionState::Success)
-                .and_then(|a| Some((a.finished?, a.run?)));
-            Upstream { action: *up, met, none: None }
+            waits
         });
         let mut upstream: Vec<Upstream> = matched.collect();
         for (job, none) in &planned.unmatched {
@@ -147,7 +149,7 @@ impl State {
     fn lose_upstream(&mut self, up: ActionKey, down: ActionKey, ev: &mut Vec<Event>) {
         let spec = self.jobs.get(&down.job).map(|job| &job.spec);
         let edge = spec.and_then(|spec| spec.depends_on.iter().find(|edge| edge.job == up.job));
-        let Some(edge) = edge.filter(|edge| !edge.matching.needs_one()) else {
+        let Some(edge) = edge.filter(|edge| !edge.needs_one()) else {
             return self.settle(down, ActionState::Skipped(SkipReason::Upstream), ev);
         };
         let none = NoMatch::from(edge.on_no_match);
@@ -168,5 +170,6 @@ impl State {
 
 /// An edge of an action that found nothing.
 fn found_none(job: JobId, of: ActionKey, none: NoMatch) -> Upstream {
-    Upstream { action: ActionKey { job, nominal: of.nominal }, met: None, none: Some(none) }
+    let none = Some(none);
+    Upstream { none, ..Upstream::on(ActionKey { job, nominal: of.nominal }, None) }
 }

@@ -6,7 +6,7 @@ use super::super::outcome::Outcome;
 use super::support::*;
 use crate::ids::{ActionKey, JobId, TriggerName};
 use crate::model::action::{ActionState, SkipReason, Upstream};
-use crate::model::edge::{EdgeSpec, Matching, NoMatch, OnNoMatch};
+use crate::model::edge::{Condition, EdgeSpec, Matching, NoMatch, OnNoMatch};
 use crate::model::job::{JobSpec, MisfirePolicy};
 use crate::time::UtcMillis;
 
@@ -122,7 +122,7 @@ fn an_edge_that_found_nothing_is_kept_and_shown() {
         assert_eq!(plan(&mut m, batch), (1, 0));
         m.after(1000);
         assert_eq!(state_of(&m, key(down, at)), wanted);
-        let shown = Upstream { action: key(up, at), met: None, none: Some(none) };
+        let shown = Upstream { none: Some(none), ..Upstream::on(key(up, at), None) };
         assert_eq!(m.state.action(key(down, at)).unwrap().upstream, [shown]);
     }
 }
@@ -184,4 +184,105 @@ fn an_edit_upstream_has_all_below_matched_anew() {
     let skipped = ActionState::Skipped(SkipReason::Upstream);
     assert_eq!(state_of(&m, key(middle, past)), skipped);
     assert_eq!(state_of(&m, key(below, past)), skipped, "and so does who waited for it");
+}
+
+/// How an upstream action may end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Well,
+    Badly,
+    Cancelled,
+    Skipped,
+}
+
+/// Lets the action of `up` end so; `at` has come.
+fn end(m: &mut Machine, up: JobId, at: i64, how: End) {
+    let run = m.state.action(key(up, at)).unwrap().run;
+    match (how, run) {
+        (End::Skipped, None) => {}
+        (End::Cancelled, Some(run)) => drop(m.ok(Command::CancelRun { run })),
+        (End::Well | End::Badly, Some(run)) => {
+            let worker = m.worker("w", 4);
+            let attempt = m.dispatch(run, worker);
+            m.complete(attempt, exit(i32::from(how == End::Badly)));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_edge_says_how_an_upstream_action_must_end() {
+    use ActionState::{Ready, Waiting};
+    let skipped = ActionState::Skipped(SkipReason::Upstream);
+    // Ends well, badly, cancelled, skipped.
+    let table = [
+        (Condition::Success, false, [Ready, Waiting, Waiting, skipped]),
+        (Condition::Failure, false, [skipped, Ready, Waiting, skipped]),
+        (Condition::Done, false, [Ready, Ready, Ready, Ready]),
+        (Condition::SkippedOk, false, [Ready, Waiting, Waiting, Ready]),
+        (Condition::Success, true, [Ready, Ready, Ready, Ready]),
+    ];
+    for (condition, soft, wanted) in table {
+        for (how, wanted) in
+            [End::Well, End::Badly, End::Cancelled, End::Skipped].into_iter().zip(wanted)
+        {
+            // It is planned before that end, or after it.
+            for is_late in [false, true] {
+                let what = format!("{condition:?}, soft {soft}, {how:?}, late {is_late}");
+                let mut m = Machine::new();
+                let before = m.job(triggered("before"));
+                let up = m.job(waits("up", vec![edge(before, Matching::AllInPeriod, None)]));
+                let edge = EdgeSpec { condition, soft, ..EdgeSpec::new(up) };
+                let down = m.job(waits("down", vec![edge]));
+                let at = m.now + 1000;
+                pass(&mut m, before, at);
+                let mut batch = one(&m, up, at, vec![]);
+                if how == End::Skipped {
+                    batch.actions[0].unmatched = vec![(before, NoMatch::Skips)];
+                }
+                let batch_down = one(&m, down, at, vec![key(up, at)]);
+                if is_late {
+                    plan(&mut m, batch);
+                    m.after(1000);
+                    end(&mut m, up, at, how);
+                    assert_eq!(plan(&mut m, batch_down), (1, 0), "{what}");
+                } else {
+                    let both = vec![batch, batch_down];
+                    m.ok(Command::PlanActions(both));
+                    m.after(1000);
+                    end(&mut m, up, at, how);
+                }
+                m.after(1);
+                assert_eq!(state_of(&m, key(down, at)), wanted, "{what}");
+                let waits = m.state.action(key(down, at)).unwrap().upstream[0];
+                assert_eq!(waits.is_met(), wanted == Ready, "{what}: {waits:?}");
+                let bytes = postcard::to_stdvec(&waits).unwrap();
+                assert_eq!(postcard::from_bytes::<Upstream>(&bytes).unwrap(), waits);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_soft_edge_needs_no_action_at_all() {
+    let mut m = Machine::new();
+    let up = m.job(triggered("up"));
+    let soft = EdgeSpec { soft: true, ..EdgeSpec::new(up) };
+    let down = m.job(waits("down", vec![soft.clone()]));
+    let at = m.now + HOUR;
+    pass(&mut m, up, at);
+    let batch = one(&m, down, at, vec![key(up, at + HOUR)]);
+    assert_eq!(plan(&mut m, batch), (1, 0));
+    m.after(HOUR);
+    assert_eq!(state_of(&m, key(down, at)), ActionState::Waiting);
+    pass(&mut m, up, at + HOUR);
+    assert_eq!(state_of(&m, key(down, at)), ActionState::Ready, "that one never comes");
+    for (bad, field) in [
+        (EdgeSpec { condition: Condition::Done, ..soft.clone() }, "condition"),
+        (EdgeSpec { base: true, ..soft }, "base"),
+    ] {
+        let refused =
+            m.refused(apply(JobSpec { depends_on: vec![bad], ..spec("bad") })).to_string();
+        assert!(refused.contains(field), "{refused}");
+    }
 }
