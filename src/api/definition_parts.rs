@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use horai_core::ids::Name;
 use horai_core::model::job::{JobSpec, MisfirePolicy};
+use horai_core::time::Span;
 
 use crate::error::{ErrorCode, FieldError};
 
@@ -26,6 +27,23 @@ pub(super) fn priority(field: &str, given: u8) -> Result<u8, FieldError> {
     }
     let problem = "there is no such priority";
     Err(FieldError::invalid(field, given, problem, "write 0 to 9; 9 goes first"))
+}
+
+/// A length of time.
+pub(super) fn span(field: &str, text: &str) -> Result<Span, FieldError> {
+    text.parse().map_err(|_| {
+        FieldError::invalid(
+            field,
+            text,
+            "this is not a length of time",
+            "write a whole number with ms, s, m, h or d, such as 90s",
+        )
+    })
+}
+
+/// A length of time, or what it is where nothing is said.
+pub(super) fn span_or(field: &str, text: Option<&str>, default: Span) -> Result<Span, FieldError> {
+    text.map_or(Ok(default), |text| span(field, text))
 }
 
 /// A list that is not too long.

@@ -8,15 +8,15 @@ use std::collections::BTreeMap;
 
 use horai_core::ids::{GroupPath, JobId, Name};
 use horai_core::model::edge::{EdgeSpec, PeriodUnit};
-use horai_core::model::job::{
-    Backoff, Executor, JobSpec, OnWorkerLost, RetryPolicy, TriggerSpec, default_group,
-};
+use horai_core::model::job::{Executor, JobSpec, OnWorkerLost, TriggerSpec, default_group};
 use horai_core::time::Span;
 use serde::{Deserialize, Serialize};
 
-use super::definition_parts::{at_most, name, params, priority, word};
+use super::definition_parts::{at_most, name, params, priority, span, span_or, word};
 pub use super::edge_definition::EdgeDefinition;
 use super::edge_definition::{edge_error, edges};
+pub use super::retry_definition::RetryDefinition;
+use super::retry_definition::rules;
 pub use super::trigger_definition::TriggerDefinition;
 use crate::error::{ErrorCode, FieldError};
 
@@ -90,20 +90,12 @@ pub struct JobDefinition {
     /// Its number in hera, 1 to 999999, for edges that match as hera does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub legacy_id: Option<u32>,
-}
-
-/// Retries, as written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RetryDefinition {
-    /// Tries after the first, 0 to 100.
-    pub count: u32,
-    /// Wait before a retry; default `10s`.
+    /// Exit codes by which the job says that there is nothing to do: the action is skipped.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skip_exit_codes: Vec<i32>,
+    /// How long after its nominal time an action may wait before it is skipped; default `2d`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub backoff: Option<String>,
-    /// If given, the wait doubles each time up to this.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub backoff_cap: Option<String>,
+    pub wait_limit: Option<String>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // the signature is serde's
@@ -146,7 +138,14 @@ impl JobDefinition {
                 None => default_group(),
             },
             priority: self.priority()?,
-            retries: self.retries()?,
+            retries: self
+                .retries
+                .as_ref()
+                .map(RetryDefinition::to_policy)
+                .transpose()?
+                .unwrap_or_default(),
+            retry_rules: rules(self.retries.as_ref(), &self.skip_exit_codes)?,
+            wait_limit: self.wait_limit()?,
             timeout: self.timeout.as_deref().map(|text| span("timeout", text)).transpose()?,
             grace: span_or("grace", self.grace.as_deref(), JobSpec::DEFAULT_GRACE)?,
             lease: self.lease()?,
@@ -259,33 +258,14 @@ impl JobDefinition {
         priority("priority", self.priority.unwrap_or(JobSpec::DEFAULT_PRIORITY))
     }
 
-    fn retries(&self) -> Result<RetryPolicy, FieldError> {
-        let Some(retries) = &self.retries else { return Ok(RetryPolicy::default()) };
-        if retries.count > JobSpec::MAX_RETRIES {
-            return Err(FieldError::invalid(
-                "retries.count",
-                retries.count,
-                "too many retries",
-                format!("write 0 to {}", JobSpec::MAX_RETRIES),
-            ));
+    fn wait_limit(&self) -> Result<Option<Span>, FieldError> {
+        let Some(text) = &self.wait_limit else { return Ok(None) };
+        let limit = span("wait_limit", text)?;
+        if (Span::secs(1)..=JobSpec::MAX_WAIT).contains(&limit) {
+            return Ok(Some(limit));
         }
-        let first = span_or("retries.backoff", retries.backoff.as_deref(), Span::secs(10))?;
-        let backoff = match retries.backoff_cap.as_deref() {
-            None => Backoff::Fixed { delay: first },
-            Some(text) => {
-                let cap = span("retries.backoff_cap", text)?;
-                if cap < first {
-                    return Err(FieldError::invalid(
-                        "retries.backoff_cap",
-                        text,
-                        format!("the cap is shorter than the first wait of {first}"),
-                        "make it longer, or leave it out for a fixed wait",
-                    ));
-                }
-                Backoff::Exponential { initial: first, cap }
-            }
-        };
-        Ok(RetryPolicy { count: retries.count, backoff })
+        let remedy = format!("write 1s to {}", JobSpec::MAX_WAIT);
+        Err(FieldError::invalid("wait_limit", text, "no action can wait for that long", remedy))
     }
 
     fn lease(&self) -> Result<Span, FieldError> {
@@ -335,21 +315,6 @@ fn group(text: &str) -> Result<GroupPath, FieldError> {
         let remedy = "write names with slashes between, such as etl/nightly, 128 bytes in all";
         FieldError::invalid("group", text, "this is not a group", remedy)
     })
-}
-
-fn span(field: &str, text: &str) -> Result<Span, FieldError> {
-    text.parse().map_err(|_| {
-        FieldError::invalid(
-            field,
-            text,
-            "this is not a length of time",
-            "write a whole number with ms, s, m, h or d, such as 90s",
-        )
-    })
-}
-
-fn span_or(field: &str, text: Option<&str>, default: Span) -> Result<Span, FieldError> {
-    text.map_or(Ok(default), |text| span(field, text))
 }
 
 fn program(field: &str, argv: &[String]) -> Result<(), FieldError> {

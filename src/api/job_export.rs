@@ -4,7 +4,7 @@
 
 use horai_core::ids::JobId;
 use horai_core::model::edge::PeriodUnit;
-use horai_core::model::job::{Backoff, Executor, JobSpec, OnWorkerLost, RetryPolicy};
+use horai_core::model::job::{Executor, JobSpec, OnWorkerLost};
 
 use super::definition_parts::word_of;
 use super::job_definition::{EdgeDefinition, JobDefinition, RetryDefinition, TriggerDefinition};
@@ -45,7 +45,7 @@ impl JobDefinition {
             worker_group: (spec.worker_group.as_str() != JobSpec::DEFAULT_GROUP)
                 .then(|| spec.worker_group.to_string()),
             priority: (spec.priority != JobSpec::DEFAULT_PRIORITY).then_some(spec.priority),
-            retries: (spec.retries != RetryPolicy::default()).then(|| retries(spec.retries)),
+            retries: RetryDefinition::of_spec(spec),
             timeout: spec.timeout.map(|span| span.to_string()),
             grace: (spec.grace != JobSpec::DEFAULT_GRACE).then(|| spec.grace.to_string()),
             lease: (spec.lease != JobSpec::DEFAULT_LEASE).then(|| spec.lease.to_string()),
@@ -56,19 +56,9 @@ impl JobDefinition {
             period: (spec.period != PeriodUnit::Day)
                 .then(|| word_of(spec.period, &PeriodUnit::ALL).to_owned()),
             legacy_id: spec.legacy_id,
+            skip_exit_codes: spec.retry_rules.skip_on.clone(),
+            wait_limit: spec.wait_limit.map(|span| span.to_string()),
         }
-    }
-}
-
-fn retries(policy: RetryPolicy) -> RetryDefinition {
-    let (backoff, backoff_cap) = match policy.backoff {
-        Backoff::Fixed { delay } => (delay, None),
-        Backoff::Exponential { initial, cap } => (initial, Some(cap)),
-    };
-    RetryDefinition {
-        count: policy.count,
-        backoff: Some(backoff.to_string()),
-        backoff_cap: backoff_cap.map(|span| span.to_string()),
     }
 }
 
@@ -83,6 +73,10 @@ mod tests {
             "name: a\nshell: x\ninterpreter: [bash, -e]\ndepends_on: [b]\nenv: {K: v}\npriority: 1",
             "name: a\nexec: [ls]\nworker_group: g\nretries: {count: 2}\ntimeout: 5m\ngrace: 1s",
             "name: a\nnoop: true\nretries: {count: 1, backoff: 1s, backoff_cap: 8s}\nlease: 5s",
+            "name: a\nnoop: true\nwait_limit: 1h\nskip_exit_codes: [99]\nretries:\n  \
+             {count: 3, jitter: 5s, retry_on: [75], never_on: [2]}\ndepends_on:\n  \
+             - {job: b, condition: failure}",
+            "name: a\nnoop: true\ndepends_on: [{job: b, soft: true}]",
             "name: a\nnoop: true\non_worker_lost: keep\nkeep_for: 2h\nzone: Asia/Tokyo",
             "name: a\nnoop: true\nperiod: week\nlegacy_id: 30\ndepends_on:\n  \
              - {job: b, match: all_in_period, base: true, on_no_match: wait}",

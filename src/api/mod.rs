@@ -27,6 +27,7 @@ mod logs;
 mod params;
 mod pauses;
 mod problem;
+pub mod retry_definition;
 mod runs;
 pub mod trigger_definition;
 mod workers;

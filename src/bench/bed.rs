@@ -299,6 +299,8 @@ fn with_triggers(number: u32, triggers: Vec<TriggerDefinition>) -> JobDefinition
         params: BTreeMap::new(),
         period: None,
         legacy_id: None,
+        skip_exit_codes: Vec::new(),
+        wait_limit: None,
     }
 }
 

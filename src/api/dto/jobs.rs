@@ -261,6 +261,7 @@ impl ActionDto {
             ActionState::Skipped(SkipReason::Expired) => Some("expired"),
             ActionState::Skipped(SkipReason::Deleted) => Some("deleted"),
             ActionState::Skipped(SkipReason::NoUpstream) => Some("no_upstream"),
+            ActionState::Skipped(SkipReason::Job) => Some("job"),
             _ => None,
         };
         Self {

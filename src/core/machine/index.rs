@@ -124,6 +124,15 @@ fn calendars_of(job: &Job) -> impl Iterator<Item = (Name, JobId)> + '_ {
     rules.flat_map(|rule| rule.calendars.iter()).map(|name| (name.clone(), job.id))
 }
 
+/// When time has something to do with an action.
+fn timer_of(key: ActionKey, action: &Action, max_wait: Span) -> Option<(UtcMillis, Timer)> {
+    match action.state {
+        ActionState::Planned => Some((action.due, Timer::ActionDue(key))),
+        ActionState::Waiting => Some((key.nominal.plus(max_wait), Timer::ActionExpiry(key))),
+        _ => None,
+    }
+}
+
 /// Counts up or down; a count of zero has no entry.
 pub(super) fn count<K: Ord + Clone>(counts: &mut OrdMap<K, u32>, key: &K, up: bool) -> u32 {
     let old = counts.get(key).copied().unwrap_or(0);
@@ -255,12 +264,19 @@ impl Index {
         }
         let ended = |a: Option<&Action>| Some((a.filter(|a| a.run.is_none())?.finished?, false));
         self.set_ended(key.job, Ended::Action(key), ended(old), ended(new));
-        let timer = |a: Option<&Action>| match a?.state {
-            ActionState::Planned => Some((a?.due, Timer::ActionDue(key))),
-            ActionState::Waiting => Some((key.nominal.plus(max_wait), Timer::ActionExpiry(key))),
-            _ => None,
-        };
+        let timer = |a: Option<&Action>| timer_of(key, a?, max_wait);
         self.set_timer(timer(old), timer(new));
+    }
+
+    /// The job's actions may wait for another length of time.
+    pub(super) fn wait_changed(
+        &mut self,
+        key: ActionKey,
+        action: &Action,
+        before: Span,
+        after: Span,
+    ) {
+        self.set_timer(timer_of(key, action, before), timer_of(key, action, after));
     }
 
     /// A run is written, or removed. `places` are queue and timer, old and new.
@@ -386,7 +402,7 @@ impl State {
             index.job_changed(None, Some(job));
         }
         for (key, action) in self.actions.iter() {
-            index.action_changed(*key, None, Some(action), self.limits.max_wait);
+            index.action_changed(*key, None, Some(action), self.max_wait_of(key.job));
         }
         if mutants::on(Mutant::WaitersNotRestored) {
             index.upstream.clear();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::state::State;
 use crate::ids::{ActionKey, RunId};
-use crate::model::action::{Action, ActionState};
+use crate::model::action::{Action, ActionState, SkipReason};
 use crate::model::edge::Standing;
 use crate::model::pause::PauseTarget;
 use crate::model::run::{Attempt, Run, RunKind, RunResult, RunState};
@@ -162,6 +162,7 @@ fn agree(action: &Action, run: Option<&Run>) -> bool {
         ActionState::Success => result(RunResult::Success),
         ActionState::Failed => result(RunResult::Failed),
         ActionState::Cancelled => result(RunResult::Cancelled),
+        ActionState::Skipped(SkipReason::Job) => result(RunResult::Skipped),
         ActionState::Skipped(_) => action.run.is_none() || result(RunResult::Deleted),
     }
 }

@@ -160,6 +160,8 @@ pub enum SkipReason {
     Deleted,
     /// An edge found no upstream action, and says that it is skipped then.
     NoUpstream,
+    /// Its job said so, by an exit code.
+    Job,
 }
 
 /// Instants of one trigger that were not run, kept as one range.

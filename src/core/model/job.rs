@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::edge::{EdgeSpec, PeriodUnit};
+use super::retry::RetryRules;
 use super::stored::extended;
 use super::trigger::{RuleSpec, TriggerRule};
 use crate::ids::{GroupPath, JobId, Name, Revision, TriggerName};
@@ -67,13 +68,17 @@ pub struct JobSpec {
     pub period: PeriodUnit,
     /// Its number in hera, 1 to 999,999: for `hera` edges.
     pub legacy_id: Option<u32>,
+    /// Which failures are tried again, and how waits spread.
+    pub retry_rules: RetryRules,
+    /// How long after its nominal time an action may wait; 2 days where nothing is said.
+    pub wait_limit: Option<Span>,
 }
 
 extended! {
     JobSpec (Name)
     [name description zone triggers depends_on executor env worker_group priority retries
         timeout grace lease on_worker_lost]
-    [1 group 2 params 3 period 4 legacy_id]
+    [1 group 2 params 3 period 4 legacy_id 5 retry_rules 6 wait_limit]
 }
 
 impl JobSpec {
@@ -105,6 +110,8 @@ impl JobSpec {
     pub const MAX_PARAM: usize = 8 * 1024;
     /// The largest number of a job in hera: six digits of a version's number.
     pub const MAX_LEGACY_ID: u32 = 999_999;
+    /// The longest wait of an action.
+    pub const MAX_WAIT: Span = Span::secs(366 * 86_400);
     /// The largest definition, encoded, in bytes.
     pub const MAX_BYTES: usize = 256 * 1024;
 
@@ -130,6 +137,8 @@ impl JobSpec {
             params: BTreeMap::new(),
             period: PeriodUnit::Day,
             legacy_id: None,
+            retry_rules: RetryRules::default(),
+            wait_limit: None,
         }
     }
 

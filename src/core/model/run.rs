@@ -108,6 +108,8 @@ pub enum RunResult {
     Cancelled,
     /// Its job was deleted before it started.
     Deleted,
+    /// Its exit code says that there was nothing to do.
+    Skipped,
 }
 
 impl RunResult {
@@ -119,6 +121,7 @@ impl RunResult {
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
             Self::Deleted => "deleted",
+            Self::Skipped => "skipped",
         }
     }
 }

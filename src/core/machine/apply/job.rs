@@ -11,6 +11,7 @@ use crate::ids::{JobId, Name, Revision, TriggerName};
 use crate::model::action::{ActionState, SkipReason};
 use crate::model::edge::{EdgeSpec, Matching};
 use crate::model::job::{Backoff, Executor, Job, JobSpec, OnWorkerLost, TriggerKind};
+use crate::model::retry::RetryRules;
 use crate::model::run::{RunResult, RunState};
 use crate::time::UtcMillis;
 
@@ -344,6 +345,16 @@ fn check_spec(own: JobId, spec: &JobSpec) -> Result<(), Reject> {
         let dot = if wrong.field.is_empty() { "" } else { "." };
         let field = format!("depends_on[{}]{dot}{}", wrong.edge, wrong.field);
         return Err(invalid(&field, format!("{}; {}", wrong.problem, wrong.remedy)));
+    }
+    if let Some(limit) = spec.wait_limit {
+        within("wait_limit", limit.0, 1000, JobSpec::MAX_WAIT.0, "ms")?;
+    }
+    within("retries.jitter", spec.retry_rules.jitter.0, 0, RetryRules::MAX_JITTER.0, "ms")?;
+    let RetryRules { retry_on, never_on, skip_on, .. } = &spec.retry_rules;
+    let codes = retry_on.len().max(never_on.len()).max(skip_on.len());
+    at_most("exit codes of one list", codes, RetryRules::MAX_CODES)?;
+    if let Some((list, code, problem)) = spec.retry_rules.problem() {
+        return Err(invalid(list, format!("{code}: {problem}")));
     }
     if let Some(id) = spec.legacy_id {
         within("legacy_id", u64::from(id), 1, u64::from(JobSpec::MAX_LEGACY_ID), "")?;

@@ -14,13 +14,23 @@ use crate::time::UtcMillis;
 
 impl State {
     pub(super) fn put_job(&mut self, job: Job) {
-        self.index.job_changed(self.jobs.get(&job.id), Some(&job));
-        self.jobs.put(job.id, job);
+        let (id, before) = (job.id, self.max_wait_of(job.id));
+        self.index.job_changed(self.jobs.get(&id), Some(&job));
+        self.jobs.put(id, job);
+        let after = self.max_wait_of(id);
+        if before == after {
+            return;
+        }
+        for key in self.live_actions_of(id).collect::<Vec<_>>() {
+            if let Some(action) = self.actions.get(&key) {
+                self.index.wait_changed(key, action, before, after);
+            }
+        }
     }
 
     pub(super) fn put_action(&mut self, key: ActionKey, action: Action) {
         let old = self.actions.get(&key);
-        self.index.action_changed(key, old, Some(&action), self.limits.max_wait);
+        self.index.action_changed(key, old, Some(&action), self.max_wait_of(key.job));
         self.actions.put(key, action);
     }
 
@@ -35,7 +45,7 @@ impl State {
 
     pub(super) fn remove_action(&mut self, key: ActionKey) {
         if let Some(old) = self.actions.remove(&key) {
-            self.index.action_changed(key, Some(&old), None, self.limits.max_wait);
+            self.index.action_changed(key, Some(&old), None, self.max_wait_of(key.job));
         }
     }
 

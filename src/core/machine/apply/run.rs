@@ -6,6 +6,7 @@ use super::super::state::State;
 use crate::ids::{AttemptKey, Incarnation, JobId, RunId, Token, WorkerId};
 use crate::model::action::{ActionState, SkipReason};
 use crate::model::job::OnWorkerLost;
+use crate::model::retry::AfterFailure;
 use crate::model::run::{
     Attempt, AttemptCause, AttemptEnd, EndKind, Run, RunKind, RunResult, RunState,
 };
@@ -173,6 +174,7 @@ impl State {
         let Some(old) = self.runs.get(&id).filter(|r| r.live_attempt().is_some()) else { return };
         let Some(spec) = self.spec(old.job, old.revision) else { return };
         let (retries, policy) = (spec.retries, spec.on_worker_lost);
+        let rules = spec.retry_rules.clone();
         let mut run = old.clone();
         let how = end.how.clone();
         if let Some(attempt) = run.attempts.last_mut() {
@@ -191,13 +193,18 @@ impl State {
             run.losses += 1;
             return self.wait_again(run, self.meta.now, ev);
         }
-        if run.retries >= retries.count {
-            return self.finish_run(run, RunResult::Failed, ev);
+        match rules.judge(&how) {
+            AfterFailure::Skip => return self.finish_run(run, RunResult::Skipped, ev),
+            AfterFailure::Retry if run.retries < retries.count => {}
+            AfterFailure::Retry | AfterFailure::Fail => {
+                return self.finish_run(run, RunResult::Failed, ev);
+            }
         }
         if !mutants::on(Mutant::RetriesNotCounted) {
             run.retries += 1;
         }
-        let until = self.meta.now.plus(retries.backoff.delay(run.retries));
+        let wait = retries.backoff.delay(run.retries);
+        let until = self.meta.now.plus(wait).plus(rules.jitter_of(id, run.retries));
         self.wait_again(run, until, ev);
     }
 
@@ -244,6 +251,7 @@ impl State {
             RunResult::Failed => ActionState::Failed,
             RunResult::Cancelled => ActionState::Cancelled,
             RunResult::Deleted => ActionState::Skipped(SkipReason::Deleted),
+            RunResult::Skipped => ActionState::Skipped(SkipReason::Job),
         };
         self.settle_run(id, state, ev);
         self.retain(job);

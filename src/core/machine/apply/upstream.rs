@@ -16,7 +16,7 @@ use crate::ids::{ActionKey, JobId};
 use crate::model::action::{ActionState, SkipReason, Upstream};
 use crate::model::edge::{EdgeSpec, Matching, NoMatch, Standing};
 use crate::model::job::{Job, JobSpec};
-use crate::time::UtcMillis;
+use crate::time::{Span, UtcMillis};
 
 impl State {
     /// How far all of a job's cursors have come. A job without any gives no
@@ -37,6 +37,12 @@ impl State {
     /// will never be. Unlike [`Self::planned_through`] this waits for paused triggers.
     pub(super) fn decided_through(&self, job: JobId) -> UtcMillis {
         self.cursors_of(job).iter().map(|(_, at)| *at).min().unwrap_or(UtcMillis::MAX)
+    }
+
+    /// How long after its nominal time an action of the job may wait.
+    pub(in crate::machine) fn max_wait_of(&self, job: JobId) -> Span {
+        let said = self.jobs.get(&job).and_then(|job| job.spec.wait_limit);
+        said.unwrap_or(self.limits.max_wait)
     }
 
     /// True if an action is there, or may come.

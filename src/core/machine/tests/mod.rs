@@ -4,6 +4,7 @@ mod anchors;
 mod calendars;
 mod delays;
 mod edges;
+mod ends;
 mod golden;
 mod pauses;
 mod random;

@@ -6,7 +6,7 @@ use super::super::snapshot::{Restore, records};
 use super::super::state::Limits;
 use super::support::*;
 use crate::ids::*;
-use crate::model::action::{ActionState, Missed, MissedReason, SkipReason};
+use crate::model::action::{ActionState, SkipReason};
 use crate::model::job::*;
 use crate::model::run::{EndKind, RunResult, RunState};
 use crate::time::{Span, UtcMillis};
@@ -61,31 +61,6 @@ fn a_dependant_waits_for_success_and_is_skipped_with_its_upstream() {
     m.after(3 * 86_400_000);
     let expired = ActionState::Skipped(SkipReason::Expired);
     assert_eq!(state_of(&m, key(down, at + 1000)), expired);
-}
-
-#[test]
-fn retries_wait_and_losses_are_counted_apart() {
-    let mut m = Machine::new();
-    let backoff = Backoff::Fixed { delay: Span::secs(2) };
-    let retries = RetryPolicy { count: 1, backoff };
-    let job = m.job(JobSpec { retries, ..spec("a") });
-    let worker = m.worker("w", 1);
-    m.ok(Command::TriggerJob { job });
-    let run = m.queue()[0];
-    let attempt = m.dispatch(run, worker);
-    m.complete(attempt, exit(3));
-    assert!(matches!(m.state.run(run).unwrap().state, RunState::Backoff { .. }));
-    m.after(2000);
-    for loss in 1..=3 {
-        let attempt = m.dispatch(run, worker);
-        m.complete(attempt, EndKind::Gone);
-        assert_eq!(m.state.run(run).unwrap().losses, loss);
-        assert_eq!(m.state.run(run).unwrap().state, RunState::Queued);
-    }
-    let attempt = m.dispatch(run, worker);
-    m.complete(attempt, EndKind::Gone);
-    let over = m.state.run(run).unwrap().state;
-    assert!(matches!(over, RunState::Finished { result: RunResult::Failed, .. }), "{over:?}");
 }
 
 #[test]
@@ -268,33 +243,6 @@ fn a_pause_holds_what_is_due_and_records_what_passes() {
     assert_eq!(m.queue().len(), 1);
     let missed: Vec<_> = m.state.missed_of(job).collect();
     assert_eq!((missed[0].from, missed[0].to), (UtcMillis(at), UtcMillis(at + 20_000)));
-}
-
-#[test]
-fn what_several_batches_leave_out_in_a_row_is_one_range() {
-    let mut m = Machine::new();
-    let job = m.job(triggered("a"));
-    let begin = m.now;
-    let at = |second: i64| UtcMillis(begin + second * 1000);
-    m.after(1_000_000);
-    let name = TriggerName("t".into());
-    let mut leave_out = |(from, to): (i64, i64), through: i64, reason: MissedReason| {
-        let source = PlanSource::Trigger(name.clone());
-        let count = u64::try_from(to - from + 1).unwrap();
-        let (from, to, trigger) = (at(from), at(to), name.clone());
-        let missed = Missed { job, trigger, from, to, count, reason, at: UtcMillis(m.now) };
-        let batch =
-            PlanBatch { through: at(through), missed: Some(missed), ..m.batch(job, source, &[]) };
-        m.ok(Command::PlanActions(vec![batch]));
-        let ranges = m.state.missed_of(job);
-        let ranges = ranges.map(|r| ((r.from.0 - begin) / 1000, (r.to.0 - begin) / 1000, r.count));
-        ranges.collect::<Vec<_>>()
-    };
-    let by_policy = MissedReason::by(MisfirePolicy::Skip);
-    assert_eq!(leave_out((1, 50), 50, by_policy), [(1, 50, 50)]);
-    assert_eq!(leave_out((51, 60), 60, by_policy), [(1, 60, 60)], "it goes on where that one ends");
-    assert_eq!(leave_out((61, 62), 70, MissedReason::Paused).len(), 2, "for another reason");
-    assert_eq!(leave_out((71, 72), 72, MissedReason::Paused).len(), 3, "the cursor was elsewhere");
 }
 
 #[test]
