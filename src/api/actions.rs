@@ -55,6 +55,20 @@ pub(super) async fn missed(
     Ok(Json(Page { items, next: None }))
 }
 
+pub(super) async fn show(
+    State(api): State<Api>,
+    id: Segment,
+    params: Params,
+) -> Result<Json<ActionDto>, Fault> {
+    let (id, params) = (id.parse::<ActionRef>("id")?, params.only(&[])?);
+    api.fresh(&params).await?;
+    api.read(|state| {
+        let found = key_of(state, &id).and_then(|key| Some((key, state.action(key)?)));
+        let (key, action) = found.ok_or_else(|| Fault::not_found("action", &id))?;
+        Ok(Json(ActionDto::of(state, key, action)))
+    })
+}
+
 pub(super) async fn explain(
     State(api): State<Api>,
     id: Segment,
@@ -65,8 +79,7 @@ pub(super) async fn explain(
     let connected = api.connected();
     api.read(|state| {
         let wanted = || Fault::not_found("action", &id);
-        let job = number(state, &id.job).ok_or_else(wanted)?;
-        let key = ActionKey { job, nominal: id.nominal };
+        let key = key_of(state, &id).ok_or_else(wanted)?;
         let action = state.action(key).ok_or_else(wanted)?;
         let reason = reason_of(state, Subject::Action(key), &|id| connected.contains(&id));
         let unmet = action.upstream.iter().filter(|up| !up.is_met());
@@ -79,6 +92,11 @@ pub(super) async fn explain(
             waits_for: waits_for.map(|up| ActionRef::of(state, up)).collect(),
         }))
     })
+}
+
+/// What is meant, whether or not it is there; none without such a job.
+pub(super) fn key_of(state: &CoreState, id: &ActionRef) -> Option<ActionKey> {
+    Some(ActionKey { job: number(state, &id.job)?, nominal: id.nominal })
 }
 
 /// The number of a job by its name, or by `#` and the number.

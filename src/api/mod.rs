@@ -27,6 +27,7 @@ mod logs;
 mod params;
 mod pauses;
 mod problem;
+mod reruns;
 pub mod retry_definition;
 mod runs;
 pub mod trigger_definition;
@@ -130,7 +131,13 @@ fn router_within(state: ApiState, limit: Duration) -> Router {
         )
         .route("/jobs/{name}/actions", get(actions::list))
         .route("/jobs/{name}/missed", get(actions::missed))
+        .route("/actions/{id}", get(actions::show))
         .route("/actions/{id}/explain", get(actions::explain))
+        .route("/actions/{id}/downstream", get(reruns::downstream))
+        .route("/actions/{id}/recover", post(reruns::recover))
+        .route("/actions/{id}/super-recover", post(reruns::super_recover))
+        .route("/actions/{id}/force-success", post(reruns::force_success))
+        .route("/actions/{id}/skip", post(reruns::skip))
         .route("/runs", get(runs::list))
         .route("/runs/{id}", get(runs::show))
         .route("/runs/{id}/cancel", post(runs::cancel))

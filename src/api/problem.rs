@@ -168,6 +168,7 @@ fn code_of(reject: &Reject) -> ErrorCode {
     match reject {
         Reject::NoSuchJob(_)
         | Reject::NoSuchRun(_)
+        | Reject::NoSuchAction(_)
         | Reject::NoSuchWorker(_)
         | Reject::NoSuchLock(_)
         | Reject::NoSuchToken(_)
@@ -189,14 +190,16 @@ fn remedy_of(reject: &Reject) -> &'static str {
         Reject::NoSuchLock(_) | Reject::NotHolder { .. } => {
             "the lease has ended: acquire the lock again, and use the new token"
         }
-        Reject::NoSuchJob(_) | Reject::NoSuchRun(_) | Reject::NoSuchWorker(_) => {
-            "look which there are: old ones are forgotten"
-        }
+        Reject::NoSuchJob(_)
+        | Reject::NoSuchRun(_)
+        | Reject::NoSuchAction(_)
+        | Reject::NoSuchWorker(_) => "look which there are: old ones are forgotten",
         Reject::HasDependants { .. } => "delete those jobs first, or take their dependency away",
         Reject::NoSuchCalendar(_) => "apply that calendar first, or correct the name",
         Reject::NoSuchTrigger { .. } => "look at the names of the job's triggers",
         Reject::CalendarInUse { .. } => "take it away from those first",
         Reject::CalendarCycle { .. } => "take one of these bases away",
+        Reject::ActionActive { .. } => "wait for its end, or cancel that run first",
         Reject::RunOver(_) => "nothing is left to do: look at the run's state",
         Reject::Full { .. } => "wait until some are over, or delete what is not needed",
         Reject::LockTaken(_) => "try again later, or give a wait to stay in the queue",

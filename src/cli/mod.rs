@@ -4,6 +4,7 @@
 //! a `hint:`. Every command ends with one of [`exit`]'s codes. It speaks to
 //! nodes over HTTP and never touches their files; what-if questions ask nobody.
 
+mod action;
 mod calendar;
 mod check;
 pub mod client;
@@ -64,6 +65,8 @@ enum Command {
     Unfreeze(hold::UnfreezeArgs),
     /// List pauses of the cluster, of groups and of triggers
     Pauses(hold::PausesArgs),
+    /// List a job's actions; run one again, or say what it came to
+    Action(action::ActionArgs),
     /// List, show and cancel runs, read their output, see why they wait
     Run(run::RunArgs),
     /// Take and give back locks and pools
@@ -163,6 +166,7 @@ fn execute(command: Command, out: &mut impl Write) -> Result<ExitCode, Failure> 
         Command::Freeze(args) => hold::freeze(&args, out)?,
         Command::Unfreeze(args) => hold::unfreeze(&args)?,
         Command::Pauses(args) => hold::pauses(&args, out)?,
+        Command::Action(args) => action::run(args, out)?,
         Command::Run(args) => run::run(args, out)?,
         Command::Lock(args) => lock::run(args, out)?,
         Command::Cron(args) => cron::run(args, out)?,

@@ -57,6 +57,11 @@ enum RunCommand {
         /// Such as r-17
         run: RunRef,
     },
+    /// Run the action of a run again; what waits for it goes on when it succeeds
+    Rerun {
+        /// Such as r-17
+        run: RunRef,
+    },
     /// Say why a run or an action does not run
     Explain {
         /// Such as r-17, or load@20261121T030000Z
@@ -98,6 +103,15 @@ pub(super) fn run(args: RunArgs, out: &mut impl Write) -> Result<(), Failure> {
             RunCommand::Cancel { run } => {
                 client.cancel_run(run).await?;
                 note(format, &format!("run {run} is asked to end"))
+            }
+            RunCommand::Rerun { run } => {
+                let Some(action) = client.run(run).await?.action else {
+                    let hint = "run its job again: horai job trigger";
+                    let text = format!("run {run} is of no action");
+                    return Err(Failure::new(text, hint, crate::error::exit::CONFLICT));
+                };
+                let again = client.recover(&action, false).await?;
+                print(out, format, &client.run(again).await?)
             }
             RunCommand::Explain { id } => {
                 let explained = match id.parse::<ActionRef>() {

@@ -262,6 +262,7 @@ impl ActionDto {
             ActionState::Skipped(SkipReason::Deleted) => Some("deleted"),
             ActionState::Skipped(SkipReason::NoUpstream) => Some("no_upstream"),
             ActionState::Skipped(SkipReason::Job) => Some("job"),
+            ActionState::Skipped(SkipReason::Person) => Some("person"),
             _ => None,
         };
         Self {

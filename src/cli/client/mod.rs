@@ -6,6 +6,7 @@
 //! at one time limit. It prints nothing and keeps no state but which node
 //! answered last.
 
+mod actions;
 mod holds;
 mod transport;
 
@@ -20,10 +21,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::dto::{
-    AcquireRequest, ActionDto, ActionRef, AppliedJob, AppliedJobs, AttemptRef, ClusterDto,
-    ExplainDto, JobDto, JobSet, LeaseDto, LockDto, LockTokenRequest, MissedDto, NewTokenDto,
-    NodeRequest, Page, Problem, RunDto, RunRef, SnapshotDto, SpanText, StartedRun, Time,
-    TimeRequest, TokenDto, TransferRequest, WorkerDto,
+    AcquireRequest, AppliedJob, AppliedJobs, AttemptRef, ClusterDto, ExplainDto, JobDto, JobSet,
+    LeaseDto, LockDto, LockTokenRequest, NewTokenDto, NodeRequest, Page, Problem, RunDto, RunRef,
+    SnapshotDto, SpanText, StartedRun, Time, TimeRequest, TokenDto, TransferRequest, WorkerDto,
 };
 use crate::api::job_definition::JobDefinition;
 use crate::error::{ErrorCode, FieldError, chain};
@@ -245,24 +245,6 @@ impl Client {
         read::<StartedRun>(self.send(&call).await?).map(|started| started.run)
     }
 
-    /// A job's actions between two instants, ascending, a page.
-    pub async fn actions(
-        &self,
-        job: &str,
-        from: Option<UtcMillis>,
-        to: Option<UtcMillis>,
-        limit: Option<u32>,
-    ) -> Result<Page<ActionDto>, ApiError> {
-        let path = ["jobs", job, "actions"];
-        let call = Call::get(&path).with("from", from.map(Time)).with("to", to.map(Time));
-        self.read(call.with("limit", limit)).await
-    }
-
-    /// Instants of a job that were not run.
-    pub async fn missed(&self, job: &str) -> Result<Page<MissedDto>, ApiError> {
-        self.get(&["jobs", job, "missed"]).await
-    }
-
     /// Runs, a page.
     pub async fn runs(&self, query: RunsQuery<'_>) -> Result<Page<RunDto>, ApiError> {
         let call = Call::get(&["runs"]).with("job", query.job).with("limit", query.limit);
@@ -283,11 +265,6 @@ impl Client {
     /// Why a run does not run.
     pub async fn explain_run(&self, run: RunRef) -> Result<ExplainDto, ApiError> {
         self.get(&["runs", &run.to_string(), "explain"]).await
-    }
-
-    /// Why an action does not run.
-    pub async fn explain_action(&self, action: &ActionRef) -> Result<ExplainDto, ApiError> {
-        self.get(&["actions", &action.to_string(), "explain"]).await
     }
 
     /// An attempt's output. The first part has been asked for when this answers.

@@ -230,6 +230,20 @@ pub enum Command {
         /// What becomes of the instants of the pause.
         missed: AfterPause,
     },
+    /// Runs an action again, with all that follows from it if `below`.
+    Rerun {
+        /// Which.
+        action: ActionKey,
+        /// Everything below it too, each action once.
+        below: bool,
+    },
+    /// Says what an action has come to.
+    SettleAction {
+        /// Which.
+        action: ActionKey,
+        /// It counts as a success; else it is skipped.
+        success: bool,
+    },
 }
 
 /// Instants of one source of a job: a trigger, or its dependencies.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::state::State;
 use crate::ids::{ActionKey, GroupPath, JobId, Name, NodeId, Revision, RunId, WorkerId};
 use crate::model::access::TokenHash;
-use crate::model::action::{Action, ActionState, Upstream};
+use crate::model::action::{Action, ActionState, SkipReason, Upstream};
 use crate::model::calendar::StoredCalendar;
 use crate::model::job::{Job, JobSpec};
 use crate::model::lock::{Holder, Lock};
@@ -94,6 +94,8 @@ pub(super) struct Index {
     /// (upstream, downstream) of live actions.
     pub(super) upstream: OrdSet<(ActionKey, ActionKey)>,
     pub(super) successes: OrdSet<ActionKey>,
+    /// (upstream, downstream) of actions that failed, or were skipped with an upstream one.
+    pub(super) revivable: OrdSet<(ActionKey, ActionKey)>,
     pub(super) queue: OrdSet<QueueKey>,
     pub(super) timers: OrdSet<(UtcMillis, Timer)>,
     pub(super) running: OrdSet<(WorkerId, RunId)>,
@@ -252,6 +254,22 @@ impl Index {
                 }
             }
             (true, true) | (false, false) => {}
+        }
+        let is_revivable = |a: &&Action| {
+            use ActionState::{Failed, Skipped};
+            matches!(a.state, Failed | Skipped(SkipReason::Upstream))
+        };
+        match (old.filter(is_revivable), new.filter(is_revivable)) {
+            (Some(old), None) => {
+                for up in old.upstream.iter().filter_map(Upstream::awaited) {
+                    self.revivable.remove(&(up, key));
+                }
+            }
+            (None, Some(new)) => {
+                self.revivable
+                    .extend(new.upstream.iter().filter_map(Upstream::awaited).map(|up| (up, key)));
+            }
+            _ => {}
         }
         match (is_success(old), is_success(new)) {
             (true, false) => {

@@ -101,14 +101,18 @@ fn check_runs(state: &State) -> Result<(), String> {
             ensure(in_order(attempt), || format!("times of attempt {} out of order", attempt.key))?;
         }
         ensure(run.losses <= Run::MAX_LOSSES, || format!("run {id}: {} losses", run.losses))?;
+        let is_over = matches!(run.state, RunState::Finished { .. });
         if let Some(key) = run.action.filter(|_| run.kind != RunKind::Manual) {
-            let other = of_action.insert(key, *id);
-            ensure(other.is_none(), || format!("action {key} has runs {other:?} and {id}"))?;
-            ensure(state.action(key).and_then(|a| a.run) == Some(*id), || {
+            // The first run of an action, and those that somebody asked for later.
+            if matches!(run.kind, RunKind::Schedule | RunKind::Dependency) {
+                let other = of_action.insert(key, *id);
+                ensure(other.is_none(), || format!("action {key} has runs {other:?} and {id}"))?;
+            }
+            ensure(is_over || state.action(key).and_then(|a| a.run) == Some(*id), || {
                 format!("run {id} and action {key} do not name each other")
             })?;
         }
-        if !matches!(run.state, RunState::Finished { .. }) {
+        if !is_over {
             ensure(state.spec(run.job, run.revision).is_some(), || {
                 format!("run {id} has lost its definition")
             })?;
@@ -137,8 +141,9 @@ fn check_actions(state: &State) -> Result<(), String> {
                 continue;
             };
             let above = state.action(above);
-            let is_met = above.is_some_and(|a| up.judge(a.state) == Standing::Passed);
-            ensure(state.may_come(up.action) && up.is_met() == is_met, || {
+            // What was met stays so while that one is run again, or because a person said it.
+            let is_passed = above.is_some_and(|a| up.judge(a.state) == Standing::Passed);
+            ensure(state.may_come(up.action) && (up.is_met() || !is_passed), || {
                 format!("action {key} is wrong about {}", up.action)
             })?;
         }
@@ -153,6 +158,9 @@ fn agree(action: &Action, run: Option<&Run>) -> bool {
         Some(RunState::Finished { result, .. }) => result == wanted,
         _ => false,
     };
+    if action.forced && action.state.is_final() {
+        return run.is_none_or(|r| matches!(r.state, RunState::Finished { .. }));
+    }
     match action.state {
         ActionState::Planned | ActionState::Waiting => action.run.is_none(),
         ActionState::Ready => {

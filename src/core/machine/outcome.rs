@@ -235,6 +235,17 @@ pub enum Reject {
     /// Calendars changed after the plan was computed.
     #[error("calendars have changed since log index {0}")]
     StalePlan(u64),
+    /// No such action.
+    #[error("action {0} does not exist")]
+    NoSuchAction(ActionKey),
+    /// Something of the action is queued or running.
+    #[error("run r-{run} of action {action} is not over")]
+    ActionActive {
+        /// Which action.
+        action: ActionKey,
+        /// Which run of it.
+        run: RunId,
+    },
 }
 
 /// `jobs a, b; calendars c`.

@@ -1,15 +1,17 @@
 //! Actions: one version of a job per instant, unique for ever.
 
-use serde::{Deserialize, Serialize};
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::edge::{Condition, EdgeSpec, NoMatch, Standing};
 use super::job::MisfirePolicy;
+use super::run::RunKind;
 use super::stored::{Marked, extended};
 use crate::ids::{ActionKey, JobId, Revision, RunId, TriggerName};
 use crate::time::UtcMillis;
 
 /// One planned run of a job. Its identity, job and nominal time, is its key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Action {
     /// Where it stands.
     pub state: ActionState,
@@ -21,12 +23,22 @@ pub struct Action {
     pub triggers: Vec<TriggerName>,
     /// What it waits for.
     pub upstream: Vec<Upstream>,
-    /// The run of kind schedule or dependency, once there is one.
+    /// Its newest run, of whatever kind that sets its state; none while there is none.
     pub run: Option<RunId>,
     /// Planned after a misfire: started behind what is due now.
     pub catch_up: bool,
     /// When it reached a final state.
     pub finished: Option<UtcMillis>,
+    /// What its next run is, if somebody asked for that.
+    pub next_kind: Option<RunKind>,
+    /// A person said what it came to; its last run did not.
+    pub forced: bool,
+}
+
+extended! {
+    Action (ActionState)
+    [state due revision triggers upstream run catch_up finished]
+    [1 next_kind 2 forced]
 }
 
 /// One upstream action and whether it has succeeded; or that an edge found none.
@@ -123,6 +135,69 @@ pub enum ActionState {
     Skipped(SkipReason),
 }
 
+/// The states are counted up from 0, and this is as far from them as a byte goes.
+const MARK: u32 = 127;
+
+/// A state as it is stored: the number of its variant, and the reason if it is skipped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RawState(Option<ActionState>);
+
+impl Serialize for RawState {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Some(state) => state.serialize(serializer),
+            // Numbers of variants and numbers are written alike.
+            None => MARK.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for RawState {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Parts;
+
+        impl<'de> Visitor<'de> for Parts {
+            type Value = RawState;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("the state of an action")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<RawState, A::Error> {
+                use serde::de::Error;
+                let cut = || A::Error::custom("a state is cut short");
+                let state = match seq.next_element::<u32>()?.ok_or_else(cut)? {
+                    MARK => return Ok(RawState(None)),
+                    0 => ActionState::Planned,
+                    1 => ActionState::Waiting,
+                    2 => ActionState::Ready,
+                    3 => ActionState::Running,
+                    4 => ActionState::Success,
+                    5 => ActionState::Failed,
+                    6 => ActionState::Cancelled,
+                    7 => ActionState::Skipped(seq.next_element()?.ok_or_else(cut)?),
+                    other => return Err(A::Error::custom(format_args!("no state {other}"))),
+                };
+                Ok(RawState(Some(state)))
+            }
+        }
+
+        deserializer.deserialize_tuple(2, Parts)
+    }
+}
+
+impl Marked for ActionState {
+    type Raw = RawState;
+
+    fn mark() -> RawState {
+        RawState(None)
+    }
+
+    fn read<E: serde::de::Error>(raw: RawState) -> Result<Option<Self>, E> {
+        Ok(raw.0)
+    }
+}
+
 impl ActionState {
     /// True if nothing will change it by itself.
     #[must_use]
@@ -162,6 +237,8 @@ pub enum SkipReason {
     NoUpstream,
     /// Its job said so, by an exit code.
     Job,
+    /// A person said so.
+    Person,
 }
 
 /// Instants of one trigger that were not run, kept as one range.
@@ -306,5 +383,57 @@ impl WaitReason {
             Self::Dispatching => "dispatching",
             Self::FixedDelay => "fixed_delay",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_action_that_says_nothing_new_keeps_its_bytes() {
+        let states = [
+            ActionState::Planned,
+            ActionState::Waiting,
+            ActionState::Ready,
+            ActionState::Running,
+            ActionState::Success,
+            ActionState::Failed,
+            ActionState::Cancelled,
+            ActionState::Skipped(SkipReason::Upstream),
+            ActionState::Skipped(SkipReason::Person),
+        ];
+        for state in states {
+            let due = UtcMillis(300);
+            let plain = Action {
+                state,
+                due,
+                revision: Revision(2),
+                triggers: vec![TriggerName("t".into())],
+                upstream: Vec::new(),
+                run: Some(RunId(7)),
+                catch_up: true,
+                finished: None,
+                next_kind: None,
+                forced: false,
+            };
+            let fields = (
+                state,
+                due,
+                Revision(2),
+                &plain.triggers,
+                &plain.upstream,
+                plain.run,
+                true,
+                plain.finished,
+            );
+            let bytes = postcard::to_stdvec(&plain).unwrap();
+            assert_eq!(bytes, postcard::to_stdvec(&fields).unwrap(), "{state:?}");
+            assert_eq!(postcard::from_bytes::<Action>(&bytes).unwrap(), plain);
+            let more = Action { next_kind: Some(RunKind::Recover), forced: true, ..plain };
+            let bytes = postcard::to_stdvec(&more).unwrap();
+            assert_eq!(postcard::from_bytes::<Action>(&bytes).unwrap(), more);
+        }
+        assert!(postcard::from_bytes::<RawState>(&[8]).is_err());
     }
 }

@@ -62,6 +62,10 @@ pub enum RunKind {
     Dependency,
     /// A person.
     Manual,
+    /// An action is run again, and its dependants are told.
+    Recover,
+    /// The same, with everything below it.
+    SuperRecover,
 }
 
 impl RunKind {
@@ -72,6 +76,8 @@ impl RunKind {
             Self::Schedule => "schedule",
             Self::Dependency => "dependency",
             Self::Manual => "manual",
+            Self::Recover => "recover",
+            Self::SuperRecover => "super_recover",
         }
     }
 }

@@ -12,6 +12,7 @@ mod lock;
 mod pause;
 mod plan;
 mod put;
+mod rerun;
 mod run;
 mod tick;
 mod upstream;
@@ -77,6 +78,8 @@ impl State {
             Command::ResumeJob { job } => self.resume_job(*job, AfterPause::Skip, ev),
             Command::PlanActions(batches) => self.plan_actions(batches, ev),
             Command::TriggerJob { job } => self.trigger_job(*job, ev),
+            Command::Rerun { action, below } => self.rerun(*action, *below, ev),
+            Command::SettleAction { action, success } => self.settle_by_hand(*action, *success, ev),
             Command::CancelRun { run } => self.cancel_run(*run, ev),
             Command::Dispatch { run, number, worker, incarnation } => {
                 self.dispatch(*run, *number, *worker, *incarnation, ev)

@@ -149,6 +149,8 @@ impl State {
             run: None,
             catch_up: planned.catch_up,
             finished: None,
+            next_kind: None,
+            forced: false,
         };
         self.put_action(key, action);
         ev.push(Event::Action(key));
@@ -183,14 +185,15 @@ impl State {
         }
     }
 
-    fn start_run(&mut self, key: ActionKey, ready_at: UtcMillis, ev: &mut Vec<Event>) {
+    pub(super) fn start_run(&mut self, key: ActionKey, ready_at: UtcMillis, ev: &mut Vec<Event>) {
         let Some(job) = self.jobs.get(&key.job) else { return };
         let Some(action) = self.actions.get(&key) else { return };
         let id = self.meta.last_run.next();
         let is_derived = action.triggers.is_empty();
+        let first = if is_derived { RunKind::Dependency } else { RunKind::Schedule };
         let run = Run {
             id,
-            kind: if is_derived { RunKind::Dependency } else { RunKind::Schedule },
+            kind: action.next_kind.unwrap_or(first),
             job: key.job,
             revision: job.revision,
             action: Some(key),
@@ -210,6 +213,7 @@ impl State {
         self.edit_action(key, |a| {
             a.state = ActionState::Ready;
             a.run = Some(id);
+            a.next_kind = None;
         });
         ev.extend([Event::Action(key), Event::Ready(id)]);
     }
@@ -224,7 +228,7 @@ impl State {
             if action.state.is_final() {
                 continue;
             }
-            let run = action.run;
+            let run = action.run.filter(|_| !action.forced);
             self.edit_action(key, |a| {
                 a.state = state;
                 a.finished = Some(now);
@@ -234,6 +238,9 @@ impl State {
             let lost = self.tell_dependants((key, state, run), ev);
             let skipped = ActionState::Skipped(SkipReason::Upstream);
             work.extend(lost.into_iter().map(|down| (down, skipped)));
+            if state == ActionState::Success {
+                self.revive_dependants(key, ev);
+            }
         }
     }
 

@@ -150,10 +150,14 @@ impl State {
     }
 
     fn drop_ended(&mut self, ended: Ended) {
-        let key = match ended {
-            Ended::Action(key) => Some(key),
-            Ended::Run(run) => self.runs.get(&run).and_then(|r| r.action),
-        };
+        let key =
+            match ended {
+                Ended::Action(key) => Some(key),
+                // An action goes with its newest run.
+                Ended::Run(run) => self.runs.get(&run).and_then(|r| r.action).filter(|key| {
+                    self.actions.get(key).is_some_and(|action| action.run == Some(run))
+                }),
+            };
         if let Some(key) = key {
             if self.is_kept(key) {
                 return;

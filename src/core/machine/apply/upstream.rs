@@ -119,7 +119,10 @@ impl State {
             let Some(above) = self.actions.get(up) else { return waits };
             match waits.judge(above.state) {
                 Standing::Open => {}
-                Standing::Passed => waits.pass(above.finished.unwrap_or(self.meta.now), above.run),
+                Standing::Passed => {
+                    let run = above.run.filter(|_| !above.forced);
+                    waits.pass(above.finished.unwrap_or(self.meta.now), run);
+                }
                 Standing::Closed => skipped = Some(SkipReason::Upstream),
             }
             waits

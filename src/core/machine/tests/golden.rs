@@ -14,9 +14,10 @@ use crate::ids::*;
 use crate::model::action::{Missed, MissedReason};
 use crate::model::calendar::{CalendarDef, CalendarRule};
 use crate::model::cluster::ClusterSettings;
-use crate::model::edge::{EdgeSpec, Matching, OnNoMatch, PeriodUnit};
+use crate::model::edge::{Condition, EdgeSpec, Matching, NoMatch, OnNoMatch, PeriodUnit};
 use crate::model::job::*;
 use crate::model::pause::{AfterPause, PauseTarget};
+use crate::model::retry::RetryRules;
 use crate::model::run::EndKind;
 use crate::model::trigger::*;
 use crate::model::worker::WorkerProfile;
@@ -53,6 +54,8 @@ fn word(command: &Command) -> &'static str {
         Command::PlanUnder { .. } => "plan_under",
         Command::Pause { .. } => "pause",
         Command::Resume { .. } => "resume",
+        Command::Rerun { .. } => "rerun",
+        Command::SettleAction { .. } => "settle_action",
     }
 }
 
@@ -168,6 +171,9 @@ fn commands() -> Vec<Command> {
         actions: vec![planned],
         missed: Some(missed),
     };
+    let none = vec![(JobId(3), NoMatch::Satisfied), (JobId(4), NoMatch::Skips)];
+    let mut unmatched = batch.clone();
+    unmatched.actions[0].unmatched = none;
     let labels = BTreeMap::from([("zone".to_owned(), "b".to_owned())]);
     let extended = Box::new(extended_spec());
     let group = PauseTarget::Group(GroupPath::new("etl").unwrap());
@@ -210,8 +216,29 @@ fn commands() -> Vec<Command> {
         Command::Resume { target: PauseTarget::Job(job), missed: misfire },
         Command::Resume { target: PauseTarget::Trigger(job, paused), missed: skip },
         Command::ApplyJob { spec: Box::new(derived_spec()), expected: None },
+        Command::ApplyJob { spec: Box::new(strict_spec()), expected: None },
+        Command::PlanActions(vec![unmatched]),
+        Command::Rerun { action: key(job, 2000), below: true },
+        Command::SettleAction { action: key(job, 2000), success: true },
     ]);
     all
+}
+
+/// Edges that say how an action must end, and rules for exit codes.
+fn strict_spec() -> JobSpec {
+    let conditions = (1..).zip(Condition::ALL);
+    let mut edges: Vec<EdgeSpec> = conditions
+        .map(|(n, (_, condition))| EdgeSpec { condition, ..EdgeSpec::new(JobId(n)) })
+        .collect();
+    edges.push(EdgeSpec { soft: true, ..EdgeSpec::new(JobId(9)) });
+    let retry_rules = RetryRules {
+        retry_on: vec![75],
+        never_on: vec![2, 64],
+        skip_on: vec![99],
+        jitter: Span::secs(5),
+    };
+    let wait_limit = Some(Span::secs(3600));
+    JobSpec { depends_on: edges, retry_rules, wait_limit, ..spec("strict") }
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod golden;
 mod pauses;
 mod random;
 mod reports;
+mod reruns;
 mod rules;
 pub(crate) mod support;
 mod sweeps;

@@ -1,0 +1,78 @@
+//! What clients ask of a job's actions.
+
+use horai_core::time::UtcMillis;
+use reqwest::Method;
+
+use super::transport::{Call, read};
+use super::{ApiError, Client};
+use crate::api::dto::{
+    ActionDto, ActionRef, ExplainDto, MissedDto, Page, RunRef, StartedRun, Time,
+};
+
+/// Entries asked for at once.
+const PAGE: u32 = 500;
+
+impl Client {
+    /// A job's actions between two instants, ascending, a page.
+    pub async fn actions(
+        &self,
+        job: &str,
+        from: Option<UtcMillis>,
+        to: Option<UtcMillis>,
+        limit: Option<u32>,
+    ) -> Result<Page<ActionDto>, ApiError> {
+        let path = ["jobs", job, "actions"];
+        let call = Call::get(&path).with("from", from.map(Time)).with("to", to.map(Time));
+        self.read(call.with("limit", limit)).await
+    }
+
+    /// All of a job's actions that are kept, ascending.
+    pub async fn all_actions(&self, job: &str) -> Result<Vec<ActionDto>, ApiError> {
+        let (mut all, mut from) = (Vec::new(), None);
+        loop {
+            let page = self.actions(job, from, None, Some(PAGE)).await?;
+            all.extend(page.items);
+            from = page.next.and_then(|next| next.parse::<Time>().ok()).map(|Time(at)| at);
+            if from.is_none() {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// One action.
+    pub async fn action(&self, action: &ActionRef) -> Result<ActionDto, ApiError> {
+        self.get(&["actions", &action.to_string()]).await
+    }
+
+    /// What follows from an action, by however many steps.
+    pub async fn downstream(&self, action: &ActionRef) -> Result<Page<ActionDto>, ApiError> {
+        self.get(&["actions", &action.to_string(), "downstream"]).await
+    }
+
+    /// Runs an action again; with all that follows from it if `downstream`.
+    pub async fn recover(&self, action: &ActionRef, downstream: bool) -> Result<RunRef, ApiError> {
+        let verb = if downstream { "super-recover" } else { "recover" };
+        let action = action.to_string();
+        let path = ["actions", &action, verb];
+        let call = Call::write(Method::POST, &path);
+        read::<StartedRun>(self.send(&call).await?).map(|started| started.run)
+    }
+
+    /// Says what it has come to: `force-success` or `skip`.
+    pub async fn settle_action(&self, action: &ActionRef, verb: &str) -> Result<(), ApiError> {
+        let action = action.to_string();
+        let path = ["actions", &action, verb];
+        let call = Call::write(Method::POST, &path);
+        self.send(&call).await.map(drop)
+    }
+
+    /// Instants of a job that were not run.
+    pub async fn missed(&self, job: &str) -> Result<Page<MissedDto>, ApiError> {
+        self.get(&["jobs", job, "missed"]).await
+    }
+
+    /// Why an action does not run.
+    pub async fn explain_action(&self, action: &ActionRef) -> Result<ExplainDto, ApiError> {
+        self.get(&["actions", &action.to_string(), "explain"]).await
+    }
+}

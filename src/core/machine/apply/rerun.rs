@@ -1,0 +1,189 @@
+//! What a person asks of an action: that it run again, that it count as a success, or
+//! that it be skipped. Its dependants are told as if it had come to that by itself.
+//!
+//! A rerun of the whole tree below an action opens every action of it again, each once,
+//! and has it wait for those of the tree that it follows: what was gathered before does
+//! not count, and what is queued or running is left alone.
+
+use std::collections::BTreeSet;
+
+use super::super::outcome::{Event, Outcome, Reject};
+use super::super::state::{HIGHEST, LOWEST, State};
+use crate::ids::ActionKey;
+use crate::model::action::{Action, ActionState, SkipReason};
+use crate::model::edge::Standing;
+use crate::model::run::RunKind;
+use crate::time::UtcMillis;
+
+impl State {
+    /// Runs an action again, whatever it came to and whatever it waits for; with all that
+    /// follows from it if `below`.
+    pub(super) fn rerun(
+        &mut self,
+        key: ActionKey,
+        below: bool,
+        ev: &mut Vec<Event>,
+    ) -> Result<Outcome, Reject> {
+        self.idle_action(key)?;
+        let limit = self.limits.live_runs;
+        if self.index.live_runs >= limit {
+            return Err(Reject::Full { what: "live runs".to_owned(), limit: limit as u64 });
+        }
+        let kind = if below { RunKind::SuperRecover } else { RunKind::Recover };
+        if below {
+            let tree: BTreeSet<ActionKey> = self.tree_below(key)?.into_iter().collect();
+            for down in &tree {
+                self.await_tree(*down, key, &tree, ev);
+            }
+        }
+        self.reopen(key, Some(kind), ev);
+        self.start_run(key, self.meta.now, ev);
+        let run = self.actions.get(&key).and_then(|action| action.run);
+        run.map(|run| Outcome::Run { run }).ok_or(Reject::NoSuchAction(key))
+    }
+
+    /// Says that an action has succeeded, or is skipped, without a run of it.
+    pub(super) fn settle_by_hand(
+        &mut self,
+        key: ActionKey,
+        success: bool,
+        ev: &mut Vec<Event>,
+    ) -> Result<Outcome, Reject> {
+        let action = self.idle_action(key)?;
+        match (action.state, success) {
+            (ActionState::Success, true) => return Ok(Outcome::Done),
+            (ActionState::Success, false) => {
+                let problem = "it has succeeded; what has run cannot be skipped".to_owned();
+                return Err(Reject::Invalid { field: "action".to_owned(), problem });
+            }
+            _ => {}
+        }
+        self.edit_action(key, |action| {
+            action.state = ActionState::Waiting;
+            action.finished = None;
+            action.forced = true;
+        });
+        let state =
+            if success { ActionState::Success } else { ActionState::Skipped(SkipReason::Person) };
+        self.settle(key, state, ev);
+        Ok(Outcome::Done)
+    }
+
+    /// An action that is there and of which nothing is queued or running.
+    fn idle_action(&self, key: ActionKey) -> Result<&Action, Reject> {
+        let action = self.actions.get(&key).ok_or(Reject::NoSuchAction(key))?;
+        if !self.jobs.contains(&key.job) {
+            return Err(Reject::NoSuchJob(key.job));
+        }
+        match (action.state, action.run) {
+            (ActionState::Ready | ActionState::Running, Some(run)) => {
+                Err(Reject::ActionActive { action: key, run })
+            }
+            _ => Ok(action),
+        }
+    }
+
+    /// The actions that follow from one, by however many steps, in the order of their
+    /// keys. It stops at what is queued or running, and at what is not due yet: those are
+    /// told by themselves.
+    ///
+    /// # Errors
+    /// [`Reject::Full`] if there are too many for one command.
+    pub fn tree_below(&self, key: ActionKey) -> Result<Vec<ActionKey>, Reject> {
+        let (mut tree, mut work) = (BTreeSet::new(), vec![key]);
+        while let Some(up) = work.pop() {
+            for down in self.followers_of(up) {
+                if down == key || tree.contains(&down) {
+                    continue;
+                }
+                if tree.len() >= Self::MAX_TREE {
+                    let what = "actions of one recovery".to_owned();
+                    return Err(Reject::Full { what, limit: Self::MAX_TREE as u64 });
+                }
+                tree.insert(down);
+                work.push(down);
+            }
+        }
+        Ok(tree.into_iter().collect())
+    }
+
+    /// The most actions of one recovery.
+    pub const MAX_TREE: usize = 5_000;
+
+    /// Actions that name this one as upstream and may be opened again.
+    fn followers_of(&self, up: ActionKey) -> Vec<ActionKey> {
+        let names = |action: &Action| action.upstream.iter().any(|u| u.awaited() == Some(up));
+        let may_open = |state: ActionState| state.is_final() || state == ActionState::Waiting;
+        let mut found = Vec::new();
+        for job in self.dependants_of(up.job).filter(|job| *job != up.job) {
+            let all = self.actions_of(job, UtcMillis(i64::MIN), UtcMillis::MAX);
+            let open = all.filter(|(_, action)| may_open(action.state) && names(action));
+            found.extend(open.map(|(key, _)| key));
+        }
+        found
+    }
+
+    /// Opens an action of a tree again: it waits for what it follows in it, and for
+    /// nothing else.
+    fn await_tree(
+        &mut self,
+        key: ActionKey,
+        root: ActionKey,
+        tree: &BTreeSet<ActionKey>,
+        ev: &mut Vec<Event>,
+    ) {
+        self.reopen(key, Some(RunKind::SuperRecover), ev);
+        let now = self.meta.now;
+        self.edit_action(key, |action| {
+            for up in &mut action.upstream {
+                let is_of_tree = up.awaited().is_some_and(|up| up == root || tree.contains(&up));
+                if is_of_tree {
+                    (up.met, up.passed) = (None, None);
+                } else if !up.is_met() {
+                    up.passed = Some(now);
+                }
+            }
+        });
+    }
+
+    /// It is as if the action had never run; the next run of it is of this kind.
+    fn reopen(&mut self, key: ActionKey, kind: Option<RunKind>, ev: &mut Vec<Event>) {
+        self.edit_action(key, |action| {
+            action.state = ActionState::Waiting;
+            action.finished = None;
+            action.run = None;
+            action.forced = false;
+            action.next_kind = kind;
+        });
+        ev.push(Event::Action(key));
+    }
+
+    /// An action has succeeded once more: those that failed after it, or were skipped
+    /// because it was, get another chance.
+    pub(super) fn revive_dependants(&mut self, key: ActionKey, ev: &mut Vec<Event>) {
+        let above = self.actions.get(&key).filter(|action| !action.forced);
+        let (run, now) = (above.and_then(|action| action.run), self.meta.now);
+        let over = self.index.revivable.range((key, LOWEST)..=(key, HIGHEST));
+        for down in over.map(|(_, down)| *down).collect::<Vec<_>>() {
+            let Some(action) = self.actions.get(&down) else { continue };
+            let is_closed = action.upstream.iter().any(|up| {
+                let above = up.awaited().and_then(|up| self.actions.get(&up));
+                above.is_some_and(|above| up.judge(above.state) == Standing::Closed)
+            });
+            if is_closed {
+                continue;
+            }
+            // One that has run already runs as what it is now: a recovery.
+            let kind = action.run.map(|_| RunKind::Recover);
+            self.reopen(down, kind, ev);
+            self.edit_action(down, |action| {
+                let named = action.upstream.iter_mut().filter(|up| up.awaited() == Some(key));
+                named.for_each(|up| up.pass(now, run));
+                if action.due > now {
+                    action.state = ActionState::Planned;
+                }
+            });
+            self.reconsider(down, ev);
+        }
+    }
+}
