@@ -107,7 +107,7 @@ pub(super) const CASES: &[Case] = &[
     core("waiters-not-restored", Some(12), "snapshot,elect"),
     core("any-version-satisfies", Some(13), "put"),
     core("apply-looks-around", Some(14), "cut"),
-    core("late-result-taken", Some(16), "elect"),
+    core("late-result-taken", Some(16), "stall"),
     core("requests-forgotten", Some(19), "elect,lock"),
     core("no-lease-margin", None, "cut,freeze-agent"),
     core("lease-not-extended", None, "stop,stall"),

@@ -110,7 +110,8 @@ impl<M: Machine> Inner<M> {
         }
     }
 
-    async fn own_read_index(&self) -> Result<u64, Refusal> {
+    /// The index up to which everything is committed, by a quorum that still follows.
+    pub(crate) async fn own_read_index(&self) -> Result<u64, Refusal> {
         match self.raft.get_read_log_id(ReadPolicy::ReadIndex).await {
             Ok((read, _)) => Ok(read.index()),
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(to))) => {

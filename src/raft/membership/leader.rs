@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use super::Step;
 use crate::inner::{Inner, write_error};
+use crate::network::server::Refusal;
 use crate::node::Error;
 use crate::state_machine::Machine;
 use crate::types::Member;
@@ -131,6 +132,18 @@ impl<M: Machine> Inner<M> {
         }
     }
 
+    /// This node knows of no admission. That is final only if it still leads: another
+    /// leader may have let the node in while this one was cut off.
+    async fn unknown(&self, node: u64) -> Step {
+        match self.own_read_index().await {
+            Ok(_) => Step::Refused(format!(
+                "node {node} was never let in: run `horai cluster join` with a token"
+            )),
+            Err(Refusal::NotLeader(leader)) => Step::NotLeader(leader),
+            Err(other) => Step::Again(other.to_string()),
+        }
+    }
+
     /// Takes an admitted node in, gives it a vote, and takes the node out whose
     /// place it takes.
     pub(crate) async fn enter_here(&self, node: u64, member: Member, deadline: Instant) -> Step {
@@ -149,11 +162,7 @@ impl<M: Machine> Inner<M> {
             return Step::Refused(crate::open::Error::Retired(node).to_string());
         }
         match known {
-            None => {
-                return Step::Refused(format!(
-                    "node {node} was never let in: run `horai cluster join` with a token"
-                ));
-            }
+            None => return self.unknown(node).await,
             Some(known) if known != member.store_uuid && !mutants::on(Mutant::OtherStoreTaken) => {
                 let theirs = member.store_uuid;
                 let wiped = crate::network::Error::Store { node, theirs, known };
