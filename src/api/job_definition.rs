@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 
 use horai_core::ids::{GroupPath, JobId, Name};
 use horai_core::model::edge::{EdgeSpec, PeriodUnit};
-use horai_core::model::job::{Executor, JobSpec, OnWorkerLost, TriggerSpec, default_group};
+use horai_core::model::job::{
+    Executor, JobSpec, OnWorkerLost, Overlap, TriggerSpec, default_group,
+};
 use horai_core::time::Span;
 use serde::{Deserialize, Serialize};
 
@@ -96,6 +98,10 @@ pub struct JobDefinition {
     /// How long after its nominal time an action may wait before it is skipped; default `2d`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait_limit: Option<String>,
+    /// What becomes of an action that is ready while another run of the job is live:
+    /// `allow` (default), `skip`, `queue_one`, `queue_all` or `cancel_running`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlap: Option<String>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // the signature is serde's
@@ -146,6 +152,10 @@ impl JobDefinition {
                 .unwrap_or_default(),
             retry_rules: rules(self.retries.as_ref(), &self.skip_exit_codes)?,
             wait_limit: self.wait_limit()?,
+            overlap: match self.overlap.as_deref() {
+                Some(text) => word("overlap", text, &Overlap::ALL)?,
+                None => Overlap::Allow,
+            },
             timeout: self.timeout.as_deref().map(|text| span("timeout", text)).transpose()?,
             grace: span_or("grace", self.grace.as_deref(), JobSpec::DEFAULT_GRACE)?,
             lease: self.lease()?,

@@ -4,7 +4,7 @@
 
 use horai_core::ids::JobId;
 use horai_core::model::edge::PeriodUnit;
-use horai_core::model::job::{Executor, JobSpec, OnWorkerLost};
+use horai_core::model::job::{Executor, JobSpec, OnWorkerLost, Overlap};
 
 use super::definition_parts::word_of;
 use super::job_definition::{EdgeDefinition, JobDefinition, RetryDefinition, TriggerDefinition};
@@ -58,6 +58,8 @@ impl JobDefinition {
             legacy_id: spec.legacy_id,
             skip_exit_codes: spec.retry_rules.skip_on.clone(),
             wait_limit: spec.wait_limit.map(|span| span.to_string()),
+            overlap: (spec.overlap != Overlap::Allow)
+                .then(|| word_of(spec.overlap, &Overlap::ALL).to_owned()),
         }
     }
 }
@@ -73,7 +75,7 @@ mod tests {
             "name: a\nshell: x\ninterpreter: [bash, -e]\ndepends_on: [b]\nenv: {K: v}\npriority: 1",
             "name: a\nexec: [ls]\nworker_group: g\nretries: {count: 2}\ntimeout: 5m\ngrace: 1s",
             "name: a\nnoop: true\nretries: {count: 1, backoff: 1s, backoff_cap: 8s}\nlease: 5s",
-            "name: a\nnoop: true\nwait_limit: 1h\nskip_exit_codes: [99]\nretries:\n  \
+            "name: a\nnoop: true\noverlap: queue_one\nwait_limit: 1h\nskip_exit_codes: [99]\nretries:\n  \
              {count: 3, jitter: 5s, retry_on: [75], never_on: [2]}\ndepends_on:\n  \
              - {job: b, condition: failure}",
             "name: a\nnoop: true\ndepends_on: [{job: b, soft: true}]",

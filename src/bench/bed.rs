@@ -301,6 +301,7 @@ fn with_triggers(number: u32, triggers: Vec<TriggerDefinition>) -> JobDefinition
         legacy_id: None,
         skip_exit_codes: Vec::new(),
         wait_limit: None,
+        overlap: None,
     }
 }
 

@@ -263,6 +263,7 @@ impl ActionDto {
             ActionState::Skipped(SkipReason::NoUpstream) => Some("no_upstream"),
             ActionState::Skipped(SkipReason::Job) => Some("job"),
             ActionState::Skipped(SkipReason::Person) => Some("person"),
+            ActionState::Skipped(SkipReason::Overlap) => Some("overlap"),
             _ => None,
         };
         Self {

@@ -239,6 +239,8 @@ pub enum SkipReason {
     Job,
     /// A person said so.
     Person,
+    /// Another run of its job was live, or a newer action took its place.
+    Overlap,
 }
 
 /// Instants of one trigger that were not run, kept as one range.

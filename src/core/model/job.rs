@@ -72,13 +72,15 @@ pub struct JobSpec {
     pub retry_rules: RetryRules,
     /// How long after its nominal time an action may wait; 2 days where nothing is said.
     pub wait_limit: Option<Span>,
+    /// What becomes of an action that is ready while another run of the job is live.
+    pub overlap: Overlap,
 }
 
 extended! {
     JobSpec (Name)
     [name description zone triggers depends_on executor env worker_group priority retries
         timeout grace lease on_worker_lost]
-    [1 group 2 params 3 period 4 legacy_id 5 retry_rules 6 wait_limit]
+    [1 group 2 params 3 period 4 legacy_id 5 retry_rules 6 wait_limit 7 overlap]
 }
 
 impl JobSpec {
@@ -139,6 +141,7 @@ impl JobSpec {
             legacy_id: None,
             retry_rules: RetryRules::default(),
             wait_limit: None,
+            overlap: Overlap::Allow,
         }
     }
 
@@ -278,6 +281,33 @@ pub struct RetryPolicy {
     pub count: u32,
     /// Between the end of a try and the next.
     pub backoff: Backoff,
+}
+
+/// What becomes of an action that is ready while another run of its job is live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub enum Overlap {
+    /// It starts.
+    #[default]
+    Allow,
+    /// It is skipped.
+    Skip,
+    /// It waits; a newer one takes its place.
+    QueueOne,
+    /// It waits; all that wait start one after the other, by nominal time.
+    QueueAll,
+    /// The live run is cancelled, and it starts when that is over.
+    CancelRunning,
+}
+
+impl Overlap {
+    /// Each with its word in definitions; the first is the default.
+    pub const ALL: [(&'static str, Self); 5] = [
+        ("allow", Self::Allow),
+        ("skip", Self::Skip),
+        ("queue_one", Self::QueueOne),
+        ("queue_all", Self::QueueAll),
+        ("cancel_running", Self::CancelRunning),
+    ];
 }
 
 /// How long to wait before retry `n` (from 1).

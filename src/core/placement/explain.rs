@@ -60,6 +60,8 @@ fn explain_wait(state: &State, key: ActionKey, action: &Action) -> Option<WaitRe
         Some(WaitReason::Paused)
     } else if hold(key).is_some() {
         Some(WaitReason::Frozen)
+    } else if state.is_overlapped(key.job) {
+        Some(WaitReason::Overlap)
     } else {
         // Nothing holds it: the next command releases it.
         Some(WaitReason::Dispatching)

@@ -90,6 +90,11 @@ impl State {
         }
         self.after_edit(id, held, ev);
         self.decided_on(id, decided, ev);
+        if old.spec.overlap != spec.overlap {
+            for key in self.live_actions_of(id).collect::<Vec<_>>() {
+                self.reconsider(key, ev);
+            }
+        }
         ev.push(Event::Job(id));
         Ok(Outcome::Job { job: id, revision, changed: true })
     }

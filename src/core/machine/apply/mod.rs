@@ -9,6 +9,7 @@ mod access;
 mod calendar;
 mod job;
 mod lock;
+mod overlap;
 mod pause;
 mod plan;
 mod put;

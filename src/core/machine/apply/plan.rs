@@ -6,6 +6,7 @@ use super::super::command::{PlanBatch, PlanSource, PlannedAction};
 use super::super::outcome::{Event, Outcome, Reject};
 use super::super::state::State;
 use super::at_most;
+use super::overlap::Settled;
 use crate::ids::{ActionKey, JobId, RunId, TriggerName};
 use crate::model::action::{Action, ActionState, SkipReason, Upstream};
 use crate::model::edge::Standing;
@@ -164,25 +165,19 @@ impl State {
         let Some(action) = self.actions.get(&key) else { return };
         if self.may_start(key, action) {
             let ready_at = action.due;
-            self.start_run(key, ready_at, ev);
+            for (key, state) in self.start(key, ready_at, ev) {
+                self.settle(key, state, ev);
+            }
         } else {
             self.edit_action(key, |a| a.state = ActionState::Waiting);
             ev.push(Event::Action(key));
         }
     }
 
-    fn may_start(&self, key: ActionKey, action: &Action) -> bool {
+    pub(super) fn may_start(&self, key: ActionKey, action: &Action) -> bool {
         action.upstream.iter().all(Upstream::is_met)
             && self.jobs.get(&key.job).is_some_and(|job| self.hold_of(job).is_none())
             && !self.is_action_paused(key.job, action)
-    }
-
-    /// Starts a waiting action if nothing holds it any more.
-    pub(super) fn reconsider(&mut self, key: ActionKey, ev: &mut Vec<Event>) {
-        let Some(action) = self.actions.get(&key) else { return };
-        if action.state == ActionState::Waiting && self.may_start(key, action) {
-            self.start_run(key, self.meta.now, ev);
-        }
     }
 
     pub(super) fn start_run(&mut self, key: ActionKey, ready_at: UtcMillis, ev: &mut Vec<Event>) {
@@ -235,22 +230,20 @@ impl State {
             });
             ev.push(Event::Action(key));
             self.count_delay(key, ev);
-            let lost = self.tell_dependants((key, state, run), ev);
-            let skipped = ActionState::Skipped(SkipReason::Upstream);
-            work.extend(lost.into_iter().map(|down| (down, skipped)));
+            work.extend(self.tell_dependants((key, state, run), ev));
             if state == ActionState::Success {
-                self.revive_dependants(key, ev);
+                work.extend(self.revive_dependants(key, ev));
             }
+            work.extend(self.next_in_line(key.job, ev));
         }
     }
 
-    /// Tells those that wait for an action how it ended; says which of them can never
-    /// run now.
+    /// Tells those that wait for an action how it ended; says what that means for some.
     fn tell_dependants(
         &mut self,
         (key, state, run): (ActionKey, ActionState, Option<RunId>),
         ev: &mut Vec<Event>,
-    ) -> Vec<ActionKey> {
+    ) -> Settled {
         let is_it = |up: &Upstream| {
             up.awaited() == Some(key)
                 || (mutants::on(Mutant::AnyVersionSatisfies) && up.action.job == key.job)
@@ -262,7 +255,7 @@ impl State {
             };
             waiting = self.index.live.iter().copied().filter(waits).collect();
         }
-        let mut lost = Vec::new();
+        let mut settled = Settled::new();
         for down in waiting {
             let up = self.actions.get(&down).and_then(|a| a.upstream.iter().find(|up| is_it(up)));
             match up.map_or(Standing::Open, |up| up.judge(state)) {
@@ -275,13 +268,15 @@ impl State {
                             .filter(|up| is_it(up))
                             .for_each(|up| up.pass(now, run));
                     });
-                    self.reconsider(down, ev);
+                    settled.extend(self.let_go(down, ev));
                 }
                 Standing::Closed if mutants::on(Mutant::SkipStaysAlone) => {}
-                Standing::Closed => lost.push(down),
+                Standing::Closed => {
+                    settled.push((down, ActionState::Skipped(SkipReason::Upstream)));
+                }
             }
         }
-        lost
+        settled
     }
 
     /// Triggers that wait for the end of this action count their delay from now.

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 
 use super::super::outcome::{Event, Outcome, Reject};
 use super::super::state::{HIGHEST, LOWEST, State};
+use super::overlap::Settled;
 use crate::ids::ActionKey;
 use crate::model::action::{Action, ActionState, SkipReason};
 use crate::model::edge::Standing;
@@ -160,7 +161,8 @@ impl State {
 
     /// An action has succeeded once more: those that failed after it, or were skipped
     /// because it was, get another chance.
-    pub(super) fn revive_dependants(&mut self, key: ActionKey, ev: &mut Vec<Event>) {
+    pub(super) fn revive_dependants(&mut self, key: ActionKey, ev: &mut Vec<Event>) -> Settled {
+        let mut settled = Settled::new();
         let above = self.actions.get(&key).filter(|action| !action.forced);
         let (run, now) = (above.and_then(|action| action.run), self.meta.now);
         let over = self.index.revivable.range((key, LOWEST)..=(key, HIGHEST));
@@ -183,7 +185,8 @@ impl State {
                     action.state = ActionState::Planned;
                 }
             });
-            self.reconsider(down, ev);
+            settled.extend(self.let_go(down, ev));
         }
+        settled
     }
 }

@@ -254,6 +254,10 @@ impl State {
             RunResult::Skipped => ActionState::Skipped(SkipReason::Job),
         };
         self.settle_run(id, state, ev);
+        // A run of no action had the job's turn, too.
+        for (key, state) in self.next_in_line(job, ev) {
+            self.settle(key, state, ev);
+        }
         self.retain(job);
     }
 

@@ -238,7 +238,8 @@ fn strict_spec() -> JobSpec {
         jitter: Span::secs(5),
     };
     let wait_limit = Some(Span::secs(3600));
-    JobSpec { depends_on: edges, retry_rules, wait_limit, ..spec("strict") }
+    let overlap = Overlap::CancelRunning;
+    JobSpec { depends_on: edges, retry_rules, wait_limit, overlap, ..spec("strict") }
 }
 
 #[test]

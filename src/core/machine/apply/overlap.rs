@@ -1,0 +1,129 @@
+//! May an action start while another run of its job is live? What a job says of that is
+//! looked at when the action is ready, over runs of all kinds; who asks for a run by
+//! hand gets one all the same.
+//!
+//! Nothing here settles an action: what is skipped or cancelled on the way is handed
+//! back, because chains of jobs may be longer than a stack.
+
+use super::super::outcome::Event;
+use super::super::state::State;
+use crate::ids::{ActionKey, JobId, Revision};
+use crate::model::action::{ActionState, SkipReason};
+use crate::model::job::Overlap;
+use crate::model::run::{RunResult, RunState};
+use crate::time::UtcMillis;
+
+/// Actions that are to be settled, each with what it came to.
+pub(super) type Settled = Vec<(ActionKey, ActionState)>;
+
+const REPLACED: ActionState = ActionState::Skipped(SkipReason::Overlap);
+
+impl State {
+    /// True if a run of the job is not over.
+    #[must_use]
+    pub fn has_live_run(&self, job: JobId) -> bool {
+        let all = (job, Revision(0))..=(job, Revision(u64::MAX));
+        self.index.pins.range(all).next().is_some()
+    }
+
+    fn overlap_of(&self, job: JobId) -> Overlap {
+        self.jobs.get(&job).map_or(Overlap::Allow, |job| job.spec.overlap)
+    }
+
+    /// Starts a waiting action if nothing holds it any more.
+    pub(super) fn reconsider(&mut self, key: ActionKey, ev: &mut Vec<Event>) {
+        for (key, state) in self.let_go(key, ev) {
+            self.settle(key, state, ev);
+        }
+    }
+
+    /// The same, for those that settle what comes of it.
+    pub(super) fn let_go(&mut self, key: ActionKey, ev: &mut Vec<Event>) -> Settled {
+        let is_free = self.actions.get(&key).is_some_and(|action| {
+            action.state == ActionState::Waiting && self.may_start(key, action)
+        });
+        if is_free { self.start(key, self.meta.now, ev) } else { Settled::new() }
+    }
+
+    /// An action is ready: it starts, unless its job says otherwise.
+    pub(super) fn start(
+        &mut self,
+        key: ActionKey,
+        ready_at: UtcMillis,
+        ev: &mut Vec<Event>,
+    ) -> Settled {
+        let overlap = self.overlap_of(key.job);
+        if overlap == Overlap::Allow || !self.has_live_run(key.job) {
+            self.start_run(key, ready_at, ev);
+            return Settled::new();
+        }
+        let mut settled = Settled::new();
+        match overlap {
+            Overlap::Skip => return vec![(key, REPLACED)],
+            Overlap::QueueOne | Overlap::CancelRunning => {
+                let waiting = self.in_line(key.job, Some(key));
+                if waiting.iter().any(|other| other.nominal > key.nominal) {
+                    return vec![(key, REPLACED)];
+                }
+                settled.extend(waiting.into_iter().map(|older| (older, REPLACED)));
+            }
+            Overlap::Allow | Overlap::QueueAll => {}
+        }
+        if overlap == Overlap::CancelRunning {
+            settled.extend(self.cancel_live(key.job, ev));
+            if !self.has_live_run(key.job) {
+                self.start_run(key, ready_at, ev);
+                return settled;
+            }
+        }
+        self.edit_action(key, |action| action.state = ActionState::Waiting);
+        ev.push(Event::Action(key));
+        settled
+    }
+
+    /// A run of the job is over: the first of those that waited for that starts.
+    pub(super) fn next_in_line(&mut self, job: JobId, ev: &mut Vec<Event>) -> Settled {
+        if self.overlap_of(job) == Overlap::Allow || self.has_live_run(job) {
+            return Settled::new();
+        }
+        let first = self.in_line(job, None).first().copied();
+        first.map(|key| self.let_go(key, ev)).unwrap_or_default()
+    }
+
+    /// Actions of the job that wait for nothing but its live run, ascending.
+    fn in_line(&self, job: JobId, without: Option<ActionKey>) -> Vec<ActionKey> {
+        let waits = |key: &ActionKey| {
+            Some(*key) != without
+                && self.actions.get(key).is_some_and(|action| {
+                    action.state == ActionState::Waiting && self.may_start(*key, action)
+                })
+        };
+        self.live_actions_of(job).filter(waits).collect()
+    }
+
+    /// Asks for the end of the job's live runs. Those that are not with a worker are over
+    /// at once, and their actions are to be settled.
+    fn cancel_live(&mut self, job: JobId, ev: &mut Vec<Event>) -> Settled {
+        let mut settled = Settled::new();
+        for id in self.live_runs_of(job) {
+            let Some(mut run) = self.runs.get(&id).cloned() else { continue };
+            run.cancel_requested = true;
+            if run.state == RunState::Running {
+                self.put_run(run);
+            } else {
+                let (result, at) = (RunResult::Cancelled, self.meta.now);
+                settled.extend(run.action.map(|key| (key, ActionState::Cancelled)));
+                run.state = RunState::Finished { result, at };
+                self.put_run(run);
+            }
+            ev.push(Event::Run(id));
+        }
+        settled
+    }
+
+    /// True if an action waits only because another run of its job is live.
+    #[must_use]
+    pub fn is_overlapped(&self, job: JobId) -> bool {
+        self.overlap_of(job) != Overlap::Allow && self.has_live_run(job)
+    }
+}
