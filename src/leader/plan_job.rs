@@ -5,6 +5,8 @@
 //! for is computed from definitions ([`horai_core::derivation`]); what is there decides
 //! only whether an upstream action can still come.
 
+use std::error::Error;
+
 use horai_core::derivation::plans::Plans;
 use horai_core::derivation::{self, EdgeMatch, Found};
 use horai_core::ids::{ActionKey, JobId};
@@ -18,8 +20,6 @@ use horai_core::timing::plan::{
     Limits, Plan, TriggerSource, UpstreamAction, UpstreamActions, derive, plan_delay, plan_trigger,
 };
 use horai_core::timing::schedule::{Context, Schedule, ScheduleError};
-
-use crate::error::chain;
 
 /// Upstream actions looked at in one go; a longer list is worked off in several.
 const UPSTREAM_ACTIONS: usize = 2_000;
@@ -125,6 +125,18 @@ enum Trouble {
     },
 }
 
+impl Trouble {
+    /// With all that lies behind it.
+    fn told(&self) -> String {
+        let (mut text, mut behind) = (self.to_string(), self.source());
+        while let Some(error) = behind {
+            text.push_str(&format!(": {error}"));
+            behind = error.source();
+        }
+        text
+    }
+}
+
 /// Plans a job; also says what is wrong with it. What is right is planned all the same.
 pub(super) fn plan_job(
     state: &State,
@@ -148,7 +160,7 @@ pub(super) fn plan_job(
             plan.batches.push(batch.clone());
             plan.look_again(Some(now));
         }
-        return (plan, batch.err().map(|error| chain(&error)));
+        return (plan, batch.err().map(|error| error.told()));
     }
     let mut trouble = None;
     for trigger in job.spec.triggers.iter().filter(|trigger| trigger.enabled) {
@@ -165,9 +177,7 @@ pub(super) fn plan_job(
                 }
                 plan.look_again(again);
             }
-            Err(error) => {
-                trouble = Some(format!("trigger {:?}: {}", trigger.name.0, chain(&error)))
-            }
+            Err(error) => trouble = Some(format!("trigger {:?}: {}", trigger.name.0, error.told())),
         }
     }
     (plan, trouble)
