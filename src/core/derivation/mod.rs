@@ -18,7 +18,7 @@
 //! depth. [`edges`] then matches, and may look at earlier instants, back to
 //! [`LOOK_BACK`].
 //!
-//! Reading order: [`matching`], the rules on lists of instants; [`reading`], what is
+//! Reading order: `matching`, the rules on lists of instants; `reading`, what is
 //! kept of a job; [`plans`]; [`edges`]. [`order`] puts jobs behind those they need.
 
 pub mod edges;
