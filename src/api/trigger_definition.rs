@@ -15,7 +15,9 @@ use horai_core::model::trigger::{
 use horai_core::time::{Span, UtcMillis};
 use serde::{Deserialize, Serialize};
 
-use super::definition_parts::{misfire, misfire_word, name as read_name, params, priority};
+use super::definition_parts::{
+    misfire, misfire_word, name as read_name, params, priority, word_of,
+};
 use crate::error::FieldError;
 
 /// One trigger, as written.
@@ -299,7 +301,7 @@ impl TriggerDefinition {
             }
             TriggerRule::FixedDelay { delay } => written.fixed_delay = Some(delay.to_string()),
             TriggerRule::CalendarInterval { every, unit } => {
-                let name = name_of(*unit, &CalendarUnit::ALL);
+                let name = word_of(*unit, &CalendarUnit::ALL);
                 let many = if *every == 1 { "" } else { "s" };
                 written.calendar_interval = Some(format!("{every} {name}{many}"));
             }
@@ -393,12 +395,8 @@ fn word<T: Copy>(
     })
 }
 
-fn name_of<T: PartialEq>(value: T, words: &[(&'static str, T)]) -> &'static str {
-    words.iter().find(|(_, known)| *known == value).map_or("", |(name, _)| *name)
-}
-
 fn other_than_default<T: PartialEq>(value: T, words: &[(&'static str, T)]) -> Option<String> {
-    (value != words[0].1).then(|| name_of(value, words).to_owned())
+    (value != words[0].1).then(|| word_of(value, words).to_owned())
 }
 
 fn span(field: String, text: &str) -> Result<Span, FieldError> {

@@ -152,7 +152,9 @@ impl PlanBook {
 
     fn note(&mut self, state: &State, job: JobId, now: UtcMillis) {
         let Some(seen) = Seen::of(state, job) else { return self.forget(job) };
-        if self.lines.get(&job).is_none_or(|line| line.seen.revision != seen.revision) {
+        // Nothing was computed of a new job, nor of what rests on it: edges that lead to it
+        // are an edit of their own.
+        if self.lines.get(&job).is_some_and(|line| line.seen.revision != seen.revision) {
             self.compute_anew(state, job);
         }
         match self.lines.get_mut(&job) {
@@ -207,8 +209,8 @@ impl PlanBook {
 
     /// What may be used of what was computed.
     fn computed(&mut self, state: &State) -> Memo {
-        let is_old = self.calendars != state.calendars_changed();
-        self.calendars = state.calendars_changed();
+        let calendars = state.calendars_changed();
+        let is_old = std::mem::replace(&mut self.calendars, calendars) != calendars;
         let computed = std::mem::take(&mut self.computed);
         if is_old || computed.instants() > KEPT { Memo::default() } else { computed }
     }

@@ -128,12 +128,9 @@ enum Trouble {
 impl Trouble {
     /// With all that lies behind it.
     fn told(&self) -> String {
-        let (mut text, mut behind) = (self.to_string(), self.source());
-        while let Some(error) = behind {
-            text.push_str(&format!(": {error}"));
-            behind = error.source();
-        }
-        text
+        let first: &(dyn Error + 'static) = self;
+        let all = std::iter::successors(Some(first), |error| (*error).source());
+        all.map(ToString::to_string).collect::<Vec<_>>().join(": ")
     }
 }
 
@@ -155,12 +152,16 @@ pub(super) fn plan_job(
         } else {
             derived(state, plans, job, *room)
         };
-        if let Ok(Some(batch)) = &batch {
-            room.take(batch);
-            plan.batches.push(batch.clone());
-            plan.look_again(Some(now));
-        }
-        return (plan, batch.err().map(|error| error.told()));
+        return match batch {
+            Ok(Some(batch)) => {
+                room.take(&batch);
+                plan.batches.push(batch);
+                plan.look_again(Some(now));
+                (plan, None)
+            }
+            Ok(None) => (plan, None),
+            Err(error) => (plan, Some(error.told())),
+        };
     }
     let mut trouble = None;
     for trigger in job.spec.triggers.iter().filter(|trigger| trigger.enabled) {
@@ -278,7 +279,7 @@ fn wait_for_upstreams(
     let (mut kept, mut bytes) = (Vec::with_capacity(instants.len()), room.bytes);
     for (mut action, edges) in std::mem::take(&mut batch.actions).into_iter().zip(found) {
         let lacks = |edge: &EdgeMatch| edge.found == Found::None(NoMatch::Skips);
-        let needs = |edge: &EdgeMatch| edge_of(job, edge).is_some_and(EdgeSpec::needs_one);
+        let needs = |edge: &EdgeMatch| job.spec.edge_to(edge.job).is_some_and(EdgeSpec::needs_one);
         if !is_delay && edges.iter().any(|edge| lacks(edge) && needs(edge)) {
             continue;
         }
@@ -303,10 +304,6 @@ fn reach(state: &State, job: &Job) -> UtcMillis {
     bounds.map(|edge| state.planned_through(edge.job)).min().unwrap_or(UtcMillis::MAX)
 }
 
-fn edge_of<'a>(job: &'a Job, found: &EdgeMatch) -> Option<&'a EdgeSpec> {
-    job.spec.depends_on.iter().find(|edge| edge.job == found.job)
-}
-
 /// Notes what an action waits for: of what its edges found, what is there or may come.
 fn wait_for(
     state: &State,
@@ -315,7 +312,7 @@ fn wait_for(
     edges: &[EdgeMatch],
 ) -> Result<(), Trouble> {
     for found in edges {
-        let Some(edge) = edge_of(job, found) else { continue };
+        let Some(edge) = job.spec.edge_to(found.job) else { continue };
         let key = |nominal| ActionKey { job: edge.job, nominal };
         let before = action.upstream.len();
         let mut none = NoMatch::from(edge.on_no_match);

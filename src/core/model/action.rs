@@ -41,6 +41,14 @@ extended! {
     [1 next_kind 2 forced]
 }
 
+impl Action {
+    /// The run that brought it to what it is; none if a person said it, or nothing has run.
+    #[must_use]
+    pub fn run_behind(&self) -> Option<RunId> {
+        self.run.filter(|_| !self.forced)
+    }
+}
+
 /// One upstream action and whether it has succeeded; or that an edge found none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Upstream {

@@ -316,6 +316,12 @@ impl JobSpec {
         Ok(())
     }
 
+    /// The edge to a job: there is one at most.
+    #[must_use]
+    pub fn edge_to(&self, job: JobId) -> Option<&EdgeSpec> {
+        self.depends_on.iter().find(|edge| edge.job == job)
+    }
+
     /// True if each instant of the job is one of all its upstream jobs', and waits for
     /// their actions of that instant: there is nothing to compute from a period.
     #[must_use]

@@ -180,7 +180,7 @@ impl State {
         while let Some(up) = work.pop() {
             let below = self.dependants_of(up).filter(|down| *down != id && *down != up);
             for down in below.filter_map(|down| self.jobs.get(&down)) {
-                let edge = down.spec.depends_on.iter().find(|edge| edge.job == up);
+                let edge = down.spec.edge_to(up);
                 if edge.is_some_and(|edge| is_newest(&down.spec, edge)) {
                     continue;
                 }

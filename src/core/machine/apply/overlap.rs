@@ -32,9 +32,8 @@ impl State {
 
     /// Starts a waiting action if nothing holds it any more.
     pub(super) fn reconsider(&mut self, key: ActionKey, ev: &mut Vec<Event>) {
-        for (key, state) in self.let_go(key, ev) {
-            self.settle(key, state, ev);
-        }
+        let settled = self.let_go(key, ev);
+        self.settle_all(settled, ev);
     }
 
     /// The same, for those that settle what comes of it.

@@ -165,9 +165,8 @@ impl State {
         let Some(action) = self.actions.get(&key) else { return };
         if self.may_start(key, action) {
             let ready_at = action.due;
-            for (key, state) in self.start(key, ready_at, ev) {
-                self.settle(key, state, ev);
-            }
+            let settled = self.start(key, ready_at, ev);
+            self.settle_all(settled, ev);
         } else {
             self.edit_action(key, |a| a.state = ActionState::Waiting);
             ev.push(Event::Action(key));
@@ -216,14 +215,18 @@ impl State {
     /// Gives an action its final state, and tells those that wait for it. A work
     /// list instead of recursion: chains may be longer than a stack.
     pub(super) fn settle(&mut self, key: ActionKey, state: ActionState, ev: &mut Vec<Event>) {
-        let mut work = vec![(key, state)];
+        self.settle_all(vec![(key, state)], ev);
+    }
+
+    /// The same for several.
+    pub(super) fn settle_all(&mut self, mut work: Settled, ev: &mut Vec<Event>) {
         while let Some((key, state)) = work.pop() {
             let now = self.meta.now;
             let Some(action) = self.actions.get(&key) else { continue };
             if action.state.is_final() {
                 continue;
             }
-            let run = action.run.filter(|_| !action.forced);
+            let run = action.run_behind();
             self.edit_action(key, |a| {
                 a.state = state;
                 a.finished = Some(now);

@@ -163,8 +163,8 @@ impl State {
     /// because it was, get another chance.
     pub(super) fn revive_dependants(&mut self, key: ActionKey, ev: &mut Vec<Event>) -> Settled {
         let mut settled = Settled::new();
-        let above = self.actions.get(&key).filter(|action| !action.forced);
-        let (run, now) = (above.and_then(|action| action.run), self.meta.now);
+        let run = self.actions.get(&key).and_then(Action::run_behind);
+        let now = self.meta.now;
         let over = self.index.revivable.range((key, LOWEST)..=(key, HIGHEST));
         for down in over.map(|(_, down)| *down).collect::<Vec<_>>() {
             let Some(action) = self.actions.get(&down) else { continue };

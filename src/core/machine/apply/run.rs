@@ -255,9 +255,8 @@ impl State {
         };
         self.settle_run(id, state, ev);
         // A run of no action had the job's turn, too.
-        for (key, state) in self.next_in_line(job, ev) {
-            self.settle(key, state, ev);
-        }
+        let settled = self.next_in_line(job, ev);
+        self.settle_all(settled, ev);
         self.retain(job);
     }
 

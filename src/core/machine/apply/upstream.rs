@@ -92,7 +92,7 @@ impl State {
     }
 
     pub(super) fn has_upstream(&self, job: &Job, planned: &PlannedAction) -> bool {
-        let is_edge = |up: &JobId| job.spec.depends_on.iter().any(|edge| edge.job == *up);
+        let is_edge = |up: &JobId| job.spec.edge_to(*up).is_some();
         let mut seen = BTreeSet::new();
         planned.upstream.len() <= PlannedAction::MAX_UPSTREAM
             && planned.unmatched.len() <= JobSpec::MAX_EDGES
@@ -112,16 +112,15 @@ impl State {
         planned: &PlannedAction,
     ) -> (Vec<Upstream>, Option<SkipReason>) {
         let mut skipped = None;
-        let edges = self.jobs.get(&key.job).map_or(&[][..], |job| &job.spec.depends_on);
+        let spec = self.jobs.get(&key.job).map(|job| &job.spec);
         let matched = planned.upstream.iter().map(|up| {
-            let edge = edges.iter().find(|edge| edge.job == up.job);
+            let edge = spec.and_then(|spec| spec.edge_to(up.job));
             let mut waits = Upstream::on(*up, edge);
             let Some(above) = self.actions.get(up) else { return waits };
             match waits.judge(above.state) {
                 Standing::Open => {}
                 Standing::Passed => {
-                    let run = above.run.filter(|_| !above.forced);
-                    waits.pass(above.finished.unwrap_or(self.meta.now), run);
+                    waits.pass(above.finished.unwrap_or(self.meta.now), above.run_behind());
                 }
                 Standing::Closed => skipped = Some(SkipReason::Upstream),
             }
@@ -157,7 +156,7 @@ impl State {
     /// An upstream action will never be.
     fn lose_upstream(&mut self, up: ActionKey, down: ActionKey, ev: &mut Vec<Event>) {
         let spec = self.jobs.get(&down.job).map(|job| &job.spec);
-        let edge = spec.and_then(|spec| spec.depends_on.iter().find(|edge| edge.job == up.job));
+        let edge = spec.and_then(|spec| spec.edge_to(up.job));
         let Some(edge) = edge.filter(|edge| !edge.needs_one()) else {
             return self.settle(down, ActionState::Skipped(SkipReason::Upstream), ev);
         };

@@ -11,10 +11,6 @@ use crate::model::retry::RetryRules;
 use crate::model::run::{EndKind, RunResult, RunState};
 use crate::time::{Span, UtcMillis};
 
-fn state_of(m: &Machine, key: ActionKey) -> ActionState {
-    m.state.action(key).unwrap().state
-}
-
 #[test]
 fn an_exit_code_may_end_a_run_or_have_its_action_skipped() {
     let cases = [

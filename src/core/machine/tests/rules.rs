@@ -11,10 +11,6 @@ use crate::model::job::*;
 use crate::model::run::{EndKind, RunResult, RunState};
 use crate::time::{Span, UtcMillis};
 
-fn state_of(m: &Machine, key: ActionKey) -> ActionState {
-    m.state.action(key).unwrap().state
-}
-
 #[test]
 fn a_fire_goes_from_plan_to_success() {
     let mut m = Machine::new();

@@ -6,6 +6,7 @@ use super::super::outcome::{Outcome, Reject};
 use super::super::state::{Limits, State};
 use crate::ids::*;
 use crate::model::access::{AccessToken, TokenPurpose};
+use crate::model::action::ActionState;
 use crate::model::cluster::ClusterSettings;
 use crate::model::edge::EdgeSpec;
 use crate::model::job::*;
@@ -137,6 +138,10 @@ impl Machine {
     pub(crate) fn queue(&self) -> Vec<RunId> {
         self.state.queue(&default_group()).collect()
     }
+}
+
+pub(crate) fn state_of(m: &Machine, key: ActionKey) -> ActionState {
+    m.state.action(key).unwrap().state
 }
 
 pub(crate) fn leader(term: u64) -> LeaderId {

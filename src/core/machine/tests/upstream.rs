@@ -39,10 +39,6 @@ fn pass(m: &mut Machine, job: JobId, to: i64) {
     m.ok(Command::PlanActions(vec![PlanBatch { through: UtcMillis(to), ..batch }]));
 }
 
-fn state_of(m: &Machine, key: ActionKey) -> ActionState {
-    m.state.action(key).unwrap().state
-}
-
 #[test]
 fn an_upstream_action_may_come_later_and_is_waited_for() {
     let mut m = Machine::new();
