@@ -266,10 +266,12 @@ fn job(number: u32) -> JobDefinition {
     with_triggers(number, vec![TriggerDefinition::of_cron("* * * * * ?")])
 }
 
-/// A job that does nothing, so often an hour, at moments that are spread over the hour.
-pub(super) fn hourly_job(number: u32, triggers: u32) -> JobDefinition {
+/// A job that does nothing, so often an hour, at moments that are spread over a third of
+/// the hour from second `from` of it.
+pub(super) fn hourly_job(number: u32, triggers: u32, from: u32) -> JobDefinition {
+    const SPREAD: u32 = 1200;
     let trigger = |nth: u32| {
-        let second = (number * 7 + nth * 3600 / triggers) % 3600;
+        let second = (from + (number * 7 + nth * SPREAD / triggers) % SPREAD) % 3600;
         TriggerDefinition::of_cron(&format!("{} {} * * * ?", second % 60, second / 60))
     };
     with_triggers(number, (0..triggers).map(trigger).collect())
@@ -323,7 +325,7 @@ mod tests {
     fn jobs_are_valid_and_their_numbers_come_back() {
         let spec = job(17).to_spec(|_| Some(JobId(1))).unwrap();
         assert_eq!(spec.name.as_str(), "bench-00017");
-        let hourly = hourly_job(9_999, 10).to_spec(|_| Some(JobId(1))).unwrap();
+        let hourly = hourly_job(9_999, 10, 3_599).to_spec(|_| Some(JobId(1))).unwrap();
         assert_eq!(hourly.triggers.len(), 10);
         let run: RunDto = serde_json::from_value(serde_json::json!({
             "id": "r-7", "kind": "schedule", "job": "bench-00017", "revision": 1,

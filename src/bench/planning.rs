@@ -2,18 +2,18 @@
 //! the leader, synced by a majority and applied.
 //!
 //! A frozen cluster has nothing planned; the clock runs from its thaw until every
-//! trigger has an action. What the computation of the instants alone takes is
+//! trigger has an action. None of them is due before the measurement is over, since a
+//! freeze keeps what is due. What the computation of the instants alone takes is
 //! measured apart, by `cargo bench -p horai-core`.
 
 use std::io::Write;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
 use super::bed::{Bed, hourly_job};
 use super::stats::median;
 use super::{Error, progress};
-use crate::api::job_definition::JobDefinition;
 use crate::cli::client::Held;
 
 /// Jobs, and triggers of each.
@@ -23,6 +23,8 @@ const TRIGGERS: u32 = 10;
 const ROUNDS: usize = 3;
 /// Between two looks at how many actions there are.
 const LOOK: Duration = Duration::from_millis(20);
+/// The first of them is due so long after the measurement begins, the last 20 min later.
+const AHEAD: Duration = Duration::from_secs(1200);
 /// More than this is no figure but a fault.
 const LIMIT: Duration = Duration::from_secs(300);
 
@@ -44,12 +46,12 @@ pub(super) struct Planning {
 /// Measures on a fresh cluster.
 pub(super) async fn measure(bed: &mut Bed, log: &mut impl Write) -> Result<Planning, Error> {
     bed.client.pause(Held::Cluster).await?;
-    let jobs: Vec<JobDefinition> = (0..JOBS).map(|number| hourly_job(number, TRIGGERS)).collect();
-    bed.apply(&jobs).await?;
+    let from = second_of_hour(SystemTime::now() + AHEAD);
+    let jobs = (0..JOBS).map(|number| hourly_job(number, TRIGGERS, from));
+    bed.apply(&jobs.collect::<Vec<_>>()).await?;
     let triggers = JOBS * TRIGGERS;
     let (mut seconds, mut cpu_seconds) = (Vec::new(), Vec::new());
     for round in 1..=ROUNDS {
-        bed.client.pause(Held::Cluster).await?;
         until(bed, |live| live == 0).await?;
         let (before, begun) = (bed.usages(), Instant::now());
         bed.client.resume(Held::Cluster, Some("skip")).await?;
@@ -57,6 +59,7 @@ pub(super) async fn measure(bed: &mut Bed, log: &mut impl Write) -> Result<Plann
         seconds.push(begun.elapsed().as_secs_f64());
         cpu_seconds.push(bed.usages().since(&before).1);
         progress(log, &format!("planned {triggers} triggers, {round} of {ROUNDS}"))?;
+        bed.client.pause(Held::Cluster).await?;
     }
     let none = || std::io::Error::other("nothing was planned");
     Ok(Planning {
@@ -66,6 +69,12 @@ pub(super) async fn measure(bed: &mut Bed, log: &mut impl Write) -> Result<Plann
         seconds: median(&seconds).ok_or_else(none)?,
         cpu_seconds: median(&cpu_seconds).ok_or_else(none)?,
     })
+}
+
+fn second_of_hour(at: SystemTime) -> u32 {
+    // Before 1970 any second will do.
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    u32::try_from(since % 3600).unwrap_or(0)
 }
 
 /// Waits for a number of live actions.
