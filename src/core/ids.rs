@@ -50,6 +50,10 @@ number_id! {
     RunId
 }
 number_id! {
+    /// A back-fill's number, shown as `b-<n>`.
+    BackfillId
+}
+number_id! {
     /// A worker's number, given when its name first attaches.
     WorkerId
 }

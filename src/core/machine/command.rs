@@ -6,17 +6,18 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{
-    ActionKey, AttemptKey, Incarnation, JobId, LeaderId, Name, NodeId, Revision, RunId, Token,
-    TriggerName, WorkerId,
+    ActionKey, AttemptKey, BackfillId, Incarnation, JobId, LeaderId, Name, NodeId, Revision, RunId,
+    Token, TriggerName, WorkerId,
 };
 use crate::model::access::{AccessToken, TokenHash};
 use crate::model::action::Missed;
+use crate::model::backfill::{BackfillOrder, Steer};
 use crate::model::calendar::CalendarDef;
 use crate::model::cluster::ClusterSettings;
 use crate::model::edge::NoMatch;
 use crate::model::job::JobSpec;
 use crate::model::pause::{AfterPause, PauseTarget};
-use crate::model::run::EndKind;
+use crate::model::run::{EndKind, RunOrder};
 use crate::model::stored::{Marked, extended};
 use crate::model::worker::WorkerProfile;
 use crate::time::{Span, UtcMillis};
@@ -243,6 +244,29 @@ pub enum Command {
         action: ActionKey,
         /// It counts as a success; else it is skipped.
         success: bool,
+    },
+    /// Runs a job now, outside its plan, as somebody wants it.
+    RunJob {
+        /// Which.
+        job: JobId,
+        /// What is said of the run.
+        order: Box<RunOrder>,
+    },
+    /// Runs a job for instants of the past.
+    StartBackfill(Box<BackfillOrder>),
+    /// Holds a back-fill, lets it go on or ends it.
+    SteerBackfill {
+        /// Which.
+        backfill: BackfillId,
+        /// What is asked of it.
+        to: Steer,
+    },
+    /// The hours in which a back-fill may start runs begin or end.
+    OpenBackfill {
+        /// Which.
+        backfill: BackfillId,
+        /// They begin.
+        open: bool,
     },
 }
 

@@ -128,19 +128,22 @@ impl State {
     /// True if a run may not be dispatched because its job or triggers are paused;
     /// a frozen cluster is asked for apart.
     pub(super) fn is_run_held(&self, run: &Run) -> bool {
-        self.jobs.get(&run.job).is_some_and(|job| self.is_paused(job)) || self.is_run_of_paused(run)
+        let is_held = |job: &Job| self.is_paused(job);
+        !run.kind.ignores_pauses()
+            && (self.jobs.get(&run.job).is_some_and(is_held) || self.is_run_of_paused(run))
     }
 
     /// True if a run has no place in the queue because its job or triggers are paused.
     pub(super) fn is_run_out(&self, run: &Run) -> bool {
-        self.jobs.get(&run.job).is_some_and(|job| job.paused || self.is_out_of_queue(job))
-            || self.is_run_of_paused(run)
+        let is_out = |job: &Job| job.paused || self.is_out_of_queue(job);
+        !run.kind.ignores_pauses()
+            && (self.jobs.get(&run.job).is_some_and(is_out) || self.is_run_of_paused(run))
     }
 
     /// True if all triggers of its action are paused by themselves.
     fn is_run_of_paused(&self, run: &Run) -> bool {
         let action = |key: ActionKey| self.actions.get(&key).map(|action| (key.job, action));
-        run.action.and_then(action).is_some_and(|(job, a)| self.is_action_paused(job, a))
+        run.decides().and_then(action).is_some_and(|(job, a)| self.is_action_paused(job, a))
     }
 
     /// Jobs of a group and of the groups in it.

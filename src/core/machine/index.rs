@@ -9,9 +9,12 @@ use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
 
 use super::state::State;
-use crate::ids::{ActionKey, GroupPath, JobId, Name, NodeId, Revision, RunId, WorkerId};
+use crate::ids::{
+    ActionKey, BackfillId, GroupPath, JobId, Name, NodeId, Revision, RunId, WorkerId,
+};
 use crate::model::access::TokenHash;
 use crate::model::action::{Action, ActionState, SkipReason, Upstream};
+use crate::model::backfill::Backfill;
 use crate::model::calendar::StoredCalendar;
 use crate::model::job::{Job, JobSpec};
 use crate::model::lock::{Holder, Lock};
@@ -84,6 +87,20 @@ pub(super) enum Ended {
     Action(ActionKey),
 }
 
+/// Whose history something that is over belongs to: that of a job, or of a back-fill,
+/// which must not drive the job's own out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Owner {
+    Job(JobId),
+    Backfill(BackfillId),
+}
+
+impl Owner {
+    pub(super) fn of(run: &Run) -> Self {
+        run.backfill.map_or(Self::Job(run.job), Self::Backfill)
+    }
+}
+
 /// See the module.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Index {
@@ -101,13 +118,15 @@ pub(super) struct Index {
     pub(super) running: OrdSet<(WorkerId, RunId)>,
     pub(super) used_slots: OrdMap<WorkerId, u32>,
     pub(super) job_runs: OrdSet<(JobId, RunId)>,
-    /// Live runs pinned to a definition.
+    /// Live runs of a job that its other runs may have to wait for.
+    pub(super) turns: OrdMap<JobId, u32>,
+    /// Live runs and back-fills pinned to a definition.
     pub(super) pins: OrdMap<(JobId, Revision), u32>,
     pub(super) live_runs: usize,
     pub(super) ended: OrdSet<(UtcMillis, Ended)>,
-    /// Failures, marked by `true`, come after everything else of the job.
-    pub(super) ended_by_job: OrdSet<(JobId, bool, UtcMillis, Ended)>,
-    pub(super) ended_count: OrdMap<JobId, u32>,
+    /// Failures, marked by `true`, come after everything else of their owner.
+    pub(super) ended_by_owner: OrdSet<(Owner, bool, UtcMillis, Ended)>,
+    pub(super) ended_count: OrdMap<Owner, u32>,
     pub(super) worker_names: OrdMap<Name, WorkerId>,
     pub(super) request_ids: OrdMap<String, u64>,
     pub(super) missed_count: OrdMap<JobId, u32>,
@@ -118,6 +137,8 @@ pub(super) struct Index {
     pub(super) calendar_users: OrdSet<(Name, JobId)>,
     /// (base, calendar).
     pub(super) calendar_bases: OrdSet<(Name, Name)>,
+    pub(super) live_backfills: OrdSet<BackfillId>,
+    pub(super) job_backfills: OrdSet<(JobId, BackfillId)>,
 }
 
 /// The calendars that a job's triggers name.
@@ -167,7 +188,7 @@ impl Index {
 
     fn set_ended(
         &mut self,
-        job: JobId,
+        owner: Owner,
         ended: Ended,
         old: Option<(UtcMillis, bool)>,
         new: Option<(UtcMillis, bool)>,
@@ -177,13 +198,13 @@ impl Index {
         }
         if let Some((at, failed)) = old {
             self.ended.remove(&(at, ended));
-            self.ended_by_job.remove(&(job, failed, at, ended));
-            count(&mut self.ended_count, &job, false);
+            self.ended_by_owner.remove(&(owner, failed, at, ended));
+            count(&mut self.ended_count, &owner, false);
         }
         if let Some((at, failed)) = new {
             self.ended.insert((at, ended));
-            self.ended_by_job.insert((job, failed, at, ended));
-            count(&mut self.ended_count, &job, true);
+            self.ended_by_owner.insert((owner, failed, at, ended));
+            count(&mut self.ended_count, &owner, true);
         }
     }
 
@@ -227,6 +248,27 @@ impl Index {
         }
         if let Some(edge) = new.and_then(edge) {
             self.calendar_bases.insert(edge);
+        }
+    }
+
+    /// A back-fill is written, or removed.
+    pub(super) fn backfill_changed(&mut self, old: Option<&Backfill>, new: Option<&Backfill>) {
+        if let Some(gone) = old.filter(|_| new.is_none()) {
+            self.job_backfills.remove(&(gone.job, gone.id));
+        }
+        if let Some(made) = new.filter(|_| old.is_none()) {
+            self.job_backfills.insert((made.job, made.id));
+        }
+        match (old.filter(|b| b.is_live()), new.filter(|b| b.is_live())) {
+            (Some(over), None) => {
+                self.live_backfills.remove(&over.id);
+                count(&mut self.pins, &(over.job, over.revision), false);
+            }
+            (None, Some(live)) => {
+                self.live_backfills.insert(live.id);
+                count(&mut self.pins, &(live.job, live.revision), true);
+            }
+            _ => {}
         }
     }
 
@@ -281,7 +323,7 @@ impl Index {
             (true, true) | (false, false) => {}
         }
         let ended = |a: Option<&Action>| Some((a.filter(|a| a.run.is_none())?.finished?, false));
-        self.set_ended(key.job, Ended::Action(key), ended(old), ended(new));
+        self.set_ended(Owner::Job(key.job), Ended::Action(key), ended(old), ended(new));
         let timer = |a: Option<&Action>| timer_of(key, a?, max_wait);
         self.set_timer(timer(old), timer(new));
     }
@@ -304,7 +346,7 @@ impl Index {
         (new, new_place): (Option<&Run>, RunPlace),
     ) {
         let Some(id) = old.or(new).map(|r| r.id) else { return };
-        let Some(job) = old.or(new).map(|r| r.job) else { return };
+        let Some((job, owner)) = old.or(new).map(|r| (r.job, Owner::of(r))) else { return };
         if old_place.queue != new_place.queue {
             if let Some(key) = old_place.queue {
                 self.queue.remove(&key);
@@ -334,10 +376,13 @@ impl Index {
             RunState::Finished { at, result } => Some((at, result == RunResult::Failed)),
             _ => None,
         };
-        self.set_ended(job, Ended::Run(id), ended(old), ended(new));
-        let live = |r: Option<&Run>| {
-            r.filter(|r| !matches!(r.state, RunState::Finished { .. })).map(|r| (r.job, r.revision))
-        };
+        self.set_ended(owner, Ended::Run(id), ended(old), ended(new));
+        match (old.is_some_and(Run::has_turn), new.is_some_and(Run::has_turn)) {
+            (true, false) => drop(count(&mut self.turns, &job, false)),
+            (false, true) => drop(count(&mut self.turns, &job, true)),
+            _ => {}
+        }
+        let live = |r: Option<&Run>| r.filter(|r| r.is_live()).map(|r| (r.job, r.revision));
         if live(old) != live(new) {
             if let Some(pin) = live(old) {
                 count(&mut self.pins, &pin, false);
@@ -449,6 +494,9 @@ impl State {
         }
         for (_, calendar) in self.calendars.iter() {
             index.calendar_changed(None, Some(calendar));
+        }
+        for (_, backfill) in self.backfills.iter() {
+            index.backfill_changed(None, Some(backfill));
         }
         for ((job, _), _) in self.missed.iter() {
             count(&mut index.missed_count, job, true);

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::state::State;
 use crate::ids::{ActionKey, RunId};
 use crate::model::action::{Action, ActionState, SkipReason};
+use crate::model::backfill::{BackfillCounts, InstantState};
 use crate::model::edge::Standing;
 use crate::model::pause::PauseTarget;
 use crate::model::run::{Attempt, Run, RunKind, RunResult, RunState};
@@ -26,11 +27,12 @@ pub fn check(state: &State) -> Result<(), String> {
     check_locks(state)?;
     for (key, _) in state.specs.iter() {
         let is_current = state.jobs.get(&key.0).is_some_and(|j| j.revision == key.1);
-        ensure(!is_current && state.index.pins.contains_key(key), || {
+        ensure(!is_current && state.is_spec_kept(*key), || {
             format!("definition {key:?} is kept for no run")
         })?;
     }
     check_fixed_delays(state)?;
+    check_backfills(state)?;
     for (name, calendar) in state.calendars.iter() {
         let base = calendar.def.base.as_ref();
         ensure(base.is_none_or(|base| state.calendars.contains(base)), || {
@@ -57,6 +59,40 @@ pub fn check(state: &State) -> Result<(), String> {
 
 fn ensure(holds: bool, problem: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(problem()) }
+}
+
+/// What a back-fill counts is what its instants say, and who is live has a run that is.
+fn check_backfills(state: &State) -> Result<(), String> {
+    for (id, backfill) in state.backfills.iter() {
+        let mut counts =
+            BackfillCounts { passed_over: backfill.counts.passed_over, ..Default::default() };
+        for (at, instant) in state.backfill_instants(*id, None) {
+            counts.total += 1;
+            let run = instant.run.and_then(|run| state.run(run));
+            match instant.state {
+                InstantState::Waiting => {}
+                InstantState::Live => counts.live += 1,
+                InstantState::Over(RunResult::Success) => counts.success += 1,
+                InstantState::Over(RunResult::Failed) => counts.failed += 1,
+                InstantState::Over(RunResult::Skipped) | InstantState::Elsewhere => {
+                    counts.skipped += 1;
+                }
+                InstantState::Over(RunResult::Cancelled | RunResult::Deleted) => {
+                    counts.cancelled += 1;
+                }
+            }
+            let is_live = run.is_some_and(Run::is_live);
+            ensure(is_live == (instant.state == InstantState::Live), || {
+                format!("instant {at} of back-fill {id} is {:?}, its run {run:?}", instant.state)
+            })?;
+        }
+        ensure(counts == backfill.counts, || {
+            format!("back-fill {id} counts {:?}, and has {counts:?}", backfill.counts)
+        })?;
+        ensure(backfill.is_live() || counts.live == 0, || format!("back-fill {id} is over"))?;
+    }
+    let orphan = state.backfill_instants.iter().find(|((id, _), _)| !state.backfills.contains(id));
+    ensure(orphan.is_none(), || format!("an instant of no back-fill: {orphan:?}"))
 }
 
 fn check_fixed_delays(state: &State) -> Result<(), String> {
@@ -101,8 +137,8 @@ fn check_runs(state: &State) -> Result<(), String> {
             ensure(in_order(attempt), || format!("times of attempt {} out of order", attempt.key))?;
         }
         ensure(run.losses <= Run::MAX_LOSSES, || format!("run {id}: {} losses", run.losses))?;
-        let is_over = matches!(run.state, RunState::Finished { .. });
-        if let Some(key) = run.action.filter(|_| run.kind != RunKind::Manual) {
+        let is_over = !run.is_live();
+        if let Some(key) = run.decides() {
             // The first run of an action, and those that somebody asked for later.
             if matches!(run.kind, RunKind::Schedule | RunKind::Dependency) {
                 let other = of_action.insert(key, *id);

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{
-    ActionKey, AttemptKey, JobId, LeaderId, Name, NodeId, Revision, RunId, Token, WorkerId,
+    ActionKey, AttemptKey, BackfillId, JobId, LeaderId, Name, NodeId, Revision, RunId, Token,
+    WorkerId,
 };
 use crate::time::UtcMillis;
 
@@ -81,6 +82,11 @@ pub enum Outcome {
         changed: bool,
         /// How many jobs are planned anew by this command; others follow.
         replanned: u32,
+    },
+    /// A back-fill was begun.
+    Backfill {
+        /// Its number.
+        backfill: BackfillId,
     },
 }
 
@@ -246,6 +252,12 @@ pub enum Reject {
         /// Which run of it.
         run: RunId,
     },
+    /// No such back-fill.
+    #[error("back-fill b-{0} does not exist")]
+    NoSuchBackfill(BackfillId),
+    /// The back-fill is over.
+    #[error("back-fill b-{0} is over")]
+    BackfillOver(BackfillId),
 }
 
 /// `jobs a, b; calendars c`.

@@ -12,10 +12,12 @@ use super::index::{Ended, Index, QueueKey};
 use super::outcome::Outcome;
 use super::table::{Table, record_hash};
 use crate::ids::{
-    ActionKey, Incarnation, JobId, LeaderId, Name, NodeId, Revision, RunId, Token, WorkerId,
+    ActionKey, BackfillId, Incarnation, JobId, LeaderId, Name, NodeId, Revision, RunId, Token,
+    WorkerId,
 };
 use crate::model::access::{AccessToken, NodeRecord, TokenHash};
 use crate::model::action::{Action, Missed};
+use crate::model::backfill::{Backfill, BackfillInstant};
 use crate::model::calendar::{Replan, StoredCalendar};
 use crate::model::cluster::ClusterSettings;
 use crate::model::job::{Job, JobSpec};
@@ -30,6 +32,8 @@ use crate::time::{DRIFT, Span, UtcMillis};
 pub struct Limits {
     /// Jobs.
     pub jobs: usize,
+    /// Earlier definitions that nothing is pinned to.
+    pub definitions: usize,
     /// Actions that are not final.
     pub live_actions: usize,
     /// Runs that are not over.
@@ -60,6 +64,10 @@ pub struct Limits {
     pub calendars: usize,
     /// Pauses of groups and triggers.
     pub pauses: usize,
+    /// Back-fills, those that are over included.
+    pub backfills: usize,
+    /// Instants of all of them.
+    pub backfill_instants: usize,
     /// Timers released by one command.
     pub timers: usize,
     /// Jobs that one command withdraws the plan of, or lets go on, when many are
@@ -73,6 +81,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             jobs: 200_000,
+            definitions: 100_000,
             live_actions: 500_000,
             live_runs: 500_000,
             ended: 500_000,
@@ -88,6 +97,8 @@ impl Default for Limits {
             missed_per_job: 1_000,
             calendars: 1_000,
             pauses: 100_000,
+            backfills: 1_000,
+            backfill_instants: 500_000,
             timers: 2_000,
             sweep: 500,
             max_wait: Span::secs(2 * 86_400),
@@ -141,7 +152,7 @@ pub struct State {
     pub(super) limits: Limits,
     pub(super) meta: Meta,
     pub(super) jobs: Table<JobId, Job>,
-    /// Earlier definitions that live runs are pinned to.
+    /// Earlier definitions: the last few, and those that live runs are pinned to.
     pub(super) specs: Table<(JobId, Revision), JobSpec>,
     pub(super) cursors: Table<(JobId, PlanSource), UtcMillis>,
     /// Instants at or below are never planned: retention may have dropped their actions.
@@ -159,6 +170,8 @@ pub struct State {
     pub(super) pauses: Table<PauseTarget, Pause>,
     pub(super) sweeps: Table<PauseTarget, Sweep>,
     pub(super) replans: Table<Name, Replan>,
+    pub(super) backfills: Table<BackfillId, Backfill>,
+    pub(super) backfill_instants: Table<(BackfillId, UtcMillis), BackfillInstant>,
     pub(super) index: Index,
 }
 
@@ -176,7 +189,7 @@ macro_rules! each_table {
     ($call:ident) => {
         $call!(
             jobs specs cursors floors actions runs workers watches locks requests missed tokens nodes
-            calendars pauses sweeps replans
+            calendars pauses sweeps replans backfills backfill_instants
         )
     };
 }
@@ -206,6 +219,8 @@ impl State {
             pauses: Table::new(15),
             sweeps: Table::new(16),
             replans: Table::new(17),
+            backfills: Table::new(19),
+            backfill_instants: Table::new(20),
             index: Index::default(),
         }
     }
@@ -303,7 +318,8 @@ impl State {
         self.jobs.len()
     }
 
-    /// A definition: the job's own, or an earlier one that a live run is pinned to.
+    /// A definition: the job's own, one of the last few before it, or an earlier one that a
+    /// live run is pinned to.
     #[must_use]
     pub fn spec(&self, job: JobId, revision: Revision) -> Option<&JobSpec> {
         match self.jobs.get(&job) {
@@ -409,6 +425,37 @@ impl State {
         };
         let end = Bound::Included((job, RunId(u64::MAX)));
         self.index.job_runs.range((first, end)).filter_map(|(_, id)| self.runs.get(id))
+    }
+
+    /// A back-fill.
+    #[must_use]
+    pub fn backfill(&self, id: BackfillId) -> Option<&Backfill> {
+        self.backfills.get(&id)
+    }
+
+    /// Back-fills before one, newest first.
+    pub fn backfills_before(&self, before: Option<BackfillId>) -> impl Iterator<Item = &Backfill> {
+        let end = before.map_or(Bound::Unbounded, Bound::Excluded);
+        self.backfills.range((Bound::Unbounded, end)).rev().map(|(_, backfill)| backfill)
+    }
+
+    /// Back-fills that are not over.
+    pub fn live_backfills(&self) -> impl Iterator<Item = &Backfill> {
+        self.index.live_backfills.iter().filter_map(|id| self.backfills.get(id))
+    }
+
+    /// A back-fill's instants after one, ascending.
+    pub fn backfill_instants(
+        &self,
+        id: BackfillId,
+        after: Option<UtcMillis>,
+    ) -> impl DoubleEndedIterator<Item = (UtcMillis, &BackfillInstant)> {
+        let first = match after {
+            Some(at) => Bound::Excluded((id, at)),
+            None => Bound::Included((id, UtcMillis(i64::MIN))),
+        };
+        let all = self.backfill_instants.range((first, Bound::Included((id, UtcMillis::MAX))));
+        all.map(|((_, at), instant)| (*at, instant))
     }
 
     /// What a write with that request id came to, and the hash of its body.

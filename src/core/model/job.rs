@@ -28,6 +28,12 @@ pub struct Job {
     pub updated: UtcMillis,
 }
 
+impl Job {
+    /// Definitions before that of now which are kept, so that a run may be asked for of
+    /// one of them.
+    pub const KEPT_REVISIONS: u64 = 5;
+}
+
 /// What a user writes, with defaults filled in. Checked as a whole before it
 /// is proposed, and again by the machine for what only the machine can know.
 #[derive(Debug, Clone, PartialEq, Eq)]

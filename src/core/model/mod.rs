@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod action;
+pub mod backfill;
 pub mod calendar;
 pub mod cluster;
 pub mod edge;

@@ -1,12 +1,18 @@
 //! Runs and attempts: requests to execute, and the tries they take.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{ActionKey, AttemptKey, Incarnation, JobId, Revision, RunId, Token, WorkerId};
+use super::job::Job;
+use super::stored::{Marked, extended};
+use crate::ids::{
+    ActionKey, AttemptKey, BackfillId, Incarnation, JobId, Revision, RunId, Token, WorkerId,
+};
 use crate::time::UtcMillis;
 
 /// One request to execute a job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
     /// Its number.
     pub id: RunId,
@@ -16,7 +22,8 @@ pub struct Run {
     pub job: JobId,
     /// Definition pinned at creation, retries included.
     pub revision: Revision,
-    /// The action it executes; none for a manual run.
+    /// The action it executes, or stands for: none for a manual run unless that was asked
+    /// for.
     pub action: Option<ActionKey>,
     /// The instant it stands for.
     pub nominal: UtcMillis,
@@ -38,6 +45,30 @@ pub struct Run {
     pub cancel_requested: bool,
     /// Its tries, oldest first; at most the last [`Run::MAX_ATTEMPTS_KEPT`].
     pub attempts: Vec<Attempt>,
+    /// Parameters of this run alone: over those of triggers and job.
+    pub params: BTreeMap<String, String>,
+    /// The back-fill that it belongs to.
+    pub backfill: Option<BackfillId>,
+}
+
+extended! {
+    Run (RunId)
+    [id kind job revision action nominal state priority catch_up created ready_at retries losses
+        cancel_requested attempts]
+    [1 params 2 backfill]
+}
+
+/// Numbers of runs are counted up from 1.
+impl Marked for RunId {
+    type Raw = Self;
+
+    fn mark() -> Self {
+        Self(0)
+    }
+
+    fn read<E: serde::de::Error>(raw: Self) -> Result<Option<Self>, E> {
+        Ok((raw != Self::mark()).then_some(raw))
+    }
 }
 
 impl Run {
@@ -45,6 +76,49 @@ impl Run {
     pub const MAX_LOSSES: u32 = 3;
     /// Older attempts than these are dropped from the record.
     pub const MAX_ATTEMPTS_KEPT: usize = 16;
+
+    /// One of a job as it is now, that waits to be dispatched from now on.
+    #[must_use]
+    pub fn new(id: RunId, kind: RunKind, job: &Job, nominal: UtcMillis, now: UtcMillis) -> Self {
+        Self {
+            id,
+            kind,
+            job: job.id,
+            revision: job.revision,
+            action: None,
+            nominal,
+            state: RunState::Queued,
+            priority: job.spec.priority,
+            catch_up: false,
+            created: now,
+            ready_at: now,
+            retries: 0,
+            losses: 0,
+            cancel_requested: false,
+            attempts: Vec::new(),
+            params: BTreeMap::new(),
+            backfill: None,
+        }
+    }
+
+    /// The action whose state follows from this run's: one that somebody asked for beside
+    /// the plan changes none.
+    #[must_use]
+    pub fn decides(&self) -> Option<ActionKey> {
+        self.action.filter(|_| !matches!(self.kind, RunKind::Manual | RunKind::Debug))
+    }
+
+    /// True while it is not over.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        !matches!(self.state, RunState::Finished { .. })
+    }
+
+    /// True while another run of the job must wait, where its definition says so.
+    #[must_use]
+    pub fn has_turn(&self) -> bool {
+        self.is_live() && self.kind.takes_turns()
+    }
 
     /// The attempt that is dispatched and has not ended.
     #[must_use]
@@ -66,6 +140,10 @@ pub enum RunKind {
     Recover,
     /// The same, with everything below it.
     SuperRecover,
+    /// A person who tries something out: no retries, and in nobody's way.
+    Debug,
+    /// An instant of the past that somebody wants to be run.
+    Backfill,
 }
 
 impl RunKind {
@@ -78,8 +156,46 @@ impl RunKind {
             Self::Manual => "manual",
             Self::Recover => "recover",
             Self::SuperRecover => "super_recover",
+            Self::Debug => "debug",
+            Self::Backfill => "backfill",
         }
     }
+
+    /// True if a job's `overlap` speaks of such runs.
+    #[must_use]
+    pub fn takes_turns(self) -> bool {
+        match self {
+            Self::Schedule
+            | Self::Dependency
+            | Self::Manual
+            | Self::Recover
+            | Self::SuperRecover => true,
+            Self::Debug | Self::Backfill => false,
+        }
+    }
+
+    /// True if a pause of the job does not hold such runs.
+    #[must_use]
+    pub fn ignores_pauses(self) -> bool {
+        self == Self::Backfill
+    }
+}
+
+/// What a person who asks for a run may say of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RunOrder {
+    /// To try something out: [`RunKind::Debug`], else [`RunKind::Manual`].
+    pub debug: bool,
+    /// The instant of an action that it stands for, and changes nothing of.
+    pub action: Option<UtcMillis>,
+    /// The instant it stands for, without an action; now, if neither is said.
+    pub nominal: Option<UtcMillis>,
+    /// Another definition than that of now: one of the last [`Job::KEPT_REVISIONS`].
+    pub revision: Option<Revision>,
+    /// Over those of triggers and job.
+    pub params: BTreeMap<String, String>,
+    /// 9 goes first; the job's, if nothing is said.
+    pub priority: Option<u8>,
 }
 
 /// Where a run stands.

@@ -79,7 +79,7 @@ fn explain_run(
         RunState::Queued => {}
     }
     let hold = state.job(run.job).and_then(|job| state.hold_of(job));
-    let action = run.action.and_then(|key| state.action(key));
+    let action = run.decides().and_then(|key| state.action(key));
     if action.is_some_and(|action| state.is_action_paused(run.job, action)) {
         return Some(WaitReason::Paused);
     }

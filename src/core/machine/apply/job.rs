@@ -78,8 +78,9 @@ impl State {
                 self.cursors.put((id, source), self.meta.now);
             }
         }
-        if self.index.pins.contains_key(&(id, old.revision)) {
-            self.specs.put((id, old.revision), old.spec.clone());
+        let pin = (id, old.revision);
+        if self.specs.len() < self.limits.definitions || self.index.pins.contains_key(&pin) {
+            self.specs.put(pin, old.spec.clone());
         }
         let revision = old.revision.next();
         let job = Job { revision, spec: spec.clone(), updated: self.meta.now, ..(*old).clone() };
@@ -88,6 +89,7 @@ impl State {
         } else {
             self.put_job_and_queue(job);
         }
+        self.drop_old_specs(id);
         self.after_edit(id, held, ev);
         self.decided_on(id, decided, ev);
         if old.spec.overlap != spec.overlap {
@@ -97,6 +99,14 @@ impl State {
         }
         ev.push(Event::Job(id));
         Ok(Outcome::Job { job: id, revision, changed: true })
+    }
+
+    /// Drops the job's earlier definitions that are of no use any more.
+    fn drop_old_specs(&mut self, id: JobId) {
+        let all = self.specs.range((id, Revision(0))..=(id, Revision(u64::MAX)));
+        for pin in all.map(|(pin, _)| *pin).collect::<Vec<_>>() {
+            self.drop_spec(pin);
+        }
     }
 
     fn create_job(&mut self, spec: &JobSpec, ev: &mut Vec<Event>) -> Result<Outcome, Reject> {
@@ -233,6 +243,7 @@ impl State {
             return Err(Reject::HasDependants { dependants });
         }
         self.withdraw(id, None, ev);
+        self.stop_backfills_of(id);
         for run in self.live_runs_of(id) {
             let Some(found) = self.runs.get(&run) else { continue };
             if matches!(found.state, RunState::Queued | RunState::Backoff { .. }) {
@@ -257,6 +268,7 @@ impl State {
         self.floors.remove(&id);
         self.index.job_changed(Some(&job), None);
         self.jobs.remove(&id);
+        self.drop_old_specs(id);
         // Actions that were planned when an edge still led here.
         self.decided_on(id, UtcMillis(i64::MIN), ev);
         ev.push(Event::Job(id));
@@ -387,7 +399,7 @@ fn check_spec(own: JobId, spec: &JobSpec) -> Result<(), Reject> {
     }
 }
 
-fn check_params(field: &str, params: &BTreeMap<String, String>) -> Result<(), Reject> {
+pub(super) fn check_params(field: &str, params: &BTreeMap<String, String>) -> Result<(), Reject> {
     at_most(field, params.len(), JobSpec::MAX_PARAMS)?;
     for (name, value) in params {
         if !JobSpec::is_param_name(name) {

@@ -6,9 +6,11 @@
 //! is a rejection and leaves everything but time as it was.
 
 mod access;
+mod backfill;
 mod calendar;
 mod job;
 mod lock;
+mod manual;
 mod overlap;
 mod pause;
 mod plan;
@@ -23,6 +25,7 @@ use super::command::{Actor, Command, Entry, Envelope, Request};
 use super::outcome::{Applied, Event, Outcome, Reject};
 use super::state::{Remembered, State};
 use crate::model::pause::AfterPause;
+use crate::model::run::RunOrder;
 use crate::mutants::{self, Mutant};
 
 impl State {
@@ -78,7 +81,11 @@ impl State {
             Command::PauseJob { job } => self.pause_job(*job, ev),
             Command::ResumeJob { job } => self.resume_job(*job, AfterPause::Skip, ev),
             Command::PlanActions(batches) => self.plan_actions(batches, ev),
-            Command::TriggerJob { job } => self.trigger_job(*job, ev),
+            Command::TriggerJob { job } => self.run_job(*job, &RunOrder::default(), ev),
+            Command::RunJob { job, order } => self.run_job(*job, order, ev),
+            Command::StartBackfill(order) => self.start_backfill(order, &envelope.actor, ev),
+            Command::SteerBackfill { backfill, to } => self.steer_backfill(*backfill, *to, ev),
+            Command::OpenBackfill { backfill, open } => self.open_backfill(*backfill, *open, ev),
             Command::Rerun { action, below } => self.rerun(*action, *below, ev),
             Command::SettleAction { action, success } => self.settle_by_hand(*action, *success, ev),
             Command::CancelRun { run } => self.cancel_run(*run, ev),

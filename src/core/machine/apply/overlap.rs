@@ -7,7 +7,7 @@
 
 use super::super::outcome::Event;
 use super::super::state::State;
-use crate::ids::{ActionKey, JobId, Revision};
+use crate::ids::{ActionKey, JobId};
 use crate::model::action::{ActionState, SkipReason};
 use crate::model::job::Overlap;
 use crate::model::run::{RunResult, RunState};
@@ -19,11 +19,10 @@ pub(super) type Settled = Vec<(ActionKey, ActionState)>;
 const REPLACED: ActionState = ActionState::Skipped(SkipReason::Overlap);
 
 impl State {
-    /// True if a run of the job is not over.
+    /// True if a run of the job is not over, of a kind that others wait for.
     #[must_use]
     pub fn has_live_run(&self, job: JobId) -> bool {
-        let all = (job, Revision(0))..=(job, Revision(u64::MAX));
-        self.index.pins.range(all).next().is_some()
+        self.index.turns.contains_key(&job)
     }
 
     fn overlap_of(&self, job: JobId) -> Overlap {
@@ -105,13 +104,14 @@ impl State {
     fn cancel_live(&mut self, job: JobId, ev: &mut Vec<Event>) -> Settled {
         let mut settled = Settled::new();
         for id in self.live_runs_of(job) {
-            let Some(mut run) = self.runs.get(&id).cloned() else { continue };
+            let found = self.runs.get(&id).filter(|run| run.has_turn());
+            let Some(mut run) = found.cloned() else { continue };
             run.cancel_requested = true;
             if run.state == RunState::Running {
                 self.put_run(run);
             } else {
                 let (result, at) = (RunResult::Cancelled, self.meta.now);
-                settled.extend(run.action.map(|key| (key, ActionState::Cancelled)));
+                settled.extend(run.decides().map(|key| (key, ActionState::Cancelled)));
                 run.state = RunState::Finished { result, at };
                 self.put_run(run);
             }

@@ -420,7 +420,7 @@ fn ends(sweep: &Sweep) -> bool {
     sweep.last() != SweepKind::Withdraw
 }
 
-fn by(actor: &Actor) -> String {
+pub(super) fn by(actor: &Actor) -> String {
     match actor {
         Actor::User(name) => name.chars().take(MAX_BY / 4).collect(),
         Actor::Leader(leader) => format!("leader {leader}"),

@@ -11,7 +11,7 @@ use crate::ids::{ActionKey, JobId, RunId, TriggerName};
 use crate::model::action::{Action, ActionState, SkipReason, Upstream};
 use crate::model::edge::Standing;
 use crate::model::job::{Job, JobSpec};
-use crate::model::run::{Run, RunKind, RunState};
+use crate::model::run::{Run, RunKind};
 use crate::mutants::{self, Mutant};
 use crate::time::UtcMillis;
 
@@ -185,23 +185,11 @@ impl State {
         let id = self.meta.last_run.next();
         let is_derived = action.triggers.is_empty();
         let first = if is_derived { RunKind::Dependency } else { RunKind::Schedule };
-        let run = Run {
-            id,
-            kind: action.next_kind.unwrap_or(first),
-            job: key.job,
-            revision: job.revision,
-            action: Some(key),
-            nominal: key.nominal,
-            state: RunState::Queued,
-            priority: job.spec.priority_of(&action.triggers),
-            catch_up: action.catch_up,
-            created: self.meta.now,
-            ready_at,
-            retries: 0,
-            losses: 0,
-            cancel_requested: false,
-            attempts: Vec::new(),
-        };
+        let kind = action.next_kind.unwrap_or(first);
+        let mut run = Run::new(id, kind, job, key.nominal, self.meta.now);
+        run.action = Some(key);
+        run.priority = job.spec.priority_of(&action.triggers);
+        (run.catch_up, run.ready_at) = (action.catch_up, ready_at);
         self.meta.last_run = id;
         self.put_run(run);
         self.edit_action(key, |a| {
@@ -417,7 +405,7 @@ impl State {
 
     /// Ends a final run's action, if it has one.
     pub(super) fn settle_run(&mut self, run: RunId, state: ActionState, ev: &mut Vec<Event>) {
-        if let Some(key) = self.runs.get(&run).and_then(|r| r.action) {
+        if let Some(key) = self.runs.get(&run).and_then(Run::decides) {
             self.settle(key, state, ev);
         }
     }

@@ -5,11 +5,11 @@
 
 use super::super::index::{RunPlace, Timer, count};
 use super::super::state::{State, Watch};
-use crate::ids::{ActionKey, JobId, Name, RunId, WorkerId};
+use crate::ids::{ActionKey, JobId, Name, Revision, RunId, WorkerId};
 use crate::model::action::{Action, Missed, Upstream};
 use crate::model::job::{Job, JobSpec};
 use crate::model::lock::Lock;
-use crate::model::run::{Run, RunState};
+use crate::model::run::Run;
 use crate::time::UtcMillis;
 
 impl State {
@@ -54,12 +54,25 @@ impl State {
         let old = self.runs.get(&run.id);
         let old_place = old.map_or_else(RunPlace::default, |old| self.place_of(old));
         self.index.run_changed((old, old_place), (Some(&run), place));
-        let is_over = matches!(run.state, RunState::Finished { .. });
-        let pin = (run.job, run.revision);
+        let (is_over, pin) = (!run.is_live(), (run.job, run.revision));
         self.runs.put(run.id, run);
-        if is_over && !self.index.pins.contains_key(&pin) {
-            self.specs.remove(&pin);
+        if is_over {
+            self.drop_spec(pin);
         }
+    }
+
+    /// Drops an earlier definition that no run needs and nobody may ask for any more.
+    pub(super) fn drop_spec(&mut self, (job, revision): (JobId, Revision)) {
+        if !self.is_spec_kept((job, revision)) {
+            self.specs.remove(&(job, revision));
+        }
+    }
+
+    /// True if a live run is pinned to the definition, or it is one of the last few.
+    pub(in crate::machine) fn is_spec_kept(&self, (job, revision): (JobId, Revision)) -> bool {
+        let newest = self.jobs.get(&job).map(|job| job.revision.0);
+        self.index.pins.contains_key(&(job, revision))
+            || newest.is_some_and(|newest| revision.0.saturating_add(Job::KEPT_REVISIONS) >= newest)
     }
 
     /// Only for finished runs.
@@ -74,10 +87,7 @@ impl State {
     pub(super) fn live_runs_of(&self, job: JobId) -> Vec<RunId> {
         let range = (job, RunId(0))..=(job, RunId(u64::MAX));
         let ids = self.index.job_runs.range(range).map(|(_, id)| *id);
-        ids.filter(|id| {
-            self.runs.get(id).is_some_and(|r| !matches!(r.state, RunState::Finished { .. }))
-        })
-        .collect()
+        ids.filter(|id| self.runs.get(id).is_some_and(Run::is_live)).collect()
     }
 
     /// Writes a job whose pause or definition moves places in the queue.

@@ -26,10 +26,7 @@ impl State {
         ev: &mut Vec<Event>,
     ) -> Result<Outcome, Reject> {
         self.idle_action(key)?;
-        let limit = self.limits.live_runs;
-        if self.index.live_runs >= limit {
-            return Err(Reject::Full { what: "live runs".to_owned(), limit: limit as u64 });
-        }
+        self.room_for_runs(1)?;
         let kind = if below { RunKind::SuperRecover } else { RunKind::Recover };
         if below {
             let tree: BTreeSet<ActionKey> = self.tree_below(key)?.into_iter().collect();
@@ -148,7 +145,7 @@ impl State {
     }
 
     /// It is as if the action had never run; the next run of it is of this kind.
-    fn reopen(&mut self, key: ActionKey, kind: Option<RunKind>, ev: &mut Vec<Event>) {
+    pub(super) fn reopen(&mut self, key: ActionKey, kind: Option<RunKind>, ev: &mut Vec<Event>) {
         self.edit_action(key, |action| {
             action.state = ActionState::Waiting;
             action.finished = None;

@@ -1,9 +1,10 @@
-//! Runs: made by hand, dispatched, ended, retried, cancelled.
+//! Runs: dispatched, ended, retried, cancelled.
 
 use super::super::command::EndReport;
+use super::super::index::Owner;
 use super::super::outcome::{Event, Outcome, Reject};
 use super::super::state::State;
-use crate::ids::{AttemptKey, Incarnation, JobId, RunId, Token, WorkerId};
+use crate::ids::{AttemptKey, Incarnation, RunId, Token, WorkerId};
 use crate::model::action::{ActionState, SkipReason};
 use crate::model::job::OnWorkerLost;
 use crate::model::retry::AfterFailure;
@@ -14,41 +15,6 @@ use crate::mutants::{self, Mutant};
 use crate::time::{Span, UtcMillis};
 
 impl State {
-    pub(super) fn trigger_job(
-        &mut self,
-        id: JobId,
-        ev: &mut Vec<Event>,
-    ) -> Result<Outcome, Reject> {
-        let job = self.jobs.get(&id).ok_or(Reject::NoSuchJob(id))?;
-        let limit = self.limits.live_runs;
-        if self.index.live_runs >= limit {
-            return Err(Reject::Full { what: "live runs".to_owned(), limit: limit as u64 });
-        }
-        let now = self.meta.now;
-        let run = Run {
-            id: self.meta.last_run.next(),
-            kind: RunKind::Manual,
-            job: id,
-            revision: job.revision,
-            action: None,
-            nominal: now,
-            state: RunState::Queued,
-            priority: job.spec.priority,
-            catch_up: false,
-            created: now,
-            ready_at: now,
-            retries: 0,
-            losses: 0,
-            cancel_requested: false,
-            attempts: Vec::new(),
-        };
-        self.meta.last_run = run.id;
-        let outcome = Outcome::Run { run: run.id };
-        ev.push(Event::Ready(run.id));
-        self.put_run(run);
-        Ok(outcome)
-    }
-
     pub(super) fn dispatch(
         &mut self,
         id: RunId,
@@ -98,7 +64,7 @@ impl State {
             end: None,
         });
         run.state = RunState::Running;
-        let action = run.action;
+        let action = run.decides();
         self.meta.last_token = token;
         self.put_run(run);
         self.watch_until(worker_id, now.plus(allowance));
@@ -195,7 +161,7 @@ impl State {
         }
         match rules.judge(&how) {
             AfterFailure::Skip => return self.finish_run(run, RunResult::Skipped, ev),
-            AfterFailure::Retry if run.retries < retries.count => {}
+            AfterFailure::Retry if run.retries < retries.count && run.kind != RunKind::Debug => {}
             AfterFailure::Retry | AfterFailure::Fail => {
                 return self.finish_run(run, RunResult::Failed, ev);
             }
@@ -210,7 +176,7 @@ impl State {
 
     /// Puts a run back: into the queue, or into backoff before it.
     fn wait_again(&mut self, mut run: Run, until: UtcMillis, ev: &mut Vec<Event>) {
-        let (id, action) = (run.id, run.action);
+        let (id, action) = (run.id, run.decides());
         run.state = if until > self.meta.now {
             RunState::Backoff { until }
         } else {
@@ -242,7 +208,8 @@ impl State {
     }
 
     pub(super) fn finish_run(&mut self, mut run: Run, result: RunResult, ev: &mut Vec<Event>) {
-        let (id, job) = (run.id, run.job);
+        let (id, job, owner) = (run.id, run.job, Owner::of(&run));
+        let (backfill, nominal) = (run.backfill, run.nominal);
         run.state = RunState::Finished { result, at: self.meta.now };
         self.put_run(run);
         ev.push(Event::Run(id));
@@ -257,7 +224,10 @@ impl State {
         // A run of no action had the job's turn, too.
         let settled = self.next_in_line(job, ev);
         self.settle_all(settled, ev);
-        self.retain(job);
+        if let Some(backfill) = backfill {
+            self.backfill_run_over(backfill, nominal, result, ev);
+        }
+        self.retain(owner);
     }
 
     pub(super) fn cancel_run(&mut self, id: RunId, ev: &mut Vec<Event>) -> Result<Outcome, Reject> {

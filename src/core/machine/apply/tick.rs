@@ -2,11 +2,11 @@
 
 use std::ops::Bound;
 
-use super::super::index::{Ended, Timer};
+use super::super::index::{Ended, Owner, Timer};
 use super::super::outcome::{Event, Outcome, Reject};
 use super::super::state::{HIGHEST, LOWEST, State, all_of};
 use super::invalid;
-use crate::ids::{ActionKey, JobId, LeaderId, RunId};
+use crate::ids::{ActionKey, LeaderId, RunId};
 use crate::model::action::{ActionState, SkipReason};
 use crate::model::cluster::ClusterSettings;
 use crate::model::run::EndKind;
@@ -83,7 +83,7 @@ impl State {
                 Timer::ActionDue(key) => self.action_due(key, ev),
                 Timer::ActionExpiry(key) => {
                     self.settle(key, ActionState::Skipped(SkipReason::Expired), ev);
-                    self.retain(key.job);
+                    self.retain(Owner::Job(key.job));
                 }
                 Timer::Backoff(run) => self.backoff_over(run, ev),
                 Timer::Timeout(run) => self.give_up(run, EndKind::TimedOut, ev),
@@ -109,11 +109,11 @@ impl State {
         }
     }
 
-    /// Drops what is over beyond the bounds: of the cluster, then of a job.
+    /// Drops what is over beyond the bounds: of the cluster, then of a job or back-fill.
     ///
     /// The cluster's bound comes first, even before a young failure; it goes
     /// round, so that records which must stay cannot hold it up.
-    pub(super) fn retain(&mut self, job: JobId) {
+    pub(super) fn retain(&mut self, owner: Owner) {
         let is_over = self.index.ended.len() > self.limits.ended;
         let steps = if is_over { RETENTION_STEPS } else { SWEEP_STEPS };
         let aged = self.meta.now.minus(self.limits.ended_age);
@@ -131,15 +131,15 @@ impl State {
         }
         let young = self.meta.now.minus(self.limits.failure_age);
         for failed in [false, true] {
-            let held = |s: &Self| s.index.ended_count.get(&job).copied().unwrap_or(0) as usize;
+            let held = |s: &Self| s.index.ended_count.get(&owner).copied().unwrap_or(0) as usize;
             if held(self) <= self.limits.ended_per_job {
                 return;
             }
             let first = Ended::Run(RunId(0));
             let last = if failed { young } else { UtcMillis::MAX };
-            let range = (job, failed, UtcMillis(i64::MIN), first)
-                ..=(job, failed, last, Ended::Action(HIGHEST));
-            let oldest = self.index.ended_by_job.range(range).take(RETENTION_STEPS);
+            let range = (owner, failed, UtcMillis(i64::MIN), first)
+                ..=(owner, failed, last, Ended::Action(HIGHEST));
+            let oldest = self.index.ended_by_owner.range(range).take(RETENTION_STEPS);
             for ended in oldest.map(|(.., ended)| *ended).collect::<Vec<_>>() {
                 if held(self) <= self.limits.ended_per_job {
                     break;

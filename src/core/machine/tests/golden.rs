@@ -12,13 +12,14 @@ use super::super::snapshot::{Restore, records};
 use super::support::*;
 use crate::ids::*;
 use crate::model::action::{Missed, MissedReason};
+use crate::model::backfill::{BackfillOrder, Hours, Steer};
 use crate::model::calendar::{CalendarDef, CalendarRule};
 use crate::model::cluster::ClusterSettings;
 use crate::model::edge::{Condition, EdgeSpec, Matching, NoMatch, OnNoMatch, PeriodUnit};
 use crate::model::job::*;
 use crate::model::pause::{AfterPause, PauseTarget};
 use crate::model::retry::RetryRules;
-use crate::model::run::EndKind;
+use crate::model::run::{EndKind, RunOrder};
 use crate::model::trigger::*;
 use crate::model::worker::WorkerProfile;
 use crate::time::{Span, UtcMillis};
@@ -56,6 +57,10 @@ fn word(command: &Command) -> &'static str {
         Command::Resume { .. } => "resume",
         Command::Rerun { .. } => "rerun",
         Command::SettleAction { .. } => "settle_action",
+        Command::RunJob { .. } => "run_job",
+        Command::StartBackfill(_) => "start_backfill",
+        Command::SteerBackfill { .. } => "steer_backfill",
+        Command::OpenBackfill { .. } => "open_backfill",
     }
 }
 
@@ -220,6 +225,10 @@ fn commands() -> Vec<Command> {
         Command::PlanActions(vec![unmatched]),
         Command::Rerun { action: key(job, 2000), below: true },
         Command::SettleAction { action: key(job, 2000), success: true },
+        Command::RunJob { job, order: Box::new(run_order()) },
+        Command::StartBackfill(Box::new(backfill_order(job))),
+        Command::SteerBackfill { backfill: BackfillId(3), to: Steer::Stop },
+        Command::OpenBackfill { backfill: BackfillId(3), open: true },
     ]);
     all
 }
@@ -240,6 +249,33 @@ fn strict_spec() -> JobSpec {
     let wait_limit = Some(Span::secs(3600));
     let overlap = Overlap::CancelRunning;
     JobSpec { depends_on: edges, retry_rules, wait_limit, overlap, ..spec("strict") }
+}
+
+fn run_order() -> RunOrder {
+    RunOrder {
+        debug: true,
+        action: Some(UtcMillis(2_000)),
+        nominal: Some(UtcMillis(2_000)),
+        revision: Some(Revision(1)),
+        params: BTreeMap::from([("DAY".to_owned(), "1".to_owned())]),
+        priority: Some(4),
+    }
+}
+
+fn backfill_order(job: JobId) -> BackfillOrder {
+    BackfillOrder {
+        job,
+        revision: Some(Revision(1)),
+        instants: vec![UtcMillis(1_000), UtcMillis(2_000)],
+        passed_over: 7,
+        newest_first: true,
+        concurrency: 1,
+        hours: Some(Hours { from: 1_320, until: 360 }),
+        downstream: true,
+        params: BTreeMap::from([("DAY".to_owned(), "1".to_owned())]),
+        priority: Some(1),
+        again: Some(BackfillId(1)),
+    }
 }
 
 #[test]
@@ -292,6 +328,8 @@ fn full_state() -> Machine {
     m.after(5_000);
     m.ok(Command::Resume { target: etl, missed: AfterPause::Skip });
     m.ok(Command::Pause { target: PauseTarget::Trigger(plain, TriggerName("t".into())) });
+    m.ok(Command::StartBackfill(Box::new(backfill_order(plain))));
+    m.ok(Command::OpenBackfill { backfill: BackfillId(1), open: true });
     let request = Request { id: "q".to_owned(), body_hash: 1, issued: None };
     m.send_as(Command::PauseJob { job: full }, Some(request));
     m

@@ -1,11 +1,13 @@
 //! Tests of the machine as a whole: one rule each, and random command lists.
 
 mod anchors;
+mod backfills;
 mod calendars;
 mod delays;
 mod edges;
 mod ends;
 mod golden;
+mod manual;
 mod overlap;
 mod pauses;
 mod random;

@@ -1,5 +1,7 @@
 //! Random commands over few ids, with references to what does not exist.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use proptest::prelude::*;
 
 use super::super::command::*;
@@ -9,10 +11,11 @@ use super::super::snapshot::{Restore, records};
 use super::super::state::{Limits, State};
 use super::support::*;
 use crate::ids::*;
+use crate::model::backfill::{BackfillOrder, Hours, Steer};
 use crate::model::calendar::{CalendarDef, CalendarRule};
 use crate::model::job::*;
 use crate::model::pause::{AfterPause, PauseTarget};
-use crate::model::run::EndKind;
+use crate::model::run::{EndKind, RunOrder};
 use crate::model::trigger::{RuleSpec, TriggerRule, Weekdays};
 use crate::time::{Span, UtcMillis};
 
@@ -29,6 +32,9 @@ enum Step {
     Resume(u64),
     Plan { job: u64, count: i64, stale: bool },
     Trigger(u64),
+    Manual { job: u64, at: Option<i64>, debug: bool, revision: u64 },
+    Backfill { job: u64, first: i64, newest_first: bool, downstream: bool, hours: bool },
+    Steer(u64, u8),
     Cancel(u64),
     Dispatch { nth: usize, worker: u64 },
     Complete { nth: usize, how: u8, wrong: bool },
@@ -66,6 +72,14 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         8 => (job(), 0..4_i64, prop::bool::weighted(0.1))
             .prop_map(|(job, count, stale)| Step::Plan { job, count, stale }),
         1 => job().prop_map(Step::Trigger),
+        1 => (job(), prop::option::of(0..9_i64), prop::bool::ANY, 0..4_u64)
+            .prop_map(|(job, at, debug, revision)| Step::Manual { job, at, debug, revision }),
+        1 => (job(), 0..9_i64, prop::bool::ANY, prop::bool::ANY, prop::bool::ANY).prop_map(
+            |(job, first, newest_first, downstream, hours)| {
+                Step::Backfill { job, first, newest_first, downstream, hours }
+            }
+        ),
+        1 => (1..5_u64, 0..5_u8).prop_map(|(backfill, to)| Step::Steer(backfill, to)),
         1 => (0..20_u64).prop_map(Step::Cancel),
         8 => (0..9_usize, 1..4_u64).prop_map(|(nth, worker)| Step::Dispatch { nth, worker }),
         7 => (0..9_usize, 0..10_u8, prop::bool::weighted(0.1))
@@ -99,6 +113,12 @@ fn running(state: &State) -> Vec<(AttemptKey, Token)> {
 /// One of the list, or now and then none.
 fn pick<T: Copy>(list: &[T], nth: usize) -> Option<T> {
     (nth < 8 && !list.is_empty()).then(|| list[nth % list.len()])
+}
+
+/// The instant of one of a job's actions.
+fn nth_action(m: &Machine, job: JobId, nth: i64) -> Option<UtcMillis> {
+    let mut all = m.state.actions_of(job, UtcMillis(i64::MIN), UtcMillis::MAX);
+    all.nth(usize::try_from(nth).unwrap()).map(|(key, _)| key.nominal)
 }
 
 fn lock_name(lock: u8) -> Name {
@@ -232,6 +252,41 @@ fn command_of(m: &Machine, step: &Step) -> Command {
             }
         }
         Step::Trigger(job) | Step::Request(_, job) => Command::TriggerJob { job: JobId(*job) },
+        Step::Manual { job, at, debug, revision } => {
+            let job = JobId(*job);
+            let action = at.and_then(|nth| nth_action(m, job, nth));
+            let revision = Some(Revision(*revision)).filter(|r| r.0 > 0);
+            let order = RunOrder { debug: *debug, action, revision, ..RunOrder::default() };
+            Command::RunJob { job, order: Box::new(order) }
+        }
+        Step::Backfill { job, first, newest_first, downstream, hours } => {
+            let job = JobId(*job);
+            let ago = (0..5).map(|n| UtcMillis(first * 1_000 + n * 1_000));
+            let own = (0..2).filter_map(|nth| nth_action(m, job, first + nth));
+            let instants: BTreeSet<UtcMillis> = ago.chain(own).collect();
+            Command::StartBackfill(Box::new(BackfillOrder {
+                job,
+                revision: None,
+                instants: instants.into_iter().collect(),
+                passed_over: 0,
+                newest_first: *newest_first,
+                concurrency: 2,
+                hours: hours.then_some(Hours { from: 0, until: 9 }),
+                downstream: *downstream,
+                params: BTreeMap::new(),
+                priority: None,
+                again: None,
+            }))
+        }
+        Step::Steer(backfill, to) => {
+            let backfill = BackfillId(*backfill);
+            match to {
+                0 => Command::SteerBackfill { backfill, to: Steer::Pause },
+                1 => Command::SteerBackfill { backfill, to: Steer::Resume },
+                2 => Command::SteerBackfill { backfill, to: Steer::Stop },
+                other => Command::OpenBackfill { backfill, open: *other == 3 },
+            }
+        }
         Step::Cancel(run) => Command::CancelRun { run: RunId(*run) },
         Step::Dispatch { nth, worker } => {
             let run = pick(&m.queue(), *nth).unwrap_or(RunId(77));

@@ -303,7 +303,7 @@ impl Oracle {
                     state.job(run.job).is_some() && self.fires.is_action_held(run.job, triggers);
                 ensure(!is_held, || format!("{} is dispatched, but its job pauses", attempt.key))?;
                 let (key, incarnation) = (attempt.key, attempt.incarnation);
-                let action = run.action.filter(|_| run.kind != RunKind::Manual);
+                let action = run.decides();
                 let since = state.now().0;
                 let given = Given { key, incarnation, action, since, has_ended: false };
                 (self.highest, seen.last) = (token, number);

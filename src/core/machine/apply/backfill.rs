@@ -1,0 +1,285 @@
+//! Back-fills: one instant after the other, so many at once, each once. What is left is
+//! what lies behind the cursor, so that a new leader, or an end of a pause, goes on
+//! exactly where it was.
+//!
+//! Nothing here computes an instant or an hour: the list comes with the order, and the
+//! leader says when the allowed hours begin and end.
+
+use super::super::command::Actor;
+use super::super::outcome::{Event, Outcome, Reject};
+use super::super::state::State;
+use super::job::check_params;
+use super::pause::by;
+use super::{at_most, invalid, within};
+use crate::ids::{ActionKey, BackfillId, JobId};
+use crate::model::action::ActionState;
+use crate::model::backfill::{
+    Backfill, BackfillCounts, BackfillInstant, BackfillOrder, BackfillState, Hours, InstantState,
+    Steer,
+};
+use crate::model::job::JobSpec;
+use crate::model::run::{Run, RunKind, RunResult};
+use crate::time::UtcMillis;
+
+/// Instants taken up by one command: no command takes long.
+const STEPS: usize = 200;
+
+impl State {
+    pub(super) fn start_backfill(
+        &mut self,
+        order: &BackfillOrder,
+        actor: &Actor,
+        ev: &mut Vec<Event>,
+    ) -> Result<Outcome, Reject> {
+        let job = self.jobs.shared(&order.job).ok_or(Reject::NoSuchJob(order.job))?;
+        check_order(order)?;
+        self.kept_spec(&job, order.revision)?;
+        self.room_for_backfill(order.instants.len())?;
+        // The newest one is never dropped before another is made, so no number comes again.
+        let last = self.backfills.iter().next_back().map(|(id, _)| *id);
+        let id = last.unwrap_or_default().next();
+        let total = u32::try_from(order.instants.len()).unwrap_or(u32::MAX);
+        let passed_over = order.passed_over;
+        for at in &order.instants {
+            let waiting = BackfillInstant { state: InstantState::Waiting, run: None };
+            self.backfill_instants.put((id, *at), waiting);
+        }
+        self.put_backfill(Backfill {
+            id,
+            job: job.id,
+            revision: order.revision.unwrap_or(job.revision),
+            state: BackfillState::Running,
+            newest_first: order.newest_first,
+            concurrency: order.concurrency,
+            hours: order.hours,
+            is_open: order.hours.is_none(),
+            downstream: order.downstream,
+            params: order.params.clone(),
+            priority: order.priority.unwrap_or(Backfill::DEFAULT_PRIORITY),
+            again: order.again,
+            cursor: None,
+            counts: BackfillCounts { total, passed_over, ..BackfillCounts::default() },
+            created: self.meta.now,
+            by: by(actor),
+            finished: None,
+        });
+        self.keep_filling(id, ev);
+        Ok(Outcome::Backfill { backfill: id })
+    }
+
+    /// Drops the oldest that are over until there is room for one of so many instants.
+    fn room_for_backfill(&mut self, instants: usize) -> Result<(), Reject> {
+        let limits = self.limits;
+        loop {
+            let held = self.backfill_instants.len().saturating_add(instants);
+            let (what, limit) = if self.backfills.len() >= limits.backfills {
+                ("back-fills", limits.backfills)
+            } else if held > limits.backfill_instants {
+                ("instants of back-fills", limits.backfill_instants)
+            } else {
+                return Ok(());
+            };
+            let newest = self.backfills.iter().next_back().map(|(id, _)| *id);
+            let oldest = self.backfills.iter().find(|(_, backfill)| !backfill.is_live());
+            let oldest = oldest.map(|(id, _)| *id).filter(|id| Some(*id) != newest);
+            let Some(id) = oldest else {
+                return Err(Reject::Full { what: what.to_owned(), limit: limit as u64 });
+            };
+            self.drop_backfill(id);
+        }
+    }
+
+    fn drop_backfill(&mut self, id: BackfillId) {
+        let instants: Vec<UtcMillis> = self.backfill_instants(id, None).map(|(at, _)| at).collect();
+        for at in instants {
+            self.backfill_instants.remove(&(id, at));
+        }
+        if let Some(old) = self.backfills.remove(&id) {
+            self.index.backfill_changed(Some(&old), None);
+        }
+    }
+
+    fn put_backfill(&mut self, backfill: Backfill) {
+        self.index.backfill_changed(self.backfills.get(&backfill.id), Some(&backfill));
+        self.backfills.put(backfill.id, backfill);
+    }
+
+    pub(super) fn steer_backfill(
+        &mut self,
+        id: BackfillId,
+        to: Steer,
+        ev: &mut Vec<Event>,
+    ) -> Result<Outcome, Reject> {
+        let mut backfill = self.backfills.get(&id).ok_or(Reject::NoSuchBackfill(id))?.clone();
+        backfill.state = match (backfill.state, to) {
+            (BackfillState::Done | BackfillState::Stopped, Steer::Stop) => {
+                return Ok(Outcome::Done);
+            }
+            (BackfillState::Done | BackfillState::Stopped, _) => {
+                return Err(Reject::BackfillOver(id));
+            }
+            (_, Steer::Pause) => BackfillState::Paused,
+            (_, Steer::Resume) => BackfillState::Running,
+            (_, Steer::Stop) => BackfillState::Stopped,
+        };
+        self.put_backfill(backfill);
+        self.keep_filling(id, ev);
+        Ok(Outcome::Done)
+    }
+
+    /// Its hours begin or end; or it is asked to look again whether there is room.
+    pub(super) fn open_backfill(
+        &mut self,
+        id: BackfillId,
+        open: bool,
+        ev: &mut Vec<Event>,
+    ) -> Result<Outcome, Reject> {
+        let backfill = self.backfills.get(&id).ok_or(Reject::NoSuchBackfill(id))?;
+        if !backfill.is_live() {
+            return Err(Reject::BackfillOver(id));
+        }
+        if backfill.is_open != open {
+            self.put_backfill(Backfill { is_open: open, ..backfill.clone() });
+        }
+        self.keep_filling(id, ev);
+        Ok(Outcome::Done)
+    }
+
+    /// Its job goes away: nothing of it begins any more.
+    pub(super) fn stop_backfills_of(&mut self, job: JobId) {
+        let all = (job, BackfillId(0))..=(job, BackfillId(u64::MAX));
+        let all: Vec<BackfillId> = self.index.job_backfills.range(all).map(|(_, id)| *id).collect();
+        for id in all {
+            let Some(found) = self.backfills.get(&id).filter(|found| found.is_live()) else {
+                continue;
+            };
+            let stopped = Backfill { state: BackfillState::Stopped, ..found.clone() };
+            self.put_backfill(stopped);
+            self.keep_filling(id, &mut Vec::new());
+        }
+    }
+
+    /// A run of it is over.
+    pub(super) fn backfill_run_over(
+        &mut self,
+        id: BackfillId,
+        at: UtcMillis,
+        result: RunResult,
+        ev: &mut Vec<Event>,
+    ) {
+        let Some(instant) = self.backfill_instants.get(&(id, at)).copied() else { return };
+        let Some(mut backfill) = self.backfills.get(&id).cloned() else { return };
+        if instant.state != InstantState::Live {
+            return;
+        }
+        let over = BackfillInstant { state: InstantState::Over(result), ..instant };
+        self.backfill_instants.put((id, at), over);
+        let counts = &mut backfill.counts;
+        counts.live = counts.live.saturating_sub(1);
+        match result {
+            RunResult::Success => counts.success += 1,
+            RunResult::Failed => counts.failed += 1,
+            RunResult::Cancelled | RunResult::Deleted => counts.cancelled += 1,
+            RunResult::Skipped => counts.skipped += 1,
+        }
+        self.put_backfill(backfill);
+        self.keep_filling(id, ev);
+    }
+
+    /// Takes up as many instants as may run, and ends it when there is none left.
+    fn keep_filling(&mut self, id: BackfillId, ev: &mut Vec<Event>) {
+        let Some(mut backfill) = self.backfills.get(&id).cloned() else { return };
+        for _ in 0..STEPS {
+            let may_start = backfill.state == BackfillState::Running
+                && backfill.is_open
+                && backfill.counts.live < backfill.concurrency
+                && self.room_for_runs(1).is_ok();
+            if !may_start {
+                break;
+            }
+            let Some(at) = self.next_instant(&backfill) else {
+                backfill.state = BackfillState::Done;
+                break;
+            };
+            self.take_up(&mut backfill, at, ev);
+        }
+        let takes_up = matches!(backfill.state, BackfillState::Running | BackfillState::Paused);
+        if !takes_up && backfill.counts.live == 0 && backfill.finished.is_none() {
+            backfill.finished = Some(self.meta.now);
+        }
+        let pin = (backfill.job, backfill.revision);
+        self.put_backfill(backfill);
+        self.drop_spec(pin);
+    }
+
+    /// The next in its order that was not taken up.
+    fn next_instant(&self, backfill: &Backfill) -> Option<UtcMillis> {
+        let (id, cursor) = (backfill.id, backfill.cursor);
+        if !backfill.newest_first {
+            return self.backfill_instants(id, cursor).next().map(|(at, _)| at);
+        }
+        let first = (id, UtcMillis(i64::MIN));
+        let last = (id, cursor.map_or(UtcMillis::MAX, |at| UtcMillis(at.0.saturating_sub(1))));
+        self.backfill_instants.range(first..=last).next_back().map(|((_, at), _)| *at)
+    }
+
+    /// Makes the run of an instant, unless its action is under way by itself.
+    fn take_up(&mut self, backfill: &mut Backfill, at: UtcMillis, ev: &mut Vec<Event>) {
+        backfill.cursor = Some(at);
+        let key = ActionKey { job: backfill.job, nominal: at };
+        let state = self.actions.get(&key).map(|action| action.state);
+        if state.is_some_and(|state| !state.is_final()) {
+            backfill.counts.skipped += 1;
+            let elsewhere = BackfillInstant { state: InstantState::Elsewhere, run: None };
+            self.backfill_instants.put((backfill.id, at), elsewhere);
+            return;
+        }
+        let Some(job) = self.jobs.get(&backfill.job) else { return };
+        let id = self.meta.last_run.next();
+        let mut run = Run::new(id, RunKind::Backfill, job, at, self.meta.now);
+        run.revision = backfill.revision;
+        run.priority = backfill.priority;
+        run.params = backfill.params.clone();
+        run.backfill = Some(backfill.id);
+        run.action = state.filter(|_| backfill.downstream).map(|_| key);
+        self.meta.last_run = id;
+        if let Some(key) = run.action {
+            self.reopen(key, None, ev);
+            self.edit_action(key, |action| {
+                action.state = ActionState::Ready;
+                action.run = Some(id);
+            });
+        }
+        self.put_run(run);
+        ev.push(Event::Ready(id));
+        backfill.counts.live += 1;
+        let live = BackfillInstant { state: InstantState::Live, run: Some(id) };
+        self.backfill_instants.put((backfill.id, at), live);
+    }
+}
+
+/// What an order must keep to, whatever there is.
+fn check_order(order: &BackfillOrder) -> Result<(), Reject> {
+    if order.instants.is_empty() {
+        return Err(invalid("instants", "there is none in that range; choose another"));
+    }
+    at_most("instants", order.instants.len(), Backfill::MAX_INSTANTS)?;
+    if !order.instants.is_sorted_by(|a, b| a < b) {
+        return Err(invalid("instants", "give each once, ascending"));
+    }
+    let most = u64::from(Backfill::MAX_CONCURRENCY);
+    within("concurrency", u64::from(order.concurrency), 1, most, "runs")?;
+    check_params("params", &order.params)?;
+    if let Some(priority) = order.priority {
+        within("priority", u64::from(priority), 0, u64::from(JobSpec::MAX_PRIORITY), "")?;
+    }
+    let is_day = |hours: Hours| {
+        hours.from < Hours::DAY && hours.until < Hours::DAY && hours.from != hours.until
+    };
+    match order.hours {
+        Some(hours) if !is_day(hours) => {
+            Err(invalid("hours", "give two different minutes of a day, 00:00 to 23:59"))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
