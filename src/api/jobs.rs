@@ -9,10 +9,11 @@ use horai_core::machine::command::Command;
 use horai_core::machine::outcome::Outcome;
 use horai_core::machine::state::State as CoreState;
 use horai_core::model::job::Job;
+use horai_core::model::run::RunOrder;
 
 use super::Api;
 use super::apply::Definitions;
-use super::dto::{AppliedJobs, JobDto, Page, RunRef, StartedRun};
+use super::dto::{ActionRef, AppliedJobs, JobDto, Page, RunRef, RunRequest, StartedRun, Time};
 use super::params::{Params, Segment, page};
 use super::problem::Fault;
 use super::write::{Expected, Write, odd};
@@ -97,13 +98,36 @@ pub(super) async fn trigger(
     name: Segment,
     write: Write,
 ) -> Result<(StatusCode, Json<StartedRun>), Fault> {
-    write.empty()?;
     let name = name.name()?;
-    let make = |state: &CoreState| Ok(Command::TriggerJob { job: find(state, &name)?.id });
+    let request = if write.is_empty() { RunRequest::default() } else { write.json()? };
+    let make = |state: &CoreState| {
+        let job = find(state, &name)?.id;
+        if request == RunRequest::default() {
+            return Ok(Command::TriggerJob { job });
+        }
+        Ok(Command::RunJob { job, order: Box::new(order(&name, &request)?) })
+    };
     match api.write(&write, make).await? {
         Outcome::Run { run } => Ok((StatusCode::CREATED, Json(StartedRun { run: RunRef(run) }))),
         other => Err(odd(&other)),
     }
+}
+
+/// What is asked of a run, as the machine takes it.
+fn order(job: &Name, request: &RunRequest) -> Result<RunOrder, Fault> {
+    if let Some(action) = request.action.as_ref().filter(|action| action.job != job.as_str()) {
+        let remedy = format!("write {}", ActionRef { job: job.to_string(), ..action.clone() });
+        let problem = format!("this is no action of {job}");
+        return Err(FieldError::invalid("action", action, problem, remedy).into());
+    }
+    Ok(RunOrder {
+        debug: request.debug,
+        action: request.action.as_ref().map(|action| action.nominal),
+        nominal: request.nominal.map(|Time(at)| at),
+        revision: request.revision.map(Revision),
+        params: request.params.clone(),
+        priority: request.priority,
+    })
 }
 
 /// The job of that name.

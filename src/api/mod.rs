@@ -12,6 +12,7 @@
 mod actions;
 mod apply;
 pub mod calendar_definition;
+mod backfills;
 mod calendars;
 mod cluster;
 mod definition_parts;
@@ -138,6 +139,15 @@ fn router_within(state: ApiState, limit: Duration) -> Router {
         .route("/actions/{id}/super-recover", post(reruns::super_recover))
         .route("/actions/{id}/force-success", post(reruns::force_success))
         .route("/actions/{id}/skip", post(reruns::skip))
+        .route("/jobs/{name}/backfills", post(backfills::start))
+        .route("/jobs/{name}/backfills/preview", post(backfills::preview))
+        .route("/backfills", get(backfills::list))
+        .route("/backfills/{id}", get(backfills::show))
+        .route("/backfills/{id}/instants", get(backfills::instants))
+        .route("/backfills/{id}/pause", post(backfills::pause))
+        .route("/backfills/{id}/resume", post(backfills::resume))
+        .route("/backfills/{id}/stop", post(backfills::stop))
+        .route("/backfills/{id}/rerun", post(backfills::rerun))
         .route("/runs", get(runs::list))
         .route("/runs/{id}", get(runs::show))
         .route("/runs/{id}/cancel", post(runs::cancel))

@@ -174,6 +174,7 @@ fn code_of(reject: &Reject) -> ErrorCode {
         | Reject::NoSuchToken(_)
         | Reject::NoSuchNode(_)
         | Reject::NoSuchCalendar(_)
+        | Reject::NoSuchBackfill(_)
         | Reject::NoSuchTrigger { .. } => ErrorCode::NotFound,
         Reject::Full { .. } => ErrorCode::LimitReached,
         Reject::LockTaken(_) => ErrorCode::LockTaken,
@@ -193,6 +194,7 @@ fn remedy_of(reject: &Reject) -> &'static str {
         Reject::NoSuchJob(_)
         | Reject::NoSuchRun(_)
         | Reject::NoSuchAction(_)
+        | Reject::NoSuchBackfill(_)
         | Reject::NoSuchWorker(_) => "look which there are: old ones are forgotten",
         Reject::HasDependants { .. } => "delete those jobs first, or take their dependency away",
         Reject::NoSuchCalendar(_) => "apply that calendar first, or correct the name",
@@ -200,6 +202,7 @@ fn remedy_of(reject: &Reject) -> &'static str {
         Reject::CalendarInUse { .. } => "take it away from those first",
         Reject::CalendarCycle { .. } => "take one of these bases away",
         Reject::ActionActive { .. } => "wait for its end, or cancel that run first",
+        Reject::BackfillOver(_) => "ask for another one: horai backfill start, or rerun",
         Reject::RunOver(_) => "nothing is left to do: look at the run's state",
         Reject::Full { .. } => "wait until some are over, or delete what is not needed",
         Reject::LockTaken(_) => "try again later, or give a wait to stay in the queue",

@@ -94,13 +94,16 @@ impl Write {
 
     /// Refuses a body where none is needed, so that nobody believes it was read.
     pub(super) fn empty(&self) -> Result<(), Fault> {
-        match self.body.as_ref() {
-            b"" | b"{}" | b"null" => Ok(()),
-            _ => {
-                let detail = "this request takes no body";
-                Err(Fault::new(ErrorCode::Malformed, detail, "leave the body out"))
-            }
+        if self.is_empty() {
+            return Ok(());
         }
+        let detail = "this request takes no body";
+        Err(Fault::new(ErrorCode::Malformed, detail, "leave the body out"))
+    }
+
+    /// True if the body says nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(self.body.as_ref(), b"" | b"{}" | b"null")
     }
 
     /// What the client thinks is there.
@@ -126,7 +129,7 @@ impl Write {
     }
 
     /// The outcome, if this request was served before.
-    fn served(&self, state: &State) -> Option<Result<Outcome, Fault>> {
+    pub(super) fn served(&self, state: &State) -> Option<Result<Outcome, Fault>> {
         self.request.as_ref().and_then(|request| served(request, state))
     }
 

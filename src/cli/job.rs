@@ -9,9 +9,10 @@ use super::check;
 use super::client::Held;
 use super::failure::Failure;
 use super::hold::{self, AfterPause};
+use super::named_values;
 use super::output::{Format, Show, View, data, moment, note, print};
 use super::remote::{Remote, wait};
-use crate::api::dto::{AppliedJobs, JobDto, JobSet, StartedRun};
+use crate::api::dto::{ActionRef, AppliedJobs, JobDto, JobSet, RunRequest, StartedRun, Time};
 use crate::api::job_definition::JobDefinition;
 
 /// Entries asked for at once.
@@ -53,11 +54,8 @@ enum JobCommand {
         #[arg(long)]
         revision: Option<u64>,
     },
-    /// Run a job now, outside its plan
-    Trigger {
-        /// Its name
-        name: String,
-    },
+    /// Run a job now, outside its plan; no action changes by that, and nobody is told
+    Trigger(Box<TriggerArgs>),
     /// Start nothing new of a job until it is resumed; what runs goes on
     Pause {
         /// Its name
@@ -156,8 +154,8 @@ pub(super) fn run(args: JobArgs, out: &mut impl Write) -> Result<(), Failure> {
                 client.delete_job(&name, revision).await?;
                 note(format, &format!("job {name} is deleted"))
             }
-            JobCommand::Trigger { name } => {
-                let run = client.trigger_job(&name).await?;
+            JobCommand::Trigger(asked) => {
+                let run = client.trigger_job(&asked.name, &asked.request()?).await?;
                 print(out, format, &StartedRun { run })
             }
             // Done above.
@@ -166,6 +164,44 @@ pub(super) fn run(args: JobArgs, out: &mut impl Write) -> Result<(), Failure> {
             }
         }
     })
+}
+
+/// What is asked of a run.
+#[derive(Debug, Args)]
+struct TriggerArgs {
+    /// The job's name
+    name: String,
+    /// Try it out: no retries, and no other run waits for it
+    #[arg(long)]
+    debug: bool,
+    /// As this action of the job, such as load@20261121T030000Z
+    #[arg(long, conflicts_with = "nominal")]
+    action: Option<ActionRef>,
+    /// As if it were this time: 2026-11-21T03:00:00Z
+    #[arg(long)]
+    nominal: Option<Time>,
+    /// A parameter, as NAME=VALUE; over the job's
+    #[arg(long = "param", value_name = "NAME=VALUE")]
+    params: Vec<String>,
+    /// 9 goes first; the job's if nothing is said
+    #[arg(long, value_parser = clap::value_parser!(u8).range(0..=9))]
+    priority: Option<u8>,
+    /// With an earlier definition of the job
+    #[arg(long)]
+    revision: Option<u64>,
+}
+
+impl TriggerArgs {
+    fn request(&self) -> Result<RunRequest, Failure> {
+        Ok(RunRequest {
+            debug: self.debug,
+            action: self.action.clone(),
+            nominal: self.nominal,
+            revision: self.revision,
+            params: named_values("--param", &self.params)?,
+            priority: self.priority,
+        })
+    }
 }
 
 fn held<'a>(job: &'a str, trigger: Option<&'a str>) -> Held<'a> {

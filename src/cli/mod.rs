@@ -5,6 +5,7 @@
 //! nodes over HTTP and never touches their files; what-if questions ask nobody.
 
 mod action;
+mod backfill;
 mod calendar;
 mod check;
 pub mod client;
@@ -22,6 +23,7 @@ mod serve;
 mod trigger;
 mod worker;
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -67,6 +69,8 @@ enum Command {
     Pauses(hold::PausesArgs),
     /// List a job's actions; run one again, or say what it came to
     Action(action::ActionArgs),
+    /// Run a job for instants of the past, and see how far that has come
+    Backfill(backfill::BackfillArgs),
     /// List, show and cancel runs, read their output, see why they wait
     Run(run::RunArgs),
     /// Take and give back locks and pools
@@ -167,6 +171,7 @@ fn execute(command: Command, out: &mut impl Write) -> Result<ExitCode, Failure> 
         Command::Unfreeze(args) => hold::unfreeze(&args)?,
         Command::Pauses(args) => hold::pauses(&args, out)?,
         Command::Action(args) => action::run(args, out)?,
+        Command::Backfill(args) => backfill::run(args, out)?,
         Command::Run(args) => run::run(args, out)?,
         Command::Lock(args) => lock::run(args, out)?,
         Command::Cron(args) => cron::run(args, out)?,
@@ -205,9 +210,37 @@ fn has_colour() -> bool {
     io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
+/// What a flag that may be given often says, as `NAME=VALUE`.
+fn named_values(flag: &str, values: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+    let mut named = BTreeMap::new();
+    for given in values {
+        let Some((name, value)) = given.split_once('=') else {
+            let hint = format!("write {flag} NAME=VALUE");
+            return Err(Failure::new(format!("{flag} {given:?} has no ="), hint, exit::USAGE));
+        };
+        if named.insert(name.to_owned(), value.to_owned()).is_some() {
+            let text = format!("{flag} {name} is given twice");
+            return Err(Failure::new(text, "give it once", exit::USAGE));
+        }
+    }
+    Ok(named)
+}
+
 #[cfg(test)]
 mod tests {
     use clap::{CommandFactory, Parser};
+
+    #[test]
+    fn named_values_are_read_once_each() {
+        let read = |given: &[&str]| {
+            let given: Vec<String> = given.iter().map(|text| (*text).to_owned()).collect();
+            super::named_values("--param", &given)
+        };
+        let named = read(&["DAY=1", "WHERE=a=b", "NONE="]).unwrap();
+        assert_eq!((named["DAY"].as_str(), named["WHERE"].as_str()), ("1", "a=b"));
+        assert_eq!((named["NONE"].as_str(), named.len()), ("", 3));
+        assert!(read(&["DAY"]).is_err() && read(&["A=1", "A=1"]).is_err());
+    }
 
     #[test]
     fn the_arguments_are_well_formed() {
@@ -284,6 +317,10 @@ mod tests {
             "plan simulate -f a.yaml --day today",
             "unfreeze --missed now",
             "calendar apply",
+            "backfill start a",
+            "backfill start a --from 2026-11-01 --to 2026-11-02 --hours 25:00-06:00",
+            "backfill show 3",
+            "job trigger a --action x",
         ] {
             let words = std::iter::once("horai").chain(line.split(' '));
             assert!(super::Arguments::try_parse_from(words).is_err(), "{line}");

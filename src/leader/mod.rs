@@ -1,4 +1,4 @@
-//! What a node does while it leads: plan, release, dispatch, cancel.
+//! What a node does while it leads: plan, release, dispatch, cancel, see to back-fills.
 //!
 //! Each service is a loop that reads the state and proposes; none keeps
 //! anything that a new leader would miss. They start after this leader's term
@@ -7,11 +7,12 @@
 //!
 //! Reading order: [`ports`] and [`events`], what the services talk to;
 //! `planner` with `plan_book` and `plan_job`; `ticker`; `dispatcher` with
-//! `picks`, `answers` and `in_flight`; `cancels`.
+//! `picks`, `answers` and `in_flight`; `cancels`; `backfills`.
 
 pub mod events;
 pub mod ports;
 mod answers;
+mod backfills;
 mod cancels;
 mod dispatcher;
 mod in_flight;
@@ -186,6 +187,7 @@ async fn lead<R: Replica, O: Orders>(
     set.spawn(survivable(dispatcher::run(term.clone(), orders.clone(), work)));
     let runs = events.subscribe(Wants::RUNS);
     set.spawn(survivable(cancels::run(term.clone(), orders.clone(), runs)));
+    set.spawn(survivable(backfills::run(term.clone())));
     orders.lead(term.leader);
     match set.join_next().await {
         Some(Ok(Err(error))) => error,

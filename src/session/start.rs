@@ -59,7 +59,8 @@ pub(crate) fn build(
 fn environment(state: &State, spec: &JobSpec, run: &Run) -> BTreeMap<String, String> {
     let action = run.action.and_then(|key| state.action(key));
     let params = spec.params_of(action.map_or(&[], |action| &action.triggers));
-    let params = params.into_iter().map(|(name, value)| (format!("HORAI_PARAM_{name}"), value));
+    let params = params.into_iter().chain(run.params.clone());
+    let params = params.map(|(name, value)| (format!("HORAI_PARAM_{name}"), value));
     let ours = [("HORAI_SHARD_TOTAL", "1"), ("HORAI_SHARD_PARAM", "")];
     let ours = ours.map(|(key, value)| (key.to_owned(), value.to_owned()));
     spec.env.clone().into_iter().chain(params).chain(ours).collect()
@@ -67,15 +68,14 @@ fn environment(state: &State, spec: &JobSpec, run: &Run) -> BTreeMap<String, Str
 
 /// The job's zone, or the cluster's. Both were checked when they were written.
 fn zone(state: &State, spec: &JobSpec) -> Zone {
-    let name = spec.zone.as_deref();
-    let name = name.or_else(|| state.settings().map(|s| s.default_zone.as_str()));
-    name.and_then(|name| Zone::parse(name).ok()).unwrap_or(Zone::UTC)
+    Zone::either(spec.zone.as_deref(), state.settings().map(|s| s.default_zone.as_str()))
 }
 
-/// `JOB@20261121T030000Z`; empty for a run without an action.
+/// `JOB@20261121T030000Z`; empty for a run that stands for no action. A back-fill's
+/// stand for actions that may be long gone.
 fn action_id(spec: &JobSpec, run: &Run) -> String {
-    let id = |nominal: UtcMillis| format!("{}@{}", spec.name, nominal.compact());
-    run.action.map(|key| id(key.nominal)).unwrap_or_default()
+    let stands = run.action.is_some() || run.backfill.is_some();
+    if stands { format!("{}@{}", spec.name, run.nominal.compact()) } else { String::new() }
 }
 
 fn due(state: &State, run: &Run) -> UtcMillis {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 
 mod agent;
+mod backfill;
 mod cli;
 mod cluster;
 mod demo;

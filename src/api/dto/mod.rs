@@ -5,6 +5,7 @@
 //! node; requests refuse fields they do not know, so that a typing error is
 //! not taken for a default. Nothing here decides anything.
 
+mod backfills;
 mod calendars;
 mod cluster;
 mod jobs;
@@ -14,6 +15,9 @@ mod runs;
 mod text;
 mod workers;
 
+pub use backfills::{
+    BackfillDto, BackfillInstantDto, BackfillPreview, BackfillRequest, RunRequest, StartedBackfill,
+};
 pub use calendars::{AppliedCalendar, CalendarDto, PauseDto, PausedDto, ResumeRequest};
 pub use cluster::{
     ClusterDto, CountsDto, LeaderDto, MemberDto, NewTokenDto, NodeRequest, SnapshotDto,
@@ -26,5 +30,5 @@ pub use jobs::{
 pub use locks::{AcquireRequest, HolderDto, LeaseDto, LockDto, LockTokenRequest, WaiterDto};
 pub use problem::{FieldProblem, Problem};
 pub use runs::{AttemptDto, EndDto, RunDto, StartedRun};
-pub use text::{ActionRef, AttemptRef, RunRef, SpanText, TextError, Time};
+pub use text::{ActionRef, AttemptRef, BackfillRef, HoursText, RunRef, SpanText, TextError, Time};
 pub use workers::{LoadDto, WorkerDto};

@@ -1,12 +1,14 @@
 //! Runs and their attempts.
 
+use std::collections::BTreeMap;
+
 use horai_core::ids::WorkerId;
 use horai_core::machine::state::State;
 use horai_core::model::run::{Attempt, AttemptEnd, EndKind, Run, RunState};
 use serde::{Deserialize, Serialize};
 
 use super::jobs::job_name;
-use super::text::{ActionRef, AttemptRef, RunRef, Time};
+use super::text::{ActionRef, AttemptRef, BackfillRef, RunRef, Time};
 
 /// A run was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,13 +22,13 @@ pub struct StartedRun {
 pub struct RunDto {
     /// `r-17`.
     pub id: RunRef,
-    /// What asked for it: `schedule dependency manual`.
+    /// What asked for it: `schedule dependency manual recover super_recover debug backfill`.
     pub kind: String,
     /// What is executed.
     pub job: String,
     /// Definition pinned at creation.
     pub revision: u64,
-    /// The action it executes; none for a manual run.
+    /// The action it executes, or stands for.
     pub action: Option<ActionRef>,
     /// The instant it stands for.
     pub nominal: Time,
@@ -47,6 +49,12 @@ pub struct RunDto {
     pub losses: u32,
     /// Someone asked to end it.
     pub cancel_requested: bool,
+    /// Parameters of this run alone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub params: BTreeMap<String, String>,
+    /// The back-fill that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backfill: Option<BackfillRef>,
     /// Its tries, oldest first.
     pub attempts: Vec<AttemptDto>,
 }
@@ -76,6 +84,8 @@ impl RunDto {
             retries: run.retries,
             losses: run.losses,
             cancel_requested: run.cancel_requested,
+            params: run.params.clone(),
+            backfill: run.backfill.map(BackfillRef),
             attempts: run.attempts.iter().map(|a| AttemptDto::of(state, a)).collect(),
         }
     }

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use horai_core::ids::{AttemptKey, IdError, RunId, parse_run};
+use horai_core::ids::{AttemptKey, BackfillId, IdError, RunId, parse_run};
+use horai_core::model::backfill::Hours;
 use horai_core::time::{Span, SpanError, UtcMillis};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -22,6 +23,12 @@ pub enum TextError {
     /// Not a length of time.
     #[error(transparent)]
     Span(#[from] SpanError),
+    /// Not a back-fill.
+    #[error("{0:?} is not a back-fill: write it as b-3")]
+    Backfill(String),
+    /// Not hours of a day.
+    #[error("{0:?} are no hours of a day: write two different times, such as 22:00-06:00")]
+    Hours(String),
 }
 
 /// The form that errors show: long texts are cut.
@@ -92,6 +99,57 @@ impl FromStr for RunRef {
     }
 }
 
+/// A back-fill: `b-3`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BackfillRef(pub BackfillId);
+
+impl fmt::Display for BackfillRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("b-{}", self.0))
+    }
+}
+
+impl FromStr for BackfillRef {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        let number = text.strip_prefix("b-").filter(|n| n.bytes().all(|b| b.is_ascii_digit()));
+        let number = number.and_then(|number| number.parse().ok());
+        let number = number.ok_or_else(|| TextError::Backfill(shown(text)))?;
+        Ok(Self(BackfillId(number)))
+    }
+}
+
+/// Hours of a day: `22:00-06:00`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HoursText(pub Hours);
+
+impl fmt::Display for HoursText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let clock = |minute: u16| format!("{:02}:{:02}", minute / 60, minute % 60);
+        f.pad(&format!("{}-{}", clock(self.0.from), clock(self.0.until)))
+    }
+}
+
+impl FromStr for HoursText {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        let minute = |text: &str| {
+            let (hour, minute) = text.trim().split_once(':')?;
+            let is_two = |part: &str| part.len() == 2 && part.bytes().all(|b| b.is_ascii_digit());
+            let (hour, minute) = Some((hour, minute)).filter(|(h, m)| is_two(h) && is_two(m))?;
+            let (hour, minute): (u16, u16) = (hour.parse().ok()?, minute.parse().ok()?);
+            (hour < 24 && minute < 60).then_some(hour * 60 + minute)
+        };
+        let both = text.split_once('-').and_then(|(a, b)| Some((minute(a)?, minute(b)?)));
+        let (from, until) = both
+            .filter(|(from, until)| from != until)
+            .ok_or_else(|| TextError::Hours(shown(text)))?;
+        Ok(Self(Hours { from, until }))
+    }
+}
+
 /// An attempt: `r-17.2`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AttemptRef(pub AttemptKey);
@@ -154,7 +212,7 @@ macro_rules! as_text {
         }
     )*};
 }
-as_text!(Time SpanText RunRef AttemptRef ActionRef);
+as_text!(Time SpanText RunRef BackfillRef HoursText AttemptRef ActionRef);
 
 #[cfg(test)]
 mod tests {

@@ -7,6 +7,7 @@
 //! answered last.
 
 mod actions;
+mod backfills;
 mod holds;
 mod transport;
 
@@ -23,7 +24,7 @@ use serde::de::DeserializeOwned;
 use crate::api::dto::{
     AcquireRequest, AppliedJob, AppliedJobs, AttemptRef, ClusterDto, ExplainDto, JobDto, JobSet,
     LeaseDto, LockDto, LockTokenRequest, NewTokenDto, NodeRequest, Page, Problem, RunDto, RunRef,
-    SnapshotDto, SpanText, StartedRun, Time, TimeRequest, TokenDto, TransferRequest, WorkerDto,
+    SnapshotDto, SpanText, Time, TimeRequest, TokenDto, TransferRequest, WorkerDto,
 };
 use crate::api::job_definition::JobDefinition;
 use crate::error::{ErrorCode, FieldError, chain};
@@ -237,12 +238,6 @@ impl Client {
         let path = ["jobs", name];
         let call = Call { expected, ..Call::write(Method::DELETE, &path) };
         self.send(&call).await.map(drop)
-    }
-
-    /// Runs a job now, outside its plan.
-    pub async fn trigger_job(&self, name: &str) -> Result<RunRef, ApiError> {
-        let call = Call::write(Method::POST, &["jobs", name, "trigger"]);
-        read::<StartedRun>(self.send(&call).await?).map(|started| started.run)
     }
 
     /// Runs, a page.

@@ -9,6 +9,7 @@ use axum::response::IntoResponse;
 use axum::routing::{get, post};
 
 use super::*;
+use crate::api::dto::RunRequest;
 
 async fn serve(router: Router) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -41,8 +42,8 @@ async fn a_write_goes_on_at_the_next_node_under_one_request_id() {
     };
     let url = serve(Router::new().route("/api/v1/jobs/a/trigger", post(trigger))).await;
     let client = Client::new(vec![dead(), url], "t").unwrap();
-    assert_eq!(client.trigger_job("a").await.unwrap().to_string(), "r-7");
-    client.trigger_job("a").await.unwrap();
+    assert_eq!(client.trigger_job("a", &RunRequest::default()).await.unwrap().to_string(), "r-7");
+    client.trigger_job("a", &RunRequest::default()).await.unwrap();
     let keys = keys.lock().unwrap();
     assert_eq!(keys.len(), 3);
     assert_eq!(keys[0], keys[1], "asked again under the same id");
@@ -53,12 +54,12 @@ async fn a_write_goes_on_at_the_next_node_under_one_request_id() {
 async fn it_ends_with_the_time_limit_and_says_what_is_known() {
     let client = Client::new(vec![dead(), dead()], "t").unwrap();
     let client = client.with_timeout(Duration::from_millis(200));
-    let error = client.trigger_job("a").await.unwrap_err();
+    let error = client.trigger_job("a", &RunRequest::default()).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::Unavailable, "nobody took it: {error}");
     let silent = Router::new().fallback(async || std::future::pending::<()>().await);
     let client = Client::new(vec![serve(silent).await], "t").unwrap();
     let client = client.with_timeout(Duration::from_millis(200));
-    let error = client.trigger_job("a").await.unwrap_err();
+    let error = client.trigger_job("a", &RunRequest::default()).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::OutcomeUnknown, "{error}");
     assert_eq!(client.job("a").await.unwrap_err().code(), ErrorCode::Unavailable);
 }

@@ -79,6 +79,40 @@ impl Zone {
         }
     }
 
+    /// The zone of that name, of a definition that was checked, else that of the other,
+    /// else UTC.
+    #[must_use]
+    pub fn either(name: Option<&str>, other: Option<&str>) -> Self {
+        name.or(other).and_then(|name| Self::parse(name).ok()).unwrap_or(Self::UTC)
+    }
+
+    /// The minute of the day that clocks in this zone show, 0 to 1439.
+    #[must_use]
+    pub fn minute_of_day(&self, at: UtcMillis) -> u16 {
+        let Ok(time) = jiff::Timestamp::from_millisecond(at.0) else { return 0 };
+        let zoned = time.to_zoned(self.0.clone());
+        u16::try_from(i32::from(zoned.hour()) * 60 + i32::from(zoned.minute())).unwrap_or(0)
+    }
+
+    /// The first instant of a day such as `2026-11-01`, or of a time of day such as
+    /// `2026-11-01T03:00`, as clocks in this zone show it: the earlier one of two, and one
+    /// in a gap by its length later. With it the first instant of the next day, if it is
+    /// a day.
+    #[must_use]
+    pub fn read_local(&self, text: &str) -> Option<(UtcMillis, Option<UtcMillis>)> {
+        use jiff::civil::{Date, DateTime};
+        let instant = |local: DateTime| {
+            let zoned = self.0.to_ambiguous_zoned(local).compatible().ok()?;
+            Some(UtcMillis(zoned.timestamp().as_millisecond()))
+        };
+        if let Some(day) = text.parse::<Date>().ok().filter(|_| text.len() == "2026-11-01".len()) {
+            let next = day.tomorrow().ok()?.at(0, 0, 0, 0);
+            return Some((instant(day.at(0, 0, 0, 0))?, Some(instant(next)?)));
+        }
+        let local = text.parse::<DateTime>().ok().filter(|_| !text.ends_with(']'))?;
+        Some((instant(local)?, None))
+    }
+
     /// The rules.
     pub(super) fn rules(&self) -> &TimeZone {
         &self.0
@@ -146,6 +180,25 @@ fn distance(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn days_and_times_of_day_are_read_as_clocks_show_them() {
+        let berlin = Zone::parse("Europe/Berlin").unwrap();
+        let shown = |text: &str| {
+            let (first, next) = berlin.read_local(text)?;
+            Some((berlin.rfc3339(first), next.map(|next| berlin.rfc3339(next))))
+        };
+        let day = shown("2026-03-29").unwrap();
+        assert_eq!(day.0, "2026-03-29T00:00:00+01:00");
+        assert_eq!(day.1.unwrap(), "2026-03-30T00:00:00+02:00");
+        assert_eq!(shown("2026-03-29T02:30").unwrap().0, "2026-03-29T03:30:00+02:00");
+        assert_eq!(shown("2026-10-25T02:30").unwrap().0, "2026-10-25T02:30:00+02:00");
+        for wrong in ["", "2026-13-01", "tomorrow", "2026-11-01T03:00:00Z"] {
+            assert_eq!(shown(wrong), None, "{wrong}");
+        }
+        let (noon, _) = berlin.read_local("2026-11-01T12:07").unwrap();
+        assert_eq!((berlin.minute_of_day(noon), Zone::UTC.minute_of_day(noon)), (727, 667));
+    }
 
     #[test]
     fn names_are_found_in_any_case() {

@@ -262,12 +262,21 @@ impl State {
                     settled.extend(self.let_go(down, ev));
                 }
                 Standing::Closed if mutants::on(Mutant::SkipStaysAlone) => {}
+                // Somebody asked for a run of it, whatever it waits for.
+                Standing::Closed if self.is_under_way(down) => {}
                 Standing::Closed => {
                     settled.push((down, ActionState::Skipped(SkipReason::Upstream)));
                 }
             }
         }
         settled
+    }
+
+    /// True if a run of the action is queued or running: what becomes of it is for the
+    /// run to say.
+    pub(super) fn is_under_way(&self, key: ActionKey) -> bool {
+        let state = self.actions.get(&key).map(|action| action.state);
+        matches!(state, Some(ActionState::Ready | ActionState::Running))
     }
 
     /// Triggers that wait for the end of this action count their delay from now.

@@ -11,7 +11,7 @@ use super::super::outcome::{Event, Outcome, Reject};
 use super::super::state::{HIGHEST, LOWEST, State};
 use super::overlap::Settled;
 use crate::ids::ActionKey;
-use crate::model::action::{Action, ActionState, SkipReason};
+use crate::model::action::{Action, ActionState, SkipReason, Upstream};
 use crate::model::edge::Standing;
 use crate::model::run::RunKind;
 use crate::time::UtcMillis;
@@ -144,9 +144,14 @@ impl State {
         });
     }
 
-    /// It is as if the action had never run; the next run of it is of this kind.
+    /// It is as if the action had never run; the next run of it is of this kind. Nobody
+    /// told it what ended while it was over itself.
     pub(super) fn reopen(&mut self, key: ActionKey, kind: Option<RunKind>, ev: &mut Vec<Event>) {
+        let Some(action) = self.actions.get(&key) else { return };
+        let upstream: Vec<Upstream> =
+            action.upstream.iter().map(|up| self.as_it_stands(key, up)).collect();
         self.edit_action(key, |action| {
+            action.upstream = upstream;
             action.state = ActionState::Waiting;
             action.finished = None;
             action.run = None;

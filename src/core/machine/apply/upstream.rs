@@ -12,7 +12,7 @@ use super::super::command::{PlanBatch, PlanSource, PlannedAction};
 use super::super::outcome::Event;
 use super::super::state::{HIGHEST, LOWEST, State};
 use super::plan::sources_of;
-use crate::ids::{ActionKey, JobId};
+use crate::ids::{ActionKey, JobId, RunId};
 use crate::model::action::{ActionState, SkipReason, Upstream};
 use crate::model::edge::{EdgeSpec, Matching, NoMatch, Standing};
 use crate::model::job::{Job, JobSpec};
@@ -117,12 +117,10 @@ impl State {
             let edge = spec.and_then(|spec| spec.edge_to(up.job));
             let mut waits = Upstream::on(*up, edge);
             let Some(above) = self.actions.get(up) else { return waits };
-            match waits.judge(above.state) {
-                Standing::Open => {}
-                Standing::Passed => {
-                    waits.pass(above.finished.unwrap_or(self.meta.now), above.run_behind());
-                }
-                Standing::Closed => skipped = Some(SkipReason::Upstream),
+            if let Some((at, run)) = self.passed_by(&waits) {
+                waits.pass(at, run);
+            } else if waits.judge(above.state) == Standing::Closed {
+                skipped = Some(SkipReason::Upstream);
             }
             waits
         });
@@ -134,6 +132,28 @@ impl State {
             upstream.push(found_none(*job, key, *none));
         }
         (upstream, skipped)
+    }
+
+    /// What an action that was over waits for now: what ended meanwhile counts, and what is
+    /// gone and will not come again is nothing to wait for, nor is it met.
+    pub(super) fn as_it_stands(&self, key: ActionKey, up: &Upstream) -> Upstream {
+        let mut up = *up;
+        if up.is_met() {
+            return up;
+        }
+        if let Some((at, run)) = self.passed_by(&up) {
+            up.pass(at, run);
+        } else if up.awaited().is_some_and(|above| !self.may_come(above)) {
+            return found_none(up.action.job, key, NoMatch::Waits);
+        }
+        up
+    }
+
+    /// When the upstream action ended as it must, and by which run, if it did.
+    pub(super) fn passed_by(&self, up: &Upstream) -> Option<(UtcMillis, Option<RunId>)> {
+        let above = up.awaited().and_then(|above| self.actions.get(&above))?;
+        let is_passed = up.judge(above.state) == Standing::Passed;
+        is_passed.then(|| (above.finished.unwrap_or(self.meta.now), above.run_behind()))
     }
 
     /// The job's instants were decided up to `before`, and may be further now: whoever
@@ -155,6 +175,10 @@ impl State {
 
     /// An upstream action will never be.
     fn lose_upstream(&mut self, up: ActionKey, down: ActionKey, ev: &mut Vec<Event>) {
+        if self.is_under_way(down) {
+            // Somebody asked for that run, whatever the action waits for.
+            return self.replace_upstream(down, up, Some(found_none(up.job, down, NoMatch::Waits)));
+        }
         let spec = self.jobs.get(&down.job).map(|job| &job.spec);
         let edge = spec.and_then(|spec| spec.edge_to(up.job));
         let Some(edge) = edge.filter(|edge| !edge.needs_one()) else {

@@ -35,6 +35,8 @@ enum Step {
     Manual { job: u64, at: Option<i64>, debug: bool, revision: u64 },
     Backfill { job: u64, first: i64, newest_first: bool, downstream: bool, hours: bool },
     Steer(u64, u8),
+    Rerun { job: u64, nth: i64, below: bool },
+    Settle { job: u64, nth: i64, success: bool },
     Cancel(u64),
     Dispatch { nth: usize, worker: u64 },
     Complete { nth: usize, how: u8, wrong: bool },
@@ -80,6 +82,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             }
         ),
         1 => (1..5_u64, 0..5_u8).prop_map(|(backfill, to)| Step::Steer(backfill, to)),
+        2 => (job(), 0..9_i64, prop::bool::ANY)
+            .prop_map(|(job, nth, below)| Step::Rerun { job, nth, below }),
+        1 => (job(), 0..9_i64, prop::bool::ANY)
+            .prop_map(|(job, nth, success)| Step::Settle { job, nth, success }),
         1 => (0..20_u64).prop_map(Step::Cancel),
         8 => (0..9_usize, 1..4_u64).prop_map(|(nth, worker)| Step::Dispatch { nth, worker }),
         7 => (0..9_usize, 0..10_u8, prop::bool::weighted(0.1))
@@ -119,6 +125,11 @@ fn pick<T: Copy>(list: &[T], nth: usize) -> Option<T> {
 fn nth_action(m: &Machine, job: JobId, nth: i64) -> Option<UtcMillis> {
     let mut all = m.state.actions_of(job, UtcMillis(i64::MIN), UtcMillis::MAX);
     all.nth(usize::try_from(nth).unwrap()).map(|(key, _)| key.nominal)
+}
+
+/// One of a job's actions, or one that does not exist.
+fn action_or_none(m: &Machine, job: JobId, nth: i64) -> ActionKey {
+    ActionKey { job, nominal: nth_action(m, job, nth).unwrap_or(UtcMillis(nth)) }
 }
 
 fn lock_name(lock: u8) -> Name {
@@ -277,6 +288,14 @@ fn command_of(m: &Machine, step: &Step) -> Command {
                 priority: None,
                 again: None,
             }))
+        }
+        Step::Rerun { job, nth, below } => {
+            let action = action_or_none(m, JobId(*job), *nth);
+            Command::Rerun { action, below: *below }
+        }
+        Step::Settle { job, nth, success } => {
+            let action = action_or_none(m, JobId(*job), *nth);
+            Command::SettleAction { action, success: *success }
         }
         Step::Steer(backfill, to) => {
             let backfill = BackfillId(*backfill);

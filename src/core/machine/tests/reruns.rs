@@ -222,3 +222,45 @@ fn what_is_not_due_may_be_settled_and_run_before_its_time() {
     assert_eq!(m.state.action(key(b, at + 1000)).unwrap().state, ActionState::Ready);
     assert_eq!(m.state.runs_of_job(a, None).count(), 1, "its time brings no second run");
 }
+
+#[test]
+fn a_run_that_somebody_asked_for_is_not_skipped_with_its_upstream() {
+    let (mut g, ids) = Graph::new(&[("up", &[]), ("down", &[0])]);
+    let (up, down) = (g.key(ids[0]), g.key(ids[1]));
+    g.m.ok(Command::Rerun { action: down, below: false });
+    let (run, _) = g.queued(ids[0]).unwrap();
+    g.m.ok(Command::CancelRun { run });
+    g.m.ok(Command::SettleAction { action: up, success: false });
+    assert_eq!(g.state(ids[1]), ActionState::Ready);
+    assert_eq!(g.ends(ids[1], 0), RunKind::Recover);
+    assert_eq!(g.state(ids[1]), ActionState::Success);
+}
+
+#[test]
+fn a_run_that_somebody_asked_for_goes_on_when_its_upstream_is_taken_away() {
+    let mut m = Machine::new();
+    let worker = m.worker("w", 5);
+    let (up, at) = (m.job(triggered("up")), m.now + 1000);
+    let down = m.job(after_jobs("down", &[up]));
+    m.plan(up, &[(at, vec![])]);
+    m.plan(down, &[(at, vec![key(up, at)])]);
+    m.ok(Command::Rerun { action: key(down, at), below: false });
+    m.ok(Command::PauseJob { job: up });
+    m.after(2000);
+    // What was planned in the pause never comes.
+    m.ok(Command::ResumeJob { job: up });
+    assert_eq!(state_of(&m, key(down, at)), ActionState::Ready);
+    let attempt = m.dispatch(m.queue()[0], worker);
+    m.complete(attempt, exit(0));
+    assert_eq!(state_of(&m, key(down, at)), ActionState::Success);
+}
+
+#[test]
+fn what_ended_while_an_action_was_over_counts_when_it_is_run_again() {
+    let (mut g, ids) = Graph::new(&[("up", &[]), ("down", &[0])]);
+    let down = g.key(ids[1]);
+    g.m.ok(Command::SettleAction { action: down, success: true });
+    g.ends(ids[0], 0);
+    g.m.ok(Command::Rerun { action: down, below: false });
+    assert!(g.m.state.action(down).unwrap().upstream[0].is_met());
+}

@@ -13,7 +13,7 @@ use horai_core::machine::state::State;
 use horai_core::model::action::{Action, ActionState};
 use horai_core::model::job::OnWorkerLost;
 use horai_core::model::pause::{AfterPause, PauseTarget};
-use horai_core::model::run::{Attempt, EndKind, Run, RunKind, RunResult, RunState};
+use horai_core::model::run::{Attempt, EndKind, Run, RunResult, RunState};
 use horai_core::time::{Span, UtcMillis};
 
 use super::fires::Fires;
