@@ -60,7 +60,9 @@ fn a_month_is_run_again_day_by_day_as_it_was_asked_for() {
     let last = "load@20260331T013000Z 2026-03-31T03:30:00+02:00 job run";
     assert!(lines.lines().any(|line| line == last), "{lines}");
     // Nothing of it is an action, and nobody who depends on it is told.
-    assert_eq!(data(&cluster, &["action", "list", "report"]), json!([]));
+    let told = data(&cluster, &["action", "list", "report"]);
+    let is_of_march = |action: &Value| action["nominal"].as_str().unwrap().starts_with("2026-03");
+    assert!(!told.as_array().unwrap().iter().any(is_of_march), "{told}");
     let failed = data(&cluster, &["backfill", "instants", id, "--state", "failed"]);
     assert_eq!(failed[0]["nominal"], "2026-03-03T02:30:00.000Z");
     let run = data(&cluster, &["run", "show", failed[0]["run"].as_str().unwrap()]);
@@ -130,7 +132,7 @@ fn a_run_is_asked_for_as_somebody_wants_it() {
             "jobs:\n\
              - name: load\n  \
                params: {{DAY: job}}\n  \
-               retries: 3\n  \
+               retries: {{count: 3}}\n  \
                shell: 'echo \"{text} $HORAI_NOMINAL_TIME $HORAI_PARAM_DAY\" >> {}; false'\n",
             proof.display()
         )

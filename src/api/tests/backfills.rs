@@ -24,7 +24,7 @@ async fn a_backfill_is_asked_for_shown_and_steered() {
     assert_eq!(first.body, again.body);
     let shown = cluster.get("backfills/b-1").await.body;
     let told = ["total", "waiting", "concurrency", "hours", "state", "by"].map(|f| &shown[f]);
-    let wanted = json!([10, 10, 1, "22:00-06:00", "running", "admin"]);
+    let wanted = json!([10, 10, 1, "22:00-06:00", "running", "token:admin"]);
     assert_eq!(json!(told), wanted);
     let page = cluster.get("backfills/b-1/instants?limit=2").await.body;
     assert_eq!(page["items"][1]["nominal"], "2026-03-02T03:00:00.000Z");

@@ -209,7 +209,7 @@ async fn addresses_methods_and_parameters_are_checked() {
         ("locks/l/acquire", r#"{"owner": "", "ttl": "5s"}"#, 400, "owner"),
         ("locks/l/acquire", r#"{"owner": "me", "ttl": "5"}"#, 400, "ttl"),
         ("locks/l/renew", r#"{"token": 5}"#, 404, ""),
-        ("jobs/none/trigger", r#"{"force": true}"#, 400, ""),
+        ("jobs/none/trigger", r#"{"force": true}"#, 400, "force"),
     ] {
         let answer = cluster.ask("POST", path, body).await;
         let told = (answer.status.as_u16(), answer.field()[0]);

@@ -11,6 +11,7 @@ mod holds;
 mod index;
 pub mod invariants;
 pub mod outcome;
+mod queue;
 pub mod snapshot;
 pub mod state;
 mod table;
