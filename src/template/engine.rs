@@ -113,8 +113,9 @@ fn told(text: &str, tags: &[Tag<'_>], error: &Error, quotable: bool, full: bool)
         begin..begin
     });
     let begin = path_begin(tags, range.start).unwrap_or(range.start);
-    let piece = shown(text.get(begin..range.end).unwrap_or_default());
+    let piece = shown(text.get(begin..range.end.min(text.len())).unwrap_or_default());
     let detail = shown(error.detail().unwrap_or_default());
+    let quoted = if quotable && !detail.is_empty() { format!(": {detail}") } else { String::new() };
     let (fault, message, remedy) = match error.kind() {
         _ if full => too_large(),
         ErrorKind::WriteFailure => too_large(),
@@ -128,18 +129,19 @@ fn told(text: &str, tags: &[Tag<'_>], error: &Error, quotable: bool, full: bool)
             let remedy = format!("it may take {MAX_STEPS} steps: compute it in the job itself");
             (Fault::TooLong, message, remedy)
         }
-        // A detail of these names words of the text alone.
-        ErrorKind::SyntaxError
-        | ErrorKind::BadEscape
-        | ErrorKind::UnknownFilter
+        // Found in the text, before any value was read.
+        ErrorKind::SyntaxError | ErrorKind::BadEscape => {
+            (Fault::Syntax, format!("this is no template: {detail}"), RAW.to_owned())
+        }
+        // The word may be a value: `[1]|map(secrets.x)` asks for a filter of that name.
+        ErrorKind::UnknownFilter
         | ErrorKind::UnknownTest
         | ErrorKind::UnknownFunction
         | ErrorKind::UnknownMethod => {
-            (Fault::Syntax, format!("this is no template: {detail}"), RAW.to_owned())
+            let message = format!("`{piece}` asks for what there is not{quoted}");
+            (Fault::Syntax, message, "see how it is spelt".to_owned())
         }
         _ => {
-            let quoted =
-                if quotable && !detail.is_empty() { format!(": {detail}") } else { String::new() };
             let message = format!("`{piece}` cannot be computed{quoted}");
             (Fault::BadValue, message, "see what its values are".to_owned())
         }
