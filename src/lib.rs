@@ -5,7 +5,8 @@
 //! [`worker`] and the nodes' end of its streams, [`session`], what a node does
 //! while it leads, [`leader`], then [`server`], which builds a node of all of it,
 //! and [`cli`], which a person meets first; [`launch`] starts whole clusters for
-//! [`demo`] and [`mod@bench`]. [`offline`] answers questions that need no cluster.
+//! [`demo`] and [`mod@bench`]. [`offline`] answers questions that need no cluster,
+//! and [`template`] puts an attempt's values into a job's texts.
 
 pub mod api;
 pub mod error;
@@ -19,6 +20,7 @@ pub mod shutdown;
 pub mod founding;
 pub mod joining;
 pub mod offline;
+pub mod template;
 pub mod server;
 pub mod cli;
 pub mod launch;

@@ -17,6 +17,7 @@ pub mod ids;
 pub mod machine;
 pub mod model;
 pub mod mutants;
+pub mod near;
 pub mod placement;
 pub mod time;
 pub mod timing;

@@ -15,7 +15,7 @@ const CORE_MAY_DEPEND_ON: [&str; 8] =
 /// Folders of the product crate and what each may import of the others.
 /// A folder that is not listed here may import nothing of ours, so a new one
 /// must be entered on purpose.
-const MAY_IMPORT: [(&str, &[&str]); 11] = [
+const MAY_IMPORT: [(&str, &[&str]); 12] = [
     ("api", &["error", "session", "telemetry"]),
     // `node` and `worker` are commands too, and hand over to what runs them; to
     // found a cluster or to join one is done on this machine's disk.
@@ -46,6 +46,8 @@ const MAY_IMPORT: [(&str, &[&str]); 11] = [
     ("worker", &["files"]),
     ("launch", &["api", "cli", "config", "worker"]),
     ("offline", &["error"]),
+    // A function of a text and of values: whoever uses it fetches those.
+    ("template", &[]),
     ("demo", &["api", "cli", "error", "launch"]),
     ("bench", &["api", "cli", "error", "launch"]),
 ];

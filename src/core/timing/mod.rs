@@ -9,13 +9,15 @@
 //! [`schedule`] reads a trigger of any kind, with the [`calendar`]s that bound
 //! it, [`check`] does so for a whole job, and [`plan`] turns a cursor into what
 //! the log is asked for. A [`period`] is a stretch of local time as an interval of
-//! instants. [`simulate`] answers for Quartz's own triggers.
+//! instants, and [`local`] what a clock shows, with its arithmetic. [`simulate`] answers
+//! for Quartz's own triggers.
 
 pub mod calendar;
 pub mod check;
 pub mod cron;
 mod daily_window;
 mod interval;
+pub mod local;
 pub mod next_fire;
 pub mod period;
 pub mod plan;

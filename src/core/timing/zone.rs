@@ -8,6 +8,7 @@ use std::fmt;
 
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 
+use crate::near::{self, distance};
 use crate::time::UtcMillis;
 
 /// A zone and its rules. Cheap to clone.
@@ -30,11 +31,7 @@ impl ZoneError {
 }
 
 fn hint(near: &[&'static str]) -> String {
-    match near {
-        [] => "write a name such as Europe/Berlin or UTC".to_owned(),
-        [one] => format!("did you mean {one}?"),
-        [most @ .., last] => format!("did you mean {} or {last}?", most.join(", ")),
-    }
+    near::hint(near).unwrap_or_else(|| "write a name such as Europe/Berlin or UTC".to_owned())
 }
 
 impl Zone {
@@ -162,21 +159,6 @@ fn near_names(name: &str) -> Vec<&'static str> {
     near.into_iter().take(TAKEN).map(|(_, zone)| zone).collect()
 }
 
-/// Levenshtein's distance in bytes: insertions, deletions and substitutions.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let substituted = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,11 +215,5 @@ mod tests {
             assert!(error.contains(near), "{error}");
         }
         assert_eq!(Zone::parse(&"x".repeat(9999)).unwrap_err().name.len(), ZoneError::MAX_NAME);
-    }
-
-    #[test]
-    fn distance_counts_changes() {
-        assert_eq!(distance("kitten", "sitting"), 3);
-        assert_eq!((distance("", "abc"), distance("abc", "")), (3, 3));
     }
 }
