@@ -11,6 +11,7 @@ use horai_core::model::edge::{EdgeSpec, PeriodUnit};
 use horai_core::model::job::{
     Executor, JobSpec, OnWorkerLost, Overlap, TriggerSpec, default_group,
 };
+use horai_core::model::syntax::Syntax;
 use horai_core::time::Span;
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,7 @@ pub use super::edge_definition::EdgeDefinition;
 use super::edge_definition::{edge_error, edges};
 pub use super::retry_definition::RetryDefinition;
 use super::retry_definition::rules;
+use super::texts;
 pub use super::trigger_definition::TriggerDefinition;
 use crate::error::{ErrorCode, FieldError};
 
@@ -102,6 +104,9 @@ pub struct JobDefinition {
     /// `allow` (default), `skip`, `queue_one`, `queue_all` or `cancel_running`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlap: Option<String>,
+    /// How script, arguments and variables are read: `jinja` (default), `hera` or `none`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub syntax: Option<String>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // the signature is serde's
@@ -128,7 +133,7 @@ impl JobDefinition {
             )
             .with_code(ErrorCode::TooLarge));
         }
-        let spec = JobSpec {
+        let mut spec = JobSpec {
             name: name("name", &self.name)?,
             description: self.description.clone(),
             zone: self.zone.clone(),
@@ -167,7 +172,9 @@ impl JobDefinition {
                 None => PeriodUnit::Day,
             },
             legacy_id: self.legacy_id()?,
+            syntax: Syntax::Plain,
         };
+        spec.syntax = texts::syntax_of(&spec, self.syntax.as_deref())?;
         match spec.check_edges(None) {
             Ok(()) => Ok(spec),
             Err(wrong) => Err(edge_error(&self.depends_on, &wrong)),

@@ -8,6 +8,7 @@ use horai_core::model::job::{Executor, JobSpec, OnWorkerLost, Overlap};
 
 use super::definition_parts::word_of;
 use super::job_definition::{EdgeDefinition, JobDefinition, RetryDefinition, TriggerDefinition};
+use super::texts;
 
 impl JobDefinition {
     /// Writes a definition down; `job_name` names an upstream job.
@@ -60,6 +61,7 @@ impl JobDefinition {
             wait_limit: spec.wait_limit.map(|span| span.to_string()),
             overlap: (spec.overlap != Overlap::Allow)
                 .then(|| word_of(spec.overlap, &Overlap::ALL).to_owned()),
+            syntax: texts::word_of(spec).map(str::to_owned),
         }
     }
 }
@@ -79,6 +81,9 @@ mod tests {
              {count: 3, jitter: 5s, retry_on: [75], never_on: [2]}\ndepends_on:\n  \
              - {job: b, condition: failure}",
             "name: a\nnoop: true\ndepends_on: [{job: b, soft: true}]",
+            "name: a\nshell: 'echo {{ nominal }}'",
+            "name: a\nshell: 'echo {{.ID}}'\nsyntax: none",
+            "name: a\nexec: [echo, '${yesterday}']\nsyntax: hera",
             "name: a\nnoop: true\non_worker_lost: keep\nkeep_for: 2h\nzone: Asia/Tokyo",
             "name: a\nnoop: true\nperiod: week\nlegacy_id: 30\ndepends_on:\n  \
              - {job: b, match: all_in_period, base: true, on_no_match: wait}",

@@ -31,6 +31,7 @@ mod problem;
 mod reruns;
 pub mod retry_definition;
 mod runs;
+mod texts;
 pub mod trigger_definition;
 mod workers;
 mod write;
@@ -139,6 +140,7 @@ fn router_within(state: ApiState, limit: Duration) -> Router {
         .route("/actions/{id}/super-recover", post(reruns::super_recover))
         .route("/actions/{id}/force-success", post(reruns::force_success))
         .route("/actions/{id}/skip", post(reruns::skip))
+        .route("/jobs/{name}/render", get(texts::render))
         .route("/jobs/{name}/backfills", post(backfills::start))
         .route("/jobs/{name}/backfills/preview", post(backfills::preview))
         .route("/backfills", get(backfills::list))

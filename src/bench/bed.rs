@@ -304,6 +304,7 @@ fn with_triggers(number: u32, triggers: Vec<TriggerDefinition>) -> JobDefinition
         skip_exit_codes: Vec::new(),
         wait_limit: None,
         overlap: None,
+        syntax: None,
     }
 }
 

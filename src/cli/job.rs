@@ -12,7 +12,9 @@ use super::hold::{self, AfterPause};
 use super::named_values;
 use super::output::{Format, Show, View, data, moment, note, print};
 use super::remote::{Remote, wait};
-use crate::api::dto::{ActionRef, AppliedJobs, JobDto, JobSet, RunRequest, StartedRun, Time};
+use crate::api::dto::{
+    ActionRef, AppliedJobs, JobDto, JobSet, RenderedDto, RunRequest, StartedRun, Time,
+};
 use crate::api::job_definition::JobDefinition;
 
 /// Entries asked for at once.
@@ -56,6 +58,11 @@ enum JobCommand {
     },
     /// Run a job now, outside its plan; no action changes by that, and nobody is told
     Trigger(Box<TriggerArgs>),
+    /// Show script, arguments and variables as a run for an action would have them
+    Render {
+        /// Such as load@20261121T030000Z, whether or not there is such an action
+        action: ActionRef,
+    },
     /// Start nothing new of a job until it is resumed; what runs goes on
     Pause {
         /// Its name
@@ -158,6 +165,7 @@ pub(super) fn run(args: JobArgs, out: &mut impl Write) -> Result<(), Failure> {
                 let run = client.trigger_job(&asked.name, &asked.request()?).await?;
                 print(out, format, &StartedRun { run })
             }
+            JobCommand::Render { action } => print(out, format, &client.render(&action).await?),
             // Done above.
             JobCommand::Pause { .. } | JobCommand::Resume { .. } | JobCommand::Check { .. } => {
                 Ok(())
@@ -201,6 +209,24 @@ impl TriggerArgs {
             params: named_values("--param", &self.params)?,
             priority: self.priority,
         })
+    }
+}
+
+impl Show for RenderedDto {
+    fn view(&self) -> View {
+        let title = format!("{}, revision {}", self.action, self.revision);
+        let mut rows = Vec::new();
+        for (field, text) in &self.texts {
+            for (i, line) in text.lines().enumerate() {
+                let field = if i == 0 { field.as_str() } else { "" };
+                rows.push(vec![field.to_owned(), line.to_owned()]);
+            }
+        }
+        View { facts: vec![("action", title)], titles: vec!["field", "text"], rows }
+    }
+
+    fn ids(&self) -> Vec<String> {
+        vec![self.action.to_string()]
     }
 }
 

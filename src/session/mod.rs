@@ -7,7 +7,7 @@
 //! is told to a worker before it is committed.
 //!
 //! Reading order: `registry` (who is there), `stream` (one stream's life), `hello`
-//! (attachment), then `start`, `beats`, `results` and `logs`.
+//! (attachment), then `start` with `texts`, `beats`, `results` and `logs`.
 
 mod access;
 mod beats;
@@ -17,6 +17,7 @@ mod registry;
 mod results;
 mod start;
 mod stream;
+pub(crate) mod texts;
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -42,6 +43,8 @@ pub use registry::WorkerLoad;
 pub use stream::Link;
 
 use registry::{Leading, Registry};
+use results::Finished;
+use texts::Unrendered;
 
 /// The replicated node that everything here reads and proposes to.
 pub type Node = RaftNode<State>;
@@ -181,14 +184,34 @@ impl Sessions {
         incarnation: Incarnation,
         leader: LeaderId,
     ) -> Vec<pb::Start> {
-        let mut starts = Vec::with_capacity(runs.len());
+        let (mut starts, mut drafts) = (Vec::with_capacity(runs.len()), Vec::new());
         for runs in runs.chunks(start::AT_ONCE) {
             self.node.read(|state| {
-                let build = |run| start::build(state, run, worker, incarnation, leader);
-                starts.extend(runs.iter().filter_map(|run| build(*run)));
+                let draft = |run| start::draft(state, run, worker, incarnation, leader);
+                drafts.extend(runs.iter().filter_map(|run| draft(*run)));
             });
+            for draft in drafts.drain(..) {
+                match draft.finish() {
+                    Ok(start) => starts.push(start),
+                    Err(failed) => self.report_unrendered(worker, failed),
+                }
+            }
         }
         starts
+    }
+
+    /// An attempt ends before its worker hears of it.
+    fn report_unrendered(&self, worker: WorkerId, failed: Unrendered) {
+        let queue = {
+            let registry = self.registry();
+            let Some((stream, ..)) = registry.order_to(worker) else { return };
+            registry.attachment(stream).map(|(_, _, leading)| (stream, leading.results.clone()))
+        };
+        // Whoever leads next builds the order again, and finds the same.
+        let Some((stream, queue)) = queue else { return };
+        let Unrendered { key, token, report } = failed;
+        let finished = Finished { stream, worker, key, token, report };
+        self.runtime.spawn(async move { queue.send(finished).await });
     }
 
     /// Tells the worker of a run's live attempt to end it.

@@ -6,19 +6,22 @@ use horai_core::ids::{Incarnation, LeaderId, RunId, WorkerId};
 use horai_core::machine::state::State;
 use horai_core::model::job::{JobSpec, OnWorkerLost};
 use horai_core::model::run::{Attempt, Run};
+use horai_core::model::syntax::Syntax;
 use horai_core::mutants::{self, Mutant};
 use horai_core::time::UtcMillis;
 use horai_core::timing::zone::Zone;
 use horai_proto::worker as pb;
 use prost::Message;
 
+use super::texts::{Draft, context_of, params_of};
 use super::{FRAME, START_BYTES};
 use crate::worker::wire;
 
 /// Orders built under one reading of the state: applying waits meanwhile.
 pub(super) const AT_ONCE: usize = 64;
 
-/// The order for a run's live attempt, if it is this worker's and incarnation's.
+/// The order for a run's live attempt, if it is this worker's and incarnation's, with
+/// texts as the job wrote them.
 pub(crate) fn build(
     state: &State,
     id: RunId,
@@ -54,13 +57,31 @@ pub(crate) fn build(
     })
 }
 
+/// The same before its texts have values, with what they need.
+pub(super) fn draft(
+    state: &State,
+    id: RunId,
+    worker: WorkerId,
+    incarnation: Incarnation,
+    leader: LeaderId,
+) -> Option<Draft> {
+    let start = build(state, id, worker, incarnation, leader)?;
+    let run = state.run(id)?;
+    let attempt = run.live_attempt()?;
+    let (spec, key, token) = (state.spec(run.job, run.revision)?, attempt.key, attempt.token);
+    let texts = (spec.syntax != Syntax::Plain).then(|| {
+        let times = (run.nominal, due(state, run));
+        let params = params_of(state, spec, run);
+        (spec.syntax, context_of(state, spec, key, times, params))
+    });
+    Some(Draft { start, key, token, texts })
+}
+
 /// What the job declares, and what a worker does not know: the parameters, and
 /// that a run has one shard and no parameter of it.
 fn environment(state: &State, spec: &JobSpec, run: &Run) -> BTreeMap<String, String> {
-    let action = run.action.and_then(|key| state.action(key));
-    let params = spec.params_of(action.map_or(&[], |action| &action.triggers));
-    let params = params.into_iter().chain(run.params.clone());
-    let params = params.map(|(name, value)| (format!("HORAI_PARAM_{name}"), value));
+    let params = params_of(state, spec, run);
+    let params = params.into_iter().map(|(name, value)| (format!("HORAI_PARAM_{name}"), value));
     let ours = [("HORAI_SHARD_TOTAL", "1"), ("HORAI_SHARD_PARAM", "")];
     let ours = ours.map(|(key, value)| (key.to_owned(), value.to_owned()));
     spec.env.clone().into_iter().chain(params).chain(ours).collect()

@@ -50,7 +50,7 @@ mod tests;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+pub use horai_core::model::syntax::Syntax;
 
 pub use self::context::{Context, Secret};
 pub use self::error::{Fault, TemplateError};
@@ -61,27 +61,6 @@ pub const MAX_SIZE: usize = 1 << 20;
 
 /// Steps of rendering: an operation each, and one for 64 bytes that are made.
 pub const MAX_STEPS: u64 = 200_000;
-
-/// How a text is read.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum Syntax {
-    /// `{{ … }}` and `{% … %}`.
-    #[default]
-    Jinja,
-    /// hera's `${…}`.
-    Hera,
-    /// As it is written.
-    None,
-}
-
-impl Syntax {
-    /// The words for them.
-    pub const ALL: [(&'static str, Self); 3] =
-        [("jinja", Self::Jinja), ("hera", Self::Hera), ("none", Self::None)];
-}
 
 /// A text with its values in place.
 #[derive(Clone, PartialEq, Eq)]
@@ -111,7 +90,7 @@ pub fn check(text: &str, syntax: Syntax, known: &Names) -> Result<(), TemplateEr
     match syntax {
         Syntax::Jinja => names::check(text, known),
         Syntax::Hera => hera::check(text),
-        Syntax::None => Ok(()),
+        Syntax::Plain => Ok(()),
     }
 }
 
@@ -127,6 +106,6 @@ pub fn render<'t>(
     match syntax {
         Syntax::Jinja => jinja::render(text, context),
         Syntax::Hera => hera::render(text, context),
-        Syntax::None => Ok(Rendered { text: Cow::Borrowed(text), secrets: Vec::new() }),
+        Syntax::Plain => Ok(Rendered { text: Cow::Borrowed(text), secrets: Vec::new() }),
     }
 }

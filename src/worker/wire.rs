@@ -54,7 +54,10 @@ pub fn result(key: AttemptKey, token: Token, report: &EndReport) -> pb::Result {
         EndKind::TimedOut => How::TimedOut(pb::Unit {}),
         EndKind::Cancelled => How::Cancelled(pb::Unit {}),
         EndKind::LeaseExpired => How::LeaseExpired(pb::Unit {}),
-        EndKind::NotStarted { message } => How::NotStarted(message.clone()),
+        // The cluster's own word, which no worker says.
+        EndKind::NotStarted { message } | EndKind::Unrendered { message } => {
+            How::NotStarted(message.clone())
+        }
         EndKind::Gone | EndKind::WorkerLost => How::Gone(pb::Unit {}),
     };
     pb::Result {

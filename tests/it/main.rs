@@ -16,6 +16,7 @@ mod server;
 mod session;
 mod storage;
 mod surface;
+mod templates;
 mod tidy;
 mod time;
 mod worker;

@@ -16,7 +16,7 @@ const CORE_MAY_DEPEND_ON: [&str; 8] =
 /// A folder that is not listed here may import nothing of ours, so a new one
 /// must be entered on purpose.
 const MAY_IMPORT: [(&str, &[&str]); 12] = [
-    ("api", &["error", "session", "telemetry"]),
+    ("api", &["error", "session", "telemetry", "template"]),
     // `node` and `worker` are commands too, and hand over to what runs them; to
     // found a cluster or to join one is done on this machine's disk.
     (
@@ -40,7 +40,7 @@ const MAY_IMPORT: [(&str, &[&str]); 12] = [
     // Of the worker its simulation takes the translation of wire messages.
     ("leader", &["session", "telemetry", "worker"]),
     // Of the worker only the translation of wire messages; tests run a whole one.
-    ("session", &["error", "worker"]),
+    ("session", &["error", "template", "worker"]),
     ("telemetry", &["config"]),
     ("config", &["files"]),
     ("worker", &["files"]),

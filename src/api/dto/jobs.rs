@@ -1,5 +1,7 @@
 //! Jobs and their actions.
 
+use std::collections::BTreeMap;
+
 use horai_core::ids::{ActionKey, JobId};
 use horai_core::machine::state::State;
 use horai_core::model::action::{
@@ -368,4 +370,14 @@ impl ExplainDto {
             WaitReason::FixedDelay => "the earlier run of its trigger has not ended",
         }
     }
+}
+/// What a run for an instant would start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenderedDto {
+    /// The action it stands for, whether or not there is one.
+    pub action: ActionRef,
+    /// Of the definition.
+    pub revision: u64,
+    /// The job's texts with their values, by the fields they stand in.
+    pub texts: BTreeMap<String, String>,
 }

@@ -24,7 +24,7 @@ pub use cluster::{
     TimeRequest, TokenDto, TransferRequest,
 };
 pub use jobs::{
-    ActionDto, AppliedJob, AppliedJobs, ExplainDto, JobDto, JobSet, MissedDto, Page,
+    ActionDto, AppliedJob, AppliedJobs, ExplainDto, JobDto, JobSet, MissedDto, Page, RenderedDto,
     TriggerMeaning, UpstreamDto, WaitingTrigger,
 };
 pub use locks::{AcquireRequest, HolderDto, LeaseDto, LockDto, LockTokenRequest, WaiterDto};

@@ -149,7 +149,8 @@ pub(crate) fn worker_name(state: &State, worker: WorkerId) -> String {
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndDto {
-    /// `exited signaled timed_out cancelled lease_expired not_started gone worker_lost`.
+    /// `exited signaled timed_out cancelled lease_expired not_started gone worker_lost
+    /// unrendered`.
     pub how: String,
     /// The exit code, if it exited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -157,7 +158,7 @@ pub struct EndDto {
     /// The signal that ended it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<i32>,
-    /// Why it could not be started.
+    /// Why it could not be started, or its texts not be rendered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// When that was committed.
@@ -169,7 +170,9 @@ impl EndDto {
         let (code, signal, message) = match &end.how {
             EndKind::Exited { code } => (Some(*code), None, None),
             EndKind::Signaled { signal } => (None, Some(*signal), None),
-            EndKind::NotStarted { message } => (None, None, Some(message.clone())),
+            EndKind::NotStarted { message } | EndKind::Unrendered { message } => {
+                (None, None, Some(message.clone()))
+            }
             _ => (None, None, None),
         };
         Self { how: end.how.word().to_owned(), code, signal, message, at: Time(end.at) }

@@ -6,7 +6,7 @@ use reqwest::Method;
 use super::transport::{Call, read};
 use super::{ApiError, Client};
 use crate::api::dto::{
-    ActionDto, ActionRef, ExplainDto, MissedDto, Page, RunRef, StartedRun, Time,
+    ActionDto, ActionRef, ExplainDto, MissedDto, Page, RenderedDto, RunRef, StartedRun, Time,
 };
 
 /// Entries asked for at once.
@@ -37,6 +37,12 @@ impl Client {
                 return Ok(all);
             }
         }
+    }
+
+    /// What a run for an action would start.
+    pub async fn render(&self, action: &ActionRef) -> Result<RenderedDto, ApiError> {
+        let call = Call::get(&["jobs", &action.job, "render"]);
+        self.read(call.with("nominal", Some(Time(action.nominal)))).await
     }
 
     /// One action.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::edge::{EdgeSpec, PeriodUnit};
 use super::retry::RetryRules;
 use super::stored::extended;
+use super::syntax::Syntax;
 use super::trigger::{RuleSpec, TriggerRule};
 use crate::ids::{GroupPath, JobId, Name, Revision, TriggerName};
 use crate::time::{Span, UtcMillis};
@@ -80,13 +81,16 @@ pub struct JobSpec {
     pub wait_limit: Option<Span>,
     /// What becomes of an action that is ready while another run of the job is live.
     pub overlap: Overlap,
+    /// How its texts are read.
+    pub syntax: Syntax,
 }
 
 extended! {
     JobSpec (Name)
     [name description zone triggers depends_on executor env worker_group priority retries
         timeout grace lease on_worker_lost]
-    [1 group 2 params 3 period 4 legacy_id 5 retry_rules 6 wait_limit 7 overlap]
+    [1 group 2 params 3 period 4 legacy_id 5 retry_rules 6 wait_limit 7 overlap
+        12 syntax]
 }
 
 impl JobSpec {
@@ -148,6 +152,7 @@ impl JobSpec {
             retry_rules: RetryRules::default(),
             wait_limit: None,
             overlap: Overlap::Allow,
+            syntax: Syntax::Plain,
         }
     }
 
@@ -178,6 +183,23 @@ impl JobSpec {
     pub fn params_of(&self, triggers: &[TriggerName]) -> BTreeMap<String, String> {
         let own = self.rules(triggers).flat_map(|rule| rule.params.clone());
         self.params.clone().into_iter().chain(own).collect()
+    }
+
+    /// What may be a template, with the fields it stands in: script and arguments, and the
+    /// values of its environment.
+    pub fn texts(&self) -> impl Iterator<Item = (String, &str)> {
+        let (script, field, argv) = match &self.executor {
+            Executor::Shell { interpreter, script } => {
+                (Some(script.as_str()), "interpreter", interpreter.as_slice())
+            }
+            Executor::Exec { argv } => (None, "exec", argv.as_slice()),
+            Executor::Noop => (None, "", &[][..]),
+        };
+        let script = script.map(|script| ("shell".to_owned(), script)).into_iter();
+        let argv = argv.iter().enumerate();
+        let argv = argv.map(move |(i, text)| (format!("{field}[{i}]"), text.as_str()));
+        let env = self.env.iter().map(|(key, text)| (format!("env.{key}"), text.as_str()));
+        script.chain(argv).chain(env)
     }
 
     /// True if one of its triggers, disabled or not, waits for the end of its last action.

@@ -16,5 +16,6 @@ pub mod pause;
 pub mod retry;
 pub mod run;
 pub(crate) mod stored;
+pub mod syntax;
 pub mod trigger;
 pub mod worker;

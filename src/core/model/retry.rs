@@ -41,7 +41,12 @@ impl RetryRules {
     /// are tried again as ever.
     #[must_use]
     pub fn judge(&self, end: &EndKind) -> AfterFailure {
-        let EndKind::Exited { code } = end else { return AfterFailure::Retry };
+        let code = match end {
+            EndKind::Exited { code } => code,
+            // The same text and values would give the same.
+            EndKind::Unrendered { .. } => return AfterFailure::Fail,
+            _ => return AfterFailure::Retry,
+        };
         if self.skip_on.contains(code) {
             AfterFailure::Skip
         } else if self.never_on.contains(code)
@@ -101,6 +106,7 @@ mod tests {
         for end in [EndKind::TimedOut, EndKind::Signaled { signal: 9 }] {
             assert_eq!(only.judge(&end), AfterFailure::Retry);
         }
+        assert_eq!(rules.judge(&EndKind::unrendered("no such name")), AfterFailure::Fail);
     }
 
     #[test]

@@ -286,6 +286,7 @@ impl AttemptCause {
             Self::First => "first",
             Self::Retry => "retry",
             Self::WorkerLost => "worker_lost",
+            Self::Unrendered { .. } => "unrendered",
         }
     }
 }
@@ -336,15 +337,30 @@ pub enum EndKind {
     Gone,
     /// Nothing was heard of its worker for lease and margin.
     WorkerLost,
+    /// A text of its job could not be rendered, so that there was nothing to start.
+    Unrendered {
+        /// Why; at most 256 bytes.
+        message: String,
+    },
 }
 
 impl EndKind {
     /// It could not be started: `why`, cut to the 256 bytes that are kept.
     #[must_use]
     pub fn not_started(why: &str) -> Self {
+        Self::NotStarted { message: Self::cut(why) }
+    }
+
+    /// A text could not be rendered: `why`, cut in the same way.
+    #[must_use]
+    pub fn unrendered(why: &str) -> Self {
+        Self::Unrendered { message: Self::cut(why) }
+    }
+
+    fn cut(why: &str) -> String {
         const MAX: usize = 256;
         let cut = (0..=MAX.min(why.len())).rev().find(|i| why.is_char_boundary(*i)).unwrap_or(0);
-        Self::NotStarted { message: why[..cut].to_owned() }
+        why[..cut].to_owned()
     }
 
     /// True for the one end that makes a run succeed.
@@ -362,7 +378,8 @@ impl EndKind {
             | Self::Signaled { .. }
             | Self::TimedOut
             | Self::Cancelled
-            | Self::NotStarted { .. } => false,
+            | Self::NotStarted { .. }
+            | Self::Unrendered { .. } => false,
         }
     }
 

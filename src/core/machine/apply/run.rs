@@ -102,6 +102,7 @@ impl State {
         }
         let how = match &report.how {
             EndKind::NotStarted { message } => EndKind::not_started(message),
+            EndKind::Unrendered { message } => EndKind::unrendered(message),
             how => how.clone(),
         };
         // A worker's estimate of cluster time lags as its leader's messages do, and
