@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use horai_core::ids::Name;
 use horai_core::model::job::{JobSpec, MisfirePolicy};
+use horai_core::model::limits::RunLimits;
 use horai_core::time::Span;
 
 use crate::error::{ErrorCode, FieldError};
@@ -44,6 +45,17 @@ pub(super) fn span(field: &str, text: &str) -> Result<Span, FieldError> {
 /// A length of time, or what it is where nothing is said.
 pub(super) fn span_or(field: &str, text: Option<&str>, default: Span) -> Result<Span, FieldError> {
     text.map_or(Ok(default), |text| span(field, text))
+}
+
+/// A limit of a run, or none where nothing is said.
+pub(super) fn run_limit(field: &str, text: Option<&str>) -> Result<Option<Span>, FieldError> {
+    let Some(text) = text else { return Ok(None) };
+    let limit = span(field, text)?;
+    if (RunLimits::MIN..=RunLimits::MAX).contains(&limit) {
+        return Ok(Some(limit));
+    }
+    let remedy = format!("write {} to {}", RunLimits::MIN, RunLimits::MAX);
+    Err(FieldError::invalid(field, text, "no run is limited to that", remedy))
 }
 
 /// A list that is not too long.

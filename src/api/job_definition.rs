@@ -11,10 +11,11 @@ use horai_core::model::edge::{EdgeSpec, PeriodUnit};
 use horai_core::model::job::{
     Executor, JobSpec, OnWorkerLost, Overlap, TriggerSpec, default_group,
 };
+use horai_core::model::limits::RunLimits;
 use horai_core::time::Span;
 use serde::{Deserialize, Serialize};
 
-use super::definition_parts::{at_most, name, params, priority, span, span_or, word};
+use super::definition_parts::{at_most, name, params, priority, run_limit, span, span_or, word};
 pub use super::edge_definition::EdgeDefinition;
 use super::edge_definition::{edge_error, edges};
 pub use super::retry_definition::RetryDefinition;
@@ -102,6 +103,12 @@ pub struct JobDefinition {
     /// `allow` (default), `skip`, `queue_one`, `queue_all` or `cancel_running`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlap: Option<String>,
+    /// Longest life of a run with all its retries and the waits between, such as `2h`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_timeout: Option<String>,
+    /// How long a run may wait in the queue for its first attempt, such as `10m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_timeout: Option<String>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // the signature is serde's
@@ -155,6 +162,10 @@ impl JobDefinition {
             overlap: match self.overlap.as_deref() {
                 Some(text) => word("overlap", text, &Overlap::ALL)?,
                 None => Overlap::Allow,
+            },
+            limits: RunLimits {
+                run: run_limit("run_timeout", self.run_timeout.as_deref())?,
+                queue: run_limit("queue_timeout", self.queue_timeout.as_deref())?,
             },
             timeout: self.timeout.as_deref().map(|text| span("timeout", text)).transpose()?,
             grace: span_or("grace", self.grace.as_deref(), JobSpec::DEFAULT_GRACE)?,
@@ -413,6 +424,9 @@ params: {DAY: monday}
             ("name: a\nnoop: true\npriority: 10", "priority", ErrorCode::InvalidValue),
             ("name: a\nnoop: true\ntimeout: 5", "timeout", ErrorCode::InvalidValue),
             ("name: a\nnoop: true\nlease: 8d", "lease", ErrorCode::InvalidValue),
+            ("name: a\nnoop: true\nrun_timeout: 2y", "run_timeout", ErrorCode::InvalidValue),
+            ("name: a\nnoop: true\nqueue_timeout: 0s", "queue_timeout", ErrorCode::InvalidValue),
+            ("name: a\nnoop: true\nrun_timeout: 367d", "run_timeout", ErrorCode::InvalidValue),
             ("name: a\nnoop: true\nlease: 0s", "lease", ErrorCode::InvalidValue),
             ("name: a\nnoop: true\ndepends_on: [b]", "depends_on[0]", ErrorCode::MissingUpstream),
             (

@@ -60,6 +60,8 @@ impl JobDefinition {
             wait_limit: spec.wait_limit.map(|span| span.to_string()),
             overlap: (spec.overlap != Overlap::Allow)
                 .then(|| word_of(spec.overlap, &Overlap::ALL).to_owned()),
+            run_timeout: spec.limits.run.map(|span| span.to_string()),
+            queue_timeout: spec.limits.queue.map(|span| span.to_string()),
         }
     }
 }
@@ -79,6 +81,7 @@ mod tests {
              {count: 3, jitter: 5s, retry_on: [75], never_on: [2]}\ndepends_on:\n  \
              - {job: b, condition: failure}",
             "name: a\nnoop: true\ndepends_on: [{job: b, soft: true}]",
+            "name: a\nnoop: true\nrun_timeout: 2h\nqueue_timeout: 10m",
             "name: a\nnoop: true\non_worker_lost: keep\nkeep_for: 2h\nzone: Asia/Tokyo",
             "name: a\nnoop: true\nperiod: week\nlegacy_id: 30\ndepends_on:\n  \
              - {job: b, match: all_in_period, base: true, on_no_match: wait}",

@@ -254,6 +254,8 @@ impl Show for JobDto {
             ("priority", or_default(job.priority.as_ref(), "5")),
             ("retries", retries(job)),
             ("time-out", or_default(job.timeout.as_ref(), "none")),
+            ("of a run", or_default(job.run_timeout.as_ref(), "none")),
+            ("in the queue", or_default(job.queue_timeout.as_ref(), "none")),
             ("lease", or_default(job.lease.as_ref(), "1m")),
             ("group", or_default(job.group.as_ref(), "none")),
             ("worker lost", or_default(job.on_worker_lost.as_ref(), "rerun")),

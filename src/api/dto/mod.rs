@@ -25,6 +25,7 @@ pub use jobs::{
 };
 pub use locks::{AcquireRequest, HolderDto, LeaseDto, LockDto, LockTokenRequest, WaiterDto};
 pub use problem::{FieldProblem, Problem};
+pub(crate) use runs::passed_limit;
 pub use runs::{AttemptDto, EndDto, RunDto, StartedRun};
 pub use text::{ActionRef, AttemptRef, RunRef, SpanText, TextError, Time};
 pub use workers::{LoadDto, WorkerDto};

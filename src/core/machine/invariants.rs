@@ -168,7 +168,10 @@ fn agree(action: &Action, run: Option<&Run>) -> bool {
         }
         ActionState::Running => run.is_some_and(|r| r.state == RunState::Running),
         ActionState::Success => result(RunResult::Success),
-        ActionState::Failed => result(RunResult::Failed),
+        ActionState::Failed => match run.map(|r| r.state) {
+            Some(RunState::Finished { result, .. }) => result.is_failure(),
+            _ => false,
+        },
         ActionState::Cancelled => result(RunResult::Cancelled),
         ActionState::Skipped(SkipReason::Job) => result(RunResult::Skipped),
         ActionState::Skipped(_) => action.run.is_none() || result(RunResult::Deleted),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::edge::{EdgeSpec, PeriodUnit};
+use super::limits::RunLimits;
 use super::retry::RetryRules;
 use super::stored::extended;
 use super::trigger::{RuleSpec, TriggerRule};
@@ -74,13 +75,16 @@ pub struct JobSpec {
     pub wait_limit: Option<Span>,
     /// What becomes of an action that is ready while another run of the job is live.
     pub overlap: Overlap,
+    /// How long a run may take as a whole, and wait to begin.
+    pub limits: RunLimits,
 }
 
 extended! {
     JobSpec (Name)
     [name description zone triggers depends_on executor env worker_group priority retries
         timeout grace lease on_worker_lost]
-    [1 group 2 params 3 period 4 legacy_id 5 retry_rules 6 wait_limit 7 overlap]
+    [1 group 2 params 3 period 4 legacy_id 5 retry_rules 6 wait_limit 7 overlap
+        8 limits]
 }
 
 impl JobSpec {
@@ -142,6 +146,7 @@ impl JobSpec {
             retry_rules: RetryRules::default(),
             wait_limit: None,
             overlap: Overlap::Allow,
+            limits: RunLimits::default(),
         }
     }
 

@@ -10,6 +10,7 @@ pub mod calendar;
 pub mod cluster;
 pub mod edge;
 pub mod job;
+pub mod limits;
 pub mod lock;
 pub mod pause;
 pub mod retry;

@@ -2,11 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::stored::{Marked, extended};
 use crate::ids::{ActionKey, AttemptKey, Incarnation, JobId, Revision, RunId, Token, WorkerId};
 use crate::time::UtcMillis;
 
 /// One request to execute a job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
     /// Its number.
     pub id: RunId,
@@ -38,6 +39,28 @@ pub struct Run {
     pub cancel_requested: bool,
     /// Its tries, oldest first; at most the last [`Run::MAX_ATTEMPTS_KEPT`].
     pub attempts: Vec<Attempt>,
+    /// Its wait to begin counts from here, and not from `ready_at`: a pause has ended.
+    pub waits_from: Option<UtcMillis>,
+}
+
+extended! {
+    Run (RunId)
+    [id kind job revision action nominal state priority catch_up created ready_at retries
+        losses cancel_requested attempts]
+    [8 waits_from]
+}
+
+/// Runs are counted up from 1.
+impl Marked for RunId {
+    type Raw = Self;
+
+    fn mark() -> Self {
+        Self(u64::MAX)
+    }
+
+    fn read<E: serde::de::Error>(raw: Self) -> Result<Option<Self>, E> {
+        Ok((raw != Self::mark()).then_some(raw))
+    }
 }
 
 impl Run {
@@ -116,6 +139,10 @@ pub enum RunResult {
     Deleted,
     /// Its exit code says that there was nothing to do.
     Skipped,
+    /// It took longer than a run of its job may take, retries included.
+    RunTimedOut,
+    /// It waited longer in the queue than a run of its job may wait.
+    QueueTimedOut,
 }
 
 impl RunResult {
@@ -124,10 +151,29 @@ impl RunResult {
     pub fn word(self) -> &'static str {
         match self {
             Self::Success => "success",
-            Self::Failed => "failed",
+            Self::Failed | Self::RunTimedOut | Self::QueueTimedOut => "failed",
             Self::Cancelled => "cancelled",
             Self::Deleted => "deleted",
             Self::Skipped => "skipped",
+        }
+    }
+
+    /// True if its action has failed.
+    #[must_use]
+    pub fn is_failure(self) -> bool {
+        match self {
+            Self::Failed | Self::RunTimedOut | Self::QueueTimedOut => true,
+            Self::Success | Self::Cancelled | Self::Deleted | Self::Skipped => false,
+        }
+    }
+
+    /// Why it failed, where no attempt of it says that: the field of the definition.
+    #[must_use]
+    pub fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::RunTimedOut => Some("run_timeout"),
+            Self::QueueTimedOut => Some("queue_timeout"),
+            Self::Success | Self::Failed | Self::Cancelled | Self::Deleted | Self::Skipped => None,
         }
     }
 }
@@ -263,5 +309,42 @@ impl EndKind {
             Self::Gone => "gone",
             Self::WorkerLost => "worker_lost",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_says_nothing_new_keeps_its_bytes() {
+        let at = UtcMillis(300);
+        let plain = Run {
+            id: RunId(7),
+            kind: RunKind::Recover,
+            job: JobId(3),
+            revision: Revision(2),
+            action: Some(ActionKey { job: JobId(3), nominal: at }),
+            nominal: at,
+            state: RunState::Finished { result: RunResult::Failed, at },
+            priority: 5,
+            catch_up: true,
+            created: at,
+            ready_at: at,
+            retries: 1,
+            losses: 2,
+            cancel_requested: true,
+            attempts: Vec::new(),
+            waits_from: None,
+        };
+        // One behind the other, as they were before there were others.
+        let first = (RunId(7), RunKind::Recover, JobId(3), Revision(2), plain.action, at);
+        let then = (plain.state, 5_u8, true, at, at, 1_u32, 2_u32, true, &plain.attempts);
+        let bytes = postcard::to_stdvec(&plain).unwrap();
+        assert_eq!(bytes, postcard::to_stdvec(&(first, then)).unwrap());
+        assert_eq!(postcard::from_bytes::<Run>(&bytes).unwrap(), plain);
+        let more = Run { waits_from: Some(at), ..plain };
+        let bytes = postcard::to_stdvec(&more).unwrap();
+        assert_eq!(postcard::from_bytes::<Run>(&bytes).unwrap(), more);
     }
 }

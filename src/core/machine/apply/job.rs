@@ -11,6 +11,7 @@ use crate::ids::{JobId, Name, Revision, TriggerName};
 use crate::model::action::{ActionState, SkipReason};
 use crate::model::edge::{EdgeSpec, Matching};
 use crate::model::job::{Backoff, Executor, Job, JobSpec, OnWorkerLost, TriggerKind};
+use crate::model::limits::RunLimits;
 use crate::model::retry::RetryRules;
 use crate::model::run::{RunResult, RunState};
 use crate::time::UtcMillis;
@@ -339,6 +340,11 @@ fn check_spec(own: JobId, spec: &JobSpec) -> Result<(), Reject> {
     within("retries.backoff", longest_wait.0, 0, WEEK_MS, "ms")?;
     if let Some(timeout) = spec.timeout {
         within("timeout", timeout.0, 1, YEAR_MS, "ms")?;
+    }
+    for (field, limit) in [("run_timeout", spec.limits.run), ("queue_timeout", spec.limits.queue)] {
+        if let Some(limit) = limit {
+            within(field, limit.0, RunLimits::MIN.0, RunLimits::MAX.0, "ms")?;
+        }
     }
     within("grace", spec.grace.0, 0, 3_600_000, "ms")?;
     within("lease", spec.lease.0, JobSpec::MIN_LEASE.0, JobSpec::MAX_LEASE.0, "ms")?;

@@ -8,6 +8,7 @@
 mod access;
 mod calendar;
 mod job;
+mod limits;
 mod lock;
 mod overlap;
 mod pause;

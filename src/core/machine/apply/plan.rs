@@ -116,6 +116,7 @@ impl State {
                     self.move_places(&runs, |state| {
                         state.edit_action(key, |a| a.triggers.push(name.clone()));
                     });
+                    self.wait_anew(&runs);
                     ev.push(Event::Action(key));
                 }
                 continue;
@@ -201,6 +202,7 @@ impl State {
             losses: 0,
             cancel_requested: false,
             attempts: Vec::new(),
+            waits_from: None,
         };
         self.meta.last_run = id;
         self.put_run(run);

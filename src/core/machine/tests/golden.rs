@@ -16,6 +16,7 @@ use crate::model::calendar::{CalendarDef, CalendarRule};
 use crate::model::cluster::ClusterSettings;
 use crate::model::edge::{Condition, EdgeSpec, Matching, NoMatch, OnNoMatch, PeriodUnit};
 use crate::model::job::*;
+use crate::model::limits::RunLimits;
 use crate::model::pause::{AfterPause, PauseTarget};
 use crate::model::retry::RetryRules;
 use crate::model::run::EndKind;
@@ -220,8 +221,15 @@ fn commands() -> Vec<Command> {
         Command::PlanActions(vec![unmatched]),
         Command::Rerun { action: key(job, 2000), below: true },
         Command::SettleAction { action: key(job, 2000), success: true },
+        Command::ApplyJob { spec: Box::new(limited_spec()), expected: None },
     ]);
     all
+}
+
+/// Limits of runs.
+fn limited_spec() -> JobSpec {
+    let limits = RunLimits { run: Some(Span::secs(7200)), queue: Some(Span::secs(600)) };
+    JobSpec { limits, ..spec("limited") }
 }
 
 /// Edges that say how an action must end, and rules for exit codes.

@@ -6,6 +6,7 @@ mod delays;
 mod edges;
 mod ends;
 mod golden;
+mod limits;
 mod overlap;
 mod pauses;
 mod random;

@@ -11,6 +11,7 @@ use super::support::*;
 use crate::ids::*;
 use crate::model::calendar::{CalendarDef, CalendarRule};
 use crate::model::job::*;
+use crate::model::limits::RunLimits;
 use crate::model::pause::{AfterPause, PauseTarget};
 use crate::model::run::EndKind;
 use crate::model::trigger::{RuleSpec, TriggerRule, Weekdays};
@@ -162,6 +163,10 @@ fn spec_of(number: u8, triggers: u8, upstream: &[u64], policy: u8) -> JobSpec {
         triggers: (0..triggers).map(|n| cron(["x", "y"][usize::from(n)])).collect(),
         retries: RetryPolicy { count: u32::from(policy), backoff: Backoff::Fixed { delay } },
         timeout: (policy > 1).then(|| Span::secs(3)),
+        limits: RunLimits {
+            run: (policy == 3).then(|| Span::secs(20)),
+            queue: (policy % 2 == 0).then(|| Span::secs(6)),
+        },
         lease: Span::secs(5),
         on_worker_lost: match policy {
             0 => OnWorkerLost::Fail,
