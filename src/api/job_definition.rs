@@ -12,6 +12,7 @@ use horai_core::model::job::{
     Executor, JobSpec, OnWorkerLost, Overlap, TriggerSpec, default_group,
 };
 use horai_core::model::limits::RunLimits;
+use horai_core::model::retry::RetryWorker;
 use horai_core::time::Span;
 use serde::{Deserialize, Serialize};
 
@@ -109,6 +110,9 @@ pub struct JobDefinition {
     /// How long a run may wait in the queue for its first attempt, such as `10m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue_timeout: Option<String>,
+    /// Where a retry is made, if there is a choice: `any` (default), `same` or `another`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_on_worker: Option<String>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // the signature is serde's
@@ -166,6 +170,10 @@ impl JobDefinition {
             limits: RunLimits {
                 run: run_limit("run_timeout", self.run_timeout.as_deref())?,
                 queue: run_limit("queue_timeout", self.queue_timeout.as_deref())?,
+            },
+            retry_on_worker: match self.retry_on_worker.as_deref() {
+                Some(text) => word("retry_on_worker", text, &RetryWorker::ALL)?,
+                None => RetryWorker::Any,
             },
             timeout: self.timeout.as_deref().map(|text| span("timeout", text)).transpose()?,
             grace: span_or("grace", self.grace.as_deref(), JobSpec::DEFAULT_GRACE)?,
@@ -427,6 +435,11 @@ params: {DAY: monday}
             ("name: a\nnoop: true\nrun_timeout: 2y", "run_timeout", ErrorCode::InvalidValue),
             ("name: a\nnoop: true\nqueue_timeout: 0s", "queue_timeout", ErrorCode::InvalidValue),
             ("name: a\nnoop: true\nrun_timeout: 367d", "run_timeout", ErrorCode::InvalidValue),
+            (
+                "name: a\nnoop: true\nretry_on_worker: other",
+                "retry_on_worker",
+                ErrorCode::InvalidValue,
+            ),
             ("name: a\nnoop: true\nlease: 0s", "lease", ErrorCode::InvalidValue),
             ("name: a\nnoop: true\ndepends_on: [b]", "depends_on[0]", ErrorCode::MissingUpstream),
             (

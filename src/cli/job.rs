@@ -299,9 +299,13 @@ fn or_default(value: Option<&impl ToString>, default: &str) -> String {
 fn retries(job: &JobDefinition) -> String {
     let Some(retries) = &job.retries else { return "none".to_owned() };
     let wait = retries.backoff.as_deref().unwrap_or("10s");
-    match &retries.backoff_cap {
+    let told = match &retries.backoff_cap {
         Some(cap) => format!("{}, after {wait}, doubled up to {cap}", retries.count),
         None => format!("{}, after {wait} each", retries.count),
+    };
+    match job.retry_on_worker.as_deref() {
+        Some(worker) => format!("{told}, on {worker} worker"),
+        None => told,
     }
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::edge::{EdgeSpec, PeriodUnit};
 use super::limits::RunLimits;
-use super::retry::RetryRules;
+use super::retry::{RetryRules, RetryWorker};
 use super::stored::extended;
 use super::trigger::{RuleSpec, TriggerRule};
 use crate::ids::{GroupPath, JobId, Name, Revision, TriggerName};
@@ -77,6 +77,8 @@ pub struct JobSpec {
     pub overlap: Overlap,
     /// How long a run may take as a whole, and wait to begin.
     pub limits: RunLimits,
+    /// On which worker a retry is made.
+    pub retry_on_worker: RetryWorker,
 }
 
 extended! {
@@ -84,7 +86,7 @@ extended! {
     [name description zone triggers depends_on executor env worker_group priority retries
         timeout grace lease on_worker_lost]
     [1 group 2 params 3 period 4 legacy_id 5 retry_rules 6 wait_limit 7 overlap
-        8 limits]
+        8 limits 10 retry_on_worker]
 }
 
 impl JobSpec {
@@ -147,6 +149,7 @@ impl JobSpec {
             wait_limit: None,
             overlap: Overlap::Allow,
             limits: RunLimits::default(),
+            retry_on_worker: RetryWorker::Any,
         }
     }
 

@@ -18,7 +18,7 @@ use crate::model::edge::{Condition, EdgeSpec, Matching, NoMatch, OnNoMatch, Peri
 use crate::model::job::*;
 use crate::model::limits::RunLimits;
 use crate::model::pause::{AfterPause, PauseTarget};
-use crate::model::retry::RetryRules;
+use crate::model::retry::{RetryRules, RetryWorker};
 use crate::model::run::EndKind;
 use crate::model::trigger::*;
 use crate::model::worker::WorkerProfile;
@@ -222,6 +222,7 @@ fn commands() -> Vec<Command> {
         Command::Rerun { action: key(job, 2000), below: true },
         Command::SettleAction { action: key(job, 2000), success: true },
         Command::ApplyJob { spec: Box::new(limited_spec()), expected: None },
+        Command::ApplyJob { spec: Box::new(picky_spec()), expected: None },
     ]);
     all
 }
@@ -230,6 +231,11 @@ fn commands() -> Vec<Command> {
 fn limited_spec() -> JobSpec {
     let limits = RunLimits { run: Some(Span::secs(7200)), queue: Some(Span::secs(600)) };
     JobSpec { limits, ..spec("limited") }
+}
+
+/// A wish for the worker of a retry.
+fn picky_spec() -> JobSpec {
+    JobSpec { retry_on_worker: RetryWorker::Another, ..spec("picky") }
 }
 
 /// Edges that say how an action must end, and rules for exit codes.

@@ -13,6 +13,7 @@ use crate::model::calendar::{CalendarDef, CalendarRule};
 use crate::model::job::*;
 use crate::model::limits::RunLimits;
 use crate::model::pause::{AfterPause, PauseTarget};
+use crate::model::retry::RetryWorker;
 use crate::model::run::EndKind;
 use crate::model::trigger::{RuleSpec, TriggerRule, Weekdays};
 use crate::time::{Span, UtcMillis};
@@ -167,6 +168,7 @@ fn spec_of(number: u8, triggers: u8, upstream: &[u64], policy: u8) -> JobSpec {
             run: (policy == 3).then(|| Span::secs(20)),
             queue: (policy % 2 == 0).then(|| Span::secs(6)),
         },
+        retry_on_worker: RetryWorker::ALL[usize::from(policy) % 3].1,
         lease: Span::secs(5),
         on_worker_lost: match policy {
             0 => OnWorkerLost::Fail,
