@@ -82,6 +82,13 @@ pub enum Outcome {
         /// How many jobs are planned anew by this command; others follow.
         replanned: u32,
     },
+    /// A job was removed.
+    Removed {
+        /// Jobs whose edges to it were dropped, by number.
+        freed: Vec<JobId>,
+        /// How many of its live runs were asked to end.
+        cancelled: u32,
+    },
 }
 
 /// Why a command was refused.

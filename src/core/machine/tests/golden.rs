@@ -57,6 +57,7 @@ fn word(command: &Command) -> &'static str {
         Command::Resume { .. } => "resume",
         Command::Rerun { .. } => "rerun",
         Command::SettleAction { .. } => "settle_action",
+        Command::RemoveJob { .. } => "remove_job",
     }
 }
 
@@ -223,6 +224,7 @@ fn commands() -> Vec<Command> {
         Command::SettleAction { action: key(job, 2000), success: true },
         Command::ApplyJob { spec: Box::new(limited_spec()), expected: None },
         Command::ApplyJob { spec: Box::new(picky_spec()), expected: None },
+        Command::RemoveJob { job, expected: Some(Revision(2)), force: true, cancel: false },
     ]);
     all
 }

@@ -2,6 +2,7 @@
 
 mod anchors;
 mod calendars;
+mod deletion;
 mod delays;
 mod edges;
 mod ends;

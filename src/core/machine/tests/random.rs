@@ -27,6 +27,7 @@ enum Step {
     Hold(u8, u64),
     GoOn { what: u8, job: u64, misfire: bool },
     Delete(u64),
+    Remove { job: u64, force: bool, cancel: bool },
     Pause(u64),
     Resume(u64),
     Plan { job: u64, count: i64, stale: bool },
@@ -63,6 +64,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (0..6_u8, job(), prop::bool::ANY)
             .prop_map(|(what, job, misfire)| Step::GoOn { what, job, misfire }),
         1 => job().prop_map(Step::Delete),
+        1 => (job(), prop::bool::weighted(0.8), prop::bool::ANY)
+            .prop_map(|(job, force, cancel)| Step::Remove { job, force, cancel }),
         1 => job().prop_map(Step::Pause),
         2 => job().prop_map(Step::Resume),
         8 => (job(), 0..4_i64, prop::bool::weighted(0.1))
@@ -226,6 +229,10 @@ fn command_of(m: &Machine, step: &Step) -> Command {
             Command::Resume { target: target(*what, *job), missed }
         }
         Step::Delete(job) => Command::DeleteJob { job: JobId(*job), expected: None },
+        Step::Remove { job, force, cancel } => {
+            let (job, force, cancel) = (JobId(*job), *force, *cancel);
+            Command::RemoveJob { job, expected: None, force, cancel }
+        }
         Step::Pause(job) => Command::PauseJob { job: JobId(*job) },
         Step::Resume(job) => Command::ResumeJob { job: JobId(*job) },
         Step::Plan { job, count, stale } => {
