@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use horai_core::ids::Name;
+use horai_core::ids::{GroupPath, Name};
 use horai_core::model::job::{JobSpec, MisfirePolicy};
 use horai_core::model::limits::RunLimits;
 use horai_core::time::Span;
@@ -18,6 +18,14 @@ pub(super) fn name(field: &str, text: &str) -> Result<Name, FieldError> {
             "this is not a name",
             "use 1 to 128 of a-z 0-9 . _ - and begin with a letter or digit",
         )
+    })
+}
+
+/// A folder of jobs.
+pub(super) fn group(text: &str) -> Result<GroupPath, FieldError> {
+    GroupPath::new(text).map_err(|_| {
+        let remedy = "write names with slashes between, such as etl/nightly, 128 bytes in all";
+        FieldError::invalid("group", text, "this is not a group", remedy)
     })
 }
 

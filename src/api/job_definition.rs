@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use horai_core::ids::{GroupPath, JobId, Name};
+use horai_core::ids::{JobId, Name};
 use horai_core::model::edge::{EdgeSpec, PeriodUnit};
 use horai_core::model::job::{
     Executor, JobSpec, OnWorkerLost, Overlap, TriggerSpec, default_group,
@@ -16,7 +16,9 @@ use horai_core::model::retry::RetryWorker;
 use horai_core::time::Span;
 use serde::{Deserialize, Serialize};
 
-use super::definition_parts::{at_most, name, params, priority, run_limit, span, span_or, word};
+use super::definition_parts::{
+    at_most, group, name, params, priority, run_limit, span, span_or, word,
+};
 pub use super::edge_definition::EdgeDefinition;
 use super::edge_definition::{edge_error, edges};
 pub use super::retry_definition::RetryDefinition;
@@ -337,13 +339,6 @@ impl JobDefinition {
             )),
         }
     }
-}
-
-fn group(text: &str) -> Result<GroupPath, FieldError> {
-    GroupPath::new(text).map_err(|_| {
-        let remedy = "write names with slashes between, such as etl/nightly, 128 bytes in all";
-        FieldError::invalid("group", text, "this is not a group", remedy)
-    })
 }
 
 fn program(field: &str, argv: &[String]) -> Result<(), FieldError> {

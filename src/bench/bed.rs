@@ -304,6 +304,9 @@ fn with_triggers(number: u32, triggers: Vec<TriggerDefinition>) -> JobDefinition
         skip_exit_codes: Vec::new(),
         wait_limit: None,
         overlap: None,
+        run_timeout: None,
+        queue_timeout: None,
+        retry_on_worker: None,
     }
 }
 

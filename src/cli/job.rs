@@ -45,13 +45,22 @@ enum JobCommand {
         /// Its name
         name: String,
     },
-    /// Remove a job that no other job depends on; past runs stay
+    /// Remove a job that no other job depends on; past runs stay, live ones go on
     Delete {
         /// Its name
         name: String,
         /// Only if it has this revision
         #[arg(long)]
         revision: Option<u64>,
+        /// Even if others depend on it: they do so no longer
+        #[arg(long)]
+        force: bool,
+        /// End its live runs
+        #[arg(long)]
+        cancel: bool,
+        /// Tell what would happen, and do nothing
+        #[arg(long, conflicts_with = "revision")]
+        preview: bool,
     },
     /// Run a job now, outside its plan
     Trigger {
@@ -152,9 +161,17 @@ pub(super) fn run(args: JobArgs, out: &mut impl Write) -> Result<(), Failure> {
                     _ => print(out, format, &job),
                 }
             }
-            JobCommand::Delete { name, revision } => {
+            JobCommand::Delete { name, force, cancel, preview: true, .. } => {
+                print(out, format, &client.removal(&name, force, cancel).await?)
+            }
+            JobCommand::Delete { name, revision, force: false, cancel: false, .. } => {
                 client.delete_job(&name, revision).await?;
                 note(format, &format!("job {name} is deleted"))
+            }
+            JobCommand::Delete { name, revision, force, cancel, .. } => {
+                let removed = client.remove_job(&name, revision, (force, cancel)).await?;
+                note(format, &format!("job {name} is deleted"))?;
+                print(out, format, &removed)
             }
             JobCommand::Trigger { name } => {
                 let run = client.trigger_job(&name).await?;

@@ -111,7 +111,13 @@ fn every_verb_answers_in_every_form() {
     let again: u64 = out(&["cluster", "snapshot", "-o", "quiet"]).trim().parse().unwrap();
     assert!(again >= applied);
     assert!(data(&["cluster", "token"])["token"].as_str().unwrap().starts_with("hj-"));
-    out(&["job", "delete", "hello"]);
+    let after = apply(&cluster, "jobs: [{name: after, noop: true, depends_on: [hello]}]");
+    assert!(after.status.success(), "{after:?}");
+    refused(&cluster.run(&["job", "delete", "hello"]), 4, &["1 job depends on it: after"]);
+    let preview = out(&["job", "delete", "hello", "--force", "--preview"]);
+    assert!(preview.contains("after      none any more"), "{preview}");
+    assert_eq!(data(&["job", "delete", "hello", "--force"])["unplanned"], json!(["after"]));
+    out(&["job", "delete", "after"]);
     refused(&cluster.run(&["job", "get", "hello"]), 3, &["hello"]);
     cluster.end();
 }

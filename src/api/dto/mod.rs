@@ -10,6 +10,7 @@ mod cluster;
 mod jobs;
 mod locks;
 mod problem;
+mod removal;
 mod runs;
 mod text;
 mod workers;
@@ -19,12 +20,14 @@ pub use cluster::{
     ClusterDto, CountsDto, LeaderDto, MemberDto, NewTokenDto, NodeRequest, SnapshotDto,
     TimeRequest, TokenDto, TransferRequest,
 };
+pub(crate) use jobs::job_name;
 pub use jobs::{
     ActionDto, AppliedJob, AppliedJobs, ExplainDto, JobDto, JobSet, MissedDto, Page,
     TriggerMeaning, UpstreamDto, WaitingTrigger,
 };
 pub use locks::{AcquireRequest, HolderDto, LeaseDto, LockDto, LockTokenRequest, WaiterDto};
 pub use problem::{FieldProblem, Problem};
+pub use removal::{RemovalDto, RemovedDto};
 pub(crate) use runs::passed_limit;
 pub use runs::{AttemptDto, EndDto, RunDto, StartedRun};
 pub use text::{ActionRef, AttemptRef, RunRef, SpanText, TextError, Time};
