@@ -13,6 +13,7 @@ mod actions;
 mod apply;
 pub mod calendar_definition;
 mod calendars;
+mod chains;
 mod cluster;
 mod definition_parts;
 pub mod dto;

@@ -74,6 +74,8 @@ enum JobCommand {
         /// One of its triggers alone
         #[arg(long)]
         trigger: Option<String>,
+        #[command(flatten)]
+        with: With,
     },
     /// End a pause
     Resume {
@@ -82,6 +84,8 @@ enum JobCommand {
         /// One of its triggers alone
         #[arg(long)]
         trigger: Option<String>,
+        #[command(flatten)]
+        with: With,
         /// What becomes of the instants of the pause
         #[arg(long, value_enum, default_value_t)]
         missed: AfterPause,
@@ -94,6 +98,28 @@ enum JobCommand {
     },
 }
 
+/// Which jobs besides the one that is named.
+#[derive(Debug, Args)]
+struct With {
+    /// With all that it depends on, directly or not
+    #[arg(long, conflicts_with_all = ["trigger", "downstream"])]
+    upstream: bool,
+    /// With all that depend on it, directly or not
+    #[arg(long, conflicts_with = "trigger")]
+    downstream: bool,
+}
+
+impl With {
+    /// The word that the API takes.
+    fn word(&self) -> Option<&'static str> {
+        match (self.upstream, self.downstream) {
+            (true, _) => Some("upstream"),
+            (false, true) => Some("downstream"),
+            (false, false) => None,
+        }
+    }
+}
+
 /// Does what was asked.
 pub(super) fn run(args: JobArgs, out: &mut impl Write) -> Result<(), Failure> {
     let JobArgs { remote, verb } = args;
@@ -102,11 +128,19 @@ pub(super) fn run(args: JobArgs, out: &mut impl Write) -> Result<(), Failure> {
         return check::jobs(files, out);
     }
     match &verb {
-        JobCommand::Pause { name, trigger } => {
-            return hold::pause(&remote, held(name, trigger.as_deref()), out);
+        JobCommand::Pause { name, trigger, with } => {
+            let held = held(name, trigger.as_deref());
+            return match with.word() {
+                Some(with) => hold::pause_with(&remote, name, with, out),
+                None => hold::pause(&remote, held, out),
+            };
         }
-        JobCommand::Resume { name, trigger, missed } => {
-            return hold::resume(&remote, held(name, trigger.as_deref()), *missed);
+        JobCommand::Resume { name, trigger, with, missed } => {
+            let held = held(name, trigger.as_deref());
+            return match with.word() {
+                Some(with) => hold::resume_with(&remote, name, with, *missed, out),
+                None => hold::resume(&remote, held, *missed),
+            };
         }
         _ => {}
     }

@@ -113,6 +113,8 @@ fn every_verb_answers_in_every_form() {
     assert!(data(&["cluster", "token"])["token"].as_str().unwrap().starts_with("hj-"));
     let after = apply(&cluster, "jobs: [{name: after, noop: true, depends_on: [hello]}]");
     assert!(after.status.success(), "{after:?}");
+    assert_eq!(out(&["job", "pause", "hello", "--downstream", "-o", "quiet"]), "after\nhello\n");
+    assert_eq!(out(&["job", "resume", "after", "--upstream", "-o", "quiet"]), "hello\nafter\n");
     refused(&cluster.run(&["job", "delete", "hello"]), 4, &["1 job depends on it: after"]);
     let preview = out(&["job", "delete", "hello", "--force", "--preview"]);
     assert!(preview.contains("after      none any more"), "{preview}");

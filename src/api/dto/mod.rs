@@ -15,7 +15,7 @@ mod runs;
 mod text;
 mod workers;
 
-pub use calendars::{AppliedCalendar, CalendarDto, PauseDto, PausedDto, ResumeRequest};
+pub use calendars::{AppliedCalendar, CalendarDto, PauseDto, PausedDto, ResumeRequest, ResumedDto};
 pub use cluster::{
     ClusterDto, CountsDto, LeaderDto, MemberDto, NewTokenDto, NodeRequest, SnapshotDto,
     TimeRequest, TokenDto, TransferRequest,

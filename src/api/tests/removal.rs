@@ -1,5 +1,7 @@
-//! Deletion with what others had to do with the job.
+//! Deletion with what others had to do with the job, and pauses of whole chains.
 
+use horai_core::ids::Name;
+use horai_core::machine::state::State;
 use serde_json::{Value, json};
 
 use super::support::{Answer, Cluster};
@@ -16,6 +18,14 @@ async fn chain() -> Cluster {
     let answer = cluster.ask("POST", "jobs", &set.to_string()).await;
     assert_eq!(answer.status.as_u16(), 200, "{}", answer.body);
     cluster
+}
+
+fn paused(cluster: &Cluster) -> Vec<String> {
+    let names = |state: &State| -> Vec<Name> {
+        let paused = state.jobs_by_name_after(None).filter(|job| state.is_paused(job));
+        paused.map(|job| job.spec.name.clone()).collect()
+    };
+    cluster.node.read(names).iter().map(ToString::to_string).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -61,4 +71,47 @@ async fn a_job_that_others_depend_on_is_deleted_by_force_with_the_list() {
     assert_eq!(cluster.ask("DELETE", "jobs/low", "").await.status.as_u16(), 204);
     assert_eq!(cluster.ask("DELETE", "jobs/side?cancel=true", "").await.status.as_u16(), 200);
     assert_eq!(cluster.jobs(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chain_is_paused_from_its_end_and_resumed_from_its_source() {
+    let cluster = chain().await;
+    let key = [("idempotency-key", "close")];
+    for _ in 0..2 {
+        let answer = cluster.with("POST", "jobs/mid/pause?with=downstream", "", &key).await;
+        assert_eq!(answer.body["jobs"], json!(["low", "mid"]), "{}", answer.body);
+        assert_eq!(answer.body["dependant_count"], 0);
+        assert_eq!(paused(&cluster), ["low", "mid"]);
+    }
+    // What somebody resumed since is not paused again by the same request.
+    assert_eq!(cluster.ask("POST", "jobs/low/resume", "").await.status.as_u16(), 204);
+    cluster.with("POST", "jobs/mid/pause?with=downstream", "", &key).await;
+    assert_eq!(paused(&cluster), ["mid"]);
+    let answer = cluster.ask("POST", "jobs/up/pause?with=downstream", "").await;
+    let jobs = answer.body["jobs"].as_array().unwrap().clone();
+    let place = |name: &str| jobs.iter().position(|job| job == name).unwrap();
+    assert!(place("low") < place("mid") && place("mid") < place("up"), "{jobs:?}");
+    assert!(place("side") < place("up") && jobs.len() == 4, "{jobs:?}");
+    assert_eq!(paused(&cluster), ["low", "mid", "side", "up"]);
+    // Opened with all above it; what is beside it stays closed.
+    let body = r#"{"missed": "misfire"}"#;
+    let answer = cluster.ask("POST", "jobs/low/resume?with=upstream", body).await;
+    assert_eq!(answer.body, json!({"jobs": ["up", "mid", "low"], "still_paused": []}));
+    assert_eq!(paused(&cluster), ["side"]);
+    // Upwards, what else that holds up is told.
+    let answer = cluster.ask("POST", "jobs/mid/pause?with=upstream", "").await;
+    assert_eq!(answer.body["jobs"], json!(["mid", "up"]));
+    assert_eq!(answer.body["dependants"], json!(["low"]));
+    let answer = cluster.ask("POST", "jobs/mid/pause?with=sideways", "").await;
+    assert_eq!((answer.code(), answer.field()[0]), ("invalid_value", "with"));
+    let answer = cluster.ask("POST", "jobs/none/pause?with=upstream", "").await;
+    assert_eq!(answer.code(), "not_found", "{}", answer.body);
+    // The pause of a group is not ended with those of its jobs.
+    let job = json!({"name": "in", "noop": true, "group": "g", "depends_on": ["side"]});
+    assert_eq!(cluster.ask("PUT", "jobs/in", &job.to_string()).await.status.as_u16(), 201);
+    cluster.ask("POST", "groups/g/pause", "").await;
+    let answer = cluster.ask("POST", "jobs/up/resume?with=downstream", "").await;
+    assert_eq!(answer.body["still_paused"], json!(["in"]));
+    assert_eq!(answer.body["jobs"][0], "up");
+    assert_eq!(paused(&cluster), ["in"]);
 }
