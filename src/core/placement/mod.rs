@@ -49,4 +49,6 @@ fn is_of_last_try(state: &State, run: &Run, worker: WorkerId) -> bool {
 }
 
 #[cfg(test)]
+mod explain_tests;
+#[cfg(test)]
 mod tests;
