@@ -6,12 +6,12 @@ use axum::Json;
 use axum::extract::State;
 use horai_core::ids::{ActionKey, JobId, Name, WorkerId};
 use horai_core::machine::state::State as CoreState;
-use horai_core::model::action::Upstream;
+use horai_core::model::action::{Action, Upstream};
 use horai_core::placement::explain::{Subject, explain as reason_of};
 use horai_core::time::UtcMillis;
 
 use super::Api;
-use super::dto::{ActionDto, ActionRef, ExplainDto, MissedDto, Page, Time};
+use super::dto::{ActionDto, ActionRef, ExplainDto, MissedDto, Page, Time, passed_limit};
 use super::jobs::find;
 use super::params::{Params, Segment, page};
 use super::problem::Fault;
@@ -88,10 +88,16 @@ pub(super) async fn explain(
             id: ActionRef::of(state, key).to_string(),
             state: action.state.word().to_owned(),
             reason: reason.map(|reason| reason.word().to_owned()),
-            detail: reason.map_or("it does not wait", ExplainDto::sentence).to_owned(),
+            detail: reason.map_or_else(|| ended(state, action), ExplainDto::sentence).to_owned(),
             waits_for: waits_for.map(|up| ActionRef::of(state, up)).collect(),
         }))
     })
+}
+
+/// What there is to say of an action that does not wait.
+fn ended(state: &CoreState, action: &Action) -> &'static str {
+    let run = action.run_behind().and_then(|run| state.run(run));
+    run.and_then(passed_limit).unwrap_or("it does not wait")
 }
 
 /// What is meant, whether or not it is there; none without such a job.

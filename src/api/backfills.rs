@@ -196,8 +196,8 @@ fn find(state: &CoreState, id: BackfillId) -> Result<&Backfill, Fault> {
 fn again(state: &CoreState, id: BackfillId) -> Result<BackfillOrder, Fault> {
     let old = find(state, id)?;
     let is_wanted = |state: InstantState| {
-        use RunResult::{Cancelled, Deleted, Failed};
-        matches!(state, InstantState::Over(Failed | Cancelled | Deleted))
+        let InstantState::Over(result) = state else { return false };
+        result.is_failure() || matches!(result, RunResult::Cancelled | RunResult::Deleted)
     };
     let all = state.backfill_instants(id, None);
     let instants: Vec<UtcMillis> =

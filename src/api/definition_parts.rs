@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use horai_core::ids::Name;
+use horai_core::ids::{GroupPath, Name};
 use horai_core::model::job::{JobSpec, MisfirePolicy};
+use horai_core::model::limits::RunLimits;
 use horai_core::time::Span;
 
 use crate::error::{ErrorCode, FieldError};
@@ -17,6 +18,14 @@ pub(super) fn name(field: &str, text: &str) -> Result<Name, FieldError> {
             "this is not a name",
             "use 1 to 128 of a-z 0-9 . _ - and begin with a letter or digit",
         )
+    })
+}
+
+/// A folder of jobs.
+pub(super) fn group(text: &str) -> Result<GroupPath, FieldError> {
+    GroupPath::new(text).map_err(|_| {
+        let remedy = "write names with slashes between, such as etl/nightly, 128 bytes in all";
+        FieldError::invalid("group", text, "this is not a group", remedy)
     })
 }
 
@@ -44,6 +53,17 @@ pub(super) fn span(field: &str, text: &str) -> Result<Span, FieldError> {
 /// A length of time, or what it is where nothing is said.
 pub(super) fn span_or(field: &str, text: Option<&str>, default: Span) -> Result<Span, FieldError> {
     text.map_or(Ok(default), |text| span(field, text))
+}
+
+/// A limit of a run, or none where nothing is said.
+pub(super) fn run_limit(field: &str, text: Option<&str>) -> Result<Option<Span>, FieldError> {
+    let Some(text) = text else { return Ok(None) };
+    let limit = span(field, text)?;
+    if (RunLimits::MIN..=RunLimits::MAX).contains(&limit) {
+        return Ok(Some(limit));
+    }
+    let remedy = format!("write {} to {}", RunLimits::MIN, RunLimits::MAX);
+    Err(FieldError::invalid(field, text, "no run is limited to that", remedy))
 }
 
 /// A list that is not too long.

@@ -6,16 +6,20 @@
 
 use std::collections::BTreeMap;
 
-use horai_core::ids::{GroupPath, JobId, Name};
+use horai_core::ids::{JobId, Name};
 use horai_core::model::edge::{EdgeSpec, PeriodUnit};
 use horai_core::model::job::{
     Executor, JobSpec, OnWorkerLost, Overlap, TriggerSpec, default_group,
 };
+use horai_core::model::limits::RunLimits;
+use horai_core::model::retry::RetryWorker;
 use horai_core::model::syntax::Syntax;
 use horai_core::time::Span;
 use serde::{Deserialize, Serialize};
 
-use super::definition_parts::{at_most, name, params, priority, span, span_or, word};
+use super::definition_parts::{
+    at_most, group, name, params, priority, run_limit, span, span_or, word,
+};
 pub use super::edge_definition::EdgeDefinition;
 use super::edge_definition::{edge_error, edges};
 pub use super::retry_definition::RetryDefinition;
@@ -107,6 +111,15 @@ pub struct JobDefinition {
     /// How script, arguments and variables are read: `jinja` (default), `hera` or `none`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub syntax: Option<String>,
+    /// Longest life of a run with all its retries and the waits between, such as `2h`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_timeout: Option<String>,
+    /// How long a run may wait in the queue for its first attempt, such as `10m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_timeout: Option<String>,
+    /// Where a retry is made, if there is a choice: `any` (default), `same` or `another`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_on_worker: Option<String>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // the signature is serde's
@@ -160,6 +173,14 @@ impl JobDefinition {
             overlap: match self.overlap.as_deref() {
                 Some(text) => word("overlap", text, &Overlap::ALL)?,
                 None => Overlap::Allow,
+            },
+            limits: RunLimits {
+                run: run_limit("run_timeout", self.run_timeout.as_deref())?,
+                queue: run_limit("queue_timeout", self.queue_timeout.as_deref())?,
+            },
+            retry_on_worker: match self.retry_on_worker.as_deref() {
+                Some(text) => word("retry_on_worker", text, &RetryWorker::ALL)?,
+                None => RetryWorker::Any,
             },
             timeout: self.timeout.as_deref().map(|text| span("timeout", text)).transpose()?,
             grace: span_or("grace", self.grace.as_deref(), JobSpec::DEFAULT_GRACE)?,
@@ -327,13 +348,6 @@ impl JobDefinition {
     }
 }
 
-fn group(text: &str) -> Result<GroupPath, FieldError> {
-    GroupPath::new(text).map_err(|_| {
-        let remedy = "write names with slashes between, such as etl/nightly, 128 bytes in all";
-        FieldError::invalid("group", text, "this is not a group", remedy)
-    })
-}
-
 fn program(field: &str, argv: &[String]) -> Result<(), FieldError> {
     if argv.first().is_some_and(|program| !program.is_empty())
         && argv.iter().all(|argument| !argument.contains('\0'))
@@ -420,6 +434,14 @@ params: {DAY: monday}
             ("name: a\nnoop: true\npriority: 10", "priority", ErrorCode::InvalidValue),
             ("name: a\nnoop: true\ntimeout: 5", "timeout", ErrorCode::InvalidValue),
             ("name: a\nnoop: true\nlease: 8d", "lease", ErrorCode::InvalidValue),
+            ("name: a\nnoop: true\nrun_timeout: 2y", "run_timeout", ErrorCode::InvalidValue),
+            ("name: a\nnoop: true\nqueue_timeout: 0s", "queue_timeout", ErrorCode::InvalidValue),
+            ("name: a\nnoop: true\nrun_timeout: 367d", "run_timeout", ErrorCode::InvalidValue),
+            (
+                "name: a\nnoop: true\nretry_on_worker: other",
+                "retry_on_worker",
+                ErrorCode::InvalidValue,
+            ),
             ("name: a\nnoop: true\nlease: 0s", "lease", ErrorCode::InvalidValue),
             ("name: a\nnoop: true\ndepends_on: [b]", "depends_on[0]", ErrorCode::MissingUpstream),
             (

@@ -5,6 +5,7 @@
 use horai_core::ids::JobId;
 use horai_core::model::edge::PeriodUnit;
 use horai_core::model::job::{Executor, JobSpec, OnWorkerLost, Overlap};
+use horai_core::model::retry::RetryWorker;
 
 use super::definition_parts::word_of;
 use super::job_definition::{EdgeDefinition, JobDefinition, RetryDefinition, TriggerDefinition};
@@ -62,6 +63,10 @@ impl JobDefinition {
             overlap: (spec.overlap != Overlap::Allow)
                 .then(|| word_of(spec.overlap, &Overlap::ALL).to_owned()),
             syntax: texts::word_of(spec).map(str::to_owned),
+            run_timeout: spec.limits.run.map(|span| span.to_string()),
+            queue_timeout: spec.limits.queue.map(|span| span.to_string()),
+            retry_on_worker: (spec.retry_on_worker != RetryWorker::Any)
+                .then(|| word_of(spec.retry_on_worker, &RetryWorker::ALL).to_owned()),
         }
     }
 }
@@ -84,6 +89,7 @@ mod tests {
             "name: a\nshell: 'echo {{ nominal }}'",
             "name: a\nshell: 'echo {{.ID}}'\nsyntax: none",
             "name: a\nexec: [echo, '${yesterday}']\nsyntax: hera",
+            "name: a\nnoop: true\nrun_timeout: 2h\nqueue_timeout: 10m\nretry_on_worker: another",
             "name: a\nnoop: true\non_worker_lost: keep\nkeep_for: 2h\nzone: Asia/Tokyo",
             "name: a\nnoop: true\nperiod: week\nlegacy_id: 30\ndepends_on:\n  \
              - {job: b, match: all_in_period, base: true, on_no_match: wait}",

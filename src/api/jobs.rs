@@ -1,4 +1,4 @@
-//! Jobs: list, apply, read, delete, run now.
+//! Jobs: list, apply, read, run now. How one is deleted is told in `removal`.
 
 use axum::Json;
 use axum::extract::State;
@@ -79,18 +79,6 @@ pub(super) async fn put(
     let status = if made { StatusCode::CREATED } else { StatusCode::OK };
     let tag = etag(applied.revision);
     Ok((status, [(header::ETAG, tag)], Json(applied)).into_response())
-}
-
-pub(super) async fn delete(
-    State(api): State<Api>,
-    name: Segment,
-    write: Write,
-) -> Result<StatusCode, Fault> {
-    write.empty()?;
-    let (name, expected) = (name.name()?, revision(&write));
-    api.write(&write, |state| Ok(Command::DeleteJob { job: find(state, &name)?.id, expected }))
-        .await?;
-    Ok(StatusCode::NO_CONTENT)
 }
 
 pub(super) async fn trigger(

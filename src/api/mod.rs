@@ -14,6 +14,7 @@ mod apply;
 pub mod calendar_definition;
 mod backfills;
 mod calendars;
+mod chains;
 mod cluster;
 mod definition_parts;
 pub mod dto;
@@ -28,6 +29,7 @@ mod logs;
 mod params;
 mod pauses;
 mod problem;
+mod removal;
 mod reruns;
 pub mod retry_definition;
 mod runs;
@@ -115,7 +117,8 @@ fn router_within(state: ApiState, limit: Duration) -> Router {
         .route("/cluster/tokens", post(cluster::new_token))
         .route("/cluster/time", post(cluster::confirm_time))
         .route("/jobs", get(jobs::list).post(jobs::apply))
-        .route("/jobs/{name}", get(jobs::show).put(jobs::put).delete(jobs::delete))
+        .route("/jobs/{name}", get(jobs::show).put(jobs::put).delete(removal::delete))
+        .route("/jobs/{name}/removal", get(removal::preview))
         .route("/jobs/{name}/trigger", post(jobs::trigger))
         .route("/jobs/{name}/pause", post(pauses::pause_job))
         .route("/jobs/{name}/resume", post(pauses::resume_job))

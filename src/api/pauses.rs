@@ -4,14 +4,16 @@
 use std::collections::BTreeSet;
 
 use axum::Json;
-use axum::extract::{FromRequestParts, Path, State};
+use axum::extract::{FromRequestParts, Path, Request, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
 use horai_core::ids::{GroupPath, JobId, Name, TriggerName};
 use horai_core::machine::command::Command;
 use horai_core::machine::state::State as CoreState;
 use horai_core::model::pause::{AfterPause, PauseTarget};
 
+use super::chains::{self, With};
 use super::dto::{Page, PauseDto, PausedDto, ResumeRequest};
 use super::jobs::find;
 use super::params::{Params, Segment, page};
@@ -46,19 +48,33 @@ impl<S: Send + Sync> FromRequestParts<S> for OfTrigger {
 pub(super) async fn pause_job(
     State(api): State<Api>,
     name: Segment,
-    write: Write,
+    request: Request,
 ) -> Result<Json<PausedDto>, Fault> {
+    let (write, params) = Write::with_params(request, &[With::PARAM]).await?;
     let name = name.name()?;
-    pause(&api, &write, |state| Ok(PauseTarget::Job(find(state, &name)?.id))).await
+    match With::read(&params)? {
+        Some(with) => chains::pause(&api, &write, &name, with).await,
+        None => pause(&api, &write, |state| Ok(PauseTarget::Job(find(state, &name)?.id))).await,
+    }
 }
 
 pub(super) async fn resume_job(
     State(api): State<Api>,
     name: Segment,
-    write: Write,
-) -> Result<StatusCode, Fault> {
+    request: Request,
+) -> Result<Response, Fault> {
+    let (write, params) = Write::with_params(request, &[With::PARAM]).await?;
     let name = name.name()?;
-    resume(&api, &write, |state| Ok(PauseTarget::Job(find(state, &name)?.id))).await
+    Ok(match With::read(&params)? {
+        Some(with) => {
+            let resumed = chains::resume(&api, &write, &name, with, missed(&write)?).await?;
+            Json(resumed).into_response()
+        }
+        None => {
+            let target = |state: &CoreState| Ok(PauseTarget::Job(find(state, &name)?.id));
+            resume(&api, &write, target).await?.into_response()
+        }
+    })
 }
 
 pub(super) async fn pause_trigger(
@@ -143,8 +159,8 @@ async fn pause(
     api.node.linearize(READ_LIMIT).await?;
     // Asked for again, what was paused may be gone by now: that is no refusal.
     Ok(Json(api.read(|state| match target(state) {
-        Ok(target) => held_up(state, &target),
-        Err(_) => PausedDto { dependants: Vec::new(), dependant_count: 0 },
+        Ok(target) => held_up(state, of_target(state, &target)),
+        Err(_) => held_up(state, Vec::new()),
     })))
 }
 
@@ -153,39 +169,49 @@ async fn resume(
     write: &Write,
     target: impl Fn(&CoreState) -> Result<PauseTarget, Fault>,
 ) -> Result<StatusCode, Fault> {
+    let missed = missed(write)?;
+    api.write(write, |state| Ok(resumed(target(state)?, missed))).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// What is to become of the instants of the pause.
+fn missed(write: &Write) -> Result<AfterPause, Fault> {
     let request = match write.body() {
         b"" | b"null" => ResumeRequest::default(),
         _ => write.json()?,
     };
-    let missed = match request.missed.as_deref() {
-        None => AfterPause::default(),
+    match request.missed.as_deref() {
+        None => Ok(AfterPause::default()),
         Some(text) => {
             let found = AfterPause::ALL.iter().find(|(word, _)| *word == text);
             let (_, missed) = found.ok_or_else(|| {
                 let problem = "there is no such word";
                 FieldError::invalid("missed", text, problem, "write skip or misfire")
             })?;
-            *missed
+            Ok(*missed)
         }
-    };
-    api.write(write, |state| {
-        Ok(match (target(state)?, missed) {
-            (PauseTarget::Job(job), AfterPause::Skip) => Command::ResumeJob { job },
-            (target, missed) => Command::Resume { target, missed },
-        })
-    })
-    .await?;
-    Ok(StatusCode::NO_CONTENT)
+    }
 }
 
-/// Jobs below those that are paused, which are not paused themselves.
-fn held_up(state: &CoreState, target: &PauseTarget) -> PausedDto {
-    let mut work: Vec<JobId> = match target {
+/// The oldest command that ends the pause.
+pub(super) fn resumed(target: PauseTarget, missed: AfterPause) -> Command {
+    match (target, missed) {
+        (PauseTarget::Job(job), AfterPause::Skip) => Command::ResumeJob { job },
+        (target, missed) => Command::Resume { target, missed },
+    }
+}
+
+fn of_target(state: &CoreState, target: &PauseTarget) -> Vec<JobId> {
+    match target {
         // Nothing is left that could be held up.
         PauseTarget::Cluster => Vec::new(),
         PauseTarget::Group(group) => state.jobs_in(group).collect(),
         PauseTarget::Job(job) | PauseTarget::Trigger(job, _) => vec![*job],
-    };
+    }
+}
+
+/// Jobs below those that are paused, which are not paused themselves.
+pub(super) fn held_up(state: &CoreState, mut work: Vec<JobId>) -> PausedDto {
     let mut seen: BTreeSet<JobId> = work.iter().copied().collect();
     let mut names = BTreeSet::new();
     while let Some(up) = work.pop() {
@@ -197,5 +223,5 @@ fn held_up(state: &CoreState, target: &PauseTarget) -> PausedDto {
     }
     let dependant_count = names.len() as u64;
     let dependants = names.iter().take(NAMED).map(ToString::to_string).collect();
-    PausedDto { dependants, dependant_count }
+    PausedDto { dependants, dependant_count, jobs: Vec::new() }
 }

@@ -3,6 +3,7 @@
 
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use horai_core::ids::Name;
 use horai_core::machine::outcome::Reject;
 use horai_core::timing::check::SpecError;
 use horai_core::timing::schedule::ScheduleError;
@@ -22,6 +23,11 @@ impl Fault {
         remedy: impl Into<String>,
     ) -> Self {
         Self(Box::new(Problem::new(code, detail, remedy)))
+    }
+
+    /// What is told of it.
+    pub(super) fn detail(&self) -> &str {
+        &self.0.detail
     }
 
     /// There is no such thing.
@@ -125,11 +131,7 @@ impl From<Reject> for Fault {
             FieldError::invalid(field, value, detail.clone(), remedy).with_code(code).into()
         };
         match &reject {
-            Reject::HasDependants { dependants } => {
-                let names: Vec<&str> = dependants.iter().map(|name| name.as_str()).collect();
-                let detail = format!("these jobs depend on it: {}", names.join(", "));
-                Self::new(ErrorCode::Conflict, detail, remedy_of(&reject))
-            }
+            Reject::HasDependants { dependants } => has_dependants(dependants, dependants.len()),
             Reject::WrongRevision { expected, actual } => {
                 let remedy = match (expected.0, actual.0) {
                     (0, _) => "it exists: leave If-None-Match out to change it".to_owned(),
@@ -164,6 +166,26 @@ impl From<Reject> for Fault {
     }
 }
 
+/// Names that an error shows of a longer list.
+const SHOWN: usize = 10;
+
+/// So many jobs depend on what is to be deleted, these among them.
+pub(super) fn has_dependants(some: &[Name], count: usize) -> Fault {
+    let names: Vec<&str> = some.iter().take(SHOWN).map(Name::as_str).collect();
+    let more = match count.saturating_sub(names.len()) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let jobs = match count {
+        1 => "1 job depends".to_owned(),
+        _ => format!("{count} jobs depend"),
+    };
+    let detail = format!("{jobs} on it: {}{more}", names.join(", "));
+    let remedy = "delete those jobs first, or take their dependency away; --force or ?force=true \
+                  does that, and --preview shows what follows";
+    Fault::new(ErrorCode::Conflict, detail, remedy)
+}
+
 fn code_of(reject: &Reject) -> ErrorCode {
     match reject {
         Reject::NoSuchJob(_)
@@ -196,7 +218,6 @@ fn remedy_of(reject: &Reject) -> &'static str {
         | Reject::NoSuchAction(_)
         | Reject::NoSuchBackfill(_)
         | Reject::NoSuchWorker(_) => "look which there are: old ones are forgotten",
-        Reject::HasDependants { .. } => "delete those jobs first, or take their dependency away",
         Reject::NoSuchCalendar(_) => "apply that calendar first, or correct the name",
         Reject::NoSuchTrigger { .. } => "look at the names of the job's triggers",
         Reject::CalendarInUse { .. } => "take it away from those first",

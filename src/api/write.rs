@@ -45,10 +45,20 @@ pub(super) enum Expected {
 impl<S: Send + Sync> FromRequest<S> for Write {
     type Rejection = Fault;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Fault> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, Fault> {
+        Ok(Self::with_params(request, &[]).await?.0)
+    }
+}
+
+impl Write {
+    /// A write that takes the parameters `known`.
+    pub(super) async fn with_params(
+        request: Request,
+        known: &[&str],
+    ) -> Result<(Self, Params), Fault> {
         use axum::extract::FromRequestParts;
         let (mut parts, body) = request.into_parts();
-        let Params { .. } = Params::from_request_parts(&mut parts, state).await?.only(&[])?;
+        let params = Params::from_request_parts(&mut parts, &()).await?.only(known)?;
         let body = to_bytes(body, MAX_BODY).await.map_err(|e| {
             let is_long = std::error::Error::source(&e)
                 .is_some_and(|cause| cause.to_string().contains("length limit"));
@@ -64,9 +74,10 @@ impl<S: Send + Sync> FromRequest<S> for Write {
                 let remedy = "report it: an address is not guarded";
                 Fault::new(ErrorCode::Internal, "the request was not authenticated", remedy)
             })?;
-        let request = request_id(&parts.headers, &parts.method, parts.uri.path(), &body)?;
+        let asked = parts.uri.path_and_query().map_or("/", |asked| asked.as_str());
+        let request = request_id(&parts.headers, &parts.method, asked, &body)?;
         let expected = expected(&parts.headers)?;
-        Ok(Self { body, actor: Actor::User(name), secret, request, expected })
+        Ok((Self { body, actor: Actor::User(name), secret, request, expected }, params))
     }
 }
 
@@ -231,7 +242,7 @@ pub(super) fn at(whole: &serde_json::Value, path: &str) -> String {
 fn request_id(
     headers: &HeaderMap,
     method: &Method,
-    path: &str,
+    asked: &str,
     body: &[u8],
 ) -> Result<Option<RequestId>, Fault> {
     let Some(value) = headers.get(KEY) else { return Ok(None) };
@@ -243,7 +254,7 @@ fn request_id(
         Fault::from(FieldError::invalid("Idempotency-Key", shown, problem, remedy))
     })?;
     let mut hash = Xxh3::new();
-    for part in [method.as_str().as_bytes(), b" ", path.as_bytes(), b"\n", body] {
+    for part in [method.as_str().as_bytes(), b" ", asked.as_bytes(), b"\n", body] {
         hash.update(part);
     }
     let (id, issued) = (id.to_owned(), issued(id));

@@ -305,6 +305,9 @@ fn with_triggers(number: u32, triggers: Vec<TriggerDefinition>) -> JobDefinition
         wait_limit: None,
         overlap: None,
         syntax: None,
+        run_timeout: None,
+        queue_timeout: None,
+        retry_on_worker: None,
     }
 }
 

@@ -8,7 +8,7 @@ use super::client::Held;
 use super::failure::Failure;
 use super::output::{Format, Show, View, data, moment, note, print};
 use super::remote::{Remote, wait};
-use crate::api::dto::{PauseDto, PausedDto};
+use crate::api::dto::{PauseDto, PausedDto, ResumedDto};
 
 /// What becomes of the instants of a pause.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -139,6 +139,67 @@ pub(super) fn resume(remote: &Remote, held: Held<'_>, missed: AfterPause) -> Res
     let client = remote.client()?;
     wait(async { Ok(client.resume(held, Some(missed.word())).await?) })?;
     note(remote.output.output, &format!("{} active", told(held)))
+}
+
+/// Pauses a job and all above or below it.
+pub(super) fn pause_with(
+    remote: &Remote,
+    job: &str,
+    with: &str,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    let format = remote.output.output;
+    let client = remote.client()?;
+    let paused = wait(async { Ok(client.pause_with(job, with).await?) })?;
+    let count = paused.jobs.len();
+    note(format, &format!("{count} jobs are paused, {with} of job {job}; what runs goes on"))?;
+    if paused.dependant_count > 0 {
+        let count = paused.dependant_count;
+        note(format, &format!("held up besides, because they depend on them: {count}"))?;
+    }
+    match format {
+        Format::Table | Format::Quiet => print(out, format, &Chain(&paused.jobs)),
+        Format::Json | Format::Yaml => data(out, format, &paused),
+    }
+}
+
+/// Ends the pauses of a job and of all above or below it.
+pub(super) fn resume_with(
+    remote: &Remote,
+    job: &str,
+    with: &str,
+    missed: AfterPause,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    let format = remote.output.output;
+    let client = remote.client()?;
+    let resumed: ResumedDto =
+        wait(async { Ok(client.resume_with(job, with, missed.word()).await?) })?;
+    let count = resumed.jobs.len() - resumed.still_paused.len();
+    note(format, &format!("{count} jobs are active, {with} of job {job}"))?;
+    if !resumed.still_paused.is_empty() {
+        let names = resumed.still_paused.join(", ");
+        note(format, &format!("still paused, because a group above them is: {names}"))?;
+    }
+    match format {
+        Format::Table | Format::Quiet => print(out, format, &Chain(&resumed.jobs)),
+        Format::Json | Format::Yaml => data(out, format, &resumed),
+    }
+}
+
+/// Jobs in the order in which something was done with them.
+#[derive(serde::Serialize)]
+struct Chain<'a>(&'a [String]);
+
+impl Show for Chain<'_> {
+    fn view(&self) -> View {
+        let rows = self.0.iter().map(|name| vec![name.clone()]).collect();
+        View { titles: vec!["job"], rows, ..View::default() }
+    }
+
+    fn ids(&self) -> Vec<String> {
+        self.0.to_vec()
+    }
 }
 
 fn told(held: Held<'_>) -> String {

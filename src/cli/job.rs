@@ -48,13 +48,22 @@ enum JobCommand {
         /// Its name
         name: String,
     },
-    /// Remove a job that no other job depends on; past runs stay
+    /// Remove a job that no other job depends on; past runs stay, live ones go on
     Delete {
         /// Its name
         name: String,
         /// Only if it has this revision
         #[arg(long)]
         revision: Option<u64>,
+        /// Even if others depend on it: they do so no longer
+        #[arg(long)]
+        force: bool,
+        /// End its live runs
+        #[arg(long)]
+        cancel: bool,
+        /// Tell what would happen, and do nothing
+        #[arg(long, conflicts_with = "revision")]
+        preview: bool,
     },
     /// Run a job now, outside its plan; no action changes by that, and nobody is told
     Trigger(Box<TriggerArgs>),
@@ -70,6 +79,8 @@ enum JobCommand {
         /// One of its triggers alone
         #[arg(long)]
         trigger: Option<String>,
+        #[command(flatten)]
+        with: With,
     },
     /// End a pause
     Resume {
@@ -78,6 +89,8 @@ enum JobCommand {
         /// One of its triggers alone
         #[arg(long)]
         trigger: Option<String>,
+        #[command(flatten)]
+        with: With,
         /// What becomes of the instants of the pause
         #[arg(long, value_enum, default_value_t)]
         missed: AfterPause,
@@ -90,6 +103,28 @@ enum JobCommand {
     },
 }
 
+/// Which jobs besides the one that is named.
+#[derive(Debug, Args)]
+struct With {
+    /// With all that it depends on, directly or not
+    #[arg(long, conflicts_with_all = ["trigger", "downstream"])]
+    upstream: bool,
+    /// With all that depend on it, directly or not
+    #[arg(long, conflicts_with = "trigger")]
+    downstream: bool,
+}
+
+impl With {
+    /// The word that the API takes.
+    fn word(&self) -> Option<&'static str> {
+        match (self.upstream, self.downstream) {
+            (true, _) => Some("upstream"),
+            (false, true) => Some("downstream"),
+            (false, false) => None,
+        }
+    }
+}
+
 /// Does what was asked.
 pub(super) fn run(args: JobArgs, out: &mut impl Write) -> Result<(), Failure> {
     let JobArgs { remote, verb } = args;
@@ -98,11 +133,19 @@ pub(super) fn run(args: JobArgs, out: &mut impl Write) -> Result<(), Failure> {
         return check::jobs(files, out);
     }
     match &verb {
-        JobCommand::Pause { name, trigger } => {
-            return hold::pause(&remote, held(name, trigger.as_deref()), out);
+        JobCommand::Pause { name, trigger, with } => {
+            let held = held(name, trigger.as_deref());
+            return match with.word() {
+                Some(with) => hold::pause_with(&remote, name, with, out),
+                None => hold::pause(&remote, held, out),
+            };
         }
-        JobCommand::Resume { name, trigger, missed } => {
-            return hold::resume(&remote, held(name, trigger.as_deref()), *missed);
+        JobCommand::Resume { name, trigger, with, missed } => {
+            let held = held(name, trigger.as_deref());
+            return match with.word() {
+                Some(with) => hold::resume_with(&remote, name, with, *missed, out),
+                None => hold::resume(&remote, held, *missed),
+            };
         }
         _ => {}
     }
@@ -157,9 +200,17 @@ pub(super) fn run(args: JobArgs, out: &mut impl Write) -> Result<(), Failure> {
                     _ => print(out, format, &job),
                 }
             }
-            JobCommand::Delete { name, revision } => {
+            JobCommand::Delete { name, force, cancel, preview: true, .. } => {
+                print(out, format, &client.removal(&name, force, cancel).await?)
+            }
+            JobCommand::Delete { name, revision, force: false, cancel: false, .. } => {
                 client.delete_job(&name, revision).await?;
                 note(format, &format!("job {name} is deleted"))
+            }
+            JobCommand::Delete { name, revision, force, cancel, .. } => {
+                let removed = client.remove_job(&name, revision, (force, cancel)).await?;
+                note(format, &format!("job {name} is deleted"))?;
+                print(out, format, &removed)
             }
             JobCommand::Trigger(asked) => {
                 let run = client.trigger_job(&asked.name, &asked.request()?).await?;
@@ -316,6 +367,8 @@ impl Show for JobDto {
             ("priority", or_default(job.priority.as_ref(), "5")),
             ("retries", retries(job)),
             ("time-out", or_default(job.timeout.as_ref(), "none")),
+            ("of a run", or_default(job.run_timeout.as_ref(), "none")),
+            ("in the queue", or_default(job.queue_timeout.as_ref(), "none")),
             ("lease", or_default(job.lease.as_ref(), "1m")),
             ("group", or_default(job.group.as_ref(), "none")),
             ("worker lost", or_default(job.on_worker_lost.as_ref(), "rerun")),
@@ -359,9 +412,13 @@ fn or_default(value: Option<&impl ToString>, default: &str) -> String {
 fn retries(job: &JobDefinition) -> String {
     let Some(retries) = &job.retries else { return "none".to_owned() };
     let wait = retries.backoff.as_deref().unwrap_or("10s");
-    match &retries.backoff_cap {
+    let told = match &retries.backoff_cap {
         Some(cap) => format!("{}, after {wait}, doubled up to {cap}", retries.count),
         None => format!("{}, after {wait} each", retries.count),
+    };
+    match job.retry_on_worker.as_deref() {
+        Some(worker) => format!("{told}, on {worker} worker"),
+        None => told,
     }
 }
 

@@ -18,6 +18,7 @@ mod lock;
 mod output;
 mod plan;
 mod remote;
+mod removal;
 mod run;
 mod serve;
 mod trigger;

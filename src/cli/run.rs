@@ -211,11 +211,12 @@ impl Show for ExplainDto {
     }
 }
 
-/// A cancel that is under way is told.
+/// A cancel that is under way is told, and a limit that was passed.
 fn state(run: &RunDto) -> String {
-    match run.cancel_requested && !run.is_over() {
-        true => format!("{}, cancelling", run.state),
-        false => run.state.clone(),
+    match &run.reason {
+        Some(reason) => format!("{} ({reason})", run.state),
+        None if run.cancel_requested && !run.is_over() => format!("{}, cancelling", run.state),
+        None => run.state.clone(),
     }
 }
 

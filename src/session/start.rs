@@ -43,7 +43,7 @@ pub(crate) fn build(
         fence: Some(wire::fence(leader)),
         executor: Some(wire::executor(&spec.executor)),
         env: environment(state, spec, run),
-        timeout_ms: spec.timeout.map_or(0, |span| span.0),
+        timeout_ms: time_out(state, run, attempt, spec),
         grace_ms: spec.grace.0,
         lease_ms: spec.lease.0,
         keep,
@@ -53,7 +53,7 @@ pub(crate) fn build(
         nominal_time: zone.rfc3339(run.nominal),
         due_time: zone.rfc3339(due(state, run)),
         cause: attempt.cause.word().to_owned(),
-        begin_by_ms: state.begin_by(attempt, spec).0,
+        begin_by_ms: state.begin_by(run, attempt, spec).0,
     })
 }
 
@@ -75,6 +75,13 @@ pub(super) fn draft(
         (spec.syntax, context_of(state, spec, key, times, params))
     });
     Some(Draft { start, key, token, texts })
+}
+
+/// How long the attempt may live from now on; 0 is without a limit.
+fn time_out(state: &State, run: &Run, attempt: &Attempt, spec: &JobSpec) -> u64 {
+    let limit = state.time_out_of(run, attempt, spec, state.now());
+    // Nothing left is not the same as no limit.
+    limit.map_or(0, |span| span.0.max(1))
 }
 
 /// What the job declares, and what a worker does not know: the parameters, and

@@ -111,7 +111,15 @@ fn every_verb_answers_in_every_form() {
     let again: u64 = out(&["cluster", "snapshot", "-o", "quiet"]).trim().parse().unwrap();
     assert!(again >= applied);
     assert!(data(&["cluster", "token"])["token"].as_str().unwrap().starts_with("hj-"));
-    out(&["job", "delete", "hello"]);
+    let after = apply(&cluster, "jobs: [{name: after, noop: true, depends_on: [hello]}]");
+    assert!(after.status.success(), "{after:?}");
+    assert_eq!(out(&["job", "pause", "hello", "--downstream", "-o", "quiet"]), "after\nhello\n");
+    assert_eq!(out(&["job", "resume", "after", "--upstream", "-o", "quiet"]), "hello\nafter\n");
+    refused(&cluster.run(&["job", "delete", "hello"]), 4, &["1 job depends on it: after"]);
+    let preview = out(&["job", "delete", "hello", "--force", "--preview"]);
+    assert!(preview.contains("after      none any more"), "{preview}");
+    assert_eq!(data(&["job", "delete", "hello", "--force"])["unplanned"], json!(["after"]));
+    out(&["job", "delete", "after"]);
     refused(&cluster.run(&["job", "get", "hello"]), 3, &["hello"]);
     cluster.end();
 }

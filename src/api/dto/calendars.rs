@@ -108,6 +108,18 @@ pub struct PausedDto {
     pub dependants: Vec<String>,
     /// How many there are.
     pub dependant_count: u64,
+    /// All that was paused together, in the order in which that was done.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub jobs: Vec<String>,
+}
+
+/// What was resumed together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResumedDto {
+    /// All of it, in the order in which that was done.
+    pub jobs: Vec<String>,
+    /// Those of them that start nothing still: a group above them is paused.
+    pub still_paused: Vec<String>,
 }
 
 /// How a pause ends.

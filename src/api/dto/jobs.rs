@@ -9,6 +9,7 @@ use horai_core::model::action::{
 };
 use horai_core::model::edge::Condition;
 use horai_core::model::job::{Job, TriggerKind, TriggerSpec};
+use horai_core::model::run::RunState;
 use horai_core::model::trigger::{Dialect, TriggerRule};
 use horai_core::timing::cron::{CronRule, Spread};
 use serde::{Deserialize, Serialize};
@@ -202,7 +203,7 @@ pub struct ActionDto {
     pub due: Time,
     /// `planned waiting ready running success failed cancelled skipped`.
     pub state: String,
-    /// Why it was skipped.
+    /// Why it was skipped, or which limit of its job its run has passed.
     pub reason: Option<String>,
     /// Triggers whose instant this is.
     pub triggers: Vec<String>,
@@ -266,6 +267,13 @@ impl ActionDto {
             ActionState::Skipped(SkipReason::Job) => Some("job"),
             ActionState::Skipped(SkipReason::Person) => Some("person"),
             ActionState::Skipped(SkipReason::Overlap) => Some("overlap"),
+            ActionState::Failed => {
+                let run = action.run_behind().and_then(|run| state.run(run));
+                run.and_then(|run| match run.state {
+                    RunState::Finished { result, .. } => result.reason(),
+                    _ => None,
+                })
+            }
             _ => None,
         };
         Self {

@@ -11,6 +11,7 @@ mod cluster;
 mod jobs;
 mod locks;
 mod problem;
+mod removal;
 mod runs;
 mod text;
 mod workers;
@@ -18,17 +19,20 @@ mod workers;
 pub use backfills::{
     BackfillDto, BackfillInstantDto, BackfillPreview, BackfillRequest, RunRequest, StartedBackfill,
 };
-pub use calendars::{AppliedCalendar, CalendarDto, PauseDto, PausedDto, ResumeRequest};
+pub use calendars::{AppliedCalendar, CalendarDto, PauseDto, PausedDto, ResumeRequest, ResumedDto};
 pub use cluster::{
     ClusterDto, CountsDto, LeaderDto, MemberDto, NewTokenDto, NodeRequest, SnapshotDto,
     TimeRequest, TokenDto, TransferRequest,
 };
+pub(crate) use jobs::job_name;
 pub use jobs::{
     ActionDto, AppliedJob, AppliedJobs, ExplainDto, JobDto, JobSet, MissedDto, Page, RenderedDto,
     TriggerMeaning, UpstreamDto, WaitingTrigger,
 };
 pub use locks::{AcquireRequest, HolderDto, LeaseDto, LockDto, LockTokenRequest, WaiterDto};
 pub use problem::{FieldProblem, Problem};
+pub use removal::{RemovalDto, RemovedDto};
+pub(crate) use runs::passed_limit;
 pub use runs::{AttemptDto, EndDto, RunDto, StartedRun};
 pub use text::{ActionRef, AttemptRef, BackfillRef, HoursText, RunRef, SpanText, TextError, Time};
 pub use workers::{LoadDto, WorkerDto};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use horai_core::ids::WorkerId;
 use horai_core::machine::state::State;
-use horai_core::model::run::{Attempt, AttemptEnd, EndKind, Run, RunState};
+use horai_core::model::run::{Attempt, AttemptEnd, EndKind, Run, RunResult, RunState};
 use serde::{Deserialize, Serialize};
 
 use super::jobs::job_name;
@@ -32,8 +32,11 @@ pub struct RunDto {
     pub action: Option<ActionRef>,
     /// The instant it stands for.
     pub nominal: Time,
-    /// `queued backoff running success failed cancelled deleted`.
+    /// `queued backoff running success failed cancelled deleted skipped`.
     pub state: String,
+    /// Which limit of its job it has passed: `run_timeout` or `queue_timeout`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// 9 goes first, 0 last.
     #[serde(default)]
     pub priority: u8,
@@ -69,6 +72,10 @@ impl RunDto {
             RunState::Running => ("running", None),
             RunState::Finished { result, at } => (result.word(), Some(Time(at))),
         };
+        let reason = match run.state {
+            RunState::Finished { result, .. } => result.reason(),
+            RunState::Queued | RunState::Backoff { .. } | RunState::Running => None,
+        };
         Self {
             id: RunRef(run.id),
             kind: run.kind.word().to_owned(),
@@ -77,6 +84,7 @@ impl RunDto {
             action: run.action.map(|key| ActionRef::of(state, key)),
             nominal: Time(run.nominal),
             state: word.to_owned(),
+            reason: reason.map(str::to_owned),
             priority: run.priority,
             created: Time(run.created),
             ready_at: Time(run.ready_at),
@@ -94,6 +102,19 @@ impl RunDto {
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.finished.is_some()
+    }
+}
+
+/// Which limit a run that is over has passed, in a sentence.
+pub(crate) fn passed_limit(run: &Run) -> Option<&'static str> {
+    match run.state {
+        RunState::Finished { result: RunResult::RunTimedOut, .. } => {
+            Some("it is over: its tries took as long as the job's run_timeout allows")
+        }
+        RunState::Finished { result: RunResult::QueueTimedOut, .. } => {
+            Some("it is over: it waited to begin for as long as the job's queue_timeout allows")
+        }
+        _ => None,
     }
 }
 

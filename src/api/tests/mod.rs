@@ -5,5 +5,6 @@ mod bad_input;
 mod definitions;
 mod holds;
 mod queries;
+mod removal;
 mod resources;
 mod support;

@@ -5,7 +5,9 @@ use reqwest::Method;
 use super::transport::{Call, read};
 use super::{ApiError, Client};
 use crate::api::calendar_definition::CalendarDefinition;
-use crate::api::dto::{AppliedCalendar, CalendarDto, Page, PauseDto, PausedDto, ResumeRequest};
+use crate::api::dto::{
+    AppliedCalendar, CalendarDto, Page, PauseDto, PausedDto, ResumeRequest, ResumedDto,
+};
 
 /// What is paused or resumed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +49,27 @@ impl Client {
             None => call,
         };
         self.send(&call).await.map(drop)
+    }
+
+    /// Starts nothing new of a job and of all above or below it; `with` is `upstream` or
+    /// `downstream`.
+    pub async fn pause_with(&self, job: &str, with: &str) -> Result<PausedDto, ApiError> {
+        let path = ["jobs", job, "pause"];
+        let call = Call::write(Method::POST, &path).with("with", Some(with));
+        read(self.send(&call).await?)
+    }
+
+    /// Ends the pauses of a job and of all above or below it.
+    pub async fn resume_with(
+        &self,
+        job: &str,
+        with: &str,
+        missed: &str,
+    ) -> Result<ResumedDto, ApiError> {
+        let path = ["jobs", job, "resume"];
+        let body = ResumeRequest { missed: Some(missed.to_owned()) };
+        let call = Call::write(Method::POST, &path).with("with", Some(with)).body(&body)?;
+        read(self.send(&call).await?)
     }
 
     /// Pauses of the cluster, of groups and of triggers, a page.

@@ -23,8 +23,9 @@ use serde::de::DeserializeOwned;
 
 use crate::api::dto::{
     AcquireRequest, AppliedJob, AppliedJobs, AttemptRef, ClusterDto, ExplainDto, JobDto, JobSet,
-    LeaseDto, LockDto, LockTokenRequest, NewTokenDto, NodeRequest, Page, Problem, RunDto, RunRef,
-    SnapshotDto, SpanText, Time, TimeRequest, TokenDto, TransferRequest, WorkerDto,
+    LeaseDto, LockDto, LockTokenRequest, NewTokenDto, NodeRequest, Page, Problem, RemovalDto,
+    RemovedDto, RunDto, RunRef, SnapshotDto, SpanText, Time, TimeRequest, TokenDto,
+    TransferRequest, WorkerDto,
 };
 use crate::api::job_definition::JobDefinition;
 use crate::error::{ErrorCode, FieldError, chain};
@@ -238,6 +239,31 @@ impl Client {
         let path = ["jobs", name];
         let call = Call { expected, ..Call::write(Method::DELETE, &path) };
         self.send(&call).await.map(drop)
+    }
+
+    /// Removes a job even if others depend on it (`force`), or with its live runs
+    /// (`cancel`).
+    pub async fn remove_job(
+        &self,
+        name: &str,
+        expected: Option<u64>,
+        (force, cancel): (bool, bool),
+    ) -> Result<RemovedDto, ApiError> {
+        let path = ["jobs", name];
+        let call = Call { expected, ..Call::write(Method::DELETE, &path) };
+        let call = call.with("force", force.then_some(true));
+        read(self.send(&call.with("cancel", cancel.then_some(true))).await?)
+    }
+
+    /// What removing a job would do.
+    pub async fn removal(
+        &self,
+        name: &str,
+        force: bool,
+        cancel: bool,
+    ) -> Result<RemovalDto, ApiError> {
+        let call = Call::get(&["jobs", name, "removal"]).with("force", force.then_some(true));
+        self.read(call.with("cancel", cancel.then_some(true))).await
     }
 
     /// Runs, a page.

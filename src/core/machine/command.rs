@@ -268,6 +268,17 @@ pub enum Command {
         /// They begin.
         open: bool,
     },
+    /// Removes a job as [`Command::DeleteJob`] does, and more if that is asked for.
+    RemoveJob {
+        /// Which.
+        job: JobId,
+        /// The revision it must have.
+        expected: Option<Revision>,
+        /// Even if others depend on it: their edges to it are dropped.
+        force: bool,
+        /// Its live runs are asked to end.
+        cancel: bool,
+    },
 }
 
 /// Instants of one source of a job: a trigger, or its dependencies.

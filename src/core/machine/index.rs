@@ -18,7 +18,7 @@ use crate::model::backfill::Backfill;
 use crate::model::calendar::StoredCalendar;
 use crate::model::job::{Job, JobSpec};
 use crate::model::lock::{Holder, Lock};
-use crate::model::run::{Attempt, Run, RunResult, RunState};
+use crate::model::run::{Attempt, Run, RunState};
 use crate::mutants::{self, Mutant};
 use crate::time::{Span, UtcMillis};
 
@@ -37,6 +37,8 @@ pub(super) enum Timer {
     Worker(WorkerId),
     /// A lease or a wait of a lock may have ended.
     Lock(Name),
+    /// A run that no worker has may have taken or waited too long.
+    Limit(RunId),
 }
 
 /// Place in the queue: group, then what is due now, priority, time, number.
@@ -373,7 +375,7 @@ impl Index {
             self.job_runs.remove(&(job, id));
         }
         let ended = |r: Option<&Run>| match r?.state {
-            RunState::Finished { at, result } => Some((at, result == RunResult::Failed)),
+            RunState::Finished { at, result } => Some((at, result.is_failure())),
             _ => None,
         };
         self.set_ended(owner, Ended::Run(id), ended(old), ended(new));
@@ -416,10 +418,25 @@ pub(super) struct RunPlace {
 
 impl State {
     /// Until when an attempt may begin at latest: whoever counts its time-out from
-    /// its start ends it before the cluster's own backstop does.
+    /// its start ends it before the cluster's own backstop does. And none begins when
+    /// its run must be over.
     #[must_use]
-    pub fn begin_by(&self, attempt: &Attempt, spec: &JobSpec) -> UtcMillis {
-        self.dispatch_counts_from(attempt).plus(spec.lease)
+    pub fn begin_by(&self, run: &Run, attempt: &Attempt, spec: &JobSpec) -> UtcMillis {
+        let by_lease = self.dispatch_counts_from(attempt).plus(spec.lease);
+        spec.limits.run_ends(run).map_or(by_lease, |end| end.min(by_lease))
+    }
+
+    /// How long an attempt may live if it begins at `from`: its own time-out, or what
+    /// is left of its run's.
+    #[must_use]
+    pub fn time_out_of(
+        &self,
+        run: &Run,
+        attempt: &Attempt,
+        spec: &JobSpec,
+        from: UtcMillis,
+    ) -> Option<Span> {
+        spec.timeout.into_iter().chain(spec.limits.left(run, attempt, from)).min()
     }
 
     /// Its dispatch, or anew the begin of each leader: cluster time may have been set
@@ -440,7 +457,9 @@ impl State {
                     ready_at: run.ready_at,
                     run: run.id,
                 });
-                RunPlace { queue, timer: None }
+                let waits = spec.limits.wait_ends(run).filter(|_| queue.is_some());
+                let end = spec.limits.run_ends(run).into_iter().chain(waits).min();
+                RunPlace { queue, timer: end.map(|at| (at, Timer::Limit(run.id))) }
             }
             RunState::Backoff { until } => {
                 RunPlace { queue: None, timer: Some((until, Timer::Backoff(run.id))) }
@@ -448,9 +467,10 @@ impl State {
             RunState::Running => {
                 // The shim counts from the start, which comes at latest at
                 // `State::begin_by`; this is only the backstop behind it.
-                let timer = run.live_attempt().zip(spec.timeout).map(|(attempt, timeout)| {
+                let timer = run.live_attempt().and_then(|attempt| {
+                    let timeout = self.time_out_of(run, attempt, spec, attempt.dispatched)?;
                     let span = self.outlasting(spec.lease.plus(timeout)).plus(spec.grace);
-                    (self.dispatch_counts_from(attempt).plus(span), Timer::Timeout(run.id))
+                    Some((self.dispatch_counts_from(attempt).plus(span), Timer::Timeout(run.id)))
                 });
                 RunPlace { queue: None, timer }
             }

@@ -73,7 +73,9 @@ fn check_backfills(state: &State) -> Result<(), String> {
                 InstantState::Waiting => {}
                 InstantState::Live => counts.live += 1,
                 InstantState::Over(RunResult::Success) => counts.success += 1,
-                InstantState::Over(RunResult::Failed) => counts.failed += 1,
+                InstantState::Over(
+                    RunResult::Failed | RunResult::RunTimedOut | RunResult::QueueTimedOut,
+                ) => counts.failed += 1,
                 InstantState::Over(RunResult::Skipped) | InstantState::Elsewhere => {
                     counts.skipped += 1;
                 }
@@ -204,7 +206,10 @@ fn agree(action: &Action, run: Option<&Run>) -> bool {
         }
         ActionState::Running => run.is_some_and(|r| r.state == RunState::Running),
         ActionState::Success => result(RunResult::Success),
-        ActionState::Failed => result(RunResult::Failed),
+        ActionState::Failed => match run.map(|r| r.state) {
+            Some(RunState::Finished { result, .. }) => result.is_failure(),
+            _ => false,
+        },
         ActionState::Cancelled => result(RunResult::Cancelled),
         ActionState::Skipped(SkipReason::Job) => result(RunResult::Skipped),
         ActionState::Skipped(_) => action.run.is_none() || result(RunResult::Deleted),

@@ -88,6 +88,13 @@ pub enum Outcome {
         /// Its number.
         backfill: BackfillId,
     },
+    /// A job was removed.
+    Removed {
+        /// Jobs whose edges to it were dropped, by number.
+        freed: Vec<JobId>,
+        /// How many of its live runs were asked to end.
+        cancelled: u32,
+    },
 }
 
 /// Why a command was refused.

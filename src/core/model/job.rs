@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::edge::{EdgeSpec, PeriodUnit};
-use super::retry::RetryRules;
+use super::limits::RunLimits;
+use super::retry::{RetryRules, RetryWorker};
 use super::stored::extended;
 use super::syntax::Syntax;
 use super::trigger::{RuleSpec, TriggerRule};
@@ -83,6 +84,10 @@ pub struct JobSpec {
     pub overlap: Overlap,
     /// How its texts are read.
     pub syntax: Syntax,
+    /// How long a run may take as a whole, and wait to begin.
+    pub limits: RunLimits,
+    /// On which worker a retry is made.
+    pub retry_on_worker: RetryWorker,
 }
 
 extended! {
@@ -90,7 +95,7 @@ extended! {
     [name description zone triggers depends_on executor env worker_group priority retries
         timeout grace lease on_worker_lost]
     [1 group 2 params 3 period 4 legacy_id 5 retry_rules 6 wait_limit 7 overlap
-        12 syntax]
+        8 limits 10 retry_on_worker 12 syntax]
 }
 
 impl JobSpec {
@@ -153,6 +158,8 @@ impl JobSpec {
             wait_limit: None,
             overlap: Overlap::Allow,
             syntax: Syntax::Plain,
+            limits: RunLimits::default(),
+            retry_on_worker: RetryWorker::Any,
         }
     }
 

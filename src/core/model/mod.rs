@@ -11,6 +11,7 @@ pub mod calendar;
 pub mod cluster;
 pub mod edge;
 pub mod job;
+pub mod limits;
 pub mod lock;
 pub mod pause;
 pub mod retry;

@@ -1,4 +1,5 @@
-//! What an exit code means beyond "0 is success", and how waits before retries spread.
+//! What an exit code means beyond "0 is success", how waits before retries spread, and
+//! on which worker a retry is made.
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
@@ -18,6 +19,25 @@ pub struct RetryRules {
     pub skip_on: Vec<i32>,
     /// Each wait is up to so much longer, by a share that the run's number decides.
     pub jitter: Span,
+}
+
+/// On which worker a run is tried again. A wish, not a demand: a retry waits for no
+/// worker while another one is free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub enum RetryWorker {
+    /// Whichever's turn it is.
+    #[default]
+    Any,
+    /// The one of the try before, while it is attached and has not begun anew.
+    Same,
+    /// One that has not tried this run yet, as far as its attempts are kept.
+    Another,
+}
+
+impl RetryWorker {
+    /// Each with its word in definitions; the first is the default.
+    pub const ALL: [(&'static str, Self); 3] =
+        [("any", Self::Any), ("same", Self::Same), ("another", Self::Another)];
 }
 
 /// What follows from an attempt that did not succeed and is the job's own affair.

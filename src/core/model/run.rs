@@ -49,13 +49,15 @@ pub struct Run {
     pub params: BTreeMap<String, String>,
     /// The back-fill that it belongs to.
     pub backfill: Option<BackfillId>,
+    /// Its wait to begin counts from here, and not from `ready_at`: a pause has ended.
+    pub waits_from: Option<UtcMillis>,
 }
 
 extended! {
     Run (RunId)
     [id kind job revision action nominal state priority catch_up created ready_at retries losses
         cancel_requested attempts]
-    [1 params 2 backfill]
+    [1 params 2 backfill 8 waits_from]
 }
 
 /// Numbers of runs are counted up from 1.
@@ -98,6 +100,7 @@ impl Run {
             attempts: Vec::new(),
             params: BTreeMap::new(),
             backfill: None,
+            waits_from: None,
         }
     }
 
@@ -232,6 +235,10 @@ pub enum RunResult {
     Deleted,
     /// Its exit code says that there was nothing to do.
     Skipped,
+    /// It took longer than a run of its job may take, retries included.
+    RunTimedOut,
+    /// It waited longer in the queue than a run of its job may wait.
+    QueueTimedOut,
 }
 
 impl RunResult {
@@ -240,10 +247,29 @@ impl RunResult {
     pub fn word(self) -> &'static str {
         match self {
             Self::Success => "success",
-            Self::Failed => "failed",
+            Self::Failed | Self::RunTimedOut | Self::QueueTimedOut => "failed",
             Self::Cancelled => "cancelled",
             Self::Deleted => "deleted",
             Self::Skipped => "skipped",
+        }
+    }
+
+    /// True if its action has failed.
+    #[must_use]
+    pub fn is_failure(self) -> bool {
+        match self {
+            Self::Failed | Self::RunTimedOut | Self::QueueTimedOut => true,
+            Self::Success | Self::Cancelled | Self::Deleted | Self::Skipped => false,
+        }
+    }
+
+    /// Why it failed, where no attempt of it says that: the field of the definition.
+    #[must_use]
+    pub fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::RunTimedOut => Some("run_timeout"),
+            Self::QueueTimedOut => Some("queue_timeout"),
+            Self::Success | Self::Failed | Self::Cancelled | Self::Deleted | Self::Skipped => None,
         }
     }
 }
@@ -396,5 +422,42 @@ impl EndKind {
             Self::Gone => "gone",
             Self::WorkerLost => "worker_lost",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_says_nothing_new_keeps_its_bytes() {
+        let at = UtcMillis(300);
+        let plain = Run {
+            id: RunId(7),
+            kind: RunKind::Recover,
+            job: JobId(3),
+            revision: Revision(2),
+            action: Some(ActionKey { job: JobId(3), nominal: at }),
+            nominal: at,
+            state: RunState::Finished { result: RunResult::Failed, at },
+            priority: 5,
+            catch_up: true,
+            created: at,
+            ready_at: at,
+            retries: 1,
+            losses: 2,
+            cancel_requested: true,
+            attempts: Vec::new(),
+            waits_from: None,
+        };
+        // One behind the other, as they were before there were others.
+        let first = (RunId(7), RunKind::Recover, JobId(3), Revision(2), plain.action, at);
+        let then = (plain.state, 5_u8, true, at, at, 1_u32, 2_u32, true, &plain.attempts);
+        let bytes = postcard::to_stdvec(&plain).unwrap();
+        assert_eq!(bytes, postcard::to_stdvec(&(first, then)).unwrap());
+        assert_eq!(postcard::from_bytes::<Run>(&bytes).unwrap(), plain);
+        let more = Run { waits_from: Some(at), ..plain };
+        let bytes = postcard::to_stdvec(&more).unwrap();
+        assert_eq!(postcard::from_bytes::<Run>(&bytes).unwrap(), more);
     }
 }

@@ -4,13 +4,15 @@ pub mod explain;
 
 use crate::ids::{RunId, WorkerId};
 use crate::machine::state::State;
-use crate::model::run::RunState;
+use crate::model::retry::RetryWorker;
+use crate::model::run::{Run, RunState};
 
 /// Chooses a worker for a run that may be dispatched: the first after `last`
 /// (the group's choice before, so that work goes round), and the lowest if
 /// none follows, that serves the run's group and has a slot that neither a live
 /// attempt takes nor `reserved` counts (dispatches that are proposed and not
-/// committed yet).
+/// committed yet). A retry goes to one that its job prefers, if such a one has a slot;
+/// it does not wait for it, so that no run holds up those behind it.
 ///
 /// `connected` are the workers whose streams the leader holds, ascending.
 #[must_use]
@@ -22,14 +24,31 @@ pub fn choose(
     reserved: &dyn Fn(WorkerId) -> u32,
 ) -> Option<WorkerId> {
     let run = state.run(run).filter(|r| r.state == RunState::Queued)?;
-    let group = &state.spec(run.job, run.revision)?.worker_group;
+    let spec = state.spec(run.job, run.revision)?;
+    let group = &spec.worker_group;
     let start = last.map_or(0, |last| connected.partition_point(|id| *id <= last));
     let (before, after) = connected.split_at(start);
-    after.iter().chain(before).copied().find(|id| {
+    let is_free = |id: &WorkerId| {
         let serves = state.worker(*id).is_some_and(|w| w.profile.groups.contains(group));
         serves && state.free_slots(*id) > reserved(*id)
-    })
+    };
+    let free = || after.iter().chain(before).copied().filter(is_free);
+    let preferred = match spec.retry_on_worker {
+        RetryWorker::Same => free().find(|id| is_of_last_try(state, run, *id)),
+        RetryWorker::Another => free().find(|id| run.attempts.iter().all(|a| a.worker != *id)),
+        RetryWorker::Any => None,
+    };
+    preferred.or_else(|| free().next())
 }
 
+/// True if the run was tried there last, and the worker has not begun anew since.
+fn is_of_last_try(state: &State, run: &Run, worker: WorkerId) -> bool {
+    let attempt = run.attempts.last().filter(|attempt| attempt.worker == worker);
+    let attached = state.worker(worker).map(|worker| worker.profile.incarnation);
+    attempt.is_some_and(|attempt| Some(attempt.incarnation) == attached)
+}
+
+#[cfg(test)]
+mod explain_tests;
 #[cfg(test)]
 mod tests;

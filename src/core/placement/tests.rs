@@ -7,6 +7,7 @@ use crate::machine::command::Command;
 use crate::machine::tests::support::*;
 use crate::model::action::WaitReason;
 use crate::model::job::{Backoff, JobSpec, RetryPolicy};
+use crate::model::retry::RetryWorker;
 use crate::time::Span;
 
 #[test]
@@ -24,6 +25,60 @@ fn work_goes_round_among_workers_with_free_slots() {
     assert_eq!(choose(s, run, &workers[..2], Some(workers[2]), &|_| 1), Some(workers[1]));
     assert_eq!(choose(s, run, &[], None, &free), None);
     assert_eq!(choose(s, RunId(99), &workers, None, &free), None);
+}
+
+#[test]
+fn a_retry_goes_where_its_job_prefers_and_waits_for_nobody() {
+    for wish in RetryWorker::ALL.map(|(_, wish)| wish) {
+        let mut m = Machine::new();
+        let backoff = Backoff::Fixed { delay: Span::ZERO };
+        let retries = RetryPolicy { count: 9, backoff };
+        let job = m.job(JobSpec { retries, retry_on_worker: wish, ..spec("a") });
+        let all = [m.worker("x", 1), m.worker("y", 1), m.worker("z", 1)];
+        m.ok(Command::TriggerJob { job });
+        let run = m.queue()[0];
+        let next = |m: &Machine, last: WorkerId| choose(&m.state, run, &all, Some(last), &|_| 0);
+        assert_eq!(next(&m, all[1]), Some(all[2]), "the first try goes round");
+        for (worker, any, another) in
+            [(all[2], all[0], all[0]), (all[0], all[1], all[1]), (all[1], all[2], all[2])]
+        {
+            let attempt = m.dispatch(run, worker);
+            m.complete(attempt, exit(1));
+            let wanted = match wish {
+                RetryWorker::Any => any,
+                RetryWorker::Same => worker,
+                RetryWorker::Another => another,
+            };
+            assert_eq!(next(&m, worker), Some(wanted), "{wish:?}");
+        }
+        // As if the round were at another place.
+        let wanted = if wish == RetryWorker::Same { all[1] } else { all[0] };
+        assert_eq!(next(&m, all[2]), Some(wanted), "all have tried it: {wish:?}");
+        let without = |worker: WorkerId| {
+            let reserved = move |id| u32::from(id == worker);
+            choose(&m.state, run, &all, Some(all[2]), &reserved)
+        };
+        assert!(without(wanted).is_some(), "no wish is waited for: {wish:?}");
+        // It has begun anew: nothing of the last try is there.
+        m.ok(Command::AttachWorker(profile("y", 2, 1, 1)));
+        assert_eq!(next(&m, all[2]), Some(all[0]), "{wish:?}");
+    }
+    let mut m = Machine::new();
+    let backoff = Backoff::Fixed { delay: Span::ZERO };
+    let retries = RetryPolicy { count: 9, backoff };
+    let job = m.job(JobSpec { retries, retry_on_worker: RetryWorker::Another, ..spec("a") });
+    let all = [m.worker("x", 1), m.worker("y", 1), m.worker("z", 1)];
+    m.ok(Command::TriggerJob { job });
+    let run = m.queue()[0];
+    for worker in [all[0], all[1]] {
+        let attempt = m.dispatch(run, worker);
+        m.complete(attempt, exit(1));
+    }
+    let chosen = |last| choose(&m.state, run, &all, Some(last), &|_| 0);
+    assert_eq!(all.map(chosen), [Some(all[2]); 3], "the one that has not tried it");
+    assert_eq!(choose(&m.state, run, &all[..2], None, &|_| 0), Some(all[0]));
+    let explained = explain(&m.state, Subject::Run(run), &|id| id != all[2]);
+    assert_eq!(explained, Some(WaitReason::Dispatching), "it goes to any then");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Jobs: definitions and their checks, deletion.
+//! Jobs: definitions and their checks. How one is deleted is told in [`super::delete`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,16 +8,14 @@ use super::super::state::State;
 use super::plan::sources_of;
 use super::{at_most, invalid, within};
 use crate::ids::{JobId, Name, Revision, TriggerName};
-use crate::model::action::{ActionState, SkipReason};
 use crate::model::edge::{EdgeSpec, Matching};
 use crate::model::job::{Backoff, Executor, Job, JobSpec, OnWorkerLost, TriggerKind};
+use crate::model::limits::RunLimits;
 use crate::model::retry::RetryRules;
-use crate::model::run::{RunResult, RunState};
 use crate::time::UtcMillis;
 
 const WEEK_MS: u64 = 7 * 86_400_000;
 const YEAR_MS: u64 = 366 * 86_400_000;
-const MAX_DEPENDANTS_NAMED: usize = 100;
 
 impl State {
     pub(super) fn apply_job(
@@ -40,10 +38,16 @@ impl State {
         self.check_edges(own, spec)?;
         self.check_unforeseen(own, spec)?;
         let Some(old) = old else { return self.create_job(spec, ev) };
-        let id = old.id;
         if old.spec == *spec {
-            return Ok(Outcome::Job { job: id, revision: old.revision, changed: false });
+            return Ok(Outcome::Job { job: old.id, revision: old.revision, changed: false });
         }
+        let revision = self.edit_job(&old, spec, ev);
+        Ok(Outcome::Job { job: old.id, revision, changed: true })
+    }
+
+    /// Gives a job another definition, which was checked.
+    pub(super) fn edit_job(&mut self, old: &Job, spec: &JobSpec, ev: &mut Vec<Event>) -> Revision {
+        let id = old.id;
         let held = self.end_by_edit(id);
         let has_new_edges = old.spec.depends_on != spec.depends_on;
         let kept: BTreeSet<PlanSource> = if has_new_edges {
@@ -83,7 +87,7 @@ impl State {
             self.specs.put(pin, old.spec.clone());
         }
         let revision = old.revision.next();
-        let job = Job { revision, spec: spec.clone(), updated: self.meta.now, ..(*old).clone() };
+        let job = Job { revision, spec: spec.clone(), updated: self.meta.now, ..old.clone() };
         if old.spec.group == spec.group {
             self.put_job(job);
         } else {
@@ -98,11 +102,11 @@ impl State {
             }
         }
         ev.push(Event::Job(id));
-        Ok(Outcome::Job { job: id, revision, changed: true })
+        revision
     }
 
     /// Drops the job's earlier definitions that are of no use any more.
-    fn drop_old_specs(&mut self, id: JobId) {
+    pub(super) fn drop_old_specs(&mut self, id: JobId) {
         let all = self.specs.range((id, Revision(0))..=(id, Revision(u64::MAX)));
         for pin in all.map(|(pin, _)| *pin).collect::<Vec<_>>() {
             self.drop_spec(pin);
@@ -160,7 +164,7 @@ impl State {
     /// Where the next instant comes after the end of the last action, nobody knows
     /// it before. So who depends on such a job has one action for each of its own, or
     /// takes the newest one that there is.
-    fn check_unforeseen(&self, id: JobId, spec: &JobSpec) -> Result<(), Reject> {
+    pub(super) fn check_unforeseen(&self, id: JobId, spec: &JobSpec) -> Result<(), Reject> {
         for edge in spec.depends_on.iter().filter(|edge| edge.job != id) {
             let Some(up) = self.jobs.get(&edge.job).map(|job| &job.spec) else { continue };
             if !self.is_unforeseen(up) || is_newest(spec, edge) {
@@ -223,56 +227,6 @@ impl State {
         path.push(spec.name.clone());
         path.reverse();
         path
-    }
-
-    pub(super) fn delete_job(
-        &mut self,
-        id: JobId,
-        expected: Option<Revision>,
-        ev: &mut Vec<Event>,
-    ) -> Result<Outcome, Reject> {
-        let job = self.jobs.shared(&id).ok_or(Reject::NoSuchJob(id))?;
-        check_revision(expected, job.revision)?;
-        let dependants: Vec<Name> = self
-            .dependants_of(id)
-            .filter(|down| *down != id)
-            .take(MAX_DEPENDANTS_NAMED)
-            .filter_map(|down| Some(self.jobs.get(&down)?.spec.name.clone()))
-            .collect();
-        if !dependants.is_empty() {
-            return Err(Reject::HasDependants { dependants });
-        }
-        self.withdraw(id, None, ev);
-        self.stop_backfills_of(id);
-        for run in self.live_runs_of(id) {
-            let Some(found) = self.runs.get(&run) else { continue };
-            if matches!(found.state, RunState::Queued | RunState::Backoff { .. }) {
-                let found = found.clone();
-                self.finish_run(found, RunResult::Deleted, ev);
-            }
-        }
-        for key in self.live_actions_of(id).collect::<Vec<_>>() {
-            if self.actions.get(&key).is_some_and(|a| a.run.is_none()) {
-                self.settle(key, ActionState::Skipped(SkipReason::Deleted), ev);
-            }
-        }
-        if self.index.pins.contains_key(&(id, job.revision)) {
-            self.specs.put((id, job.revision), job.spec.clone());
-        }
-        for source in sources_of(&job.spec) {
-            self.cursors.remove(&(id, source));
-        }
-        self.drop_missed(id);
-        self.drop_pauses(id, |_, _| true);
-        // Its number is never given again, so nothing can be planned for it.
-        self.floors.remove(&id);
-        self.index.job_changed(Some(&job), None);
-        self.jobs.remove(&id);
-        self.drop_old_specs(id);
-        // Actions that were planned when an edge still led here.
-        self.decided_on(id, UtcMillis(i64::MIN), ev);
-        ev.push(Event::Job(id));
-        Ok(Outcome::Done)
     }
 }
 
@@ -351,6 +305,11 @@ fn check_spec(own: JobId, spec: &JobSpec) -> Result<(), Reject> {
     within("retries.backoff", longest_wait.0, 0, WEEK_MS, "ms")?;
     if let Some(timeout) = spec.timeout {
         within("timeout", timeout.0, 1, YEAR_MS, "ms")?;
+    }
+    for (field, limit) in [("run_timeout", spec.limits.run), ("queue_timeout", spec.limits.queue)] {
+        if let Some(limit) = limit {
+            within(field, limit.0, RunLimits::MIN.0, RunLimits::MAX.0, "ms")?;
+        }
     }
     within("grace", spec.grace.0, 0, 3_600_000, "ms")?;
     within("lease", spec.lease.0, JobSpec::MIN_LEASE.0, JobSpec::MAX_LEASE.0, "ms")?;

@@ -8,7 +8,9 @@
 mod access;
 mod backfill;
 mod calendar;
+mod delete;
 mod job;
+mod limits;
 mod lock;
 mod manual;
 mod overlap;
@@ -78,6 +80,9 @@ impl State {
             Command::LeaderStarted(leader) => self.leader_started(*leader),
             Command::ApplyJob { spec, expected } => self.apply_job(spec, *expected, ev),
             Command::DeleteJob { job, expected } => self.delete_job(*job, *expected, ev),
+            Command::RemoveJob { job, expected, force, cancel } => {
+                self.remove_job(*job, *expected, (*force, *cancel), ev)
+            }
             Command::PauseJob { job } => self.pause_job(*job, ev),
             Command::ResumeJob { job } => self.resume_job(*job, AfterPause::Skip, ev),
             Command::PlanActions(batches) => self.plan_actions(batches, ev),

@@ -274,6 +274,7 @@ impl State {
         // A trigger that was paused alone before, and freed meanwhile: derived jobs were
         // planned without it.
         self.dependants_back_to(id, from, ev);
+        self.job_waits_anew(id);
         for key in self.live_actions_of(id).collect::<Vec<_>>() {
             self.reconsider(key, ev);
         }
@@ -294,6 +295,7 @@ impl State {
         if let Some(from) = from {
             self.dependants_back_to(id, from, ev);
         }
+        self.job_waits_anew(id);
         for key in self.live_actions_of(id).collect::<Vec<_>>() {
             self.reconsider(key, ev);
         }
@@ -412,6 +414,7 @@ impl State {
                 state.pauses.remove(&PauseTarget::Trigger(id, name));
             }
         });
+        self.wait_anew(&runs);
     }
 }
 

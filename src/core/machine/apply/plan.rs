@@ -116,6 +116,7 @@ impl State {
                     self.move_places(&runs, |state| {
                         state.edit_action(key, |a| a.triggers.push(name.clone()));
                     });
+                    self.wait_anew(&runs);
                     ev.push(Event::Action(key));
                 }
                 continue;

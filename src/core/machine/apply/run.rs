@@ -34,6 +34,9 @@ impl State {
             return Err(Reject::NotDispatchable(id));
         }
         let spec = self.spec(run.job, run.revision).ok_or(Reject::NotDispatchable(id))?;
+        if spec.limits.run_ends(run).is_some_and(|end| end <= self.meta.now) {
+            return Err(Reject::NotDispatchable(id));
+        }
         let worker = self.workers.get(&worker_id).filter(|w| w.profile.incarnation == incarnation);
         let worker = worker.ok_or(Reject::NoSuchWorker(worker_id))?;
         if !worker.profile.groups.contains(&spec.worker_group) {
@@ -142,6 +145,8 @@ impl State {
         let Some(spec) = self.spec(old.job, old.revision) else { return };
         let (retries, policy) = (spec.retries, spec.on_worker_lost);
         let rules = spec.retry_rules.clone();
+        let is_last = self.is_cut_by_run(old, spec, &end.how);
+        let is_too_late = |until| spec.limits.run_ends(old).is_some_and(|end| end <= until);
         let mut run = old.clone();
         let how = end.how.clone();
         if let Some(attempt) = run.attempts.last_mut() {
@@ -154,6 +159,9 @@ impl State {
             return self.finish_run(run, RunResult::Cancelled, ev);
         }
         if how.is_loss() {
+            if is_too_late(self.meta.now) {
+                return self.finish_run(run, RunResult::RunTimedOut, ev);
+            }
             if policy != OnWorkerLost::Rerun || run.losses >= Run::MAX_LOSSES {
                 return self.finish_run(run, RunResult::Failed, ev);
             }
@@ -161,17 +169,21 @@ impl State {
             return self.wait_again(run, self.meta.now, ev);
         }
         match rules.judge(&how) {
+            _ if is_last => return self.finish_run(run, RunResult::RunTimedOut, ev),
             AfterFailure::Skip => return self.finish_run(run, RunResult::Skipped, ev),
             AfterFailure::Retry if run.retries < retries.count && run.kind != RunKind::Debug => {}
             AfterFailure::Retry | AfterFailure::Fail => {
                 return self.finish_run(run, RunResult::Failed, ev);
             }
         }
-        if !mutants::on(Mutant::RetriesNotCounted) {
-            run.retries += 1;
+        let retry = run.retries + u32::from(!mutants::on(Mutant::RetriesNotCounted));
+        let wait = retries.backoff.delay(retry);
+        let until = self.meta.now.plus(wait).plus(rules.jitter_of(id, retry));
+        if is_too_late(until) {
+            // Nobody waits for a try that would have no time.
+            return self.finish_run(run, RunResult::RunTimedOut, ev);
         }
-        let wait = retries.backoff.delay(run.retries);
-        let until = self.meta.now.plus(wait).plus(rules.jitter_of(id, run.retries));
+        run.retries = retry;
         self.wait_again(run, until, ev);
     }
 
@@ -216,7 +228,9 @@ impl State {
         ev.push(Event::Run(id));
         let state = match result {
             RunResult::Success => ActionState::Success,
-            RunResult::Failed => ActionState::Failed,
+            RunResult::Failed | RunResult::RunTimedOut | RunResult::QueueTimedOut => {
+                ActionState::Failed
+            }
             RunResult::Cancelled => ActionState::Cancelled,
             RunResult::Deleted => ActionState::Skipped(SkipReason::Deleted),
             RunResult::Skipped => ActionState::Skipped(SkipReason::Job),

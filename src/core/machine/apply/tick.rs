@@ -86,6 +86,7 @@ impl State {
                     self.retain(Owner::Job(key.job));
                 }
                 Timer::Backoff(run) => self.backoff_over(run, ev),
+                Timer::Limit(run) => self.limit_passed(run, ev),
                 Timer::Timeout(run) => self.give_up(run, EndKind::TimedOut, ev),
                 Timer::Worker(worker) => self.check_worker(worker, ev),
                 Timer::Lock(name) => self.check_lock(&name, ev),

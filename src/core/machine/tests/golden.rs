@@ -17,8 +17,9 @@ use crate::model::calendar::{CalendarDef, CalendarRule};
 use crate::model::cluster::ClusterSettings;
 use crate::model::edge::{Condition, EdgeSpec, Matching, NoMatch, OnNoMatch, PeriodUnit};
 use crate::model::job::*;
+use crate::model::limits::RunLimits;
 use crate::model::pause::{AfterPause, PauseTarget};
-use crate::model::retry::RetryRules;
+use crate::model::retry::{RetryRules, RetryWorker};
 use crate::model::run::{EndKind, RunOrder};
 use crate::model::trigger::*;
 use crate::model::worker::WorkerProfile;
@@ -61,6 +62,7 @@ fn word(command: &Command) -> &'static str {
         Command::StartBackfill(_) => "start_backfill",
         Command::SteerBackfill { .. } => "steer_backfill",
         Command::OpenBackfill { .. } => "open_backfill",
+        Command::RemoveJob { .. } => "remove_job",
     }
 }
 
@@ -229,8 +231,22 @@ fn commands() -> Vec<Command> {
         Command::StartBackfill(Box::new(backfill_order(job))),
         Command::SteerBackfill { backfill: BackfillId(3), to: Steer::Stop },
         Command::OpenBackfill { backfill: BackfillId(3), open: true },
+        Command::ApplyJob { spec: Box::new(limited_spec()), expected: None },
+        Command::ApplyJob { spec: Box::new(picky_spec()), expected: None },
+        Command::RemoveJob { job, expected: Some(Revision(2)), force: true, cancel: false },
     ]);
     all
+}
+
+/// Limits of runs.
+fn limited_spec() -> JobSpec {
+    let limits = RunLimits { run: Some(Span::secs(7200)), queue: Some(Span::secs(600)) };
+    JobSpec { limits, ..spec("limited") }
+}
+
+/// A wish for the worker of a retry.
+fn picky_spec() -> JobSpec {
+    JobSpec { retry_on_worker: RetryWorker::Another, ..spec("picky") }
 }
 
 /// Edges that say how an action must end, and rules for exit codes.

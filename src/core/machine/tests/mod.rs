@@ -3,10 +3,12 @@
 mod anchors;
 mod backfills;
 mod calendars;
+mod deletion;
 mod delays;
 mod edges;
 mod ends;
 mod golden;
+mod limits;
 mod manual;
 mod overlap;
 mod pauses;

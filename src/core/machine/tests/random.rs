@@ -14,7 +14,9 @@ use crate::ids::*;
 use crate::model::backfill::{BackfillOrder, Hours, Steer};
 use crate::model::calendar::{CalendarDef, CalendarRule};
 use crate::model::job::*;
+use crate::model::limits::RunLimits;
 use crate::model::pause::{AfterPause, PauseTarget};
+use crate::model::retry::RetryWorker;
 use crate::model::run::{EndKind, RunOrder};
 use crate::model::trigger::{RuleSpec, TriggerRule, Weekdays};
 use crate::time::{Span, UtcMillis};
@@ -28,6 +30,7 @@ enum Step {
     Hold(u8, u64),
     GoOn { what: u8, job: u64, misfire: bool },
     Delete(u64),
+    Remove { job: u64, force: bool, cancel: bool },
     Pause(u64),
     Resume(u64),
     Plan { job: u64, count: i64, stale: bool },
@@ -69,6 +72,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (0..6_u8, job(), prop::bool::ANY)
             .prop_map(|(what, job, misfire)| Step::GoOn { what, job, misfire }),
         1 => job().prop_map(Step::Delete),
+        1 => (job(), prop::bool::weighted(0.8), prop::bool::ANY)
+            .prop_map(|(job, force, cancel)| Step::Remove { job, force, cancel }),
         1 => job().prop_map(Step::Pause),
         2 => job().prop_map(Step::Resume),
         8 => (job(), 0..4_i64, prop::bool::weighted(0.1))
@@ -193,6 +198,11 @@ fn spec_of(number: u8, triggers: u8, upstream: &[u64], policy: u8) -> JobSpec {
         triggers: (0..triggers).map(|n| cron(["x", "y"][usize::from(n)])).collect(),
         retries: RetryPolicy { count: u32::from(policy), backoff: Backoff::Fixed { delay } },
         timeout: (policy > 1).then(|| Span::secs(3)),
+        limits: RunLimits {
+            run: (policy == 3).then(|| Span::secs(20)),
+            queue: (policy % 2 == 0).then(|| Span::secs(6)),
+        },
+        retry_on_worker: RetryWorker::ALL[usize::from(policy) % 3].1,
         lease: Span::secs(5),
         on_worker_lost: match policy {
             0 => OnWorkerLost::Fail,
@@ -250,6 +260,10 @@ fn command_of(m: &Machine, step: &Step) -> Command {
             Command::Resume { target: target(*what, *job), missed }
         }
         Step::Delete(job) => Command::DeleteJob { job: JobId(*job), expected: None },
+        Step::Remove { job, force, cancel } => {
+            let (job, force, cancel) = (JobId(*job), *force, *cancel);
+            Command::RemoveJob { job, expected: None, force, cancel }
+        }
         Step::Pause(job) => Command::PauseJob { job: JobId(*job) },
         Step::Resume(job) => Command::ResumeJob { job: JobId(*job) },
         Step::Plan { job, count, stale } => {

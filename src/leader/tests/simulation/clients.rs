@@ -8,6 +8,7 @@ use horai_core::machine::state::State;
 use horai_core::model::calendar::{CalendarDef, CalendarRule};
 use horai_core::model::edge::{EdgeSpec, Matching};
 use horai_core::model::job::*;
+use horai_core::model::limits::RunLimits;
 use horai_core::model::pause::{AfterPause, PauseTarget};
 use horai_core::model::run::{Run, RunState};
 use horai_core::model::trigger::{Dialect, RuleSpec, TimeOfDay, TriggerRule, Weekdays};
@@ -59,6 +60,7 @@ pub(super) fn spec(slot: u64, shape: &JobShape, state: &State) -> JobSpec {
             backoff: Backoff::Fixed { delay: span(shape.backoff) },
         },
         timeout: shape.timeout.map(span),
+        limits: RunLimits { run: shape.run_limit.map(span), queue: None },
         grace: Span::secs(3),
         lease: span(shape.lease),
         on_worker_lost: match shape.lost {

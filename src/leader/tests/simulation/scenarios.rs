@@ -28,6 +28,7 @@ fn by_hand(lease: i64) -> JobShape {
         retries: 2,
         backoff: 0,
         timeout: None,
+        run_limit: None,
         lease,
         lost: Lost::Rerun,
         priority: 5,
@@ -84,6 +85,22 @@ fn a_long_time_out_allows_for_clocks_that_run_apart() {
     let jump = |node| Step { at: 3_000, event: Event::Clock { node, by: 90 * HOUR } };
     script.extend((0..NODES).map(jump));
     holds(Scale::Days, script);
+}
+
+/// The shim is told what is left of a run, and the cluster's own copy of that comes
+/// behind it, whatever clocks do.
+#[test]
+fn a_runs_time_out_allows_for_clocks_that_run_apart() {
+    let run_limit = Some(20 * HOUR);
+    let shape = JobShape { run_limit, takes: 90 * HOUR, ..by_hand(3 * MINUTE) };
+    let mut script = runs_of(shape);
+    let jump = |node| Step { at: 3_000, event: Event::Clock { node, by: 90 * HOUR } };
+    script.extend((0..NODES).map(jump));
+    holds(Scale::Days, script);
+    let shape = JobShape { run_limit: Some(10 * MINUTE), ..by_hand(MINUTE) };
+    let mut script = runs_of(shape);
+    script.extend(clocks_jump(20_000));
+    holds(Scale::Minutes, script);
 }
 
 #[test]

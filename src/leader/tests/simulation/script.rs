@@ -92,6 +92,8 @@ pub(super) struct JobShape {
     pub(super) retries: u32,
     pub(super) backoff: i64,
     pub(super) timeout: Option<i64>,
+    /// Of a run with all its tries. Never drawn: worlds stay as they are.
+    pub(super) run_limit: Option<i64>,
     pub(super) lease: i64,
     pub(super) lost: Lost,
     pub(super) priority: u8,
@@ -330,6 +332,7 @@ pub(super) fn job(scale: Scale, slot: u64, rng: &mut Rng) -> JobShape {
         retries: if rng.chance(600) { 1 + u32::try_from(rng.below(4)).unwrap() } else { 0 },
         backoff: *rng.pick(&[0, 1_000, unit, 3 * unit]),
         timeout: rng.chance(300).then(|| takes / 2 + 1),
+        run_limit: None,
         lease,
         lost: match rng.below(6) {
             0 => Lost::Fail,

@@ -1,0 +1,154 @@
+//! A state for each reason of waiting, made by commands alone.
+
+use super::explain::{Subject, explain};
+use crate::ids::{ActionKey, TriggerName, WorkerId};
+use crate::machine::command::{Command, PlanSource};
+use crate::machine::tests::support::*;
+use crate::model::action::WaitReason;
+use crate::model::job::{JobSpec, Overlap, RetryPolicy};
+use crate::model::pause::PauseTarget;
+
+/// A job with an action, one that waits for that, and a worker with one slot.
+struct Case {
+    m: Machine,
+    worker: WorkerId,
+    up: ActionKey,
+    down: ActionKey,
+}
+
+impl Case {
+    fn of(spec: JobSpec) -> Self {
+        let mut m = Machine::new();
+        let worker = m.worker("w", 1);
+        let up = m.job(spec);
+        let down = m.job(after_jobs("down", &[up]));
+        let at = m.now + 1000;
+        m.plan(up, &[(at, vec![]), (at + 1000, vec![])]);
+        m.plan(down, &[(at, vec![key(up, at)])]);
+        Self { m, worker, up: key(up, at), down: key(down, at) }
+    }
+
+    fn new() -> Self {
+        Self::of(triggered("up"))
+    }
+
+    /// Its time has come.
+    fn due(mut self) -> Self {
+        self.m.after(1000);
+        self
+    }
+
+    fn with(mut self, command: Command) -> Self {
+        self.m.ok(command);
+        self
+    }
+
+    /// The first of the queue goes to the worker, and fails if that is said.
+    fn runs(mut self, code: Option<i32>) -> Self {
+        let run = self.m.queue()[0];
+        let attempt = self.m.dispatch(run, self.worker);
+        if let Some(code) = code {
+            self.m.complete(attempt, exit(code));
+        }
+        self
+    }
+
+    fn why(&self, action: ActionKey, is_connected: bool) -> Option<WaitReason> {
+        explain(&self.m.state, Subject::Action(action), &|_| is_connected)
+    }
+
+    fn why_up(&self) -> Option<WaitReason> {
+        self.why(self.up, true)
+    }
+
+    fn why_down(&self) -> Option<WaitReason> {
+        self.why(self.down, true)
+    }
+}
+
+/// What is told where this is the reason; none for those that nothing gives yet. The
+/// list is closed: a new reason needs a state here.
+fn told(reason: WaitReason) -> Option<WaitReason> {
+    let case = Case::new();
+    let pause = Command::PauseJob { job: case.up.job };
+    let freeze = Command::Pause { target: PauseTarget::Cluster };
+    let manual = |job| Command::TriggerJob { job };
+    match reason {
+        WaitReason::NotDue => case.why_up(),
+        WaitReason::Upstream => case.due().runs(None).why_down(),
+        WaitReason::UpstreamFailed => case.due().runs(Some(1)).why_down(),
+        WaitReason::UpstreamPaused => case.due().with(pause).why_down(),
+        WaitReason::Paused => case.due().with(pause).why_up(),
+        WaitReason::Frozen => case.due().with(freeze).why_up(),
+        WaitReason::Overlap => {
+            let line = Case::of(JobSpec { overlap: Overlap::QueueAll, ..triggered("up") });
+            let second = key(line.up.job, line.up.nominal.0 + 1000);
+            line.due().due().why(second, true)
+        }
+        WaitReason::Backoff => {
+            let retries = RetryPolicy { count: 1, ..RetryPolicy::default() };
+            Case::of(JobSpec { retries, ..triggered("up") }).due().runs(Some(1)).why_up()
+        }
+        WaitReason::CatchUp => {
+            let mut case = case;
+            let job = case.m.job(triggered("late"));
+            let source = PlanSource::Trigger(TriggerName("t".into()));
+            let at = case.m.now + 1000;
+            let mut batch = case.m.batch(job, source, &[(at, vec![])]);
+            batch.actions[0].catch_up = true;
+            case.with(Command::PlanActions(vec![batch])).due().why(key(job, at), true)
+        }
+        WaitReason::Queue => {
+            // Asked for by hand and more important, it is the first.
+            let mut case = case.due();
+            let urgent = case.m.job(JobSpec { priority: 9, ..spec("urgent") });
+            case.with(manual(urgent)).why_up()
+        }
+        WaitReason::NoWorker => {
+            let case = case.due();
+            case.why(case.up, false)
+        }
+        WaitReason::Resource => {
+            let job = case.down.job;
+            case.with(manual(job)).runs(None).due().why_up()
+        }
+        WaitReason::Dispatching => case.due().why_up(),
+        // Nothing says these of an action or a run: pools, cordons and loads are not
+        // there yet, and what waits for the end of a fixed delay is no action but the
+        // trigger that would give the next one.
+        WaitReason::Pool | WaitReason::Cordoned | WaitReason::Load | WaitReason::FixedDelay => None,
+    }
+}
+
+#[test]
+fn each_reason_is_told_where_it_is_one() {
+    for reason in WaitReason::ALL {
+        if let Some(told) = told(reason) {
+            assert_eq!(told, reason);
+        }
+    }
+    let silent = WaitReason::ALL.into_iter().filter(|reason| told(*reason).is_none());
+    let silent: Vec<&str> = silent.map(WaitReason::word).collect();
+    assert_eq!(silent, ["pool", "cordoned", "load", "fixed_delay"]);
+}
+
+#[test]
+fn the_first_reason_is_told_of_several() {
+    // Someone has to act on a failure, and a pause of the job hides the freeze.
+    let case = Case::new().due().runs(Some(1));
+    let (up, down) = (case.up, case.down);
+    let case = case.with(Command::PauseJob { job: up.job });
+    assert_eq!(case.why(down, true), Some(WaitReason::UpstreamFailed));
+    let case = case.with(Command::Pause { target: PauseTarget::Cluster });
+    assert_eq!(case.why(key(up.job, up.nominal.0 + 1000), true), None, "it was withdrawn");
+    let case = Case::new().due();
+    let job = case.up.job;
+    let case = case.with(Command::Pause { target: PauseTarget::Cluster });
+    assert_eq!(case.with(Command::PauseJob { job }).why_up(), Some(WaitReason::Paused));
+    // What is over, is run or is not there waits for nothing.
+    let case = Case::new().due().runs(None);
+    assert_eq!(case.why_up(), None);
+    assert_eq!(case.why(key(case.up.job, 7), true), None);
+    let case = Case::new().due().runs(Some(0));
+    assert_eq!(case.why_up(), None);
+}
