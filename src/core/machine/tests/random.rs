@@ -200,7 +200,7 @@ fn spec_of(number: u8, triggers: u8, upstream: &[u64], policy: u8) -> JobSpec {
         timeout: (policy > 1).then(|| Span::secs(3)),
         limits: RunLimits {
             run: (policy == 3).then(|| Span::secs(20)),
-            queue: (policy % 2 == 0).then(|| Span::secs(6)),
+            queue: policy.is_multiple_of(2).then(|| Span::secs(6)),
         },
         retry_on_worker: RetryWorker::ALL[usize::from(policy) % 3].1,
         lease: Span::secs(5),
