@@ -312,7 +312,6 @@ impl AttemptCause {
             Self::First => "first",
             Self::Retry => "retry",
             Self::WorkerLost => "worker_lost",
-            Self::Unrendered { .. } => "unrendered",
         }
     }
 }
@@ -421,6 +420,7 @@ impl EndKind {
             Self::NotStarted { .. } => "not_started",
             Self::Gone => "gone",
             Self::WorkerLost => "worker_lost",
+            Self::Unrendered { .. } => "unrendered",
         }
     }
 }
@@ -448,6 +448,8 @@ mod tests {
             losses: 2,
             cancel_requested: true,
             attempts: Vec::new(),
+            params: BTreeMap::new(),
+            backfill: None,
             waits_from: None,
         };
         // One behind the other, as they were before there were others.
