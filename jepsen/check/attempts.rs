@@ -110,7 +110,9 @@ fn judge_lines(checked: &mut Checked, evidence: &Evidence, run: &str, attempts: 
                 let told = format!("token {} after {} of .{earlier}", lived.token, other.token);
                 checked.wrong("token did not grow", &id, told, lived.start);
             }
-            if lived.start <= other.last && is_outside_assumptions(evidence, other) {
+            if lived.start <= other.last
+                && evidence.outlived_lease(&other.worker, other.start, other.last)
+            {
                 // The lease's own process was frozen too: only a resource that checks
                 // tokens is safe then, as documented.
                 checked.count("overlaps of a frozen worker", 1);
@@ -152,19 +154,6 @@ fn was_parted(evidence: &Evidence, before: Option<&Lived>, next: &Lived) -> bool
     bands.any(|band| match before {
         Some(before) => evidence.parts(band, &before.worker),
         None => workers().any(|worker| evidence.parts(band, worker)),
-    })
-}
-
-/// True if the attempt's own worker was frozen as a whole for longer than the margin, so
-/// that what ends attempts could not run in time. Each line says which worker wrote it.
-fn is_outside_assumptions(evidence: &Evidence, attempt: &Lived) -> bool {
-    let margin = evidence.test.lease_margin_ms * MS;
-    evidence.bands.iter().any(|band| {
-        band.op == "worker-freeze"
-            && band.hits(&attempt.worker)
-            && band.to.saturating_sub(band.from) >= margin
-            && band.from <= attempt.last
-            && band.to >= attempt.start
     })
 }
 

@@ -373,6 +373,20 @@ impl Evidence {
         self.witness.first().map_or((0, 0), |line| (line.t, line.utc_ms()))
     }
 
+    /// True if what began on a worker at `from` could not be ended in time, and may have
+    /// been alive at `to`: the worker was frozen as a whole for longer than the margin, with
+    /// all that ends attempts.
+    pub(crate) fn outlived_lease(&self, worker: &str, from: u64, to: u64) -> bool {
+        let margin = self.test.lease_margin_ms * MS;
+        self.bands.iter().any(|band| {
+            band.op == "worker-freeze"
+                && band.hits(worker)
+                && band.to.saturating_sub(band.from) >= margin
+                && band.from <= to
+                && band.to >= from
+        })
+    }
+
     /// True if nobody may have been able to tell a worker anything, or hear of it: it was
     /// done to the worker, cut workers off, or may have taken the quorum away.
     pub(crate) fn parts(&self, band: &Band, worker: &str) -> bool {
