@@ -34,11 +34,8 @@ pub(crate) fn check(evidence: &Evidence, records: &Records) -> Checked {
     let delayed: BTreeMap<&String, &Life> =
         lives.iter().filter(|(_, life)| life.has_delay()).collect();
     let mut actions: BTreeMap<(&str, i64), Action> = BTreeMap::new();
+    // Lines come in the order of time: the first of an attempt is its begin.
     let mut begun: BTreeMap<(&str, u32), u64> = BTreeMap::new();
-    for line in &evidence.witness {
-        let first = begun.entry((&line.run, line.attempt)).or_insert(line.t);
-        *first = line.t.min(*first);
-    }
     for line in evidence.witness.iter().filter(|line| delayed.contains_key(&line.job)) {
         let Some(nominal) = line.nominal_ms().filter(|_| !line.action.is_empty()) else { continue };
         let at = line.utc_ms();
@@ -51,7 +48,7 @@ pub(crate) fn check(evidence: &Evidence, records: &Records) -> Checked {
             let told = format!("{} and {} ran for {}", action.run, line.run, shown(nominal));
             checked.wrong("overlap", &line.job, told, line.t);
         }
-        let from = begun.get(&(line.run.as_str(), line.attempt)).copied().unwrap_or(line.t);
+        let from = *begun.entry((&line.run, line.attempt)).or_insert(line.t);
         // What a frozen lease could not end in time lives on a little, as documented.
         if evidence.outlived_lease(&line.worker, from, line.t) {
             continue;

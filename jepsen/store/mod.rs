@@ -386,8 +386,7 @@ impl Evidence {
             band.op == "worker-freeze"
                 && band.hits(worker)
                 && band.to.saturating_sub(band.from) >= margin
-                && band.from <= to
-                && band.to >= from
+                && band.meets(from, to)
         })
     }
 
