@@ -1,20 +1,24 @@
 //! Whether the machine itself let anybody work: a small program, started again and
 //! again beside the test, and a little work of our own.
 //!
+//! It has what each machine of the test has: a share of the processors of its own. One
+//! that is started beside them would be served at once where a worker with a hundred jobs
+//! waits for its turn.
+//!
 //! Times are judged only where this was quick. On a machine that takes long to start
 //! anything or to sync a line of it, or gives us hardly any processor, a late fire says
 //! nothing of the scheduler.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::env::{Error, at};
+use crate::env::cgroups::Group;
+use crate::env::{Error, at, namespaces};
 
 /// Between two starts.
 const EVERY: Duration = Duration::from_millis(500);
@@ -39,48 +43,95 @@ struct Seen {
     works: Vec<Duration>,
 }
 
-/// Starts the program until it is stopped.
+/// The hidden verb of the process that measures.
+pub(crate) const VERB: &str = "canary";
+
+/// A process that measures until it is stopped, with as much of the processors as each
+/// machine of the test may have.
 pub(crate) struct Canary {
-    stop: Arc<AtomicBool>,
+    process: Child,
     thread: JoinHandle<Seen>,
+    /// Its share of the processors; goes with the harness's.
+    _group: Group,
 }
 
 impl Canary {
     /// Begins; the witness writes and syncs below `folder`, which is on the file system
     /// that jobs write to, and belongs to nobody else.
-    pub(crate) fn start(witness: PathBuf, folder: &Path) -> Result<Self, Error> {
+    pub(crate) fn start(witness: &Path, folder: &Path) -> Result<Self, Error> {
         std::fs::create_dir_all(folder).map_err(at(&folder.display().to_string()))?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, folder) = (Arc::clone(&stop), folder.to_owned());
-        let work = move || {
+        let group = Group::make(&namespaces::group(), VERB)?;
+        let me = std::env::current_exe().map_err(at("find the own program"))?;
+        let mut command = Command::new(me);
+        command.arg(VERB).arg(witness).arg(folder).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = command.spawn().map_err(at("start the canary"))?;
+        for entrance in group.entrances() {
+            let number = process.id().to_string();
+            std::fs::write(&entrance, number).map_err(at(&entrance.display().to_string()))?;
+        }
+        let piped = || Error::Misuse("the canary has no pipes".into());
+        // It waits for this, and so does nothing outside its group.
+        drop(process.stdin.take().ok_or_else(piped)?);
+        let lines = BufReader::new(process.stdout.take().ok_or_else(piped)?).lines();
+        let read = move || {
             let mut seen = Seen::default();
-            for n in 0.. {
-                if stopped.load(Ordering::Acquire) {
-                    break;
-                }
-                let begun = Instant::now();
-                let mut program = Command::new(&witness);
-                program.arg("--to").arg(&folder).stdin(Stdio::null());
-                // One that does not start at all fails the jobs too.
-                if program.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok() {
-                    seen.starts.push(begun.elapsed());
-                }
-                if n % STARTS == 0 {
-                    seen.works.push(work_a_little());
-                }
-                std::thread::sleep(EVERY);
-            }
+            lines.map_while(Result::ok).for_each(|line| seen.note(&line));
             seen
         };
-        let thread = std::thread::Builder::new().name("canary".into()).spawn(work);
-        Ok(Self { stop, thread: thread.map_err(at("start the canary"))? })
+        let thread = std::thread::Builder::new().name(VERB.into()).spawn(read);
+        Ok(Self { process, thread: thread.map_err(at("listen to the canary"))?, _group: group })
     }
 
     /// Ends it, and says why times mean nothing; empty if they do.
-    pub(crate) fn stop(self) -> String {
-        self.stop.store(true, Ordering::Release);
-        self.thread.join().map_or_else(|_| "the canary panicked".to_owned(), verdict)
+    pub(crate) fn stop(mut self) -> String {
+        // One that has ended by itself has said too little, which is seen below.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        match self.thread.join() {
+            Ok(seen) if seen.starts.is_empty() => "the canary measured nothing".to_owned(),
+            Ok(seen) => verdict(seen),
+            Err(_) => "the canary panicked".to_owned(),
+        }
     }
+}
+
+impl Seen {
+    /// Takes a line of [`measure`].
+    fn note(&mut self, line: &str) {
+        let Some((what, took)) = line.split_once(' ') else { return };
+        let Ok(took) = took.parse().map(Duration::from_micros) else { return };
+        match what {
+            STARTED => self.starts.push(took),
+            WORKED_OFF => self.works.push(took),
+            _ => {}
+        }
+    }
+}
+
+/// A line's word for a start of the program.
+const STARTED: &str = "start";
+/// A line's word for a little work.
+const WORKED_OFF: &str = "work";
+
+/// What the process of its own does: it starts the program until it is killed, and says
+/// how many microseconds each start took.
+pub(crate) fn measure(witness: &Path, folder: &Path, out: &mut impl Write) -> io::Result<()> {
+    // Who started it says by the end of this that it is where it belongs.
+    io::copy(&mut io::stdin(), &mut io::sink())?;
+    for n in 0.. {
+        let begun = Instant::now();
+        let mut program = Command::new(witness);
+        program.arg("--to").arg(folder).stdin(Stdio::null());
+        // One that does not start at all fails the jobs too.
+        if program.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok() {
+            writeln!(out, "{STARTED} {}", begun.elapsed().as_micros())?;
+        }
+        if n % STARTS == 0 {
+            writeln!(out, "{WORKED_OFF} {}", work_a_little().as_micros())?;
+        }
+        std::thread::sleep(EVERY);
+    }
+    Ok(())
 }
 
 /// Uses a processor for so long as [`WORK`], and answers how long that took.
@@ -133,6 +184,16 @@ mod tests {
         let worked = |works| verdict(Seen { starts: ms(&[3; 20]), works });
         assert_eq!(worked([ms(&[120; 15]), ms(&[3_000; 5])].concat()), "");
         assert!(worked(ms(&[800; 20])).contains("too busy"));
+    }
+
+    #[test]
+    fn what_it_says_is_read() {
+        let mut seen = Seen::default();
+        for line in ["start 1500", "work 60000", "start x", "", "other 5"] {
+            seen.note(line);
+        }
+        let (start, work) = (Duration::from_micros(1_500), Duration::from_millis(60));
+        assert_eq!((seen.starts, seen.works), (vec![start], vec![work]));
     }
 
     #[test]

@@ -96,6 +96,14 @@ enum Verb {
         /// Where the disk is shown
         at: PathBuf,
     },
+    /// Measure what the machine lets a program do; the harness starts it itself
+    #[command(name = canary::VERB, hide = true)]
+    Canary {
+        /// The program that is started again and again
+        witness: PathBuf,
+        /// Where it writes
+        folder: PathBuf,
+    },
     /// Run workloads against a cluster that runs already, without breaking it
     Drive(drive::Options),
 }
@@ -139,6 +147,10 @@ fn main() -> ExitCode {
         Verb::ServeDisk { image, at } => {
             let served = env::torn::serve(&image, &at, &mut out);
             served.map(|()| Verdict::Valid).map_err(Into::into)
+        }
+        Verb::Canary { witness, folder } => {
+            let measured = canary::measure(&witness, &folder, &mut out);
+            measured.map(|()| Verdict::Valid).map_err(Into::into)
         }
         Verb::Drive(options) => drive::run(&options, &mut out),
     };

@@ -305,7 +305,7 @@ fn conduct(
     let program = witness::build(Path::new(PRIVATE))?;
     let mut cluster = Cluster::found(settings(options, folder), runtime.handle().clone())?;
     writeln!(out, "cluster of {} nodes up after {:.1?}", options.nodes, begun.elapsed())?;
-    let canary = Canary::start(program.clone(), &folder.join("canary"))?;
+    let canary = Canary::start(&program, &folder.join("canary"))?;
     let nodes = cluster.nodes.iter().map(|node| (node.name.as_str(), node.url()));
     let file = folder.join("nodes.jsonl");
     let poller = Poller::start(nodes, &cluster.token, &file, runtime.handle())?;

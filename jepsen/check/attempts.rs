@@ -110,7 +110,9 @@ fn judge_lines(checked: &mut Checked, evidence: &Evidence, run: &str, attempts: 
                 let told = format!("token {} after {} of .{earlier}", lived.token, other.token);
                 checked.wrong("token did not grow", &id, told, lived.start);
             }
-            if lived.start <= other.last && is_outside_assumptions(evidence, other) {
+            if lived.start <= other.last
+                && evidence.outlived_lease(&other.worker, other.start, other.last)
+            {
                 // The lease's own process was frozen too: only a resource that checks
                 // tokens is safe then, as documented.
                 checked.count("overlaps of a frozen worker", 1);
@@ -149,23 +151,12 @@ fn was_parted(evidence: &Evidence, before: Option<&Lived>, next: &Lived) -> bool
         Some(before) => band.meets(before.start, next.start),
         None => band.from <= next.start,
     });
-    bands.any(|band| match before {
+    let is_parted = bands.any(|band| match before {
         Some(before) => evidence.parts(band, &before.worker),
         None => workers().any(|worker| evidence.parts(band, worker)),
-    })
-}
-
-/// True if the attempt's own worker was frozen as a whole for longer than the margin, so
-/// that what ends attempts could not run in time. Each line says which worker wrote it.
-fn is_outside_assumptions(evidence: &Evidence, attempt: &Lived) -> bool {
-    let margin = evidence.test.lease_margin_ms * MS;
-    evidence.bands.iter().any(|band| {
-        band.op == "worker-freeze"
-            && band.hits(&attempt.worker)
-            && band.to.saturating_sub(band.from) >= margin
-            && band.from <= attempt.last
-            && band.to >= attempt.start
-    })
+    });
+    // A machine that lets nobody run is none of the faults, and parts as they do.
+    is_parted || evidence.stood_still(before.map_or(0, |before| before.start), next.start)
 }
 
 fn judge_record(checked: &mut Checked, record: &RunRecord, attempts: &Attempts) {
@@ -271,9 +262,10 @@ mod tests {
     use serde_json::json;
 
     use super::super::Verdict;
-    use super::super::planted::Planted;
+    use super::super::planted::{self, Planted};
     use super::*;
     use crate::history::Kind;
+    use crate::store::Stall;
 
     fn record(state: &str, attempts: &[(u32, u64, Option<i64>)]) -> serde_json::Value {
         let attempts: Vec<_> = attempts
@@ -424,6 +416,24 @@ mod tests {
         let mut nothing = good();
         nothing.line(7_000, Said::Start, "j", Some(5_000), 1, 3).cause = "worker_lost".to_owned();
         assert_eq!(found(&nothing), told);
+    }
+
+    #[test]
+    fn a_machine_that_let_nobody_run_explains_a_worker_that_is_given_up() {
+        let stalled = |count: usize, at: i64| {
+            let mut planted = good();
+            planted.line(300_000, Said::Start, "j", Some(300_000), 2, 1);
+            planted.line(301_000, Said::Start, "j", Some(300_000), 2, 2).cause =
+                "worker_lost".to_owned();
+            let mut evidence = planted.evidence();
+            let (from, to) = (planted::t(at), planted::t(at + 2_000));
+            evidence.stalls = vec![Stall { worker: "w2".to_owned(), from, to }; count];
+            check(&evidence, &Records::of(&evidence)).findings.len()
+        };
+        assert_eq!(stalled(3, 299_500), 0);
+        assert_eq!(stalled(3, 290_000), 0, "a lease may have run out");
+        assert_eq!(stalled(3, 100_000), 1, "long before");
+        assert_eq!(stalled(2, 299_500), 1, "a hiccup");
     }
 
     #[test]

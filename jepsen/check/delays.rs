@@ -34,6 +34,8 @@ pub(crate) fn check(evidence: &Evidence, records: &Records) -> Checked {
     let delayed: BTreeMap<&String, &Life> =
         lives.iter().filter(|(_, life)| life.has_delay()).collect();
     let mut actions: BTreeMap<(&str, i64), Action> = BTreeMap::new();
+    // Lines come in the order of time: the first of an attempt is its begin.
+    let mut begun: BTreeMap<(&str, u32), u64> = BTreeMap::new();
     for line in evidence.witness.iter().filter(|line| delayed.contains_key(&line.job)) {
         let Some(nominal) = line.nominal_ms().filter(|_| !line.action.is_empty()) else { continue };
         let at = line.utc_ms();
@@ -45,6 +47,11 @@ pub(crate) fn check(evidence: &Evidence, records: &Records) -> Checked {
         if action.run != line.run {
             let told = format!("{} and {} ran for {}", action.run, line.run, shown(nominal));
             checked.wrong("overlap", &line.job, told, line.t);
+        }
+        let from = *begun.entry((&line.run, line.attempt)).or_insert(line.t);
+        // What a frozen lease could not end in time lives on a little, as documented.
+        if evidence.outlived_lease(&line.worker, from, line.t) {
+            continue;
         }
         action.last = action.last.max(at);
         if line.e == Said::End && line.exit == Some(0) {
@@ -232,6 +239,24 @@ mod tests {
         broken.fault_until(14_000, None, "kill-leader");
         assert_eq!(found(broken), NONE, "under a fault that never healed");
         assert_eq!(found(planted(&[])), ["stopped"]);
+    }
+
+    #[test]
+    fn what_a_frozen_lease_could_not_end_may_live_on_a_little() {
+        let frozen = |who: &str, lasts: i64| {
+            let mut planted = planted(&GOOD);
+            // The first try of the second action, whose worker was frozen meanwhile.
+            planted.line(7_000, Said::Start, "d", Some(7_000), 2, 0);
+            planted.line(18_010, Said::Tick, "d", Some(7_000), 2, 0);
+            planted.edit_lines(|line| {
+                line.worker = if line.attempt == 0 { "w1" } else { "w2" }.to_owned();
+            });
+            planted.fault_on(18_000 - lasts, Some(18_000), "worker-freeze", json!({"who": [who]}));
+            found(planted)
+        };
+        assert_eq!(frozen("w1", 10_900), NONE);
+        assert_eq!(frozen("w2", 10_900), ["overlap"], "the one that was not frozen");
+        assert_eq!(frozen("w1", 1_000), ["overlap"], "not for longer than the margin");
     }
 
     #[test]

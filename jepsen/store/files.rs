@@ -16,7 +16,7 @@ use std::sync::OnceLock;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Evidence, Fault, Line, Poll, TestInfo, bands};
+use super::{Evidence, Fault, Line, Poll, TestInfo, bands, stalls};
 use crate::history::{PairError, Row, pair};
 
 /// Why a store cannot be read.
@@ -153,7 +153,7 @@ pub(crate) fn history_rows(folder: &Path) -> Result<(Vec<Row>, Vec<Fault>), Stor
 pub(crate) fn load(folder: &Path) -> Result<Evidence, StoreError> {
     let path = folder.join("test.json");
     let text = fs::read(&path).map_err(|source| StoreError::Io { path: path.clone(), source })?;
-    let test: TestInfo =
+    let mut test: TestInfo =
         serde_json::from_slice(&text).map_err(|source| StoreError::Form { path, source })?;
     let history = read_rows::<Row>(&folder.join("history.jsonl"))?;
     let mut witness = read_rows::<Line>(&folder.join("witness.jsonl"))?;
@@ -164,12 +164,18 @@ pub(crate) fn load(folder: &Path) -> Result<Evidence, StoreError> {
     let mut lines = witness.rows;
     lines.sort_by_key(|line| line.t);
     let damaged = [history.damaged, witness.damaged, polls.damaged, faults.damaged].concat();
+    let bands = bands(&faults.rows);
+    let stalls = stalls::find(&lines, &bands);
+    if test.judges_times() {
+        test.busy = stalls::verdict(&stalls);
+    }
     Ok(Evidence {
         test,
+        stalls,
         ops: pair(&history.rows)?,
         witness: lines,
         polls: polls.rows,
-        bands: bands(&faults.rows),
+        bands,
         faults: faults.rows,
         logs: read_logs(&folder.join("nodes"))?,
         damaged,

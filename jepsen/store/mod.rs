@@ -4,6 +4,7 @@
 
 mod files;
 mod line;
+mod stalls;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,6 +16,7 @@ use serde_json::Value;
 
 pub(crate) use files::{gather_witness, history_rows, load, read_rows, write_row, write_test};
 pub(crate) use line::{Line, Said};
+pub(crate) use stalls::Stall;
 
 use crate::history::Op;
 use crate::time::{MS, Stamp};
@@ -335,6 +337,8 @@ pub(crate) struct Evidence {
     pub(crate) bands: Vec<Band>,
     /// Logs of nodes and workers, by their name.
     pub(crate) logs: BTreeMap<String, String>,
+    /// Where jobs stood still, and no fault explains it.
+    pub(crate) stalls: Vec<Stall>,
     /// Lines of files that could not be read.
     pub(crate) damaged: Vec<String>,
     /// Lines that jobs were writing when they were killed.
@@ -371,6 +375,27 @@ impl Evidence {
             return (op.ask.t, op.ask.utc);
         }
         self.witness.first().map_or((0, 0), |line| (line.t, line.utc_ms()))
+    }
+
+    /// True if what began on a worker at `from` could not be ended in time, and may have
+    /// been alive at `to`: the worker was frozen as a whole for longer than the margin, with
+    /// all that ends attempts.
+    pub(crate) fn outlived_lease(&self, worker: &str, from: u64, to: u64) -> bool {
+        let margin = self.test.lease_margin_ms * MS;
+        self.bands.iter().any(|band| {
+            band.op == "worker-freeze"
+                && band.hits(worker)
+                && band.to.saturating_sub(band.from) >= margin
+                && band.meets(from, to)
+        })
+    }
+
+    /// True if the machine let jobs stand still at some time between these, or so shortly
+    /// before that a lease may have run out by it. All workers are on one machine.
+    pub(crate) fn stood_still(&self, from: u64, to: u64) -> bool {
+        let lease = (self.test.lease_ms + self.test.lease_margin_ms) * MS;
+        let is_it = |stall: &Stall| stall.from <= to && stall.to.saturating_add(lease) >= from;
+        self.stalls.len() >= stalls::SEVERAL && self.stalls.iter().any(is_it)
     }
 
     /// True if nobody may have been able to tell a worker anything, or hear of it: it was
