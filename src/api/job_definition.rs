@@ -102,6 +102,15 @@ pub struct JobDefinition {
     /// `allow` (default), `skip`, `queue_one`, `queue_all` or `cancel_running`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlap: Option<String>,
+    /// How many slots of which pools each run takes while it runs.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pools: BTreeMap<String, u32>,
+    /// The same for one pool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+    /// How many slots of `pool` a run takes; default 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slots: Option<u32>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // the signature is serde's
@@ -167,6 +176,7 @@ impl JobDefinition {
                 None => PeriodUnit::Day,
             },
             legacy_id: self.legacy_id()?,
+            pools: self.takes()?,
         };
         match spec.check_edges(None) {
             Ok(()) => Ok(spec),

@@ -60,6 +60,9 @@ impl JobDefinition {
             wait_limit: spec.wait_limit.map(|span| span.to_string()),
             overlap: (spec.overlap != Overlap::Allow)
                 .then(|| word_of(spec.overlap, &Overlap::ALL).to_owned()),
+            pools: spec.pools.iter().map(|(name, slots)| (name.to_string(), *slots)).collect(),
+            pool: None,
+            slots: None,
         }
     }
 }
@@ -79,6 +82,8 @@ mod tests {
              {count: 3, jitter: 5s, retry_on: [75], never_on: [2]}\ndepends_on:\n  \
              - {job: b, condition: failure}",
             "name: a\nnoop: true\ndepends_on: [{job: b, soft: true}]",
+            "name: a\nnoop: true\npools: {warehouse: 2, licences: 1}",
+            "name: a\nnoop: true\npool: warehouse\nslots: 3",
             "name: a\nnoop: true\non_worker_lost: keep\nkeep_for: 2h\nzone: Asia/Tokyo",
             "name: a\nnoop: true\nperiod: week\nlegacy_id: 30\ndepends_on:\n  \
              - {job: b, match: all_in_period, base: true, on_no_match: wait}",

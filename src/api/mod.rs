@@ -26,6 +26,7 @@ mod locks;
 mod logs;
 mod params;
 mod pauses;
+pub mod pool_definition;
 mod problem;
 mod reruns;
 pub mod retry_definition;

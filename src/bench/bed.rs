@@ -304,6 +304,9 @@ fn with_triggers(number: u32, triggers: Vec<TriggerDefinition>) -> JobDefinition
         skip_exit_codes: Vec::new(),
         wait_limit: None,
         overlap: None,
+        pools: BTreeMap::new(),
+        pool: None,
+        slots: None,
     }
 }
 

@@ -16,6 +16,7 @@ use crate::model::cluster::ClusterSettings;
 use crate::model::edge::NoMatch;
 use crate::model::job::JobSpec;
 use crate::model::pause::{AfterPause, PauseTarget};
+use crate::model::pool::PoolDef;
 use crate::model::run::EndKind;
 use crate::model::stored::{Marked, extended};
 use crate::model::worker::WorkerProfile;
@@ -243,6 +244,20 @@ pub enum Command {
         action: ActionKey,
         /// It counts as a success; else it is skipped.
         success: bool,
+    },
+    /// Creates or changes a pool; what runs keeps the slots that it has.
+    PutPool {
+        /// The definition, checked.
+        def: Box<PoolDef>,
+        /// Compare-and-set: the revision it must have; 0 = must not exist.
+        expected: Option<Revision>,
+    },
+    /// Removes a pool that nothing names.
+    DeletePool {
+        /// Which.
+        name: Name,
+        /// The revision it must have.
+        expected: Option<Revision>,
     },
 }
 

@@ -3,11 +3,11 @@
 //! Never stored: a restored node rebuilds it, and [`super::invariants`] checks
 //! that it equals a rebuild. So every entry is a function of records alone.
 
-use std::cmp::Reverse;
-
 use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
 
+use super::pools::PoolIndex;
+use super::queue::{Place, Queue};
 use super::state::State;
 use crate::ids::{ActionKey, GroupPath, JobId, Name, NodeId, Revision, RunId, WorkerId};
 use crate::model::access::TokenHash;
@@ -15,6 +15,7 @@ use crate::model::action::{Action, ActionState, SkipReason, Upstream};
 use crate::model::calendar::StoredCalendar;
 use crate::model::job::{Job, JobSpec};
 use crate::model::lock::{Holder, Lock};
+use crate::model::pool::Demand;
 use crate::model::run::{Attempt, Run, RunResult, RunState};
 use crate::mutants::{self, Mutant};
 use crate::time::{Span, UtcMillis};
@@ -34,45 +35,6 @@ pub(super) enum Timer {
     Worker(WorkerId),
     /// A lease or a wait of a lock may have ended.
     Lock(Name),
-}
-
-/// Place in the queue: group, then what is due now, priority, time, number.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct QueueKey {
-    pub(super) group: Name,
-    pub(super) catch_up: bool,
-    pub(super) priority: Reverse<u8>,
-    pub(super) ready_at: UtcMillis,
-    pub(super) run: RunId,
-}
-
-impl QueueKey {
-    /// Before every run of the group.
-    pub(super) fn first_of(group: Name) -> Self {
-        Self {
-            group,
-            catch_up: false,
-            priority: Reverse(u8::MAX),
-            ready_at: UtcMillis(i64::MIN),
-            run: RunId(0),
-        }
-    }
-
-    /// Behind every run of this group, class and priority.
-    pub(super) fn last_of_lane(&self) -> Self {
-        Self { ready_at: UtcMillis::MAX, run: RunId(u64::MAX), ..self.clone() }
-    }
-
-    /// Behind every run of the group.
-    pub(super) fn last_of(group: Name) -> Self {
-        Self {
-            group,
-            catch_up: true,
-            priority: Reverse(0),
-            ready_at: UtcMillis::MAX,
-            run: RunId(u64::MAX),
-        }
-    }
 }
 
 /// Something that is over and may be dropped one day.
@@ -96,7 +58,7 @@ pub(super) struct Index {
     pub(super) successes: OrdSet<ActionKey>,
     /// (upstream, downstream) of actions that failed, or were skipped with an upstream one.
     pub(super) revivable: OrdSet<(ActionKey, ActionKey)>,
-    pub(super) queue: OrdSet<QueueKey>,
+    pub(super) queue: Queue,
     pub(super) timers: OrdSet<(UtcMillis, Timer)>,
     pub(super) running: OrdSet<(WorkerId, RunId)>,
     pub(super) used_slots: OrdMap<WorkerId, u32>,
@@ -118,6 +80,7 @@ pub(super) struct Index {
     pub(super) calendar_users: OrdSet<(Name, JobId)>,
     /// (base, calendar).
     pub(super) calendar_bases: OrdSet<(Name, Name)>,
+    pub(super) pools: PoolIndex,
 }
 
 /// The calendars that a job's triggers name.
@@ -200,6 +163,7 @@ impl Index {
             for user in calendars_of(job) {
                 self.calendar_users.remove(&user);
             }
+            self.pools.job_removed(job);
         }
         if let Some(job) = new {
             self.job_names.insert(job.spec.name.clone(), job.id);
@@ -212,6 +176,7 @@ impl Index {
             for user in calendars_of(job) {
                 self.calendar_users.insert(user);
             }
+            self.pools.job_put(job);
         }
     }
 
@@ -306,12 +271,18 @@ impl Index {
         let Some(id) = old.or(new).map(|r| r.id) else { return };
         let Some(job) = old.or(new).map(|r| r.job) else { return };
         if old_place.queue != new_place.queue {
-            if let Some(key) = old_place.queue {
-                self.queue.remove(&key);
+            if let Some(place) = old_place.queue {
+                self.pools.wait(&place.demand, false);
+                self.queue.remove(&place);
             }
-            if let Some(key) = new_place.queue {
-                self.queue.insert(key);
+            if let Some(place) = new_place.queue {
+                self.pools.wait(&place.demand, true);
+                self.queue.insert(place);
             }
+        }
+        if old_place.holds != new_place.holds {
+            self.pools.hold(&old_place.holds, false);
+            self.pools.hold(&new_place.holds, true);
         }
         self.set_timer(old_place.timer, new_place.timer);
         let on = |r: Option<&Run>| r.and_then(Run::live_attempt).map(|a| a.worker);
@@ -362,11 +333,13 @@ impl Index {
     }
 }
 
-/// Where a run stands in queue and time; needs its definition.
+/// Where a run stands in queue and time, and what it holds of pools; needs its
+/// definition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct RunPlace {
-    pub(super) queue: Option<QueueKey>,
+    pub(super) queue: Option<Place>,
     pub(super) timer: Option<(UtcMillis, Timer)>,
+    pub(super) holds: Demand,
 }
 
 impl State {
@@ -388,17 +361,11 @@ impl State {
         let Some(spec) = self.spec(run.job, run.revision) else { return RunPlace::default() };
         match run.state {
             RunState::Queued => {
-                let queue = (!self.is_run_out(run)).then(|| QueueKey {
-                    group: spec.worker_group.clone(),
-                    catch_up: run.catch_up,
-                    priority: Reverse(run.priority),
-                    ready_at: run.ready_at,
-                    run: run.id,
-                });
-                RunPlace { queue, timer: None }
+                let queue = (!self.is_run_out(run)).then(|| Place::of(run, spec));
+                RunPlace { queue, ..RunPlace::default() }
             }
             RunState::Backoff { until } => {
-                RunPlace { queue: None, timer: Some((until, Timer::Backoff(run.id))) }
+                RunPlace { timer: Some((until, Timer::Backoff(run.id))), ..RunPlace::default() }
             }
             RunState::Running => {
                 // The shim counts from the start, which comes at latest at
@@ -407,7 +374,7 @@ impl State {
                     let span = self.outlasting(spec.lease.plus(timeout)).plus(spec.grace);
                     (self.dispatch_counts_from(attempt).plus(span), Timer::Timeout(run.id))
                 });
-                RunPlace { queue: None, timer }
+                RunPlace { queue: None, timer, holds: Demand::of(spec) }
             }
             RunState::Finished { .. } => RunPlace::default(),
         }
@@ -449,6 +416,9 @@ impl State {
         }
         for (_, calendar) in self.calendars.iter() {
             index.calendar_changed(None, Some(calendar));
+        }
+        for (pin, spec) in self.specs.iter() {
+            index.pools.pinned(*pin, spec, true);
         }
         for ((job, _), _) in self.missed.iter() {
             count(&mut index.missed_count, job, true);

@@ -11,6 +11,8 @@ mod holds;
 mod index;
 pub mod invariants;
 pub mod outcome;
+mod pools;
+pub mod queue;
 pub mod snapshot;
 pub mod state;
 mod table;

@@ -82,6 +82,13 @@ pub enum Outcome {
         /// How many jobs are planned anew by this command; others follow.
         replanned: u32,
     },
+    /// A pool has this definition.
+    Pool {
+        /// Its revision now.
+        revision: Revision,
+        /// False if the definition was the same already.
+        changed: bool,
+    },
 }
 
 /// Why a command was refused.
@@ -246,6 +253,30 @@ pub enum Reject {
         /// Which run of it.
         run: RunId,
     },
+    /// No such pool.
+    #[error("pool {0} does not exist")]
+    NoSuchPool(Name),
+    /// Definitions name it.
+    #[error("pool {name} is in use by {users}")]
+    PoolInUse {
+        /// Which.
+        name: Name,
+        /// Who.
+        users: PoolUsers,
+    },
+    /// Definitions take more slots than it would have.
+    #[error("{slots} slots of pool {name} are fewer than a run takes of {users}")]
+    PoolTooSmall {
+        /// Which.
+        name: Name,
+        /// As asked for.
+        slots: u32,
+        /// Whose runs take more.
+        users: PoolUsers,
+    },
+    /// A pool has not as many free slots as the run takes.
+    #[error("pool {0} has no free slot")]
+    PoolFull(Name),
 }
 
 /// `jobs a, b; calendars c`.
@@ -256,6 +287,49 @@ fn users(jobs: &[Name], calendars: &[Name]) -> String {
     };
     let parts = [list("jobs", jobs), list("calendars", calendars)];
     parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
+
+/// Who takes slots of a pool.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PoolUsers {
+    /// How many jobs.
+    pub job_count: u64,
+    /// Up to 100 of them.
+    pub jobs: Vec<Name>,
+    /// Live runs of definitions that are not their job's any more, up to 100.
+    pub runs: Vec<RunId>,
+}
+
+impl PoolUsers {
+    /// The most that are named of a kind.
+    pub const MOST: usize = 100;
+    /// The most that are shown of a kind.
+    const SHOWN: usize = 5;
+
+    /// True if nobody does.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.jobs.is_empty() && self.runs.is_empty()
+    }
+}
+
+/// `7 jobs: a, b, c, d, e, …; runs of earlier definitions: r-1`.
+impl std::fmt::Display for PoolUsers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let list = |what: &str, names: Vec<String>| {
+            let cut = if names.len() > Self::SHOWN { ", …" } else { "" };
+            let shown: Vec<&str> = names.iter().take(Self::SHOWN).map(String::as_str).collect();
+            (!shown.is_empty()).then(|| format!("{what}: {}{cut}", shown.join(", ")))
+        };
+        let many = if self.job_count == 1 { "job" } else { "jobs" };
+        let jobs = self.jobs.iter().map(ToString::to_string).collect();
+        let runs = self.runs.iter().map(|run| format!("r-{run}")).collect();
+        let parts = [
+            list(&format!("{} {many}", self.job_count), jobs),
+            list("runs of earlier definitions", runs),
+        ];
+        f.write_str(&parts.into_iter().flatten().collect::<Vec<_>>().join("; "))
+    }
 }
 
 /// Something changed.
@@ -273,4 +347,6 @@ pub enum Event {
     Worker(WorkerId),
     /// A lock's holders or waiters changed.
     Lock,
+    /// A pool has another number of slots.
+    Pool,
 }

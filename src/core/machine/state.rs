@@ -8,7 +8,7 @@ use std::ops::Bound;
 use serde::{Deserialize, Serialize};
 
 use super::command::PlanSource;
-use super::index::{Ended, Index, QueueKey};
+use super::index::{Ended, Index};
 use super::outcome::Outcome;
 use super::table::{Table, record_hash};
 use crate::ids::{
@@ -21,6 +21,7 @@ use crate::model::cluster::ClusterSettings;
 use crate::model::job::{Job, JobSpec};
 use crate::model::lock::Lock;
 use crate::model::pause::{Pause, PauseTarget, Sweep};
+use crate::model::pool::Pool;
 use crate::model::run::Run;
 use crate::model::worker::Worker;
 use crate::time::{DRIFT, Span, UtcMillis};
@@ -60,6 +61,8 @@ pub struct Limits {
     pub calendars: usize,
     /// Pauses of groups and triggers.
     pub pauses: usize,
+    /// Pools.
+    pub pools: usize,
     /// Timers released by one command.
     pub timers: usize,
     /// Jobs that one command withdraws the plan of, or lets go on, when many are
@@ -88,6 +91,7 @@ impl Default for Limits {
             missed_per_job: 1_000,
             calendars: 1_000,
             pauses: 100_000,
+            pools: 10_000,
             timers: 2_000,
             sweep: 500,
             max_wait: Span::secs(2 * 86_400),
@@ -159,6 +163,7 @@ pub struct State {
     pub(super) pauses: Table<PauseTarget, Pause>,
     pub(super) sweeps: Table<PauseTarget, Sweep>,
     pub(super) replans: Table<Name, Replan>,
+    pub(super) pools: Table<Name, Pool>,
     pub(super) index: Index,
 }
 
@@ -176,7 +181,7 @@ macro_rules! each_table {
     ($call:ident) => {
         $call!(
             jobs specs cursors floors actions runs workers watches locks requests missed tokens nodes
-            calendars pauses sweeps replans
+            calendars pauses sweeps replans pools
         )
     };
 }
@@ -206,6 +211,7 @@ impl State {
             pauses: Table::new(15),
             sweeps: Table::new(16),
             replans: Table::new(17),
+            pools: Table::new(18),
             index: Index::default(),
         }
     }
@@ -418,60 +424,6 @@ impl State {
         Some((found.body_hash, &found.outcome))
     }
 
-    /// Runs of a worker group that may be dispatched, first to go first.
-    pub fn queue(&self, group: &Name) -> impl Iterator<Item = RunId> {
-        let from = QueueKey::first_of(group.clone());
-        let group = group.clone();
-        self.index.queue.range(from..).take_while(move |key| key.group == group).map(|key| key.run)
-    }
-
-    /// The same queue as lanes that only time orders: those of what is due now
-    /// before those of what is late, and the highest priority first.
-    #[must_use]
-    pub fn queue_lanes(
-        &self,
-        group: &Name,
-    ) -> Vec<QueueLane<impl Iterator<Item = (RunId, UtcMillis)>>> {
-        let mut lanes = Vec::new();
-        if self.frozen().is_some() {
-            return lanes;
-        }
-        let mut from = Bound::Included(QueueKey::first_of(group.clone()));
-        while let Some(first) = self.index.queue.range((from, Bound::Unbounded)).next() {
-            if first.group != *group {
-                break;
-            }
-            let last = first.last_of_lane();
-            let runs = self.index.queue.range(first.clone()..=last.clone());
-            lanes.push(QueueLane {
-                catch_up: first.catch_up,
-                priority: first.priority.0,
-                runs: runs.map(|key| (key.run, key.ready_at)),
-            });
-            from = Bound::Excluded(last);
-        }
-        lanes
-    }
-
-    /// Worker groups for which runs wait.
-    #[must_use]
-    pub fn queued_groups(&self) -> Vec<Name> {
-        let mut groups: Vec<Name> = Vec::new();
-        let mut next = self.index.queue.get_min();
-        while let Some(key) = next {
-            groups.push(key.group.clone());
-            let last = QueueKey::last_of(key.group.clone());
-            next = self.index.queue.range((Bound::Excluded(last), Bound::Unbounded)).next();
-        }
-        groups
-    }
-
-    /// How many runs may be dispatched.
-    #[must_use]
-    pub fn queue_len(&self) -> usize {
-        self.index.queue.len()
-    }
-
     /// A worker.
     #[must_use]
     pub fn worker(&self, id: WorkerId) -> Option<&Worker> {
@@ -566,17 +518,6 @@ impl State {
 
 /// So much of the margin is there for drift; a long span gets more.
 const MARGIN_FOR_DRIFT: u64 = 8;
-
-/// Waiting runs of one worker group that only time orders.
-#[derive(Debug, Clone)]
-pub struct QueueLane<I> {
-    /// Behind what is due now.
-    pub catch_up: bool,
-    /// 9 goes first.
-    pub priority: u8,
-    /// Runs and when they might have been dispatched, the longest-waiting first.
-    pub runs: I,
-}
 
 /// The margin of a cluster that has no settings yet.
 const DEFAULT_MARGIN: Span = Span::secs(10);

@@ -74,13 +74,16 @@ pub struct JobSpec {
     pub wait_limit: Option<Span>,
     /// What becomes of an action that is ready while another run of the job is live.
     pub overlap: Overlap,
+    /// How many slots of which pools each of its runs takes while it runs; up to 8 pools.
+    pub pools: BTreeMap<Name, u32>,
 }
 
 extended! {
     JobSpec (Name)
     [name description zone triggers depends_on executor env worker_group priority retries
         timeout grace lease on_worker_lost]
-    [1 group 2 params 3 period 4 legacy_id 5 retry_rules 6 wait_limit 7 overlap]
+    [1 group 2 params 3 period 4 legacy_id 5 retry_rules 6 wait_limit 7 overlap
+        9 pools]
 }
 
 impl JobSpec {
@@ -114,6 +117,8 @@ impl JobSpec {
     pub const MAX_LEGACY_ID: u32 = 999_999;
     /// The longest wait of an action.
     pub const MAX_WAIT: Span = Span::secs(366 * 86_400);
+    /// The most pools of one job.
+    pub const MAX_POOLS: usize = 8;
     /// The largest definition, encoded, in bytes.
     pub const MAX_BYTES: usize = 256 * 1024;
 
@@ -142,6 +147,7 @@ impl JobSpec {
             retry_rules: RetryRules::default(),
             wait_limit: None,
             overlap: Overlap::Allow,
+            pools: BTreeMap::new(),
         }
     }
 

@@ -12,6 +12,7 @@ pub mod edge;
 pub mod job;
 pub mod lock;
 pub mod pause;
+pub mod pool;
 pub mod retry;
 pub mod run;
 pub(crate) mod stored;

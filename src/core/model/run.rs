@@ -46,6 +46,12 @@ impl Run {
     /// Older attempts than these are dropped from the record.
     pub const MAX_ATTEMPTS_KEPT: usize = 16;
 
+    /// True if nothing follows any more.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(self.state, RunState::Finished { .. })
+    }
+
     /// The attempt that is dispatched and has not ended.
     #[must_use]
     pub fn live_attempt(&self) -> Option<&Attempt> {

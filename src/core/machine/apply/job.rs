@@ -11,6 +11,7 @@ use crate::ids::{JobId, Name, Revision, TriggerName};
 use crate::model::action::{ActionState, SkipReason};
 use crate::model::edge::{EdgeSpec, Matching};
 use crate::model::job::{Backoff, Executor, Job, JobSpec, OnWorkerLost, TriggerKind};
+use crate::model::pool::PoolDef;
 use crate::model::retry::RetryRules;
 use crate::model::run::{RunResult, RunState};
 use crate::time::UtcMillis;
@@ -37,6 +38,7 @@ impl State {
         check_revision(expected, old.as_deref().map_or(Revision(0), |j| j.revision))?;
         check_spec(own, spec)?;
         self.check_calendars(spec)?;
+        self.check_pools(spec)?;
         self.check_edges(own, spec)?;
         self.check_unforeseen(own, spec)?;
         let Some(old) = old else { return self.create_job(spec, ev) };
@@ -79,7 +81,7 @@ impl State {
             }
         }
         if self.index.pins.contains_key(&(id, old.revision)) {
-            self.specs.put((id, old.revision), old.spec.clone());
+            self.pin_spec((id, old.revision), old.spec.clone());
         }
         let revision = old.revision.next();
         let job = Job { revision, spec: spec.clone(), updated: self.meta.now, ..(*old).clone() };
@@ -246,7 +248,7 @@ impl State {
             }
         }
         if self.index.pins.contains_key(&(id, job.revision)) {
-            self.specs.put((id, job.revision), job.spec.clone());
+            self.pin_spec((id, job.revision), job.spec.clone());
         }
         for source in sources_of(&job.spec) {
             self.cursors.remove(&(id, source));
@@ -346,6 +348,11 @@ fn check_spec(own: JobId, spec: &JobSpec) -> Result<(), Reject> {
         within("keep_for", keep_for.0, 1000, YEAR_MS, "ms")?;
     }
     check_params("params", &spec.params)?;
+    at_most("pools", spec.pools.len(), JobSpec::MAX_POOLS)?;
+    for (pool, slots) in &spec.pools {
+        let most = u64::from(PoolDef::MAX_SLOTS);
+        within(&format!("pools.{pool}"), u64::from(*slots), 1, most, "slots")?;
+    }
     if let Err(wrong) = spec.check_edges(Some(own)) {
         let dot = if wrong.field.is_empty() { "" } else { "." };
         let field = format!("depends_on[{}]{dot}{}", wrong.edge, wrong.field);

@@ -5,7 +5,7 @@
 
 use super::super::index::{RunPlace, Timer, count};
 use super::super::state::{State, Watch};
-use crate::ids::{ActionKey, JobId, Name, RunId, WorkerId};
+use crate::ids::{ActionKey, JobId, Name, Revision, RunId, WorkerId};
 use crate::model::action::{Action, Missed, Upstream};
 use crate::model::job::{Job, JobSpec};
 use crate::model::lock::Lock;
@@ -58,7 +58,19 @@ impl State {
         let pin = (run.job, run.revision);
         self.runs.put(run.id, run);
         if is_over && !self.index.pins.contains_key(&pin) {
-            self.specs.remove(&pin);
+            self.unpin_spec(pin);
+        }
+    }
+
+    /// Keeps a definition that live runs are pinned to, beside the job's own.
+    pub(super) fn pin_spec(&mut self, pin: (JobId, Revision), spec: JobSpec) {
+        self.index.pools.pinned(pin, &spec, true);
+        self.specs.put(pin, spec);
+    }
+
+    fn unpin_spec(&mut self, pin: (JobId, Revision)) {
+        if let Some(spec) = self.specs.remove(&pin) {
+            self.index.pools.pinned(pin, &spec, false);
         }
     }
 

@@ -8,6 +8,7 @@ mod ends;
 mod golden;
 mod overlap;
 mod pauses;
+mod pools;
 mod random;
 mod reports;
 mod reruns;

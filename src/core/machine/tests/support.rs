@@ -10,6 +10,7 @@ use crate::model::action::ActionState;
 use crate::model::cluster::ClusterSettings;
 use crate::model::edge::EdgeSpec;
 use crate::model::job::*;
+use crate::model::pool::PoolDef;
 use crate::model::run::EndKind;
 use crate::model::worker::WorkerProfile;
 use crate::time::{Span, UtcMillis};
@@ -233,4 +234,15 @@ pub(crate) fn token_of(byte: u8, expires: Option<i64>) -> AccessToken {
         expires: expires.map(UtcMillis),
         created: UtcMillis(0),
     }
+}
+
+pub(crate) fn put_pool(pool: &str, slots: u32) -> Command {
+    let def = PoolDef { name: name(pool), slots, description: String::new() };
+    Command::PutPool { def: Box::new(def), expected: None }
+}
+
+/// A job whose runs take slots of pools.
+pub(crate) fn taking(text: &str, pools: &[(&str, u32)]) -> JobSpec {
+    let pools = pools.iter().map(|(pool, slots)| (name(pool), *slots)).collect();
+    JobSpec { pools, ..spec(text) }
 }
