@@ -9,6 +9,7 @@ mod calendars;
 mod cluster;
 mod jobs;
 mod locks;
+mod pools;
 mod problem;
 mod runs;
 mod text;
@@ -24,6 +25,7 @@ pub use jobs::{
     TriggerMeaning, UpstreamDto, WaitingTrigger,
 };
 pub use locks::{AcquireRequest, HolderDto, LeaseDto, LockDto, LockTokenRequest, WaiterDto};
+pub use pools::{PoolDto, SetPool};
 pub use problem::{FieldProblem, Problem};
 pub use runs::{AttemptDto, EndDto, RunDto, StartedRun};
 pub use text::{ActionRef, AttemptRef, RunRef, SpanText, TextError, Time};

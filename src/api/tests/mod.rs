@@ -3,6 +3,7 @@
 mod bad_input;
 mod definitions;
 mod holds;
+mod pools;
 mod queries;
 mod resources;
 mod support;

@@ -8,6 +8,7 @@
 
 mod actions;
 mod holds;
+mod pools;
 mod transport;
 
 use std::sync::Arc;
