@@ -347,11 +347,13 @@ pub enum WaitReason {
     Dispatching,
     /// The earlier run of a fixed-delay trigger has not ended.
     FixedDelay,
+    /// The node that leads has not the key of a secret that it needs.
+    Secret,
 }
 
 impl WaitReason {
     /// Every reason, in the order in which `explain` asks.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::NotDue,
         Self::Upstream,
         Self::UpstreamFailed,
@@ -369,6 +371,7 @@ impl WaitReason {
         Self::Load,
         Self::Dispatching,
         Self::FixedDelay,
+        Self::Secret,
     ];
 
     /// The word in API and CLI.
@@ -392,6 +395,7 @@ impl WaitReason {
             Self::Load => "load",
             Self::Dispatching => "dispatching",
             Self::FixedDelay => "fixed_delay",
+            Self::Secret => "secret",
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Jobs: what to run, when, where, and what to do when it goes wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -90,6 +90,9 @@ pub struct JobSpec {
     pub retry_on_worker: RetryWorker,
     /// How many slots of which pools each of its runs takes while it runs; up to 8 pools.
     pub pools: BTreeMap<Name, u32>,
+    /// The secrets that its texts name, up to 32. Read from the texts when the job is
+    /// written: the machine reads none.
+    pub secrets: BTreeSet<Name>,
 }
 
 extended! {
@@ -97,7 +100,8 @@ extended! {
     [name description zone triggers depends_on executor env worker_group priority retries
         timeout grace lease on_worker_lost]
     [1 group 2 params 3 period 4 legacy_id 5 retry_rules 6 wait_limit 7 overlap
-        8 limits 9 pools 10 retry_on_worker 12 syntax]
+        8 limits 9 pools 10 retry_on_worker 12 syntax
+        21 secrets]
 }
 
 impl JobSpec {
@@ -131,6 +135,8 @@ impl JobSpec {
     pub const MAX_LEGACY_ID: u32 = 999_999;
     /// The longest wait of an action.
     pub const MAX_WAIT: Span = Span::secs(366 * 86_400);
+    /// The most secrets of one job.
+    pub const MAX_SECRETS: usize = 32;
     /// The most pools of one job.
     pub const MAX_POOLS: usize = 8;
     /// The largest definition, encoded, in bytes.
@@ -165,6 +171,7 @@ impl JobSpec {
             limits: RunLimits::default(),
             retry_on_worker: RetryWorker::Any,
             pools: BTreeMap::new(),
+            secrets: BTreeSet::new(),
         }
     }
 

@@ -20,6 +20,7 @@ mod pool;
 mod put;
 mod rerun;
 mod run;
+mod secret;
 mod tick;
 mod upstream;
 mod worker;
@@ -122,6 +123,14 @@ impl State {
             Command::Resume { target, missed } => self.resume(target, *missed, ev),
             Command::PutPool { def, expected } => self.put_pool(def, *expected, ev),
             Command::DeletePool { name, expected } => self.delete_pool(name, *expected),
+            Command::PutSecret { name, sealed, description, expected } => {
+                self.put_secret(name, sealed, description.as_deref(), *expected)
+            }
+            Command::ResealSecret { name, sealed, expected } => {
+                self.reseal_secret(name, sealed, *expected)
+            }
+            Command::DeleteSecret { name, expected } => self.delete_secret(name, *expected),
+            Command::CloseSecrets { node, closed } => Ok(self.close_secrets(*node, closed)),
         }
     }
 

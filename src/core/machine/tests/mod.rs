@@ -17,6 +17,7 @@ mod random;
 mod reports;
 mod reruns;
 mod rules;
+mod secrets;
 pub(crate) mod support;
 mod sweeps;
 mod upstream;
