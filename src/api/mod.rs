@@ -35,6 +35,7 @@ mod removal;
 mod reruns;
 pub mod retry_definition;
 mod runs;
+mod secrets;
 mod texts;
 pub mod trigger_definition;
 mod workers;
@@ -157,6 +158,9 @@ fn router_within(state: ApiState, limit: Duration) -> Router {
         .route("/backfills/{id}/resume", post(backfills::resume))
         .route("/backfills/{id}/stop", post(backfills::stop))
         .route("/backfills/{id}/rerun", post(backfills::rerun))
+        .route("/secrets", get(secrets::list))
+        .route("/secrets/{name}", get(secrets::show).put(secrets::put).delete(secrets::delete))
+        .route("/cluster/secrets/rekey", post(secrets::rekey))
         .route("/runs", get(runs::list))
         .route("/runs/{id}", get(runs::show))
         .route("/runs/{id}/cancel", post(runs::cancel))

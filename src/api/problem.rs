@@ -198,6 +198,7 @@ fn code_of(reject: &Reject) -> ErrorCode {
         | Reject::NoSuchCalendar(_)
         | Reject::NoSuchBackfill(_)
         | Reject::NoSuchPool(_)
+        | Reject::NoSuchSecret(_)
         | Reject::NoSuchTrigger { .. } => ErrorCode::NotFound,
         Reject::Full { .. } => ErrorCode::LimitReached,
         Reject::LockTaken(_) => ErrorCode::LockTaken,
@@ -221,6 +222,7 @@ fn remedy_of(reject: &Reject) -> &'static str {
         | Reject::NoSuchWorker(_) => "look which there are: old ones are forgotten",
         Reject::NoSuchCalendar(_) => "apply that calendar first, or correct the name",
         Reject::NoSuchTrigger { .. } => "look at the names of the job's triggers",
+        Reject::SecretInUse { .. } => "take it out of their texts first, or delete those jobs",
         Reject::CalendarInUse { .. } => "take it away from those first",
         Reject::NoSuchPool(_) => "look which pools there are",
         Reject::PoolInUse { .. } => "take it away from those jobs first, or wait for those runs",

@@ -25,6 +25,9 @@ pub use file::{KeyFileError, make, new_key};
 
 use crate::template::Secret;
 
+/// The shortest value, in bytes: what is shorter cannot be taken out of an output.
+pub const MIN_VALUE: usize = 3;
+
 /// Bytes of a key.
 const KEY: usize = 32;
 /// Hashed before a key, to name it.

@@ -14,6 +14,7 @@ mod pools;
 mod problem;
 mod removal;
 mod runs;
+mod secrets;
 mod text;
 mod workers;
 
@@ -36,5 +37,6 @@ pub use problem::{FieldProblem, Problem};
 pub use removal::{RemovalDto, RemovedDto};
 pub(crate) use runs::passed_limit;
 pub use runs::{AttemptDto, EndDto, RunDto, StartedRun};
+pub use secrets::{RekeyedDto, SecretDto, SecretSet, SetSecret};
 pub use text::{ActionRef, AttemptRef, BackfillRef, HoursText, RunRef, SpanText, TextError, Time};
 pub use workers::{LoadDto, WorkerDto};

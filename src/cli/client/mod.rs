@@ -10,6 +10,7 @@ mod actions;
 mod backfills;
 mod holds;
 mod pools;
+mod secrets;
 mod transport;
 
 use std::sync::Arc;
