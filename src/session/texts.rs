@@ -144,3 +144,7 @@ fn put_values(
     start.secrets = secrets.iter().map(|secret| secret.expose().to_owned()).collect();
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "texts_tests.rs"]
+mod tests;

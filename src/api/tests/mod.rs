@@ -8,4 +8,5 @@ mod pools;
 mod queries;
 mod removal;
 mod resources;
+mod secrets;
 mod support;
