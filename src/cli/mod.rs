@@ -22,6 +22,7 @@ mod remote;
 mod removal;
 mod run;
 mod serve;
+mod trial;
 mod trigger;
 mod worker;
 
