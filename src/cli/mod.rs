@@ -23,6 +23,7 @@ mod removal;
 mod run;
 mod secret;
 mod serve;
+mod trial;
 mod trigger;
 mod worker;
 
