@@ -135,10 +135,7 @@ pub(super) async fn delete(
 
 /// `POST /cluster/secrets/rekey`: writes all secrets under the first key of this node.
 /// Sent again it goes on with those that are left.
-pub(super) async fn rekey(
-    State(api): State<Api>,
-    write: Write,
-) -> Result<Json<RekeyedDto>, Fault> {
+pub(super) async fn rekey(State(api): State<Api>, write: Write) -> Result<Json<RekeyedDto>, Fault> {
     write.empty()?;
     let keys = api.sessions.keys();
     let key = keys.first().ok_or_else(|| no_key(&SealError::NoKey))?;

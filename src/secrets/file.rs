@@ -79,11 +79,8 @@ impl Keyring {
         }
         let mut text = String::new();
         file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(io)?;
-        let malformed = |line, problem| KeyFileError::Malformed {
-            path: path.to_owned(),
-            line,
-            problem,
-        };
+        let malformed =
+            |line, problem| KeyFileError::Malformed { path: path.to_owned(), line, problem };
         let mut keys: Vec<[u8; KEY]> = Vec::new();
         for (number, line) in (1..).zip(text.lines()) {
             let line = line.trim();
@@ -106,7 +103,10 @@ impl Keyring {
             return Err(malformed(1, "it holds no key: horai secret keygen makes one"));
         }
         if keys.len() > MAX_KEYS || text.len() as u64 > MAX_FILE {
-            return Err(malformed(1, "it holds more than 16 keys: take away what nothing is under"));
+            return Err(malformed(
+                1,
+                "it holds more than 16 keys: take away what nothing is under",
+            ));
         }
         Ok(Self::of(&keys))
     }

@@ -57,7 +57,10 @@ fn an_order_says_which_secrets_it_holds_and_where() {
     let plain = shell("echo {{ job }}", &[("PASS", "x{{ secrets.a }}{{ secrets.b }}")]);
     let order = draft(plain, given.clone()).finish(&keys).ok().unwrap();
     assert_eq!(order.env["PASS"], "xhunter2hunter2");
-    assert_eq!((order.secrets.as_slice(), order.secret_script), (&["hunter2".to_owned()][..], false));
+    assert_eq!(
+        (order.secrets.as_slice(), order.secret_script),
+        (&["hunter2".to_owned()][..], false)
+    );
     assert_eq!(script(&order), "echo load");
     assert!(!format!("{order:?}").contains("hunter2"));
     let within = shell("login {{ secrets.c }}", &[("NAME", "{{ secrets.a }}")]);

@@ -23,8 +23,8 @@ use horai_core::timing::local::{LocalTime, Shift};
 
 use super::context::{Context, Used, in_area};
 use super::error::{Fault, TemplateError};
-use super::names::{Names, no_secret};
 use super::jinja::circle;
+use super::names::{Names, no_secret};
 use super::zdt::{self, chain};
 use super::{MAX_SIZE, Rendered, patterns};
 

@@ -7,7 +7,9 @@ use horai_core::ids::{AttemptKey, Name, RunId};
 use horai_core::time::UtcMillis;
 use horai_core::timing::zone::Zone;
 
-use super::{Context, Fault, MAX_SIZE, Names, Secret, Syntax, TemplateError, check, render, secrets_of};
+use super::{
+    Context, Fault, MAX_SIZE, Names, Secret, Syntax, TemplateError, check, render, secrets_of,
+};
 
 fn owned(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
@@ -112,6 +114,7 @@ fn checks_find_faults_with_their_places() {
         // Nothing else may be said of one that is not there.
         ("{{ secrets.ke_y|default('') }}", (1, 4), "there is no secret `ke_y`", "mean key?"),
         ("{{ secrets['db-x'] }}", (1, 4), "there is no secret `db-x`", "secret set db-x"),
+        ("{% set secrets = secrets %}", (1, 8), "secrets cannot be used as a whole", "secrets.x"),
         ("{{ secrets[params.day] }}", (1, 4), "the name of a secret cannot be", "secrets.x"),
         ("{{ secrets }}", (1, 4), "secrets cannot be used as a whole", "secrets.x"),
         ("{{ job.name }}", (1, 4), "`job` is a text and has no `name`", "write job"),
@@ -227,9 +230,8 @@ fn secrets_are_told_to_the_caller_and_to_nobody_else() {
 
 #[test]
 fn the_secrets_that_a_text_reads_are_known_without_values() {
-    let named = |text, syntax| -> Vec<&str> {
-        secrets_of(text, syntax).unwrap().into_iter().collect()
-    };
+    let named =
+        |text, syntax| -> Vec<&str> { secrets_of(text, syntax).unwrap().into_iter().collect() };
     let text = "{{ secrets.a ~ secrets['b-c'] }} {% if secrets.d %}{{ x.secrets.e }}{% endif %} \
                 {%# {{ secrets.f }} #%} {% raw %}{{ secrets.g }}{% endraw %} secrets.h ${secret.i}";
     assert_eq!(named(text, Syntax::Jinja), ["a", "b-c", "d"]);

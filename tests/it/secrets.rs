@@ -11,10 +11,6 @@ use crate::cluster::{Cluster, until};
 
 const VALUE: &str = "swordfish-7431";
 
-fn data(cluster: &Cluster, arguments: &[&str]) -> Value {
-    serde_json::from_str(&cluster.run_ok(&[arguments, &["-o", "json"]].concat())).unwrap()
-}
-
 /// Gives a node a file of keys, and starts it again.
 fn rekey_node(cluster: &mut Cluster, node: usize, keys: &[&str]) {
     let (config, file) = (format!("node{}.toml", node + 1), format!("node{}.key", node + 1));
@@ -40,19 +36,13 @@ fn set(cluster: &Cluster, name: &str, value: &str) {
     assert!(set.status.success(), "{set:?}");
 }
 
-fn apply(cluster: &Cluster, content: &str) {
-    let file = cluster.path("jobs.yaml");
-    fs::write(&file, content).unwrap();
-    cluster.run_ok(&["job", "apply", "-f", file.to_str().unwrap()]);
-}
-
 fn trigger(cluster: &Cluster, job: &str) -> String {
-    data(cluster, &["job", "trigger", job])["run"].as_str().unwrap().to_owned()
+    cluster.data(&["job", "trigger", job])["run"].as_str().unwrap().to_owned()
 }
 
-fn over(cluster: &Cluster, run: &str) -> Value {
+fn wait_for(cluster: &Cluster, run: &str) -> Value {
     until(&format!("{run} is over"), || {
-        let shown = data(cluster, &["run", "show", run]);
+        let shown = cluster.data(&["run", "show", run]);
         (!shown["finished"].is_null()).then_some(shown)
     })
 }
@@ -89,8 +79,7 @@ fn a_secret_reaches_the_job_and_nothing_else() {
     set(&cluster, "db-password", &format!("{VALUE}\n"));
     set(&cluster, "letter", "dear reader\nit is\nme, the writer");
     let go = cluster.path("go");
-    apply(
-        &cluster,
+    cluster.apply(
         &format!(
             "jobs:\n\
              - name: login\n  \
@@ -108,7 +97,7 @@ fn a_secret_reaches_the_job_and_nothing_else() {
     );
     let run = trigger(&cluster, "login");
     until("the job to run", || {
-        (data(&cluster, &["run", "show", &run])["state"] == "running").then_some(())
+        (cluster.data(&["run", "show", &run])["state"] == "running").then_some(())
     });
     until("its shim to have its order", || {
         let attempts = fs::read_dir(cluster.path("worker1").join("attempts")).ok()?;
@@ -117,23 +106,23 @@ fn a_secret_reaches_the_job_and_nothing_else() {
     let home = cluster.path("");
     assert_eq!(holding(&home, VALUE), [""; 0], "while it runs");
     fs::write(&go, "").unwrap();
-    let shown = over(&cluster, &run);
+    let shown = wait_for(&cluster, &run);
     assert_eq!(shown["state"], "success", "{shown}");
     let log = cluster.run_ok(&["run", "logs", &run]);
     let wanted = "8ed33540\nuser=me pass=*** *** swordfish\n***\n***\nthe writer, ***\n";
     assert_eq!(log, wanted);
     // Offsets are those of what is shown.
-    let bytes = shown["attempts"][0]["end"]["output_bytes"].as_u64();
+    let bytes = shown["attempts"][0]["output_bytes"].as_u64();
     assert_eq!(bytes, Some(wanted.len() as u64), "{shown}");
 
-    let run = over(&cluster, &trigger(&cluster, "lost"));
+    let run = cluster.over(&["job", "trigger", "lost"]);
     assert_eq!(run["state"], "failed");
     let message = run["attempts"][0]["end"]["message"].as_str().unwrap().to_owned();
     assert!(message.starts_with("its program: "), "{message}");
     let run = trigger(&cluster, "old");
-    over(&cluster, &run);
+    wait_for(&cluster, &run);
     assert_eq!(cluster.run_ok(&["run", "logs", &run]), "*** is all\n");
-    let rendered = data(&cluster, &["job", "render", "login"]);
+    let rendered = cluster.data(&["job", "render", "login@20260301T160000Z"]);
     assert_eq!(rendered["texts"]["env.PASS"], "***");
 
     let refused = cluster.run(&["secret", "delete", "db-password"]);
@@ -141,7 +130,7 @@ fn a_secret_reaches_the_job_and_nothing_else() {
     assert!(String::from_utf8_lossy(&refused.stderr).contains("login, lost, old"), "{refused:?}");
     let list = cluster.run_ok(&["secret", "list"]);
     assert!(list.contains("db-password") && list.contains("login, lost, old"), "{list}");
-    data(&cluster, &["cluster", "snapshot"]);
+    cluster.data(&["cluster", "snapshot"]);
     assert_eq!(holding(&home, VALUE), [""; 0], "afterwards");
     cluster.end();
 }
@@ -155,50 +144,49 @@ fn runs_wait_while_the_leader_lacks_a_key_and_keys_can_be_changed() {
     rekey_node(&mut cluster, 2, &[&new]);
     set(&cluster, "token", VALUE);
     let stranger = until("a word of the third node", || {
-        let closed = data(&cluster, &["secret", "show", "token"])["closed_to"].clone();
+        let closed = cluster.data(&["secret", "show", "token"])["closed_to"].clone();
         closed.as_array().map(|nodes| nodes[0].as_u64().unwrap().to_string())
     });
-    apply(
-        &cluster,
+    cluster.apply(
         "jobs:\n\
          - {name: knowing, exec: [/bin/echo, \"{{ secrets.token }}\"]}\n\
          - {name: plain, exec: [/bin/echo, plain]}\n",
     );
     until("the third node to lead", || {
         cluster.run(&["cluster", "transfer", &stranger]);
-        let leads = data(&cluster, &["cluster", "status"])["leader"]["node"].clone();
+        let leads = cluster.data(&["cluster", "status"])["leader"]["node"].clone();
         (leads.to_string() == stranger).then_some(())
     });
     let waiting = trigger(&cluster, "knowing");
     // Who is behind it in the queue is not held up.
-    let plain = over(&cluster, &trigger(&cluster, "plain"));
+    let plain = cluster.over(&["job", "trigger", "plain"]);
     assert_eq!(plain["state"], "success");
-    let why = data(&cluster, &["run", "explain", &waiting]);
+    let why = cluster.data(&["run", "explain", &waiting]);
     assert_eq!(why["reason"], "secret", "{why}");
     let detail = why["detail"].as_str().unwrap();
     assert!(detail.contains("secrets token") && detail.contains("key_file"), "{detail}");
     assert!(cluster.nodes[2].log().contains("keys of secrets are missing"));
-    assert_eq!(data(&cluster, &["run", "show", &waiting])["attempts"], json!([]));
+    assert_eq!(cluster.data(&["run", "show", &waiting])["attempts"], json!([]));
     // It gets the key, and another node leads meanwhile.
     rekey_node(&mut cluster, 2, &[&new, &old]);
-    assert_eq!(over(&cluster, &waiting)["state"], "success");
+    assert_eq!(wait_for(&cluster, &waiting)["state"], "success");
     until("the third node's other word", || {
-        let shown = data(&cluster, &["secret", "show", "token"]);
+        let shown = cluster.data(&["secret", "show", "token"]);
         shown["closed_to"].is_null().then_some(())
     });
 
     for node in 0..2 {
         rekey_node(&mut cluster, node, &[&new, &old]);
     }
-    let done = data(&cluster, &["secret", "rekey"]);
+    let done = cluster.data(&["secret", "rekey"]);
     assert_eq!((&done["resealed"], &done["failed"]), (&json!(1), &Value::Null), "{done}");
     for node in 0..3 {
         rekey_node(&mut cluster, node, &[&new]);
     }
     let run = trigger(&cluster, "knowing");
-    assert_eq!(over(&cluster, &run)["state"], "success");
+    assert_eq!(wait_for(&cluster, &run)["state"], "success");
     assert_eq!(cluster.run_ok(&["run", "logs", &run]), "***\n");
-    assert_eq!(data(&cluster, &["secret", "show", "token"])["revision"], 1);
+    assert_eq!(cluster.data(&["secret", "show", "token"])["revision"], 1);
 
     // A node whose file others can read does not start.
     fs::set_permissions(cluster.path("node1.key"), fs::Permissions::from_mode(0o644)).unwrap();

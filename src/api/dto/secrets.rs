@@ -27,9 +27,7 @@ pub struct SetSecret {
 /// Without the value.
 impl fmt::Debug for SetSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SetSecret")
-            .field("description", &self.description)
-            .finish_non_exhaustive()
+        f.debug_struct("SetSecret").field("description", &self.description).finish_non_exhaustive()
     }
 }
 

@@ -88,7 +88,11 @@ async fn values_that_cannot_be_kept_are_refused_and_not_shown() {
         let answer = cluster.ask("PUT", "secrets/a", &body).await;
         assert_eq!((answer.code(), answer.status.as_u16()), (code, 400), "{}", answer.body);
         let told = answer.body.to_string();
-        assert!(answer.body["remedy"].as_str().unwrap().contains(remedy) || answer.field()[2].contains(remedy), "{told}");
+        assert!(
+            answer.body["remedy"].as_str().unwrap().contains(remedy)
+                || answer.field()[2].contains(remedy),
+            "{told}"
+        );
         assert!(!told.contains("hunter") && !told.contains("31337") && !told.contains("xxx"));
     }
     let long = value(&"x".repeat(8_192));
@@ -142,7 +146,8 @@ async fn a_text_may_name_what_is_there() {
         assert_eq!(shown["jobs"], json!(["j"]), "{text}");
     }
     // As it is not read, it is no template.
-    let answer = cluster.ask("POST", "jobs", &job("{{ secrets.x }}", &json!({"syntax": "none"}))).await;
+    let answer =
+        cluster.ask("POST", "jobs", &job("{{ secrets.x }}", &json!({"syntax": "none"}))).await;
     assert_eq!(answer.status.as_u16(), 200, "{}", answer.body);
     assert_eq!(cluster.get("secrets/db-password").await.body["jobs"], json!([]));
 }
@@ -167,8 +172,7 @@ async fn all_secrets_are_written_under_the_first_key() {
     put("lost", &lost).await;
     cluster.ask("PUT", "secrets/new", r#"{"value": "hunter2"}"#).await;
     let done = cluster.ask("POST", "cluster/secrets/rekey", "").await.body;
-    let wanted =
-        json!({"key": first.to_string(), "resealed": 150, "kept": 1, "failed": ["lost"]});
+    let wanted = json!({"key": first.to_string(), "resealed": 150, "kept": 1, "failed": ["lost"]});
     assert_eq!(done, wanted);
     let again = cluster.ask("POST", "cluster/secrets/rekey", "").await.body;
     assert_eq!((&again["resealed"], &again["kept"]), (&json!(0), &json!(151)));
