@@ -18,6 +18,7 @@ pub mod limits;
 pub mod lock;
 pub mod params;
 pub mod pause;
+pub mod pool;
 pub mod retry;
 pub mod run;
 pub(crate) mod stored;
