@@ -16,6 +16,7 @@ mod pools;
 pub mod queue;
 pub mod snapshot;
 pub mod state;
+mod surroundings;
 mod table;
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{
-    ActionKey, AttemptKey, BackfillId, JobId, LeaderId, Name, NodeId, Revision, RunId, Token,
+    ActionKey, AttemptKey, BackfillId, GroupPath, JobId, LeaderId, Name, NodeId, Revision, RunId, Token,
     WorkerId,
 };
 use crate::time::UtcMillis;
@@ -100,6 +100,13 @@ pub enum Outcome {
         /// Its revision now.
         revision: Revision,
         /// False if the definition was the same already.
+        changed: bool,
+    },
+    /// A group has this record.
+    Group {
+        /// Its revision now.
+        revision: Revision,
+        /// False if it was the same already.
         changed: bool,
     },
 }
@@ -296,6 +303,9 @@ pub enum Reject {
     /// A pool has not as many free slots as the run takes.
     #[error("pool {0} has no free slot")]
     PoolFull(Name),
+    /// The group has no record.
+    #[error("group {0} has no parameters of its own")]
+    NoSuchGroup(GroupPath),
 }
 
 /// `jobs a, b; calendars c`.

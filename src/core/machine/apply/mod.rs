@@ -6,9 +6,11 @@
 //! is a rejection and leaves everything but time as it was.
 
 mod access;
+mod area;
 mod backfill;
 mod calendar;
 mod delete;
+mod group;
 mod job;
 mod limits;
 mod lock;
@@ -122,6 +124,9 @@ impl State {
             Command::Resume { target, missed } => self.resume(target, *missed, ev),
             Command::PutPool { def, expected } => self.put_pool(def, *expected, ev),
             Command::DeletePool { name, expected } => self.delete_pool(name, *expected),
+            Command::SetArea { area } => self.set_area(area.as_ref()),
+            Command::PutGroup { def, expected } => self.put_group(def, *expected),
+            Command::DeleteGroup { path, expected } => self.delete_group(path, *expected),
         }
     }
 
