@@ -4,6 +4,7 @@ use std::io::Write;
 
 use clap::{Args, Subcommand};
 
+use super::action::NOT_HERE;
 use super::client::{LogsQuery, RunsQuery};
 use super::failure::Failure;
 use super::output::{Show, View, moment, note, or_dash, print};
@@ -110,8 +111,13 @@ pub(super) fn run(args: RunArgs, out: &mut impl Write) -> Result<(), Failure> {
                     let text = format!("run {run} is of no action");
                     return Err(Failure::new(text, hint, crate::error::exit::CONFLICT));
                 };
-                let again = client.recover(&action, false).await?;
-                print(out, format, &client.run(again).await?)
+                match client.recover(&action, false).await? {
+                    Some(again) => print(out, format, &client.run(again).await?),
+                    None => {
+                        note(format, &format!("{action} {NOT_HERE}"))?;
+                        print(out, format, &vec![client.action(&action).await?])
+                    }
+                }
             }
             RunCommand::Explain { id } => {
                 let explained = match id.parse::<ActionRef>() {
@@ -167,6 +173,7 @@ impl Show for RunDto {
             ("action", or_dash(self.action.as_ref())),
             ("state", state(self)),
             ("nominal", moment(self.nominal)),
+            ("batch", self.batch.clone()),
             ("created", moment(self.created)),
             ("finished", or_dash(self.finished.map(moment))),
             ("priority", self.priority.to_string()),

@@ -6,8 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{
-    ActionKey, AttemptKey, BackfillId, GroupPath, Incarnation, JobId, LeaderId, Name, NodeId, Revision, RunId,
-    Token, TriggerName, WorkerId,
+    ActionKey, AttemptKey, BackfillId, GroupPath, Incarnation, JobId, LeaderId, Name, NodeId,
+    Revision, RunId, Token, TriggerName, WorkerId,
 };
 use crate::model::access::{AccessToken, TokenHash};
 use crate::model::action::Missed;

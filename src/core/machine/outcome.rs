@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{
-    ActionKey, AttemptKey, BackfillId, GroupPath, JobId, LeaderId, Name, NodeId, Revision, RunId, Token,
-    WorkerId,
+    ActionKey, AttemptKey, BackfillId, GroupPath, JobId, LeaderId, Name, NodeId, Revision, RunId,
+    Token, WorkerId,
 };
 use crate::time::UtcMillis;
 

@@ -12,8 +12,8 @@ use super::index::{Ended, Index};
 use super::outcome::Outcome;
 use super::table::{Table, record_hash};
 use crate::ids::{
-    ActionKey, BackfillId, GroupPath, Incarnation, JobId, LeaderId, Name, NodeId, Revision, RunId, Token,
-    WorkerId,
+    ActionKey, BackfillId, GroupPath, Incarnation, JobId, LeaderId, Name, NodeId, Revision, RunId,
+    Token, WorkerId,
 };
 use crate::model::access::{AccessToken, NodeRecord, TokenHash};
 use crate::model::action::{Action, Missed};

@@ -444,8 +444,7 @@ mod tests {
             assert_eq!(bytes, postcard::to_stdvec(&fields).unwrap(), "{state:?}");
             assert_eq!(postcard::from_bytes::<Action>(&bytes).unwrap(), plain);
             let by_area = state == ActionState::Success;
-            let more =
-                Action { next_kind: Some(RunKind::Recover), forced: true, by_area, ..plain };
+            let more = Action { next_kind: Some(RunKind::Recover), forced: true, by_area, ..plain };
             let bytes = postcard::to_stdvec(&more).unwrap();
             assert_eq!(postcard::from_bytes::<Action>(&bytes).unwrap(), more);
         }

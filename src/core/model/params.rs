@@ -32,10 +32,7 @@ pub fn plain_name(name: &str) -> &str {
 /// The values that hold in a cluster of that area, of levels given from the nearest on.
 /// Names with areas are among them as they are written, too.
 #[must_use]
-pub fn in_force<'a>(
-    levels: impl IntoIterator<Item = &'a Params>,
-    area: Option<&Area>,
-) -> Params {
+pub fn in_force<'a>(levels: impl IntoIterator<Item = &'a Params>, area: Option<&Area>) -> Params {
     let mut found = Params::new();
     let mut offer = |name: &str, value: &str| {
         if !found.contains_key(name) {
@@ -70,7 +67,8 @@ mod tests {
         for good in ["A", "_a1", "EU.A", "us-1.a", "0.a"] {
             assert!(is_name(good), "{good}");
         }
-        for bad in ["", ".a", "EU.", "EU.1", "EU.a.b", "a-b", "E U.a", &format!("{}.a", "x".repeat(33))]
+        for bad in
+            ["", ".a", "EU.", "EU.1", "EU.a.b", "a-b", "E U.a", &format!("{}.a", "x".repeat(33))]
         {
             assert!(!is_name(bad), "{bad}");
         }

@@ -80,9 +80,8 @@ fn what_cannot_be_held_is_refused() {
         Reject::Invalid { field, .. } | Reject::TooLarge { what: field, .. } => field,
         other => panic!("{other:?}"),
     };
-    let mut refused = |name: &str, value: &str| {
-        field(m.refused(put_group(path("a"), &[(name, value)], None)))
-    };
+    let mut refused =
+        |name: &str, value: &str| field(m.refused(put_group(path("a"), &[(name, value)], None)));
     assert_eq!(refused("A-B", "x"), "params");
     assert_eq!(refused("EU.", "x"), "params");
     assert_eq!(refused("A", &"x".repeat(JobSpec::MAX_PARAM + 1)), "params.A");
