@@ -287,10 +287,13 @@ mod tests {
         std::fs::create_dir_all(store.join("log")).unwrap();
         assert!(matches!(found(&config, &of_zone("UTC")), Err(Error::Strange(_))));
         std::fs::write(config.node.data_dir.join(NOTE), "{}").unwrap();
-        let founded = found(&config, &of_zone("europe/berlin")).unwrap();
+        let area = Some(Area::new("EU").unwrap());
+        let choices = Choices { area, ..of_zone("europe/berlin") };
+        let founded = found(&config, &choices).unwrap();
         assert!(is_pending(&config).unwrap());
         let note = std::fs::read_to_string(config.node.data_dir.join(NOTE)).unwrap();
-        assert!(note.contains("Europe/Berlin") && !note.contains(founded.token.text()));
+        assert!(note.contains("Europe/Berlin") && note.contains("\"area\": \"EU\""), "{note}");
+        assert!(!note.contains(founded.token.text()));
         let kept = crate::config::read_token(&config.node.token_file).unwrap();
         assert_eq!(kept, founded.token);
         let again = found(&config, &of_zone("UTC")).unwrap_err().to_string();

@@ -48,7 +48,7 @@ pub struct Context {
     pub zone: Zone,
     /// The area whose `AREA.key` variables serve as `key`.
     pub area: Option<String>,
-    /// The run's parameters.
+    /// The run's parameters, those of its groups apart.
     pub params: BTreeMap<String, String>,
     /// The batch key of the action.
     pub batch: String,
@@ -90,7 +90,8 @@ impl Context {
 
     /// A parameter of the run, or else of the job's groups, as it is written.
     pub(super) fn param(&self, key: &str) -> Option<&str> {
-        self.params.get(key).or_else(|| self.vars.get(key)).map(String::as_str)
+        let area = self.area.as_deref();
+        in_area(&self.params, area, key).or_else(|| in_area(&self.vars, area, key))
     }
 
     /// What [`Self::param`] knows.
