@@ -240,7 +240,7 @@ mod tests {
 
     const RUN: &str = r#"{"id": "r-17", "kind": "schedule", "job": "load", "revision": 2,
         "action": "load@20261121T030000Z", "nominal": "2026-11-21T03:00:00.000Z",
-        "state": "running", "priority": 5, "created": "2026-11-21T03:00:00.004Z",
+        "batch": "2026-11-20", "state": "running", "priority": 5, "created": "2026-11-21T03:00:00.004Z",
         "ready_at": "2026-11-21T03:00:00.004Z", "finished": null, "retries": 1, "losses": 0,
         "cancel_requested": true, "attempts": [
         {"id": "r-17.1", "number": 1, "token": 8, "worker": "w1", "cause": "first",
@@ -265,6 +265,7 @@ mod tests {
         for line in [
             "state         running, cancelling\n",
             "action        load@20261121T030000Z\n",
+            "batch         2026-11-20\n",
             "r-17.1   w1      first  2026-11-21 03:00:00.010Z  2026-11-21 03:00:00.020Z  2026-11-21 03:00:01Z  exited 1  12 B\n",
             "r-17.2   w2      retry  2026-11-21 03:00:11.010Z  -                         -                     alive     -\n",
         ] {

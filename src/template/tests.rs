@@ -37,7 +37,7 @@ fn rendered(text: &str) -> Result<String, TemplateError> {
 fn known() -> Names {
     let set = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
     Names {
-        params: set(&["day", "tpl"]),
+        params: set(&["day", "tpl", "table", "host", "EU.host"]),
         vars: set(&["table", "host", "EU.host"]),
         upstream: set(&["up", "up-1"]),
         secrets: set(&["key"]),
