@@ -112,7 +112,7 @@ impl Show for Vec<ActionDto> {
                 action.id.to_string(),
                 state,
                 moment(action.due),
-                action.batch.clone(),
+                or_dash(Some(&action.batch).filter(|batch| **batch != action.id.to_string())),
                 or_dash(action.run.as_ref()),
                 if waits.is_empty() { "-".to_owned() } else { waits.join(" ") },
             ]

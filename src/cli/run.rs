@@ -9,7 +9,7 @@ use super::client::{LogsQuery, RunsQuery};
 use super::failure::Failure;
 use super::output::{Show, View, moment, note, or_dash, print};
 use super::remote::{Remote, wait};
-use crate::api::dto::{ActionRef, AttemptDto, EndDto, ExplainDto, RunDto, RunRef};
+use crate::api::dto::{ActionRef, AttemptDto, EndDto, ExplainDto, RunDto, RunRef, Time};
 
 /// Entries asked for at once.
 const PAGE: usize = 500;
@@ -164,6 +164,13 @@ impl Show for Vec<RunDto> {
     }
 }
 
+/// The batch key, unless it is only the action's name.
+fn batch(run: &RunDto) -> Option<&String> {
+    let Time(nominal) = run.nominal;
+    let own = ActionRef { job: run.job.clone(), nominal }.to_string();
+    Some(&run.batch).filter(|batch| **batch != own)
+}
+
 impl Show for RunDto {
     fn view(&self) -> View {
         let facts = vec![
@@ -173,7 +180,7 @@ impl Show for RunDto {
             ("action", or_dash(self.action.as_ref())),
             ("state", state(self)),
             ("nominal", moment(self.nominal)),
-            ("batch", self.batch.clone()),
+            ("batch", or_dash(batch(self))),
             ("created", moment(self.created)),
             ("finished", or_dash(self.finished.map(moment))),
             ("priority", self.priority.to_string()),

@@ -47,7 +47,7 @@ fn a_job_of_another_area_is_done_at_once_and_what_depends_on_it_runs() {
     let action = cluster.get(&format!("actions/{first}"));
     assert_eq!((&action["state"], &action["reason"]), (&json!("success"), &json!("area")));
     assert_eq!(action["run"], json!(null), "{action}");
-    let shown = cluster.run_ok(&["action", "list", "load"]);
+    let shown = cluster.run_ok(&["action", "list", "load", "--limit", "1000"]);
     assert!(shown.contains("success (area)"), "{shown}");
     let again = data(&cluster, &["action", "recover", &first]);
     assert_eq!(again[0]["reason"], "area", "{again}");
