@@ -20,10 +20,13 @@ mod definition_parts;
 pub mod dto;
 pub mod edge_definition;
 mod gate;
+pub mod group_definition;
+mod groups;
 mod health;
 pub mod job_definition;
 mod job_export;
 mod jobs;
+pub mod local_definition;
 mod locks;
 mod logs;
 mod params;
@@ -47,7 +50,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use horai_core::machine::state::State;
 use tokio::sync::Semaphore;
 
@@ -129,8 +132,11 @@ fn router_within(state: ApiState, limit: Duration) -> Router {
         .route("/jobs/{name}/resume", post(pauses::resume_job))
         .route("/jobs/{name}/triggers/{trigger}/pause", post(pauses::pause_trigger))
         .route("/jobs/{name}/triggers/{trigger}/resume", post(pauses::resume_trigger))
+        .route("/groups", get(groups::list))
+        .route("/groups/{group}", get(groups::show).put(groups::put).delete(groups::delete))
         .route("/groups/{group}/pause", post(pauses::pause_group))
         .route("/groups/{group}/resume", post(pauses::resume_group))
+        .route("/cluster/area", put(cluster::set_area))
         .route("/cluster/freeze", post(pauses::freeze))
         .route("/cluster/unfreeze", post(pauses::unfreeze))
         .route("/pauses", get(pauses::list))

@@ -199,6 +199,7 @@ fn code_of(reject: &Reject) -> ErrorCode {
         | Reject::NoSuchBackfill(_)
         | Reject::NoSuchPool(_)
         | Reject::NoSuchSecret(_)
+        | Reject::NoSuchGroup(_)
         | Reject::NoSuchTrigger { .. } => ErrorCode::NotFound,
         Reject::Full { .. } => ErrorCode::LimitReached,
         Reject::LockTaken(_) => ErrorCode::LockTaken,
@@ -225,6 +226,7 @@ fn remedy_of(reject: &Reject) -> &'static str {
         Reject::SecretInUse { .. } => "take it out of their texts first, or delete those jobs",
         Reject::CalendarInUse { .. } => "take it away from those first",
         Reject::NoSuchPool(_) => "look which pools there are",
+        Reject::NoSuchGroup(_) => "look which groups have parameters: horai group list",
         Reject::PoolInUse { .. } => "take it away from those jobs first, or wait for those runs",
         Reject::PoolTooSmall { .. } => {
             "leave it as many slots as each of them takes, or change those jobs first"

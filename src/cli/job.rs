@@ -381,6 +381,10 @@ impl Show for JobDto {
             ("created", moment(self.created)),
             ("updated", moment(self.updated)),
         ]);
+        if !job.areas.is_empty() {
+            facts.push(("areas", list(&job.areas)));
+        }
+        facts.extend(job.batch.as_ref().map(|batch| ("batch", batch.to_string())));
         if let Some(group) = &self.paused_group {
             facts.push(("paused by", format!("group {group}")));
         }

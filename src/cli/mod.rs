@@ -12,6 +12,7 @@ pub mod client;
 mod cluster;
 mod cron;
 mod failure;
+mod group;
 mod hold;
 mod job;
 mod lock;
@@ -65,8 +66,8 @@ enum Command {
     Calendar(calendar::CalendarArgs),
     /// Set, list and delete pools, whose slots runs take
     Pool(pool::PoolArgs),
-    /// Pause and resume groups of jobs
-    Group(hold::GroupArgs),
+    /// Set, list and delete parameters of groups of jobs; pause and resume groups
+    Group(group::GroupArgs),
     /// Start nothing new in the whole cluster; what runs goes on
     Freeze(hold::FreezeArgs),
     /// Let the cluster start what is due
@@ -175,7 +176,7 @@ fn execute(command: Command, out: &mut impl Write) -> Result<ExitCode, Failure> 
         Command::Job(args) => job::run(args, out)?,
         Command::Calendar(args) => calendar::run(args, out)?,
         Command::Pool(args) => pool::run(args, out)?,
-        Command::Group(args) => hold::group(args, out)?,
+        Command::Group(args) => group::run(args, out)?,
         Command::Freeze(args) => hold::freeze(&args, out)?,
         Command::Unfreeze(args) => hold::unfreeze(&args)?,
         Command::Pauses(args) => hold::pauses(&args, out)?,
@@ -283,6 +284,15 @@ mod tests {
             "calendar list -o json",
             "calendar show holidays",
             "calendar delete holidays --revision 3",
+            "cluster init --config n.toml --area EU",
+            "cluster area",
+            "cluster area EU -o json",
+            "cluster area --none",
+            "group list -o quiet",
+            "group show etl/nightly",
+            "group set etl --param DAY=1 --param EU.WHERE=here --unset X --revision 3",
+            "group delete etl --revision 3",
+            "action list load --batch 2024-01-30",
             "group pause etl/nightly",
             "group resume etl --missed skip",
             "freeze --url http://a:1",
@@ -324,6 +334,8 @@ mod tests {
             "run show 17",
             "lock acquire l",
             "cluster remove",
+            "cluster area E/U",
+            "cluster area EU --none",
             "job list --timeout 3",
             "cron next",
             "cron next x --stdin",

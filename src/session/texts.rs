@@ -9,17 +9,19 @@
 //! is none either, but that is no fault of the job: the attempt counts as lost before it
 //! began, and its run waits for a leader that has the key.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use horai_core::ids::{AttemptKey, Name, Token};
+use horai_core::ids::{AttemptKey, Name, Token, TriggerName};
 use horai_core::machine::command::EndReport;
 use horai_core::machine::state::State;
 use horai_core::model::job::JobSpec;
+use horai_core::model::params::{Params, in_force};
 use horai_core::model::run::{EndKind, Run};
 use horai_core::model::secret::Sealed;
 use horai_core::model::syntax::Syntax;
 use horai_core::time::UtcMillis;
+use horai_core::timing::batch;
 use horai_core::timing::zone::Zone;
 use horai_proto::worker as pb;
 
@@ -45,23 +47,42 @@ pub(super) struct Unrendered {
 }
 
 /// The values of an attempt of a job; `times` are when it stands for, and when it was due.
+/// What its groups give is that of now, as whatever is not part of a definition.
 pub(crate) fn context_of(
     state: &State,
     spec: &JobSpec,
     attempt: AttemptKey,
     (nominal, due): (UtcMillis, UtcMillis),
-    params: BTreeMap<String, String>,
+    params: Params,
 ) -> Context {
-    let default = state.settings().map(|settings| settings.default_zone.as_str());
-    let zone = Zone::either(spec.zone.as_deref(), default);
-    Context { due, params, ..Context::new(spec.name.clone(), attempt, nominal, zone) }
+    let zone = zone_of(state, spec);
+    let batch = batch::key_of(spec, &zone, nominal);
+    let (area, vars) = (state.area().map(ToString::to_string), state.group_params(spec));
+    let plain = Context::new(spec.name.clone(), attempt, nominal, zone);
+    Context { due, area, batch, params, vars, ..plain }
 }
 
-/// The parameters of a run: its own over those of its triggers and its job.
-pub(super) fn params_of(state: &State, spec: &JobSpec, run: &Run) -> BTreeMap<String, String> {
+/// The job's zone, or the cluster's. Both were checked when they were written.
+pub(super) fn zone_of(state: &State, spec: &JobSpec) -> Zone {
+    let default = state.settings().map(|settings| settings.default_zone.as_str());
+    Zone::either(spec.zone.as_deref(), default)
+}
+
+/// The parameters of a run of these triggers, those of its groups apart: what is given
+/// with it goes before what its triggers give, and that before what the job does.
+pub(crate) fn params_given(
+    state: &State,
+    spec: &JobSpec,
+    triggers: &[TriggerName],
+    with_run: &Params,
+) -> Params {
+    in_force([with_run, &spec.trigger_params(triggers), &spec.params], state.area())
+}
+
+/// The same for a run that there is.
+pub(super) fn params_of(state: &State, spec: &JobSpec, run: &Run) -> Params {
     let action = run.action.and_then(|key| state.action(key));
-    let params = spec.params_of(action.map_or(&[], |action| &action.triggers));
-    params.into_iter().chain(run.params.clone()).collect()
+    params_given(state, spec, action.map_or(&[], |action| &action.triggers), &run.params)
 }
 
 impl Draft {

@@ -66,6 +66,16 @@ fn names_of_the_golden_case() {
         context.area = Some("EU".to_owned());
         assert_eq!(rendered(text, context).unwrap(), wanted, "{vars:?} {text}");
     }
+    // What is nearer holds, whichever of the two names the area.
+    for (params, vars, wanted) in [
+        (&[("EU.name", "run")][..], &[("name", "group")][..], "run"),
+        (&[("name", "run")], &[("EU.name", "group")], "run"),
+        (&[("US.name", "run")], &[("EU.name", "group")], "group"),
+    ] {
+        let mut given = context(params, vars);
+        given.area = Some("EU".to_owned());
+        assert_eq!(rendered("${name}", given).unwrap(), wanted, "{params:?} {vars:?}");
+    }
     let given = context(&[("a", "run ${b}")], &[("a", "job"), ("b", "x")]);
     assert_eq!(rendered("${a}", given).unwrap(), "run x");
 }

@@ -16,8 +16,10 @@
 //!
 //! - `nominal`, `due`: times in the job's zone, see [`times`];
 //! - `job`, `action`, `run`, `attempt`: texts; `attempt.number` is a number;
-//! - `params.x`: of the run; `vars.x`: inherited from groups, and `AREA.x` among them
-//!   serves as `x` in that area unless there is an `x`;
+//! - `batch`: the batch key, a text;
+//! - `params.x`: of the run, its triggers, its job or a group, the nearest of them, as it
+//!   is written; `vars.x`: of groups alone. `AREA.x` among either serves as `x` in that
+//!   area, unless there is an `x` as near or nearer;
 //! - `outputs.JOB.x`, `outputs["job-name"].x`: what upstream jobs put out;
 //! - `state.x`: what the job's last run kept;
 //! - `secrets.x`, `secrets["db-password"]`: the name is written out, never computed, so

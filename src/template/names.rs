@@ -21,9 +21,9 @@ pub struct Names {
 }
 
 /// The names that every text may use.
-pub(super) const ROOTS: [&str; 11] = [
-    "nominal", "due", "job", "action", "run", "attempt", "params", "vars", "outputs", "state",
-    "secrets",
+pub(super) const ROOTS: [&str; 12] = [
+    "nominal", "due", "job", "action", "run", "attempt", "batch", "params", "vars", "outputs",
+    "state", "secrets",
 ];
 
 /// The functions that every text may call.
@@ -262,7 +262,7 @@ impl<'t> Checker<'t> {
             "outputs" => self.key(name, key, at, "upstream job", self.known.upstream.as_ref()),
             "secrets" => self.secret(key, at),
             "attempt" => self.attempt(key, at),
-            "job" | "action" | "run" => self.plain(name, key, at),
+            "job" | "action" | "run" | "batch" => self.plain(name, key, at),
             _ => Ok(()),
         }
     }

@@ -39,7 +39,7 @@ fn rendered(text: &str) -> Result<String, TemplateError> {
 fn known() -> Names {
     let set = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
     Names {
-        params: set(&["day", "tpl"]),
+        params: set(&["day", "tpl", "table", "host", "EU.host"]),
         vars: set(&["table", "host", "EU.host"]),
         upstream: set(&["up", "up-1"]),
         secrets: set(&["key"]),
@@ -60,6 +60,10 @@ fn values_are_put_in_place() {
         ("{{ 'late' if due > nominal else 'sharp' }} {{ nominal == nominal }}", "late True"),
         ("{{ job }} {{ action }} {{ run }}", "load load@20240331T103456Z r-17"),
         ("{{ attempt }} {{ attempt.number + 1 }}", "r-17.2 3"),
+        ("{{ batch }} {{ [batch]|batch(1)|length }}", "load@20240331T103456Z 1"),
+        // What groups give is a parameter, too; as a variable it is a template.
+        ("{{ params.host }} {{ params.table }}", "eu-1 t_{{ nominal.format('%Y') }}"),
+        ("{{ vars.host }} {{ vars.table }} {{ params|length }}", "eu-1 t_2024 4"),
         ("{{ params.day }} {{ params['day']|upper }} {{ state.cursor }}", "seven SEVEN 99"),
         ("{{ outputs.up.file }} {{ outputs['up-1'].rows|int + 1 }}", "a.csv 13"),
         ("{{ vars.table }} {{ vars.host }} {{ vars['EU.host'] }}", "t_2024 eu-1 eu-1"),

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 
 mod agent;
+mod areas;
 mod backfill;
 mod cli;
 mod cluster;

@@ -8,6 +8,7 @@
 mod backfills;
 mod calendars;
 mod cluster;
+mod groups;
 mod jobs;
 mod locks;
 mod pools;
@@ -24,14 +25,15 @@ pub use backfills::{
 };
 pub use calendars::{AppliedCalendar, CalendarDto, PauseDto, PausedDto, ResumeRequest, ResumedDto};
 pub use cluster::{
-    ClusterDto, CountsDto, LeaderDto, MemberDto, NewTokenDto, NodeRequest, SnapshotDto,
-    TimeRequest, TokenDto, TransferRequest,
+    AreaRequest, ClusterDto, CountsDto, LeaderDto, MemberDto, NewTokenDto, NodeRequest,
+    SnapshotDto, TimeRequest, TokenDto, TransferRequest,
 };
-pub(crate) use jobs::job_name;
+pub use groups::{GroupDto, InheritedParam, SetGroup};
 pub use jobs::{
     ActionDto, AppliedJob, AppliedJobs, ExplainDto, JobDto, JobSet, MissedDto, Page, RenderedDto,
     TriggerMeaning, UpstreamDto, WaitingTrigger,
 };
+pub(crate) use jobs::{batch_of_action, job_name};
 pub use locks::{AcquireRequest, HolderDto, LeaseDto, LockDto, LockTokenRequest, WaiterDto};
 pub use pools::{PoolDto, SetPool};
 pub use problem::{FieldProblem, Problem};

@@ -1,8 +1,10 @@
 //! The API in one process, against a real node that is alone in its cluster.
 
+mod areas;
 mod backfills;
 mod bad_input;
 mod definitions;
+mod groups;
 mod holds;
 mod pools;
 mod queries;

@@ -8,6 +8,7 @@
 
 mod actions;
 mod backfills;
+mod groups;
 mod holds;
 mod pools;
 mod secrets;
@@ -24,9 +25,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::dto::{
-    AcquireRequest, AppliedJob, AppliedJobs, AttemptRef, ClusterDto, ExplainDto, JobDto, JobSet,
-    LeaseDto, LockDto, LockTokenRequest, NewTokenDto, NodeRequest, Page, Problem, RemovalDto,
-    RemovedDto, RunDto, RunRef, SnapshotDto, SpanText, Time, TimeRequest, TokenDto,
+    AcquireRequest, AppliedJob, AppliedJobs, AreaRequest, AttemptRef, ClusterDto, ExplainDto,
+    JobDto, JobSet, LeaseDto, LockDto, LockTokenRequest, NewTokenDto, NodeRequest, Page, Problem,
+    RemovalDto, RemovedDto, RunDto, RunRef, SnapshotDto, SpanText, Time, TimeRequest, TokenDto,
     TransferRequest, WorkerDto,
 };
 use crate::api::job_definition::JobDefinition;
@@ -178,6 +179,13 @@ impl Client {
     /// Hands leadership to a node.
     pub async fn transfer(&self, to: u64) -> Result<(), ApiError> {
         self.post(&["cluster", "transfer"], &TransferRequest { to }).await
+    }
+
+    /// Says where the cluster stands.
+    pub async fn set_area(&self, area: Option<String>) -> Result<(), ApiError> {
+        let body = AreaRequest { area };
+        let call = Call::write(Method::PUT, &["cluster", "area"]).body(&body)?;
+        self.send(&call).await.map(drop)
     }
 
     /// Takes a snapshot on the node that answers.

@@ -6,15 +6,17 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{
-    ActionKey, AttemptKey, BackfillId, Incarnation, JobId, LeaderId, Name, NodeId, Revision, RunId,
-    Token, TriggerName, WorkerId,
+    ActionKey, AttemptKey, BackfillId, GroupPath, Incarnation, JobId, LeaderId, Name, NodeId,
+    Revision, RunId, Token, TriggerName, WorkerId,
 };
 use crate::model::access::{AccessToken, TokenHash};
 use crate::model::action::Missed;
+use crate::model::area::Area;
 use crate::model::backfill::{BackfillOrder, Steer};
 use crate::model::calendar::CalendarDef;
 use crate::model::cluster::ClusterSettings;
 use crate::model::edge::NoMatch;
+use crate::model::group::GroupDef;
 use crate::model::job::JobSpec;
 use crate::model::pause::{AfterPause, PauseTarget};
 use crate::model::pool::PoolDef;
@@ -328,6 +330,25 @@ pub enum Command {
         node: NodeId,
         /// All of them, ascending.
         closed: Vec<Name>,
+    },
+    /// Says where the cluster stands. What is queued already runs all the same.
+    SetArea {
+        /// The area; none leaves no job out.
+        area: Option<Area>,
+    },
+    /// Creates or changes the record of a group.
+    PutGroup {
+        /// The definition, checked.
+        def: Box<GroupDef>,
+        /// Compare-and-set: the revision it must have; 0 = must not exist.
+        expected: Option<Revision>,
+    },
+    /// Removes the record of a group; its jobs stay where they are.
+    DeleteGroup {
+        /// Which.
+        path: GroupPath,
+        /// The revision it must have.
+        expected: Option<Revision>,
     },
 }
 

@@ -191,6 +191,9 @@ fn check_actions(state: &State) -> Result<(), String> {
         ensure(action.finished.is_some() == action.state.is_final(), || {
             format!("action {key} is {:?}, finished {:?}", action.state, action.finished)
         })?;
+        ensure(!action.by_area || action.state == ActionState::Success, || {
+            format!("action {key} is {:?}, by its area", action.state)
+        })?;
         ensure(action.due >= key.nominal, || format!("action {key} is due before its time"))?;
         if action.state.is_final() {
             continue;
@@ -228,6 +231,7 @@ fn agree(action: &Action, run: Option<&Run>) -> bool {
             run.is_some_and(|r| matches!(r.state, RunState::Queued | RunState::Backoff { .. }))
         }
         ActionState::Running => run.is_some_and(|r| r.state == RunState::Running),
+        ActionState::Success if action.by_area => action.run.is_none(),
         ActionState::Success => result(RunResult::Success),
         ActionState::Failed => match run.map(|r| r.state) {
             Some(RunState::Finished { result, .. }) => result.is_failure(),

@@ -17,6 +17,7 @@ pub mod queue;
 mod secrets;
 pub mod snapshot;
 pub mod state;
+mod surroundings;
 mod table;
 
 #[cfg(test)]

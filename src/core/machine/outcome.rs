@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{
-    ActionKey, AttemptKey, BackfillId, JobId, LeaderId, Name, NodeId, Revision, RunId, Token,
-    WorkerId,
+    ActionKey, AttemptKey, BackfillId, GroupPath, JobId, LeaderId, Name, NodeId, Revision, RunId,
+    Token, WorkerId,
 };
 use crate::time::UtcMillis;
 
@@ -106,6 +106,13 @@ pub enum Outcome {
     Secret {
         /// Its revision now.
         revision: Revision,
+    },
+    /// A group has this record.
+    Group {
+        /// Its revision now.
+        revision: Revision,
+        /// False if it was the same already.
+        changed: bool,
     },
 }
 
@@ -312,6 +319,9 @@ pub enum Reject {
         /// Jobs whose texts name it, up to 100.
         jobs: Vec<Name>,
     },
+    /// The group has no record.
+    #[error("group {0} has no parameters of its own")]
+    NoSuchGroup(GroupPath),
 }
 
 /// `jobs a, b; calendars c`.

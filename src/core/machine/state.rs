@@ -12,14 +12,15 @@ use super::index::{Ended, Index};
 use super::outcome::Outcome;
 use super::table::{Table, record_hash};
 use crate::ids::{
-    ActionKey, BackfillId, Incarnation, JobId, LeaderId, Name, NodeId, Revision, RunId, Token,
-    WorkerId,
+    ActionKey, BackfillId, GroupPath, Incarnation, JobId, LeaderId, Name, NodeId, Revision, RunId,
+    Token, WorkerId,
 };
 use crate::model::access::{AccessToken, NodeRecord, TokenHash};
 use crate::model::action::{Action, Missed};
 use crate::model::backfill::{Backfill, BackfillInstant};
 use crate::model::calendar::{Replan, StoredCalendar};
 use crate::model::cluster::ClusterSettings;
+use crate::model::group::StoredGroup;
 use crate::model::job::{Job, JobSpec};
 use crate::model::lock::Lock;
 use crate::model::pause::{Pause, PauseTarget, Sweep};
@@ -74,6 +75,8 @@ pub struct Limits {
     pub pools: usize,
     /// Secrets.
     pub secrets: usize,
+    /// Groups with a record.
+    pub groups: usize,
     /// Timers released by one command.
     pub timers: usize,
     /// Jobs that one command withdraws the plan of, or lets go on, when many are
@@ -107,6 +110,7 @@ impl Default for Limits {
             backfill_instants: 500_000,
             pools: 10_000,
             secrets: 1_000,
+            groups: 10_000,
             timers: 2_000,
             sweep: 500,
             max_wait: Span::secs(2 * 86_400),
@@ -182,6 +186,7 @@ pub struct State {
     pub(super) backfill_instants: Table<(BackfillId, UtcMillis), BackfillInstant>,
     pub(super) secrets: Table<Name, StoredSecret>,
     pub(super) pools: Table<Name, Pool>,
+    pub(super) groups: Table<GroupPath, StoredGroup>,
     pub(super) index: Index,
 }
 
@@ -200,7 +205,7 @@ macro_rules! each_table {
         $call!(
             jobs specs cursors floors actions runs workers watches locks requests missed tokens nodes
             calendars pauses sweeps replans pools backfills backfill_instants
-            secrets
+            secrets groups
         )
     };
 }
@@ -234,6 +239,7 @@ impl State {
             backfill_instants: Table::new(20),
             secrets: Table::new(21),
             pools: Table::new(18),
+            groups: Table::new(25),
             index: Index::default(),
         }
     }

@@ -33,12 +33,14 @@ pub struct Action {
     pub next_kind: Option<RunKind>,
     /// A person said what it came to; its last run did not.
     pub forced: bool,
+    /// It succeeded without a run, because its job has nothing to do in this area.
+    pub by_area: bool,
 }
 
 extended! {
     Action (ActionState)
     [state due revision triggers upstream run catch_up finished]
-    [1 next_kind 2 forced]
+    [1 next_kind 2 forced 13 by_area]
 }
 
 impl Action {
@@ -430,6 +432,7 @@ mod tests {
                 finished: None,
                 next_kind: None,
                 forced: false,
+                by_area: false,
             };
             let fields = (
                 state,
@@ -444,7 +447,8 @@ mod tests {
             let bytes = postcard::to_stdvec(&plain).unwrap();
             assert_eq!(bytes, postcard::to_stdvec(&fields).unwrap(), "{state:?}");
             assert_eq!(postcard::from_bytes::<Action>(&bytes).unwrap(), plain);
-            let more = Action { next_kind: Some(RunKind::Recover), forced: true, ..plain };
+            let by_area = state == ActionState::Success;
+            let more = Action { next_kind: Some(RunKind::Recover), forced: true, by_area, ..plain };
             let bytes = postcard::to_stdvec(&more).unwrap();
             assert_eq!(postcard::from_bytes::<Action>(&bytes).unwrap(), more);
         }

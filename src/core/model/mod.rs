@@ -6,13 +6,17 @@
 
 pub mod access;
 pub mod action;
+pub mod area;
 pub mod backfill;
+pub mod batch;
 pub mod calendar;
 pub mod cluster;
 pub mod edge;
+pub mod group;
 pub mod job;
 pub mod limits;
 pub mod lock;
+pub mod params;
 pub mod pause;
 pub mod pool;
 pub mod retry;

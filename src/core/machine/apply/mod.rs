@@ -6,9 +6,11 @@
 //! is a rejection and leaves everything but time as it was.
 
 mod access;
+mod area;
 mod backfill;
 mod calendar;
 mod delete;
+mod group;
 mod job;
 mod limits;
 mod lock;
@@ -131,6 +133,9 @@ impl State {
             }
             Command::DeleteSecret { name, expected } => self.delete_secret(name, *expected),
             Command::CloseSecrets { node, closed } => Ok(self.close_secrets(*node, closed)),
+            Command::SetArea { area } => self.set_area(area.as_ref()),
+            Command::PutGroup { def, expected } => self.put_group(def, *expected),
+            Command::DeleteGroup { path, expected } => self.delete_group(path, *expected),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Tests of the machine as a whole: one rule each, and random command lists.
 
 mod anchors;
+mod areas;
 mod backfills;
 mod calendars;
 mod deletion;
@@ -8,6 +9,7 @@ mod delays;
 mod edges;
 mod ends;
 mod golden;
+mod groups;
 mod limits;
 mod manual;
 mod overlap;

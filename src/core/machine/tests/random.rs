@@ -11,6 +11,7 @@ use super::super::snapshot::{Restore, records};
 use super::super::state::{Limits, State};
 use super::support::*;
 use crate::ids::*;
+use crate::model::area::Area;
 use crate::model::backfill::{BackfillOrder, Hours, Steer};
 use crate::model::calendar::{CalendarDef, CalendarRule};
 use crate::model::job::*;
@@ -28,6 +29,9 @@ enum Step {
     Apply { name: u8, triggers: u8, upstream: Vec<u64>, policy: u8, rest: (u8, u8, u8) },
     Pool { name: u8, slots: u32 },
     DropPool(u8),
+    Area(u8),
+    Group { path: u8, value: u8, expected: Option<u64> },
+    DropGroup(u8),
     Calendar { name: u8, base: Option<u8>, day: u8 },
     DropCalendar(u8),
     Hold(u8, u64),
@@ -73,13 +77,17 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             0..3_u8,
             prop::collection::vec(job(), 0..3),
             0..4_u8,
-            (0..4_u8, 0..5_u8, 0..8_u8),
+            (0..8_u8, 0..5_u8, 0..8_u8),
         )
             .prop_map(|(name, triggers, upstream, policy, rest)| {
                 Step::Apply { name, triggers, upstream, policy, rest }
             }),
         1 => (0..3_u8, 0..4_u32).prop_map(|(name, slots)| Step::Pool { name, slots }),
         1 => (0..3_u8).prop_map(Step::DropPool),
+        1 => (0..3_u8).prop_map(Step::Area),
+        1 => (0..3_u8, 0..3_u8, prop::option::of(0..3_u64))
+            .prop_map(|(path, value, expected)| Step::Group { path, value, expected }),
+        1 => (0..3_u8).prop_map(Step::DropGroup),
         1 => (0..3_u8, prop::option::of(0..3_u8), 0..3_u8)
             .prop_map(|(name, base, day)| Step::Calendar { name, base, day }),
         1 => (0..3_u8).prop_map(Step::DropCalendar),
@@ -215,17 +223,21 @@ fn pools_of(pools: u8) -> JobSpec {
     }
 }
 
+fn group_path(path: u8) -> GroupPath {
+    GroupPath::new(["g", "g/in", "g-2"][usize::from(path)]).unwrap()
+}
+
+fn area_name(area: u8) -> Area {
+    Area::new(["XX", "EU", "US"][usize::from(area)]).unwrap()
+}
+
 fn grown((group, rule, pools): (u8, u8, u8), spec: JobSpec) -> JobSpec {
-    let path = match group {
-        0 => Some("g"),
-        1 => Some("g/in"),
-        2 => Some("g-2"),
-        _ => None,
-    };
-    let group = path.map(|path| GroupPath::new(path).unwrap());
-    let secrets = path.filter(|path| *path == "g/in").map(|_| secret_name(rule % 3));
-    let secrets = secrets.into_iter().collect();
-    let mut spec = JobSpec { group, pools: pools_of(pools).pools, secrets, ..spec };
+    // Half of them have something to do in one area alone.
+    let areas = (group > 3).then(|| area_name(1 + pools % 2)).into_iter().collect();
+    let secrets = (group % 4 == 1).then(|| secret_name(rule % 3)).into_iter().collect();
+    let group = (group % 4 < 3).then(|| group_path(group % 4));
+    let pools = pools_of(pools).pools;
+    let mut spec = JobSpec { group, pools, areas, secrets, ..spec };
     if let Some(second) = spec.triggers.get_mut(1) {
         second.kind = kind_of(rule);
     }
@@ -283,6 +295,11 @@ fn command_of(m: &Machine, step: &Step) -> Command {
         }
         Step::Pool { name, slots } => put_pool(&format!("p{name}"), *slots),
         Step::DropPool(n) => Command::DeletePool { name: name(&format!("p{n}")), expected: None },
+        Step::Area(area) => Command::SetArea { area: (*area > 0).then(|| area_name(*area)) },
+        Step::Group { path, value, expected } => {
+            put_group(group_path(*path), &[("EU.A", &value.to_string())], expected.map(Revision))
+        }
+        Step::DropGroup(path) => Command::DeleteGroup { path: group_path(*path), expected: None },
         Step::Calendar { name, base, day } => {
             let def = CalendarDef {
                 name: calendar_name(*name),

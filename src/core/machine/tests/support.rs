@@ -9,9 +9,11 @@ use super::super::state::{Limits, State};
 use crate::ids::*;
 use crate::model::access::{AccessToken, TokenPurpose};
 use crate::model::action::ActionState;
+use crate::model::area::Area;
 use crate::model::backfill::BackfillOrder;
 use crate::model::cluster::ClusterSettings;
 use crate::model::edge::EdgeSpec;
+use crate::model::group::GroupDef;
 use crate::model::job::*;
 use crate::model::pool::PoolDef;
 use crate::model::run::EndKind;
@@ -243,6 +245,25 @@ pub(crate) fn token_of(byte: u8, expires: Option<i64>) -> AccessToken {
 pub(crate) fn put_pool(pool: &str, slots: u32) -> Command {
     let def = PoolDef { name: name(pool), slots, description: String::new() };
     Command::PutPool { def: Box::new(def), expected: None }
+}
+
+pub(crate) fn put_group(
+    path: GroupPath,
+    params: &[(&str, &str)],
+    expected: Option<Revision>,
+) -> Command {
+    let params = params.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let def = GroupDef { path, description: String::new(), params: params.collect() };
+    Command::PutGroup { def: Box::new(def), expected }
+}
+
+/// A job that has something to do in these areas alone.
+pub(crate) fn only_in(areas: &[&str], spec: JobSpec) -> JobSpec {
+    JobSpec { areas: areas.iter().map(|area| Area::new(area).unwrap()).collect(), ..spec }
+}
+
+pub(crate) fn set_area(area: Option<&str>) -> Command {
+    Command::SetArea { area: area.map(|area| Area::new(area).unwrap()) }
 }
 
 /// A job whose runs take slots of pools.
