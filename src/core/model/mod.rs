@@ -17,6 +17,7 @@ pub mod pause;
 pub mod pool;
 pub mod retry;
 pub mod run;
+pub mod selector;
 pub(crate) mod stored;
 pub mod syntax;
 pub mod trigger;

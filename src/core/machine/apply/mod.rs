@@ -9,6 +9,7 @@ mod access;
 mod backfill;
 mod calendar;
 mod delete;
+mod duty;
 mod job;
 mod limits;
 mod lock;
@@ -122,6 +123,8 @@ impl State {
             Command::Resume { target, missed } => self.resume(target, *missed, ev),
             Command::PutPool { def, expected } => self.put_pool(def, *expected, ev),
             Command::DeletePool { name, expected } => self.delete_pool(name, *expected),
+            Command::SetDuty { worker, duty } => self.set_duty(*worker, *duty, ev),
+            Command::RemoveWorker { worker, force } => self.remove_worker(*worker, *force, ev),
         }
     }
 

@@ -22,7 +22,7 @@ use crate::model::pause::{AfterPause, PauseTarget};
 use crate::model::retry::{RetryRules, RetryWorker};
 use crate::model::run::{EndKind, RunOrder};
 use crate::model::trigger::*;
-use crate::model::worker::WorkerProfile;
+use crate::model::worker::{Duty, WorkerProfile};
 use crate::time::{Span, UtcMillis};
 
 const GOLDEN: &str = include_str!("../../../../tests/golden/command_v1.txt");
@@ -65,6 +65,8 @@ fn word(command: &Command) -> &'static str {
         Command::RemoveJob { .. } => "remove_job",
         Command::PutPool { .. } => "put_pool",
         Command::DeletePool { .. } => "delete_pool",
+        Command::SetDuty { .. } => "set_duty",
+        Command::RemoveWorker { .. } => "remove_worker",
     }
 }
 
@@ -239,6 +241,11 @@ fn commands() -> Vec<Command> {
         put_pool("licences", 2),
         Command::DeletePool { name: name("licences"), expected: Some(Revision(3)) },
         Command::ApplyJob { spec: Box::new(pooled_spec()), expected: None },
+        Command::SetDuty {
+            worker: WorkerId(3),
+            duty: Duty::Draining { until: Some(UtcMillis(9)) },
+        },
+        Command::RemoveWorker { worker: WorkerId(3), force: true },
     ]);
     all
 }

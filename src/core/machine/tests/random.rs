@@ -19,6 +19,7 @@ use crate::model::pause::{AfterPause, PauseTarget};
 use crate::model::retry::RetryWorker;
 use crate::model::run::{EndKind, RunOrder};
 use crate::model::trigger::{RuleSpec, TriggerRule, Weekdays};
+use crate::model::worker::Duty;
 use crate::placement::pools::first_to_go;
 use crate::time::{Span, UtcMillis};
 
@@ -59,6 +60,8 @@ enum Step {
     DropToken(u8),
     Admit { hash: u8, store: u8, replaces: Option<u64> },
     Retire(u64),
+    Duty { worker: u64, duty: u8 },
+    Forget { worker: u64, force: bool },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -123,6 +126,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0..3_u8, 0..4_u8, prop::option::of(0..5_u64))
             .prop_map(|(hash, store, replaces)| Step::Admit { hash, store, replaces }),
         1 => (0..5_u64).prop_map(Step::Retire),
+        1 => (1..4_u64, 0..4_u8).prop_map(|(worker, duty)| Step::Duty { worker, duty }),
+        1 => (1..4_u64, prop::bool::ANY)
+            .prop_map(|(worker, force)| Step::Forget { worker, force }),
     ];
     prop::collection::vec(step, 1..120)
 }
@@ -400,6 +406,18 @@ fn command_of(m: &Machine, step: &Step) -> Command {
             replaces: replaces.map(NodeId),
         },
         Step::Retire(node) => Command::RetireNode { node: NodeId(*node) },
+        Step::Duty { worker, duty } => {
+            let until = Some(UtcMillis(m.now + 1_000));
+            let duty = match duty {
+                0 | 1 => Duty::Open,
+                2 => Duty::Cordoned,
+                _ => Duty::Draining { until },
+            };
+            Command::SetDuty { worker: WorkerId(*worker), duty }
+        }
+        Step::Forget { worker, force } => {
+            Command::RemoveWorker { worker: WorkerId(*worker), force: *force }
+        }
         Step::Pass(_) => Command::Tick,
     }
 }
