@@ -39,4 +39,4 @@ pub(crate) use runs::passed_limit;
 pub use runs::{AttemptDto, EndDto, RunDto, StartedRun};
 pub use text::{ActionRef, AttemptRef, BackfillRef, HoursText, RunRef, SpanText, TextError, Time};
 pub use trial::{ChangeDto, TrialDto};
-pub use workers::{LoadDto, WorkerDto};
+pub use workers::{DrainRequest, LoadDto, WorkerDto};
