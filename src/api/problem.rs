@@ -244,6 +244,12 @@ fn remedy_of(reject: &Reject) -> &'static str {
         Reject::RequestExpired(_) => "look whether it was done, then use a new Idempotency-Key",
         Reject::NotAdmitted => "make a join token: horai cluster token",
         Reject::NodeRetired(_) => "let it join as a new node, with an empty folder",
+        Reject::WorkerAlive(_) => {
+            "stop it first, and wait ten seconds: horai worker drain empties it before that"
+        }
+        Reject::WorkerBusy { .. } => {
+            "wait until they count as lost; if its machine is gone for good: --force"
+        }
         Reject::StaleLeader(_) => "ask again",
         _ => "look at what there is, and correct the request",
     }

@@ -43,4 +43,4 @@ pub use runs::{AttemptDto, EndDto, RunDto, StartedRun};
 pub use secrets::{RekeyedDto, SecretDto, SecretSet, SetSecret};
 pub use text::{ActionRef, AttemptRef, BackfillRef, HoursText, RunRef, SpanText, TextError, Time};
 pub use trial::{ChangeDto, TrialDto};
-pub use workers::{LoadDto, WorkerDto};
+pub use workers::{DrainRequest, LoadDto, WorkerDto};

@@ -176,7 +176,7 @@ pub(crate) fn worker_name(state: &State, worker: WorkerId) -> String {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndDto {
     /// `exited signaled timed_out cancelled lease_expired not_started gone worker_lost
-    /// unrendered`.
+    /// unrendered drained`.
     pub how: String,
     /// The exit code, if it exited.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -13,6 +13,7 @@ mod holds;
 mod pools;
 mod secrets;
 mod transport;
+mod workers;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -28,7 +29,7 @@ use crate::api::dto::{
     AcquireRequest, AppliedJob, AppliedJobs, AreaRequest, AttemptRef, ClusterDto, ExplainDto,
     JobDto, JobSet, LeaseDto, LockDto, LockTokenRequest, NewTokenDto, NodeRequest, Page, Problem,
     RemovalDto, RemovedDto, RunDto, RunRef, SnapshotDto, SpanText, Time, TimeRequest, TokenDto,
-    TransferRequest, WorkerDto,
+    TransferRequest,
 };
 use crate::api::job_definition::JobDefinition;
 use crate::error::{ErrorCode, FieldError, chain};
@@ -303,16 +304,6 @@ impl Client {
         let mut logs = LogStream { client: self.clone(), run, query, part: None };
         logs.open().await?;
         Ok(logs)
-    }
-
-    /// Workers, in the order in which they first attached, a page.
-    pub async fn workers(&self, after: Option<&str>) -> Result<Page<WorkerDto>, ApiError> {
-        self.read(Call::get(&["workers"]).with("after", after)).await
-    }
-
-    /// A worker.
-    pub async fn worker(&self, name: &str) -> Result<WorkerDto, ApiError> {
-        self.get(&["workers", name]).await
     }
 
     /// Locks by name, a page.

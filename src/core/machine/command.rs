@@ -23,7 +23,7 @@ use crate::model::pool::PoolDef;
 use crate::model::run::{EndKind, RunOrder};
 use crate::model::secret::Sealed;
 use crate::model::stored::{Marked, extended};
-use crate::model::worker::WorkerProfile;
+use crate::model::worker::{Duty, WorkerProfile};
 use crate::time::{Span, UtcMillis};
 
 /// A command with who sent it and, where a client wants to send it again
@@ -349,6 +349,20 @@ pub enum Command {
         path: GroupPath,
         /// The revision it must have.
         expected: Option<Revision>,
+    },
+    /// Says what a worker is given from now on.
+    SetDuty {
+        /// Which.
+        worker: WorkerId,
+        /// What.
+        duty: Duty,
+    },
+    /// Forgets a worker.
+    RemoveWorker {
+        /// Which.
+        worker: WorkerId,
+        /// Even if attempts are alive there, as far as is known: they count as lost.
+        force: bool,
     },
 }
 

@@ -21,6 +21,7 @@ use crate::model::calendar::StoredCalendar;
 use crate::model::job::{Job, JobSpec};
 use crate::model::lock::{Holder, Lock};
 use crate::model::run::{Run, RunState};
+use crate::model::worker::{Duty, Worker};
 use crate::mutants::{self, Mutant};
 use crate::time::{Span, UtcMillis};
 
@@ -41,6 +42,8 @@ pub(super) enum Timer {
     Lock(Name),
     /// A run that no worker has may have taken or waited too long.
     Limit(RunId),
+    /// The time for which a drain waits is over.
+    Drain(WorkerId),
 }
 
 /// Something that is over and may be dropped one day.
@@ -220,6 +223,22 @@ impl Index {
         if let Some(edge) = new.and_then(edge) {
             self.calendar_bases.insert(edge);
         }
+    }
+
+    /// A worker is written, or removed.
+    pub(super) fn worker_changed(&mut self, old: Option<&Worker>, new: Option<&Worker>) {
+        if let Some(gone) = old.filter(|_| new.is_none()) {
+            self.worker_names.remove(&gone.profile.name);
+        }
+        if let Some(made) = new.filter(|_| old.is_none()) {
+            self.worker_names.insert(made.profile.name.clone(), made.id);
+        }
+        let timer = |worker: Option<&Worker>| {
+            let worker = worker?;
+            let Duty::Draining { until: Some(at) } = worker.duty else { return None };
+            Some((at, Timer::Drain(worker.id)))
+        };
+        self.set_timer(timer(old), timer(new));
     }
 
     /// A back-fill is written, or removed.
@@ -407,8 +426,8 @@ impl State {
             let old = (None, RunPlace::default());
             index.run_changed(old, (Some(run), self.place_of(run)));
         }
-        for (id, worker) in self.workers.iter() {
-            index.worker_names.insert(worker.profile.name.clone(), *id);
+        for (_, worker) in self.workers.iter() {
+            index.worker_changed(None, Some(worker));
         }
         for (id, watch) in self.watches.iter() {
             index.set_timer(None, watch.check.map(|at| (at, Timer::Worker(*id))));

@@ -6,6 +6,7 @@ use crate::ids::{
     ActionKey, AttemptKey, BackfillId, GroupPath, JobId, LeaderId, Name, NodeId, Revision, RunId,
     Token, WorkerId,
 };
+use crate::model::worker::Duty;
 use crate::time::UtcMillis;
 
 /// What one command did, and what changed on the way.
@@ -322,6 +323,25 @@ pub enum Reject {
     /// The group has no record.
     #[error("group {0} has no parameters of its own")]
     NoSuchGroup(GroupPath),
+    /// A worker that is given nothing new.
+    #[error("worker {worker} is {}", duty.word())]
+    NotOpen {
+        /// Which.
+        worker: WorkerId,
+        /// Why.
+        duty: Duty,
+    },
+    /// It was heard of only just now.
+    #[error("worker {0} is alive")]
+    WorkerAlive(WorkerId),
+    /// Attempts are alive there, as far as is known.
+    #[error("{attempts} attempts run on worker {worker}")]
+    WorkerBusy {
+        /// Which.
+        worker: WorkerId,
+        /// How many.
+        attempts: u64,
+    },
 }
 
 /// `jobs a, b; calendars c`.

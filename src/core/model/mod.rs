@@ -22,6 +22,7 @@ pub mod pool;
 pub mod retry;
 pub mod run;
 pub mod secret;
+pub mod selector;
 pub(crate) mod stored;
 pub mod syntax;
 pub mod trigger;

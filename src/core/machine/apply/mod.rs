@@ -10,6 +10,7 @@ mod area;
 mod backfill;
 mod calendar;
 mod delete;
+mod duty;
 mod group;
 mod job;
 mod limits;
@@ -136,6 +137,8 @@ impl State {
             Command::SetArea { area } => self.set_area(area.as_ref()),
             Command::PutGroup { def, expected } => self.put_group(def, *expected),
             Command::DeleteGroup { path, expected } => self.delete_group(path, *expected),
+            Command::SetDuty { worker, duty } => self.set_duty(*worker, *duty, ev),
+            Command::RemoveWorker { worker, force } => self.remove_worker(*worker, *force, ev),
         }
     }
 

@@ -24,7 +24,7 @@ use crate::model::pause::{AfterPause, PauseTarget};
 use crate::model::retry::{RetryRules, RetryWorker};
 use crate::model::run::{EndKind, RunOrder};
 use crate::model::trigger::*;
-use crate::model::worker::WorkerProfile;
+use crate::model::worker::{Duty, WorkerProfile};
 use crate::time::{Span, UtcMillis};
 
 const GOLDEN: &str = include_str!("../../../../tests/golden/command_v1.txt");
@@ -74,6 +74,8 @@ fn word(command: &Command) -> &'static str {
         Command::SetArea { .. } => "set_area",
         Command::PutGroup { .. } => "put_group",
         Command::DeleteGroup { .. } => "delete_group",
+        Command::SetDuty { .. } => "set_duty",
+        Command::RemoveWorker { .. } => "remove_worker",
     }
 }
 
@@ -266,6 +268,11 @@ fn commands() -> Vec<Command> {
         put_group(etl.clone(), &[("EU.WHERE", "here"), ("DAY", "1")], Some(Revision(1))),
         Command::DeleteGroup { path: etl, expected: Some(Revision(2)) },
         Command::ApplyJob { spec: Box::new(local_spec()), expected: None },
+        Command::SetDuty {
+            worker: WorkerId(3),
+            duty: Duty::Draining { until: Some(UtcMillis(9)) },
+        },
+        Command::RemoveWorker { worker: WorkerId(3), force: true },
     ]);
     all
 }

@@ -6,6 +6,7 @@ mod backfills;
 mod calendars;
 mod deletion;
 mod delays;
+mod duties;
 mod edges;
 mod ends;
 mod golden;

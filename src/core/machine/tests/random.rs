@@ -20,6 +20,7 @@ use crate::model::pause::{AfterPause, PauseTarget};
 use crate::model::retry::RetryWorker;
 use crate::model::run::{EndKind, RunOrder};
 use crate::model::trigger::{RuleSpec, TriggerRule, Weekdays};
+use crate::model::worker::Duty;
 use crate::placement::pools::first_to_go;
 use crate::time::{Span, UtcMillis};
 
@@ -67,6 +68,8 @@ enum Step {
     Reseal { name: u8, key: u8, expected: u64 },
     DropSecret(u8),
     Close { node: u64, names: Vec<u8> },
+    Duty { worker: u64, duty: u8 },
+    Forget { worker: u64, force: bool },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -142,6 +145,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0..3_u8).prop_map(Step::DropSecret),
         1 => (0..4_u64, prop::collection::vec(0..4_u8, 0..4))
             .prop_map(|(node, names)| Step::Close { node, names }),
+        1 => (1..4_u64, 0..4_u8).prop_map(|(worker, duty)| Step::Duty { worker, duty }),
+        1 => (1..4_u64, prop::bool::ANY)
+            .prop_map(|(worker, force)| Step::Forget { worker, force }),
     ];
     prop::collection::vec(step, 1..120)
 }
@@ -446,6 +452,18 @@ fn command_of(m: &Machine, step: &Step) -> Command {
         Step::Close { node, names } => {
             let closed = names.iter().map(|n| secret_name(*n)).collect();
             Command::CloseSecrets { node: NodeId(*node), closed }
+        }
+        Step::Duty { worker, duty } => {
+            let until = Some(UtcMillis(m.now + 1_000));
+            let duty = match duty {
+                0 | 1 => Duty::Open,
+                2 => Duty::Cordoned,
+                _ => Duty::Draining { until },
+            };
+            Command::SetDuty { worker: WorkerId(*worker), duty }
+        }
+        Step::Forget { worker, force } => {
+            Command::RemoveWorker { worker: WorkerId(*worker), force: *force }
         }
         Step::Pass(_) => Command::Tick,
     }
