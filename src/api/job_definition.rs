@@ -120,6 +120,9 @@ pub struct JobDefinition {
     /// Where a retry is made, if there is a choice: `any` (default), `same` or `another`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_on_worker: Option<String>,
+    /// What its runs put out is kept for the next one.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub keep_state: bool,
     /// How many slots of which pools each run takes while it runs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pools: BTreeMap<String, u32>,
@@ -202,10 +205,12 @@ impl JobDefinition {
                 None => PeriodUnit::Day,
             },
             legacy_id: self.legacy_id()?,
+            keep_state: self.keep_state,
             syntax: Syntax::Plain,
             pools: self.takes()?,
         };
-        spec.syntax = texts::syntax_of(&spec, self.syntax.as_deref())?;
+        let upstream = self.depends_on.iter().map(|edge| edge.job.as_str());
+        spec.syntax = texts::syntax_of(&spec, self.syntax.as_deref(), upstream)?;
         match spec.check_edges(None) {
             Ok(()) => Ok(spec),
             Err(wrong) => Err(edge_error(&self.depends_on, &wrong)),

@@ -23,6 +23,7 @@ mod gate;
 mod health;
 pub mod job_definition;
 mod job_export;
+mod job_state;
 mod jobs;
 mod locks;
 mod logs;
@@ -148,6 +149,7 @@ fn router_within(state: ApiState, limit: Duration) -> Router {
         .route("/actions/{id}/force-success", post(reruns::force_success))
         .route("/actions/{id}/skip", post(reruns::skip))
         .route("/jobs/{name}/render", get(texts::render))
+        .route("/jobs/{name}/state", get(job_state::show).put(job_state::edit))
         .route("/jobs/{name}/backfills", post(backfills::start))
         .route("/jobs/{name}/backfills/preview", post(backfills::preview))
         .route("/backfills", get(backfills::list))

@@ -17,14 +17,18 @@ use super::jobs;
 use super::params::{Params, Segment};
 use super::problem::Fault;
 use crate::error::FieldError;
-use crate::session::texts::context_of;
+use crate::session::texts::{Known, context_of};
 use crate::template::{self, Names, TemplateError};
 
 /// The syntax of a definition's texts; plain, if nothing in them would be replaced.
 ///
 /// # Errors
 /// The first text that cannot be rendered, with the line and the column.
-pub(super) fn syntax_of(spec: &JobSpec, written: Option<&str>) -> Result<Syntax, FieldError> {
+pub(super) fn syntax_of<'a>(
+    spec: &JobSpec,
+    written: Option<&str>,
+    upstream: impl Iterator<Item = &'a str>,
+) -> Result<Syntax, FieldError> {
     let asked = match written {
         Some(text) => word("syntax", text, &Syntax::ALL)?,
         None => Syntax::Jinja,
@@ -32,7 +36,7 @@ pub(super) fn syntax_of(spec: &JobSpec, written: Option<&str>) -> Result<Syntax,
     if !spec.texts().any(|(_, text)| asked.marks(text)) {
         return Ok(Syntax::Plain);
     }
-    let known = names(spec);
+    let known = names(spec, upstream);
     for (field, text) in spec.texts() {
         template::check(text, asked, &known).map_err(|error| field_error(field, text, &error))?;
     }
@@ -48,15 +52,16 @@ pub(super) fn word_of(spec: &JobSpec) -> Option<&'static str> {
     }
 }
 
-/// What a definition's texts may name.
-fn names(spec: &JobSpec) -> Names {
+/// What a definition's texts may name; it depends on these jobs.
+fn names<'a>(spec: &JobSpec, upstream: impl Iterator<Item = &'a str>) -> Names {
     let rules = spec.triggers.iter().filter_map(|trigger| trigger.kind.rule());
     let params = spec.params.keys().chain(rules.flat_map(|rule| rule.params.keys()));
     Names {
         params: Some(params.cloned().collect()),
+        upstream: Some(upstream.map(str::to_owned).collect()),
+        state: Some(spec.keep_state),
         // Nothing gives these yet.
         vars: Some(BTreeSet::new()),
-        upstream: Some(BTreeSet::new()),
         secrets: Some(BTreeSet::new()),
     }
 }
@@ -88,7 +93,8 @@ pub(super) async fn render(
     let attempt = AttemptKey { run: horai_core::ids::RunId(0), shard: 0, number: 1 };
     let due = action.map_or(nominal, |action| action.due);
     let values = job.spec.params_of(triggers);
-    let context = Arc::new(context_of(&state, &job.spec, attempt, (nominal, due), values));
+    let known = Known::of(&state, &job.spec, job.id, Some(key)).with(values);
+    let context = Arc::new(context_of(&state, &job.spec, attempt, (nominal, due), known));
     let mut texts = BTreeMap::new();
     for (field, text) in job.spec.texts() {
         let rendered = template::render(text, job.spec.syntax, &context)

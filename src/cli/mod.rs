@@ -14,6 +14,7 @@ mod cron;
 mod failure;
 mod hold;
 mod job;
+mod job_state;
 mod lock;
 mod output;
 mod plan;
@@ -284,6 +285,9 @@ mod tests {
             "unfreeze --missed misfire",
             "pauses",
             "job check a.yaml b.yaml",
+            "job state load -o json",
+            "job state load --clear --set A=1 --set B=2 --unset C",
+            "run outputs r-17 -o json",
             "run list --job load --limit 5",
             "run show r-17",
             "run logs -f r-17 --attempt 2",

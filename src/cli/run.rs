@@ -6,12 +6,16 @@ use clap::{Args, Subcommand};
 
 use super::client::{LogsQuery, RunsQuery};
 use super::failure::Failure;
+use super::job_state::{Values, brief};
 use super::output::{Show, View, moment, note, or_dash, print};
 use super::remote::{Remote, wait};
 use crate::api::dto::{ActionRef, AttemptDto, EndDto, ExplainDto, RunDto, RunRef};
 
 /// Entries asked for at once.
 const PAGE: usize = 500;
+
+/// Told of outputs that are gone.
+const DROPPED: &str = "dropped: the cluster held too much, and newer outputs took their place";
 
 /// Runs.
 #[derive(Debug, Args)]
@@ -51,6 +55,11 @@ enum RunCommand {
         /// From which byte
         #[arg(long, default_value_t = 0)]
         offset: u64,
+    },
+    /// Print what a run put out, by key
+    Outputs {
+        /// Such as r-17
+        run: RunRef,
     },
     /// End a run: its processes get SIGTERM, and SIGKILL after the job's grace
     Cancel {
@@ -92,6 +101,13 @@ pub(super) fn run(args: RunArgs, out: &mut impl Write) -> Result<(), Failure> {
                 print(out, format, &runs)
             }
             RunCommand::Show { run } => print(out, format, &client.run(run).await?),
+            RunCommand::Outputs { run } => {
+                let found = client.run(run).await?;
+                if found.outputs_dropped {
+                    return note(format, DROPPED);
+                }
+                print(out, format, &Values(found.outputs))
+            }
             RunCommand::Logs { run, follow, attempt, offset } => {
                 let mut logs = client.logs(run, LogsQuery { attempt, offset, follow }).await?;
                 while let Some(bytes) = logs.next().await? {
@@ -160,7 +176,7 @@ impl Show for Vec<RunDto> {
 
 impl Show for RunDto {
     fn view(&self) -> View {
-        let facts = vec![
+        let mut facts = vec![
             ("run", self.id.to_string()),
             ("job", format!("{}, revision {}", self.job, self.revision)),
             ("kind", self.kind.clone()),
@@ -173,6 +189,8 @@ impl Show for RunDto {
             ("retries", self.retries.to_string()),
             ("workers lost", self.losses.to_string()),
         ];
+        facts.extend(self.outputs.iter().map(|(key, value)| ("output", brief(key, value))));
+        facts.extend(self.outputs_dropped.then(|| ("outputs", DROPPED.to_owned())));
         let titles =
             vec!["attempt", "worker", "cause", "dispatched", "started", "ended", "end", "output"];
         let row = |attempt: &AttemptDto| {

@@ -13,7 +13,7 @@ use horai_core::timing::zone::Zone;
 use horai_proto::worker as pb;
 use prost::Message;
 
-use super::texts::{Draft, context_of, params_of};
+use super::texts::{Draft, Known, context_of, kept, params_of};
 use super::{FRAME, START_BYTES};
 use crate::worker::wire;
 
@@ -54,6 +54,7 @@ pub(crate) fn build(
         due_time: zone.rfc3339(due(state, run)),
         cause: attempt.cause.word().to_owned(),
         begin_by_ms: state.begin_by(run, attempt, spec).0,
+        state: kept(state, spec, run.job).map(|values| pb::State { values }),
     })
 }
 
@@ -72,7 +73,8 @@ pub(super) fn draft(
     let texts = (spec.syntax != Syntax::Plain).then(|| {
         let times = (run.nominal, due(state, run));
         let params = params_of(state, spec, run);
-        (spec.syntax, context_of(state, spec, key, times, params))
+        let known = Known::of(state, spec, run.job, run.action).with(params);
+        (spec.syntax, context_of(state, spec, key, times, known))
     });
     Some(Draft { start, key, token, texts })
 }

@@ -7,10 +7,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use horai_core::ids::{AttemptKey, Token};
+use horai_core::ids::{ActionKey, AttemptKey, JobId, Token};
 use horai_core::machine::command::EndReport;
 use horai_core::machine::state::State;
 use horai_core::model::job::JobSpec;
+use horai_core::model::output::Values;
 use horai_core::model::run::{EndKind, Run};
 use horai_core::model::syntax::Syntax;
 use horai_core::time::UtcMillis;
@@ -35,17 +36,59 @@ pub(super) struct Unrendered {
     pub(super) report: EndReport,
 }
 
+/// What the cluster knows of a run beside its times.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    params: Values,
+    /// By the upstream job's name.
+    outputs: BTreeMap<String, Values>,
+    state: Values,
+}
+
+impl Known {
+    /// Of a run of the job, without parameters: `action` is the one that it stands for, and
+    /// has edges. Jobs whose texts name no outputs get none, which may be long.
+    pub(crate) fn of(
+        state: &State,
+        spec: &JobSpec,
+        job: JobId,
+        action: Option<ActionKey>,
+    ) -> Self {
+        let names_some = spec.texts().any(|(_, text)| text.contains("outputs"));
+        let above = action.filter(|_| names_some).map(|key| state.outputs_above(key));
+        let named = above.into_iter().flatten().filter_map(|(job, values)| {
+            let job = state.job(job)?;
+            Some((job.spec.name.to_string(), values.clone()))
+        });
+        let kept = kept(state, spec, job).unwrap_or_default();
+        Self { params: Values::new(), outputs: named.collect(), state: kept }
+    }
+
+    /// The same with parameters.
+    pub(crate) fn with(self, params: Values) -> Self {
+        Self { params, ..self }
+    }
+}
+
+/// What the job's runs before one of this definition have kept; none if it keeps nothing.
+pub(super) fn kept(state: &State, spec: &JobSpec, job: JobId) -> Option<Values> {
+    let values = || state.job_state(job).map(|kept| kept.values.clone());
+    spec.keep_state.then(|| values().unwrap_or_default())
+}
+
 /// The values of an attempt of a job; `times` are when it stands for, and when it was due.
 pub(crate) fn context_of(
     state: &State,
     spec: &JobSpec,
     attempt: AttemptKey,
     (nominal, due): (UtcMillis, UtcMillis),
-    params: BTreeMap<String, String>,
+    known: Known,
 ) -> Context {
     let default = state.settings().map(|settings| settings.default_zone.as_str());
     let zone = Zone::either(spec.zone.as_deref(), default);
-    Context { due, params, ..Context::new(spec.name.clone(), attempt, nominal, zone) }
+    let Known { params, outputs, state } = known;
+    let own = Context::new(spec.name.clone(), attempt, nominal, zone);
+    Context { due, params, outputs, state, ..own }
 }
 
 /// The parameters of a run: its own over those of its triggers and its job.

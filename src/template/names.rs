@@ -18,6 +18,8 @@ pub struct Names {
     pub upstream: Option<BTreeSet<String>>,
     /// The secrets that the job may read.
     pub secrets: Option<BTreeSet<String>>,
+    /// Whether the job keeps a state.
+    pub state: Option<bool>,
 }
 
 /// The names that every text may use.
@@ -230,6 +232,11 @@ impl<'t> Checker<'t> {
                 Err(TemplateError::at(self.text, at, Fault::Syntax, message, remedy))
             }
             "secrets" => self.key(name, key, at, "secret", self.known.secrets.as_ref()),
+            "state" if self.known.state == Some(false) => {
+                let message = "the job keeps no state".to_owned();
+                let remedy = "add keep_state: true to the job".to_owned();
+                self.undefined(at, name.to_owned(), message, remedy)
+            }
             "attempt" => self.attempt(key, at),
             "job" | "action" | "run" => self.plain(name, key, at),
             _ => Ok(()),

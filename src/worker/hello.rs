@@ -4,6 +4,7 @@
 //! worker with a full journal must be able to attach too.
 
 use horai_proto::worker as pb;
+use prost::Message;
 
 use super::Config;
 
@@ -11,6 +12,8 @@ use super::Config;
 const PROTOCOL: u32 = 1;
 /// Attempts and results in one frame.
 const FRAME: usize = 256;
+/// Results go into one frame up to so many bytes.
+const RESULT_BYTES: usize = 256 << 10;
 
 /// What the configuration says, without attempts.
 pub(super) fn of(config: &Config) -> pb::Hello {
@@ -43,6 +46,26 @@ pub(super) fn frames(whole: pb::Hello) -> impl Iterator<Item = pb::Hello> {
     })
 }
 
+/// Results in frames, bounded in number and size.
+pub(super) fn result_frames(results: Vec<pb::Result>) -> Vec<Vec<pb::Result>> {
+    let mut frames: Vec<Vec<pb::Result>> = Vec::new();
+    let mut bytes = 0;
+    for result in results {
+        let len = result.encoded_len();
+        match frames.last_mut() {
+            Some(last) if last.len() < FRAME && bytes + len <= RESULT_BYTES => {
+                bytes += len;
+                last.push(result);
+            }
+            Some(_) | None => {
+                bytes = len;
+                frames.push(vec![result]);
+            }
+        }
+    }
+    frames
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,6 +77,19 @@ mod tests {
             ..Default::default()
         };
         frames(whole).map(|f| (f.live.len(), f.results.len(), f.more)).collect()
+    }
+
+    #[test]
+    fn results_go_into_frames_that_a_node_takes() {
+        let sized = |bytes: usize| pb::Result {
+            outputs: [("A".to_owned(), "x".repeat(bytes))].into(),
+            ..Default::default()
+        };
+        let sizes = |results| result_frames(results).iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(sizes(Vec::new()), [0; 0]);
+        assert_eq!(sizes(vec![pb::Result::default(); 600]), [256, 256, 88]);
+        assert_eq!(sizes(vec![sized(16_000); 40]), [16, 16, 8]);
+        assert_eq!(sizes(vec![sized(300 << 10), sized(1)]), [1, 1]);
     }
 
     #[test]

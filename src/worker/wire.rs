@@ -7,6 +7,8 @@ use horai_core::model::run::EndKind;
 use horai_core::time::UtcMillis;
 use horai_proto::worker as pb;
 
+use super::ending::Ending;
+
 /// A message lacks what it must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("worker message without {0}: upgrade the older side")]
@@ -46,8 +48,9 @@ pub fn leader(fence: Option<&pb::Fence>) -> Result<LeaderId, Missing> {
 /// An attempt's end as it is sent. A worker never reports its own loss: for a
 /// reader that is the same as "gone".
 #[must_use]
-pub fn result(key: AttemptKey, token: Token, report: &EndReport) -> pb::Result {
+pub fn result(key: AttemptKey, token: Token, ending: &Ending) -> pb::Result {
     use pb::result::How;
+    let Ending { report, outputs } = ending;
     let how = match &report.how {
         EndKind::Exited { code } => How::Exited(*code),
         EndKind::Signaled { signal } => How::Signaled(*signal),
@@ -58,6 +61,7 @@ pub fn result(key: AttemptKey, token: Token, report: &EndReport) -> pb::Result {
         EndKind::NotStarted { message } | EndKind::Unrendered { message } => {
             How::NotStarted(message.clone())
         }
+        EndKind::BadOutput { message } => How::BadOutput(message.clone()),
         EndKind::Gone | EndKind::WorkerLost => How::Gone(pb::Unit {}),
     };
     pb::Result {
@@ -67,6 +71,7 @@ pub fn result(key: AttemptKey, token: Token, report: &EndReport) -> pb::Result {
         ended_ms: report.ended.map(|t| t.0),
         output_bytes: report.output_bytes,
         output_crc: report.output_crc,
+        outputs: outputs.clone(),
     }
 }
 
@@ -74,7 +79,7 @@ pub fn result(key: AttemptKey, token: Token, report: &EndReport) -> pb::Result {
 ///
 /// # Errors
 /// [`Missing`] if a part is not there.
-pub fn report(result: &pb::Result) -> Result<(AttemptKey, Token, EndReport), Missing> {
+pub fn report(result: &pb::Result) -> Result<(AttemptKey, Token, Ending), Missing> {
     use pb::result::How;
     let (key, token) = attempt(result.attempt.as_ref())?;
     let how = match result.how.as_ref().ok_or(Missing("how an attempt ended"))? {
@@ -85,6 +90,7 @@ pub fn report(result: &pb::Result) -> Result<(AttemptKey, Token, EndReport), Mis
         How::LeaseExpired(_) => EndKind::LeaseExpired,
         How::NotStarted(message) => EndKind::not_started(message),
         How::Gone(_) => EndKind::Gone,
+        How::BadOutput(message) => EndKind::bad_output(message),
     };
     let report = EndReport {
         how,
@@ -93,7 +99,7 @@ pub fn report(result: &pb::Result) -> Result<(AttemptKey, Token, EndReport), Mis
         output_bytes: result.output_bytes,
         output_crc: result.output_crc,
     };
-    Ok((key, token, report))
+    Ok((key, token, Ending { report, outputs: result.outputs.clone() }))
 }
 
 /// What an attempt is to do.
@@ -123,6 +129,7 @@ mod tests {
             EndKind::LeaseExpired,
             EndKind::NotStarted { message: "no".into() },
             EndKind::Gone,
+            EndKind::BadOutput { message: "line 2".into() },
         ];
         let key = AttemptKey { run: RunId(7), shard: 1, number: 2 };
         for how in ends {
@@ -133,6 +140,8 @@ mod tests {
                 output_bytes: 3,
                 output_crc: 4,
             };
+            let outputs = [("A".to_owned(), "1".to_owned())].into();
+            let sent = Ending { report: sent, outputs };
             let wire = result(key, Token(9), &sent);
             assert_eq!(report(&wire).unwrap(), (key, Token(9), sent));
         }

@@ -10,6 +10,7 @@ mod calendars;
 mod cluster;
 mod jobs;
 mod locks;
+mod outputs;
 mod pools;
 mod problem;
 mod removal;
@@ -31,6 +32,7 @@ pub use jobs::{
     TriggerMeaning, UpstreamDto, WaitingTrigger,
 };
 pub use locks::{AcquireRequest, HolderDto, LeaseDto, LockDto, LockTokenRequest, WaiterDto};
+pub use outputs::{EditState, JobStateDto};
 pub use pools::{PoolDto, SetPool};
 pub use problem::{FieldProblem, Problem};
 pub use removal::{RemovalDto, RemovedDto};

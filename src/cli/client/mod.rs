@@ -9,6 +9,7 @@
 mod actions;
 mod backfills;
 mod holds;
+mod outputs;
 mod pools;
 mod transport;
 

@@ -22,6 +22,7 @@ use crate::model::calendar::{Replan, StoredCalendar};
 use crate::model::cluster::ClusterSettings;
 use crate::model::job::{Job, JobSpec};
 use crate::model::lock::Lock;
+use crate::model::output::{JobState, RunOutputs};
 use crate::model::pause::{Pause, PauseTarget, Sweep};
 use crate::model::pool::Pool;
 use crate::model::run::Run;
@@ -71,6 +72,10 @@ pub struct Limits {
     pub backfill_instants: usize,
     /// Pools.
     pub pools: usize,
+    /// Bytes of what runs put out, as they are counted by each of them.
+    pub output_bytes: usize,
+    /// Bytes of what jobs keep for their next runs.
+    pub state_bytes: usize,
     /// Timers released by one command.
     pub timers: usize,
     /// Jobs that one command withdraws the plan of, or lets go on, when many are
@@ -102,6 +107,8 @@ impl Default for Limits {
             pauses: 100_000,
             backfills: 1_000,
             backfill_instants: 500_000,
+            output_bytes: 64 << 20,
+            state_bytes: 64 << 20,
             pools: 10_000,
             timers: 2_000,
             sweep: 500,
@@ -176,6 +183,8 @@ pub struct State {
     pub(super) replans: Table<Name, Replan>,
     pub(super) backfills: Table<BackfillId, Backfill>,
     pub(super) backfill_instants: Table<(BackfillId, UtcMillis), BackfillInstant>,
+    pub(super) outputs: Table<RunId, RunOutputs>,
+    pub(super) job_states: Table<JobId, JobState>,
     pub(super) pools: Table<Name, Pool>,
     pub(super) index: Index,
 }
@@ -194,7 +203,7 @@ macro_rules! each_table {
     ($call:ident) => {
         $call!(
             jobs specs cursors floors actions runs workers watches locks requests missed tokens nodes
-            calendars pauses sweeps replans pools backfills backfill_instants
+            calendars pauses sweeps replans pools backfills backfill_instants outputs job_states
         )
     };
 }
@@ -226,6 +235,8 @@ impl State {
             replans: Table::new(17),
             backfills: Table::new(19),
             backfill_instants: Table::new(20),
+            outputs: Table::new(22),
+            job_states: Table::new(23),
             pools: Table::new(18),
             index: Index::default(),
         }

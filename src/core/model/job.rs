@@ -90,6 +90,8 @@ pub struct JobSpec {
     pub retry_on_worker: RetryWorker,
     /// How many slots of which pools each of its runs takes while it runs; up to 8 pools.
     pub pools: BTreeMap<Name, u32>,
+    /// What its runs put out is kept for the next one.
+    pub keep_state: bool,
 }
 
 extended! {
@@ -97,7 +99,7 @@ extended! {
     [name description zone triggers depends_on executor env worker_group priority retries
         timeout grace lease on_worker_lost]
     [1 group 2 params 3 period 4 legacy_id 5 retry_rules 6 wait_limit 7 overlap
-        8 limits 9 pools 10 retry_on_worker 12 syntax]
+        8 limits 9 pools 10 retry_on_worker 11 keep_state 12 syntax]
 }
 
 impl JobSpec {
@@ -165,6 +167,7 @@ impl JobSpec {
             limits: RunLimits::default(),
             retry_on_worker: RetryWorker::Any,
             pools: BTreeMap::new(),
+            keep_state: false,
         }
     }
 

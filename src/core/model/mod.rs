@@ -13,6 +13,7 @@ pub mod edge;
 pub mod job;
 pub mod limits;
 pub mod lock;
+pub mod output;
 pub mod pause;
 pub mod pool;
 pub mod retry;

@@ -117,6 +117,12 @@ impl Run {
         !matches!(self.state, RunState::Finished { .. })
     }
 
+    /// True if it is over and has done what it should.
+    #[must_use]
+    pub fn has_succeeded(&self) -> bool {
+        matches!(self.state, RunState::Finished { result: RunResult::Success, .. })
+    }
+
     /// True while another run of the job must wait, where its definition says so.
     #[must_use]
     pub fn has_turn(&self) -> bool {
@@ -174,6 +180,16 @@ impl RunKind {
             | Self::Recover
             | Self::SuperRecover => true,
             Self::Debug | Self::Backfill => false,
+        }
+    }
+
+    /// True if what such runs put out is kept as the state of a job that keeps any: runs by
+    /// which the job's own plan goes on, and not what somebody asked for beside it.
+    #[must_use]
+    pub fn keeps_state(self) -> bool {
+        match self {
+            Self::Schedule | Self::Dependency | Self::Recover | Self::SuperRecover => true,
+            Self::Manual | Self::Debug | Self::Backfill => false,
         }
     }
 
@@ -367,6 +383,11 @@ pub enum EndKind {
         /// Why; at most 256 bytes.
         message: String,
     },
+    /// The process ended with 0, and what it put out cannot be taken.
+    BadOutput {
+        /// Why; at most 256 bytes.
+        message: String,
+    },
 }
 
 impl EndKind {
@@ -380,6 +401,12 @@ impl EndKind {
     #[must_use]
     pub fn unrendered(why: &str) -> Self {
         Self::Unrendered { message: Self::cut(why) }
+    }
+
+    /// What it put out cannot be taken: `why`, cut in the same way.
+    #[must_use]
+    pub fn bad_output(why: &str) -> Self {
+        Self::BadOutput { message: Self::cut(why) }
     }
 
     fn cut(why: &str) -> String {
@@ -404,7 +431,8 @@ impl EndKind {
             | Self::TimedOut
             | Self::Cancelled
             | Self::NotStarted { .. }
-            | Self::Unrendered { .. } => false,
+            | Self::Unrendered { .. }
+            | Self::BadOutput { .. } => false,
         }
     }
 
@@ -421,6 +449,7 @@ impl EndKind {
             Self::Gone => "gone",
             Self::WorkerLost => "worker_lost",
             Self::Unrendered { .. } => "unrendered",
+            Self::BadOutput { .. } => "bad_output",
         }
     }
 }

@@ -10,6 +10,7 @@ mod ends;
 mod golden;
 mod limits;
 mod manual;
+mod outputs;
 mod overlap;
 mod pauses;
 mod pools;
