@@ -48,12 +48,7 @@ pub(crate) struct Known {
 impl Known {
     /// Of a run of the job, without parameters: `action` is the one that it stands for, and
     /// has edges. Jobs whose texts name no outputs get none, which may be long.
-    pub(crate) fn of(
-        state: &State,
-        spec: &JobSpec,
-        job: JobId,
-        action: Option<ActionKey>,
-    ) -> Self {
+    pub(crate) fn of(state: &State, spec: &JobSpec, job: JobId, action: Option<ActionKey>) -> Self {
         let names_some = spec.texts().any(|(_, text)| text.contains("outputs"));
         let above = action.filter(|_| names_some).map(|key| state.outputs_above(key));
         let named = above.into_iter().flatten().filter_map(|(job, values)| {

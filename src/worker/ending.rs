@@ -86,7 +86,10 @@ mod tests {
         assert_eq!(Ending::of(exited(0), &path), exited(0).into());
         std::fs::write(&path, "ROWS=17\nTEXT<<E\na\nb\nE\n").unwrap();
         let ending = Ending::of(exited(0), &path);
-        assert_eq!((ending.outputs["ROWS"].as_str(), ending.outputs["TEXT"].as_str()), ("17", "a\nb"));
+        assert_eq!(
+            (ending.outputs["ROWS"].as_str(), ending.outputs["TEXT"].as_str()),
+            ("17", "a\nb")
+        );
         assert_eq!(Ending::of(exited(1), &path), exited(1).into());
     }
 

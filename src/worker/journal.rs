@@ -364,11 +364,7 @@ fn apply(entries: &mut Entries, record: &Record) {
 }
 
 /// The first end of an attempt is the one that counts.
-fn end(
-    entries: &mut Entries,
-    (key, token): (AttemptKey, Token),
-    ending: impl FnOnce() -> Ending,
-) {
+fn end(entries: &mut Entries, (key, token): (AttemptKey, Token), ending: impl FnOnce() -> Ending) {
     if let Some(entry) = entries.get_mut(&key)
         && entry.token == token
         && entry.ending.is_none()

@@ -13,16 +13,8 @@ const MAX_FOLDERS: usize = 2_000;
 const MAX_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 
 /// Files that nobody needs any more.
-const USED_UP: [&str; 8] = [
-    dir::SPEC,
-    dir::SCRIPT,
-    dir::CONTROL,
-    dir::LOCK,
-    dir::PID,
-    dir::JOB,
-    dir::OUTPUTS,
-    dir::STATE,
-];
+const USED_UP: [&str; 8] =
+    [dir::SPEC, dir::SCRIPT, dir::CONTROL, dir::LOCK, dir::PID, dir::JOB, dir::OUTPUTS, dir::STATE];
 
 /// What is kept, oldest first.
 #[derive(Debug, Default)]

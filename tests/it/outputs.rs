@@ -188,8 +188,9 @@ fn outputs_survive_the_worker_before_and_after_its_journal_has_them() {
     }
     let run = trigger(&cluster, "slow");
     until("the job", || begun.exists().then_some(()));
+    let journal = cluster.path("worker1/journal");
     let held = || {
-        let journal = std::fs::read(cluster.path("worker1/journal")).unwrap();
+        let journal = std::fs::read(&journal).unwrap();
         journal.windows(11).filter(|window| *window == b"KEPT_OUTPUT").count()
     };
     let before = held();

@@ -55,7 +55,10 @@ async fn a_run_shows_what_it_put_out() {
     let second = run(&cluster, worker, job, &[("no key", "1")]).await;
     let shown = cluster.get(&format!("runs/r-{second}")).await;
     let end = &shown.body["attempts"][0]["end"];
-    assert_eq!((&end["how"], &end["message"]), (&json!("bad_output"), &json!("\"no key\" is no key")));
+    assert_eq!(
+        (&end["how"], &end["message"]),
+        (&json!("bad_output"), &json!("\"no key\" is no key"))
+    );
     assert_eq!(shown.body["outputs"], Value::Null);
 }
 

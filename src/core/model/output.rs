@@ -77,7 +77,9 @@ pub enum BadOutput {
         line: usize,
     },
     /// A key is no name.
-    #[error("line {line}: {name:?} is no key: use letters, digits and _, at most 64, no digit first")]
+    #[error(
+        "line {line}: {name:?} is no key: use letters, digits and _, at most 64, no digit first"
+    )]
     Key {
         /// Which line, from 1.
         line: usize,
@@ -242,25 +244,33 @@ mod tests {
         assert_eq!(read(""), []);
         assert_eq!(read("\n  \nA=1\n\n"), [pair("A", "1")]);
         assert_eq!(read("A=1\nB= x y \r\nA=2"), [pair("A", "2"), pair("B", " x y \r")]);
-        assert_eq!(read("A=b=c<<d\nB=<<x\nC="), [
-            pair("A", "b=c<<d"),
-            pair("B", "<<x"),
-            pair("C", "")
-        ]);
-        assert_eq!(read("_a1<<E=F\none\n\n E=F\ntwo=2\nE=F\nB=1"), [
-            pair("B", "1"),
-            pair("_a1", "one\n\n E=F\ntwo=2")
-        ]);
+        assert_eq!(
+            read("A=b=c<<d\nB=<<x\nC="),
+            [pair("A", "b=c<<d"), pair("B", "<<x"), pair("C", "")]
+        );
+        assert_eq!(
+            read("_a1<<E=F\none\n\n E=F\ntwo=2\nE=F\nB=1"),
+            [pair("B", "1"), pair("_a1", "one\n\n E=F\ntwo=2")]
+        );
         assert_eq!(read("A<<X\nX\n"), [pair("A", "")]);
     }
 
     #[test]
     fn what_breaks_a_rule_is_told_with_its_line() {
         for (text, wanted) in [
-            ("A=1\nhello\n", "line 2: write KEY=VALUE, or KEY<<END before a value of several lines"),
+            (
+                "A=1\nhello\n",
+                "line 2: write KEY=VALUE, or KEY<<END before a value of several lines",
+            ),
             ("A<<\nx", "line 1: write KEY=VALUE, or KEY<<END before a value of several lines"),
-            ("\n1A=1", "line 2: \"1A\" is no key: use letters, digits and _, at most 64, no digit first"),
-            (" A=1", "line 1: \" A\" is no key: use letters, digits and _, at most 64, no digit first"),
+            (
+                "\n1A=1",
+                "line 2: \"1A\" is no key: use letters, digits and _, at most 64, no digit first",
+            ),
+            (
+                " A=1",
+                "line 1: \" A\" is no key: use letters, digits and _, at most 64, no digit first",
+            ),
             ("=1", "line 1: \"\" is no key: use letters, digits and _, at most 64, no digit first"),
             ("A=1\nB<<END\nx\nEND ", "line 2: the value of B never ends: no line is \"END\" alone"),
         ] {

@@ -33,11 +33,7 @@ impl State {
 
     /// What the state of the run's job becomes with its outputs, if that keeps any; why
     /// they cannot be taken, if they cannot.
-    fn state_with(
-        &self,
-        id: RunId,
-        outputs: &Values,
-    ) -> Result<Option<(JobId, JobState)>, String> {
+    fn state_with(&self, id: RunId, outputs: &Values) -> Result<Option<(JobId, JobState)>, String> {
         output::check(outputs)?;
         let Some(run) = self.runs.get(&id).filter(|run| run.kind.keeps_state()) else {
             return Ok(None);
@@ -88,7 +84,8 @@ impl State {
     ) -> Result<Outcome, Reject> {
         let job = self.jobs.get(&id).ok_or(Reject::NoSuchJob(id))?;
         if !set.is_empty() && !job.spec.keep_state {
-            let problem = format!("job {} keeps none; apply it with keep_state: true", job.spec.name);
+            let problem =
+                format!("job {} keeps none; apply it with keep_state: true", job.spec.name);
             return Err(invalid("state", problem));
         }
         let old = self.job_state(id).map(|state| &state.values);

@@ -254,7 +254,10 @@ fn a_success_whose_state_has_no_room_is_none() {
     assert_eq!(ran(&mut m, jobs[0], &[("A", "2")]), exit(0));
     assert_eq!(ran(&mut m, jobs[0], &[("A", &long)]), exit(0));
     let told = ran(&mut m, jobs[1], &[("A", &long)]);
-    assert_eq!(told, EndKind::bad_output("the states of all jobs would have more than 20000 bytes"));
+    assert_eq!(
+        told,
+        EndKind::bad_output("the states of all jobs would have more than 20000 bytes")
+    );
     assert!(m.state.job_state(jobs[1]).is_none());
 }
 

@@ -189,12 +189,7 @@ pub(crate) fn values(pairs: &[(&str, &str)]) -> Values {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
-pub(crate) fn edit_state(
-    job: JobId,
-    clear: bool,
-    set: &[(&str, &str)],
-    unset: &[&str],
-) -> Command {
+pub(crate) fn edit_state(job: JobId, clear: bool, set: &[(&str, &str)], unset: &[&str]) -> Command {
     let unset = unset.iter().map(|key| (*key).to_owned()).collect();
     Command::EditState { job, clear, set: values(set), unset }
 }
