@@ -379,6 +379,9 @@ impl Show for JobDto {
             ("created", moment(self.created)),
             ("updated", moment(self.updated)),
         ]);
+        if job.keep_state {
+            facts.push(("keeps", format!("a state: horai job state {}", self.name)));
+        }
         if let Some(group) = &self.paused_group {
             facts.push(("paused by", format!("group {group}")));
         }

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use super::client::{LogsQuery, RunsQuery};
 use super::failure::Failure;
 use super::job_state::{Values, brief};
-use super::output::{Show, View, moment, note, or_dash, print};
+use super::output::{Format, Show, View, moment, note, or_dash, print};
 use super::remote::{Remote, wait};
 use crate::api::dto::{ActionRef, AttemptDto, EndDto, ExplainDto, RunDto, RunRef};
 
@@ -103,7 +103,7 @@ pub(super) fn run(args: RunArgs, out: &mut impl Write) -> Result<(), Failure> {
             RunCommand::Show { run } => print(out, format, &client.run(run).await?),
             RunCommand::Outputs { run } => {
                 let found = client.run(run).await?;
-                if found.outputs_dropped {
+                if found.outputs_dropped && format == Format::Table {
                     return note(format, DROPPED);
                 }
                 print(out, format, &Values(found.outputs))
@@ -247,7 +247,6 @@ fn end(end: &EndDto) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::output::Format;
 
     const RUN: &str = r#"{"id": "r-17", "kind": "schedule", "job": "load", "revision": 2,
         "action": "load@20261121T030000Z", "nominal": "2026-11-21T03:00:00.000Z",

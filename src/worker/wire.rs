@@ -3,6 +3,7 @@
 use horai_core::ids::{AttemptKey, LeaderId, NodeId, RunId, Token};
 use horai_core::machine::command::EndReport;
 use horai_core::model::job::Executor;
+use horai_core::model::output;
 use horai_core::model::run::EndKind;
 use horai_core::time::UtcMillis;
 use horai_proto::worker as pb;
@@ -92,6 +93,12 @@ pub fn report(result: &pb::Result) -> Result<(AttemptKey, Token, Ending), Missin
         How::Gone(_) => EndKind::Gone,
         How::BadOutput(message) => EndKind::bad_output(message),
     };
+    // The machine says the same; this way what is too long never gets into the log.
+    let (how, outputs) = match output::check(&result.outputs) {
+        Ok(()) => (how, result.outputs.clone()),
+        Err(why) if how.is_success() => (EndKind::bad_output(&why), output::Values::new()),
+        Err(_) => (how, output::Values::new()),
+    };
     let report = EndReport {
         how,
         started: result.started_ms.map(UtcMillis),
@@ -99,7 +106,7 @@ pub fn report(result: &pb::Result) -> Result<(AttemptKey, Token, Ending), Missin
         output_bytes: result.output_bytes,
         output_crc: result.output_crc,
     };
-    Ok((key, token, Ending { report, outputs: result.outputs.clone() }))
+    Ok((key, token, Ending { report, outputs }))
 }
 
 /// What an attempt is to do.
@@ -146,5 +153,17 @@ mod tests {
             assert_eq!(report(&wire).unwrap(), (key, Token(9), sent));
         }
         assert!(report(&pb::Result::default()).is_err());
+    }
+
+    #[test]
+    fn outputs_that_no_run_may_have_are_a_bad_end() {
+        let key = AttemptKey { run: RunId(7), shard: 0, number: 1 };
+        let how = EndKind::Exited { code: 0 };
+        let report = EndReport { how, started: None, ended: None, output_bytes: 0, output_crc: 0 };
+        let outputs = [("A".to_owned(), "x".repeat(output::MAX_BYTES))].into();
+        let sent = result(key, Token(9), &Ending { report, outputs });
+        let (_, _, taken) = super::report(&sent).unwrap();
+        assert_eq!(taken.report.how, EndKind::bad_output("16385 bytes, at most 16384"));
+        assert!(taken.outputs.is_empty());
     }
 }
