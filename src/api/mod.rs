@@ -37,6 +37,7 @@ mod reruns;
 pub mod retry_definition;
 mod runs;
 mod texts;
+mod trial;
 pub mod trigger_definition;
 mod workers;
 mod write;
@@ -123,6 +124,7 @@ fn router_within(state: ApiState, limit: Duration) -> Router {
         .route("/jobs/{name}", get(jobs::show).put(jobs::put).delete(removal::delete))
         .route("/jobs/{name}/removal", get(removal::preview))
         .route("/jobs/{name}/trigger", post(jobs::trigger))
+        .route("/jobs/{name}/trigger/preview", post(trial::trigger))
         .route("/jobs/{name}/pause", post(pauses::pause_job))
         .route("/jobs/{name}/resume", post(pauses::resume_job))
         .route("/jobs/{name}/triggers/{trigger}/pause", post(pauses::pause_trigger))
@@ -146,8 +148,8 @@ fn router_within(state: ApiState, limit: Duration) -> Router {
         .route("/actions/{id}/downstream", get(reruns::downstream))
         .route("/actions/{id}/recover", post(reruns::recover))
         .route("/actions/{id}/super-recover", post(reruns::super_recover))
-        .route("/actions/{id}/force-success", post(reruns::force_success))
-        .route("/actions/{id}/skip", post(reruns::skip))
+        .route("/actions/{id}/force-success", get(trial::force_success).post(reruns::force_success))
+        .route("/actions/{id}/skip", get(trial::skip).post(reruns::skip))
         .route("/jobs/{name}/render", get(texts::render))
         .route("/jobs/{name}/state", get(job_state::show).put(job_state::edit))
         .route("/jobs/{name}/backfills", post(backfills::start))

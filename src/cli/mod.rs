@@ -23,6 +23,7 @@ mod remote;
 mod removal;
 mod run;
 mod serve;
+mod trial;
 mod trigger;
 mod worker;
 

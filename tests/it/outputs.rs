@@ -6,21 +6,10 @@ use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, until};
 
-fn data(cluster: &Cluster, arguments: &[&str]) -> Value {
-    serde_json::from_str(&cluster.run_ok(&[arguments, &["-o", "json"]].concat())).unwrap()
-}
-
-fn apply(cluster: &Cluster, content: &str) {
-    let file = cluster.path("jobs.yaml");
-    std::fs::write(&file, content).unwrap();
-    let done = cluster.run(&["job", "apply", "-f", file.to_str().unwrap()]);
-    assert!(done.status.success(), "{done:?}");
-}
-
 /// Waits for the end of a run.
 fn over(cluster: &Cluster, run: &str) -> Value {
     until(&format!("{run} is over"), || {
-        let shown = data(cluster, &["run", "show", run]);
+        let shown = cluster.data(&["run", "show", run]);
         (!shown["finished"].is_null()).then_some(shown)
     })
 }
@@ -33,7 +22,7 @@ fn trigger(cluster: &Cluster, job: &str) -> String {
 /// The newest run of a job, once it is over.
 fn newest(cluster: &Cluster, job: &str) -> Value {
     let run = until(&format!("a run of {job}"), || {
-        let runs = data(cluster, &["run", "list", "--job", job]);
+        let runs = cluster.data(&["run", "list", "--job", job]);
         Some(runs.as_array()?.first()?["id"].as_str()?.to_owned())
     });
     over(cluster, &run)
@@ -41,7 +30,7 @@ fn newest(cluster: &Cluster, job: &str) -> Value {
 
 /// Fires once, in a few seconds: everything is planned before that.
 fn once(cluster: &Cluster) -> (String, String) {
-    let now = data(cluster, &["cluster", "status"])["time"].as_str().unwrap().to_owned();
+    let now = cluster.data(&["cluster", "status"])["time"].as_str().unwrap().to_owned();
     let now: jiff::Timestamp = now.parse().unwrap();
     let at = jiff::Timestamp::from_second(now.as_second() + 3).unwrap();
     (at.to_string(), at.strftime("%Y%m%dT%H%M%SZ").to_string())
@@ -52,8 +41,7 @@ fn a_dependant_reads_what_its_upstream_put_out() {
     let cluster = Cluster::start(1, 1);
     let proof = cluster.path("proof");
     let (at, id) = once(&cluster);
-    apply(
-        &cluster,
+    cluster.apply(
         &format!(
             "jobs:\n\
              - name: load\n  triggers: [{{once: '{at}'}}]\n  shell: |\n    \
@@ -69,21 +57,19 @@ fn a_dependant_reads_what_its_upstream_put_out() {
     let load = newest(&cluster, "load");
     assert_eq!(load["outputs"], json!({"ROWS": "17", "FILES": "one\ntwo"}), "{load}");
     let run = load["id"].as_str().unwrap();
-    assert_eq!(data(&cluster, &["run", "outputs", run]), load["outputs"]);
+    assert_eq!(cluster.data(&["run", "outputs", run]), load["outputs"]);
     assert!(cluster.run_ok(&["run", "show", run]).contains("FILES=one…"));
     assert_eq!(cluster.run_ok(&["run", "logs", run]), "said\n");
     let report = newest(&cluster, "report");
     assert_eq!(report["state"], "success", "{report}");
     assert_eq!(std::fs::read_to_string(&proof).unwrap(), "17 one,two\n");
-    let shown = data(&cluster, &["job", "render", &format!("report@{id}")]);
+    let shown = cluster.data(&["job", "render", &format!("report@{id}")]);
     assert!(shown["texts"]["shell"].as_str().unwrap().contains("'17 one,two'"), "{shown}");
     // An output that is not there is no failure that might go away.
     let lost = newest(&cluster, "lost");
     assert_eq!((&lost["state"], &lost["retries"]), (&json!("failed"), &json!(0)));
     assert_eq!(lost["attempts"][0]["end"]["how"], "unrendered");
-    let file = cluster.path("wrong.yaml");
-    std::fs::write(&file, "jobs: [{name: a, shell: 'echo {{ outputs.load.ROWS }}'}]").unwrap();
-    let refused = cluster.run(&["job", "apply", "-f", file.to_str().unwrap()]);
+    let refused = cluster.try_apply("jobs: [{name: a, shell: 'echo {{ outputs.load.ROWS }}'}]");
     let told = String::from_utf8(refused.stderr).unwrap();
     assert!(refused.status.code() == Some(2) && told.contains("load"), "{told}");
     cluster.end();
@@ -93,15 +79,12 @@ fn a_dependant_reads_what_its_upstream_put_out() {
 fn a_bad_file_of_outputs_fails_its_attempt_and_is_tried_again() {
     let cluster = Cluster::start(1, 1);
     let flag = cluster.path("flag");
-    apply(
-        &cluster,
-        &format!(
-            "jobs:\n- name: a\n  retries: {{count: 1, backoff: 1s}}\n  shell: |\n    \
+    cluster.apply(&format!(
+        "jobs:\n- name: a\n  retries: {{count: 1, backoff: 1s}}\n  shell: |\n    \
              echo A=1 >> $HORAI_OUTPUT\n    \
              test -e {flag} || echo nonsense >> $HORAI_OUTPUT\n    touch {flag}\n",
-            flag = flag.display()
-        ),
-    );
+        flag = flag.display()
+    ));
     let run = over(&cluster, &trigger(&cluster, "a"));
     assert_eq!((&run["state"], &run["retries"]), (&json!("success"), &json!(1)), "{run}");
     let end = &run["attempts"][0]["end"];
@@ -116,16 +99,13 @@ fn a_job_counts_on_from_run_to_run_and_over_a_lost_leader() {
     let mut cluster = Cluster::start(3, 1);
     let proof = cluster.path("proof");
     let (at, id) = once(&cluster);
-    apply(
-        &cluster,
-        &format!(
-            "jobs:\n- name: count\n  keep_state: true\n  triggers: [{{once: '{at}'}}]\n  shell: |\n    \
+    cluster.apply(&format!(
+        "jobs:\n- name: count\n  keep_state: true\n  triggers: [{{once: '{at}'}}]\n  shell: |\n    \
              cat $HORAI_STATE >> {proof}\n    \
              echo \"N=$(( {{{{ state.N | default(0) }}}} + 1 ))\" > $HORAI_OUTPUT\n",
-            proof = proof.display()
-        ),
-    );
-    let kept = |cluster: &Cluster| data(cluster, &["job", "state", "count"])["values"].clone();
+        proof = proof.display()
+    ));
+    let kept = |cluster: &Cluster| cluster.data(&["job", "state", "count"])["values"].clone();
     let counts_to = |cluster: &Cluster, n: &str| {
         until(&format!("a count of {n}"), || (kept(cluster) == json!({"N": n})).then_some(()));
     };
@@ -143,9 +123,9 @@ fn a_job_counts_on_from_run_to_run_and_over_a_lost_leader() {
     cluster.run_ok(&["action", "recover", &action]);
     counts_to(&cluster, "3");
     assert_eq!(std::fs::read_to_string(&proof).unwrap(), "N=1\nN=2\nN=2\n");
-    let shown = data(&cluster, &["job", "state", "count", "--set", "N=41", "--set", "M=x"]);
+    let shown = cluster.data(&["job", "state", "count", "--set", "N=41", "--set", "M=x"]);
     assert_eq!(shown["values"], json!({"M": "x", "N": "41"}));
-    let shown = data(&cluster, &["job", "state", "count", "--unset", "M"]);
+    let shown = cluster.data(&["job", "state", "count", "--unset", "M"]);
     assert_eq!((&shown["values"], &shown["run"]), (&json!({"N": "41"}), &Value::Null));
     let refused = cluster.run(&["job", "state", "count", "--set", "no key=1"]);
     assert_eq!(refused.status.code(), Some(2), "{refused:?}");
@@ -158,15 +138,12 @@ fn a_job_counts_on_from_run_to_run_and_over_a_lost_leader() {
 fn outputs_survive_the_worker_before_and_after_its_journal_has_them() {
     let mut cluster = Cluster::start(1, 1);
     let [begun, go] = ["begun", "go"].map(|name| cluster.path(name));
-    apply(
-        &cluster,
-        &format!(
-            "jobs:\n- name: slow\n  shell: |\n    touch {begun}\n    \
+    cluster.apply(&format!(
+        "jobs:\n- name: slow\n  shell: |\n    touch {begun}\n    \
              until [ -e {go} ]; do sleep 0.05; done\n    echo KEPT_OUTPUT=1 >> $HORAI_OUTPUT\n",
-            begun = begun.display(),
-            go = go.display()
-        ),
-    );
+        begun = begun.display(),
+        go = go.display()
+    ));
     let attempts = cluster.path("worker1/attempts");
     let ended = |count: usize| {
         let folders = std::fs::read_dir(&attempts).unwrap();

@@ -16,6 +16,7 @@ mod problem;
 mod removal;
 mod runs;
 mod text;
+mod trial;
 mod workers;
 
 pub use backfills::{
@@ -39,4 +40,5 @@ pub use removal::{RemovalDto, RemovedDto};
 pub(crate) use runs::passed_limit;
 pub use runs::{AttemptDto, EndDto, RunDto, StartedRun};
 pub use text::{ActionRef, AttemptRef, BackfillRef, HoursText, RunRef, SpanText, TextError, Time};
+pub use trial::{ChangeDto, TrialDto};
 pub use workers::{LoadDto, WorkerDto};

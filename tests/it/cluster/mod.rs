@@ -4,6 +4,7 @@
 //! workers, shims and jobs, whatever happened to them. Only two such clusters
 //! run at a time: more of them would test how a machine of two cores chokes.
 
+mod asks;
 pub(crate) mod judge;
 pub(crate) mod locks;
 mod process;
