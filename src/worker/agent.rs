@@ -27,12 +27,13 @@ use super::attach::{self, Event};
 use super::attempts::{self, Notice, Runner, Shared};
 use super::ending::Ending;
 use super::fence::{self, Fence};
+use super::hello::{self, Told};
 use super::jobs::Control;
 use super::journal::{self, Journal, Record};
 use super::links::Links;
 use super::load::Load;
 use super::place::Place;
-use super::{Config, hello, output, wire};
+use super::{Config, output, wire};
 
 /// Orders that may wait for a lease.
 const HELD: usize = 4096;
@@ -358,24 +359,17 @@ impl Agent {
     }
 
     fn hello(&mut self, node: usize) {
-        // Outputs may be longer than a Hello: who has some is told after it, and until
-        // then it is not over for the node.
-        let is_short = |ended: &Ended| ended.ending.outputs.is_empty();
-        let later = self.results.iter().filter(|(_, ended)| !is_short(ended));
         let live = self.live.iter().map(|(key, live)| wire::attempt_id(*key, live.token));
-        let live =
-            live.chain(later.clone().map(|(key, ended)| wire::attempt_id(*key, ended.token)));
-        let results = self.results.iter().filter(|(_, ended)| is_short(ended));
-        let results = results.map(|(key, ended)| ended.wire(*key));
+        let ended = self.results.iter().map(|(key, ended)| ended.wire(*key));
+        let Told { live, results, later } = hello::told(live.collect(), ended.collect());
         let whole = pb::Hello {
             incarnation: self.runner.journal.incarnation().0.to_be_bytes().to_vec().into(),
             boot_id: self.boot_id.to_be_bytes().to_vec().into(),
             highest: Some(wire::fence(self.fence.highest())),
-            live: live.collect(),
-            results: results.collect(),
+            live,
+            results,
             ..hello::of(&self.config)
         };
-        let later: Vec<pb::Result> = later.map(|(key, ended)| ended.wire(*key)).collect();
         for frame in hello::frames(whole) {
             if !self.say(node, Say::Hello(frame)) {
                 return;

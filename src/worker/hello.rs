@@ -30,6 +30,26 @@ pub(super) fn of(config: &Config) -> pb::Hello {
     }
 }
 
+/// What is told of attempts in a Hello, and after it.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Told {
+    /// They may be running; or how they ended is told later.
+    pub(super) live: Vec<pb::AttemptId>,
+    /// They are over.
+    pub(super) results: Vec<pb::Result>,
+    /// Results that follow the Hello.
+    pub(super) later: Vec<pb::Result>,
+}
+
+/// Outputs may be longer than all the rest of a Hello, which a node gathers whole: an
+/// attempt that has some is named as live, and what became of it follows at once.
+pub(super) fn told(mut live: Vec<pb::AttemptId>, ended: Vec<pb::Result>) -> Told {
+    let (results, later): (Vec<_>, Vec<_>) =
+        ended.into_iter().partition(|result| result.outputs.is_empty());
+    live.extend(later.iter().filter_map(|result| result.attempt));
+    Told { live, results, later }
+}
+
 /// The same in frames; `more` is set in all but the last.
 pub(super) fn frames(whole: pb::Hello) -> impl Iterator<Item = pb::Hello> {
     let head = pb::Hello { live: Vec::new(), results: Vec::new(), ..whole.clone() };
@@ -77,6 +97,20 @@ mod tests {
             ..Default::default()
         };
         frames(whole).map(|f| (f.live.len(), f.results.len(), f.more)).collect()
+    }
+
+    #[test]
+    fn who_put_something_out_is_told_after_the_hello() {
+        let id = |run| pb::AttemptId { run, ..Default::default() };
+        let ended = |run, outputs: &[(&str, &str)]| pb::Result {
+            attempt: Some(id(run)),
+            outputs: outputs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            ..Default::default()
+        };
+        let (short, long) = (ended(2, &[]), ended(3, &[("A", "1")]));
+        let told = told(vec![id(1)], vec![short.clone(), long.clone()]);
+        let wanted = Told { live: vec![id(1), id(3)], results: vec![short], later: vec![long] };
+        assert_eq!(told, wanted);
     }
 
     #[test]
