@@ -122,6 +122,9 @@ pub struct JobDefinition {
     /// Where a retry is made, if there is a choice: `any` (default), `same` or `another`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_on_worker: Option<String>,
+    /// What its runs put out is kept for the next one.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub keep_state: bool,
     /// How many slots of which pools each run takes while it runs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pools: BTreeMap<String, u32>,
@@ -210,13 +213,15 @@ impl JobDefinition {
                 None => PeriodUnit::Day,
             },
             legacy_id: self.legacy_id()?,
+            keep_state: self.keep_state,
             syntax: Syntax::Plain,
             secrets: BTreeSet::new(),
             pools: self.takes()?,
             areas: areas(&self.areas)?,
             batch: self.batch.as_ref().map(BatchDefinition::to_spec).transpose()?,
         };
-        spec.syntax = texts::syntax_of(&spec, self.syntax.as_deref())?;
+        let upstream = self.depends_on.iter().map(|edge| edge.job.as_str());
+        spec.syntax = texts::syntax_of(&spec, self.syntax.as_deref(), upstream)?;
         spec.secrets = texts::secrets_of(&spec)?;
         match spec.check_edges(None) {
             Ok(()) => Ok(spec),

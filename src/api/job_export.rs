@@ -69,6 +69,7 @@ impl JobDefinition {
             queue_timeout: spec.limits.queue.map(|span| span.to_string()),
             retry_on_worker: (spec.retry_on_worker != RetryWorker::Any)
                 .then(|| word_of(spec.retry_on_worker, &RetryWorker::ALL).to_owned()),
+            keep_state: spec.keep_state,
             pools: spec.pools.iter().map(|(name, slots)| (name.to_string(), *slots)).collect(),
             pool: None,
             slots: None,
@@ -98,6 +99,7 @@ mod tests {
             "name: a\nexec: [echo, '${yesterday}']\nsyntax: hera",
             "name: a\nnoop: true\nrun_timeout: 2h\nqueue_timeout: 10m\nretry_on_worker: another",
             "name: a\nnoop: true\npools: {warehouse: 2, licences: 1}",
+            "name: a\nexec: [echo, '{{ outputs.b.ROWS }} {{ state.N }}']\ndepends_on: [b]\nkeep_state: true",
             "name: a\nnoop: true\npool: warehouse\nslots: 3",
             "name: a\nnoop: true\nareas: [EU, US]\nbatch: {unit: day, offset: -1}\nparams: {EU.A: b}",
             "name: a\nnoop: true\nbatch: {unit: other}",

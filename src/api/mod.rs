@@ -25,6 +25,7 @@ mod groups;
 mod health;
 pub mod job_definition;
 mod job_export;
+mod job_state;
 mod jobs;
 pub mod local_definition;
 mod locks;
@@ -157,6 +158,7 @@ fn router_within(state: ApiState, limit: Duration) -> Router {
         .route("/actions/{id}/force-success", get(trial::force_success).post(reruns::force_success))
         .route("/actions/{id}/skip", get(trial::skip).post(reruns::skip))
         .route("/jobs/{name}/render", get(texts::render))
+        .route("/jobs/{name}/state", get(job_state::show).put(job_state::edit))
         .route("/jobs/{name}/backfills", post(backfills::start))
         .route("/jobs/{name}/backfills/preview", post(backfills::preview))
         .route("/backfills", get(backfills::list))

@@ -19,7 +19,7 @@ use super::jobs;
 use super::params::Segment;
 use super::problem::Fault;
 use crate::error::FieldError;
-use crate::session::texts::{context_of, params_given};
+use crate::session::texts::{Known, context_of, params_given};
 use crate::template::{self, Names, Secret, TemplateError};
 
 /// What a preview shows of a secret.
@@ -29,7 +29,11 @@ const MASK: &str = "***";
 ///
 /// # Errors
 /// The first text that cannot be rendered, with the line and the column.
-pub(super) fn syntax_of(spec: &JobSpec, written: Option<&str>) -> Result<Syntax, FieldError> {
+pub(super) fn syntax_of<'a>(
+    spec: &JobSpec,
+    written: Option<&str>,
+    upstream: impl Iterator<Item = &'a str>,
+) -> Result<Syntax, FieldError> {
     let asked = match written {
         Some(text) => word("syntax", text, &Syntax::ALL)?,
         None => Syntax::Jinja,
@@ -37,7 +41,8 @@ pub(super) fn syntax_of(spec: &JobSpec, written: Option<&str>) -> Result<Syntax,
     if !spec.texts().any(|(_, text)| asked.marks(text)) {
         return Ok(Syntax::Plain);
     }
-    check(spec, asked, &names(spec, None))?;
+    let upstream = upstream.map(str::to_owned).collect();
+    check(spec, asked, &Names { upstream: Some(upstream), ..names(spec, None) })?;
     Ok(asked)
 }
 
@@ -88,8 +93,9 @@ fn names(spec: &JobSpec, state: Option<&CoreState>) -> Names {
     Names {
         params: vars.as_ref().map(|vars| own.union(vars).cloned().collect()),
         vars,
-        // Nothing gives these yet.
-        upstream: Some(BTreeSet::new()),
+        // Their names are in the definition: looked at once, when it is read.
+        upstream: None,
+        state: Some(spec.keep_state),
         secrets: state
             .map(|state| state.secrets_after(None).map(|(name, _)| name.to_string()).collect()),
     }
@@ -147,7 +153,8 @@ pub(super) async fn render(
     let attempt = AttemptKey { run: horai_core::ids::RunId(0), shard: 0, number: 1 };
     let due = action.map_or(nominal, |action| action.due);
     let values = params_given(&state, &job.spec, triggers, &Params::new());
-    let mut context = context_of(&state, &job.spec, attempt, (nominal, due), values);
+    let known = Known::of(&state, &job.spec, job.id, Some(key)).with(values);
+    let mut context = context_of(&state, &job.spec, attempt, (nominal, due), known);
     let masked = |name: &Name| (name.to_string(), Secret::new(MASK));
     context.secrets = job.spec.secrets.iter().map(masked).collect();
     let context = Arc::new(context);

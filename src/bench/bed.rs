@@ -309,6 +309,7 @@ fn with_triggers(number: u32, triggers: Vec<TriggerDefinition>) -> JobDefinition
         queue_timeout: None,
         retry_on_worker: None,
         pools: BTreeMap::new(),
+        keep_state: false,
         pool: None,
         slots: None,
         areas: Vec::new(),

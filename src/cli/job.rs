@@ -9,6 +9,7 @@ use super::check;
 use super::client::Held;
 use super::failure::Failure;
 use super::hold::{self, AfterPause};
+use super::job_state::StateArgs;
 use super::named_values;
 use super::output::{Format, Show, View, data, moment, note, print};
 use super::remote::{Remote, wait};
@@ -72,6 +73,8 @@ enum JobCommand {
         /// Such as load@20261121T030000Z, whether or not there is such an action
         action: ActionRef,
     },
+    /// Show what a job keeps for its next run (keep_state), or change it
+    State(StateArgs),
     /// Start nothing new of a job until it is resumed; what runs goes on
     Pause {
         /// Its name
@@ -219,6 +222,7 @@ pub(super) fn run(args: JobArgs, out: &mut impl Write) -> Result<(), Failure> {
                 let run = client.trigger_job(&asked.name, &asked.request()?).await?;
                 print(out, format, &StartedRun { run })
             }
+            JobCommand::State(state) => state.run(&client, format, out).await,
             JobCommand::Render { action } => print(out, format, &client.render(&action).await?),
             // Done above.
             JobCommand::Pause { .. } | JobCommand::Resume { .. } | JobCommand::Check { .. } => {
@@ -385,6 +389,9 @@ impl Show for JobDto {
             facts.push(("areas", list(&job.areas)));
         }
         facts.extend(job.batch.as_ref().map(|batch| ("batch", batch.to_string())));
+        if job.keep_state {
+            facts.push(("keeps", format!("a state: horai job state {}", self.name)));
+        }
         if let Some(group) = &self.paused_group {
             facts.push(("paused by", format!("group {group}")));
         }

@@ -15,6 +15,7 @@ mod failure;
 mod group;
 mod hold;
 mod job;
+mod job_state;
 mod lock;
 mod output;
 mod plan;
@@ -304,6 +305,9 @@ mod tests {
             "secret delete db-password",
             "secret rekey",
             "secret keygen --out secrets.key",
+            "job state load -o json",
+            "job state load --clear --set A=1 --set B=2 --unset C",
+            "run outputs r-17 -o json",
             "run list --job load --limit 5",
             "run show r-17",
             "run logs -f r-17 --attempt 2",

@@ -7,12 +7,16 @@ use clap::{Args, Subcommand};
 use super::action::NOT_HERE;
 use super::client::{LogsQuery, RunsQuery};
 use super::failure::Failure;
-use super::output::{Show, View, moment, note, or_dash, print};
+use super::job_state::{Values, brief};
+use super::output::{Format, Show, View, moment, note, or_dash, print};
 use super::remote::{Remote, wait};
 use crate::api::dto::{ActionRef, AttemptDto, EndDto, ExplainDto, RunDto, RunRef, Time};
 
 /// Entries asked for at once.
 const PAGE: usize = 500;
+
+/// Told of outputs that are gone.
+const DROPPED: &str = "dropped: the cluster held too much, and newer outputs took their place";
 
 /// Runs.
 #[derive(Debug, Args)]
@@ -52,6 +56,11 @@ enum RunCommand {
         /// From which byte
         #[arg(long, default_value_t = 0)]
         offset: u64,
+    },
+    /// Print what a run put out, by key
+    Outputs {
+        /// Such as r-17
+        run: RunRef,
     },
     /// End a run: its processes get SIGTERM, and SIGKILL after the job's grace
     Cancel {
@@ -93,6 +102,13 @@ pub(super) fn run(args: RunArgs, out: &mut impl Write) -> Result<(), Failure> {
                 print(out, format, &runs)
             }
             RunCommand::Show { run } => print(out, format, &client.run(run).await?),
+            RunCommand::Outputs { run } => {
+                let found = client.run(run).await?;
+                if found.outputs_dropped && format == Format::Table {
+                    return note(format, DROPPED);
+                }
+                print(out, format, &Values(found.outputs))
+            }
             RunCommand::Logs { run, follow, attempt, offset } => {
                 let mut logs = client.logs(run, LogsQuery { attempt, offset, follow }).await?;
                 while let Some(bytes) = logs.next().await? {
@@ -173,7 +189,7 @@ fn batch(run: &RunDto) -> Option<&String> {
 
 impl Show for RunDto {
     fn view(&self) -> View {
-        let facts = vec![
+        let mut facts = vec![
             ("run", self.id.to_string()),
             ("job", format!("{}, revision {}", self.job, self.revision)),
             ("kind", self.kind.clone()),
@@ -187,6 +203,8 @@ impl Show for RunDto {
             ("retries", self.retries.to_string()),
             ("workers lost", self.losses.to_string()),
         ];
+        facts.extend(self.outputs.iter().map(|(key, value)| ("output", brief(key, value))));
+        facts.extend(self.outputs_dropped.then(|| ("outputs", DROPPED.to_owned())));
         let titles =
             vec!["attempt", "worker", "cause", "dispatched", "started", "ended", "end", "output"];
         let row = |attempt: &AttemptDto| {
@@ -243,7 +261,6 @@ fn end(end: &EndDto) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::output::Format;
 
     const RUN: &str = r#"{"id": "r-17", "kind": "schedule", "job": "load", "revision": 2,
         "action": "load@20261121T030000Z", "nominal": "2026-11-21T03:00:00.000Z",

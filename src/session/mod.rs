@@ -227,7 +227,7 @@ impl Sessions {
         // Whoever leads next builds the order again, and finds the same.
         let Some((stream, queue)) = queue else { return };
         let Unrendered { key, token, report } = failed;
-        let finished = Finished { stream, worker, key, token, report };
+        let finished = Finished { stream, worker, key, token, ending: report.into() };
         self.runtime.spawn(async move { queue.send(finished).await });
     }
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use horai_core::ids::{AttemptKey, Token, WorkerId};
-use horai_core::machine::command::{Actor, Command, EndReport, Envelope};
+use horai_core::machine::command::{Actor, Command, Envelope};
 use horai_core::machine::outcome::{Outcome, Reject};
 use horai_core::machine::state::State;
 use horai_proto::worker as pb;
@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::registry::StreamId;
 use super::{FRAME, Sessions};
+use crate::worker::ending::Ending;
 use crate::worker::wire;
 
 /// Groups being committed at once.
@@ -37,7 +38,7 @@ pub(crate) struct Finished {
     pub(crate) worker: WorkerId,
     pub(crate) key: AttemptKey,
     pub(crate) token: Token,
-    pub(crate) report: EndReport,
+    pub(crate) ending: Ending,
 }
 
 /// Results that are being committed: a worker that repeats one is not listened to.
@@ -138,10 +139,12 @@ pub(crate) fn is_known(state: &State, finished: &Finished) -> bool {
 
 /// The command that commits it.
 pub(crate) fn envelope(finished: &Finished) -> Envelope {
-    let command = Command::Complete {
-        attempt: finished.key,
-        token: finished.token,
-        report: finished.report.clone(),
+    let Finished { key: attempt, token, ending, .. } = finished.clone();
+    let Ending { report, outputs } = ending;
+    let command = if outputs.is_empty() {
+        Command::Complete { attempt, token, report }
+    } else {
+        Command::CompleteWith { attempt, token, report, outputs }
     };
     Envelope { actor: Actor::Worker(finished.worker), request: None, command }
 }

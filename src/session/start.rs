@@ -14,7 +14,7 @@ use horai_core::timing::zone::Zone;
 use horai_proto::worker as pb;
 use prost::Message;
 
-use super::texts::{Draft, context_of, params_of, zone_of};
+use super::texts::{Draft, Known, context_of, kept, params_of, zone_of};
 use super::{FRAME, START_BYTES};
 use crate::worker::wire;
 
@@ -58,6 +58,7 @@ pub(crate) fn build(
         // They are put in with the values of the texts.
         secrets: Vec::new(),
         secret_script: false,
+        state: kept(state, spec, run.job).map(|values| pb::State { values }),
     })
 }
 
@@ -76,7 +77,8 @@ pub(super) fn draft(
     let texts = (spec.syntax != Syntax::Plain).then(|| {
         let times = (run.nominal, due(state, run));
         let params = params_of(state, spec, run);
-        (spec.syntax, context_of(state, spec, key, times, params))
+        let known = Known::of(state, spec, run.job, run.action).with(params);
+        (spec.syntax, context_of(state, spec, key, times, known))
     });
     let stored = |name: &Name| (name.clone(), state.secret(name).map(|s| s.sealed.clone()));
     let sealed = spec.secrets.iter().map(stored).collect();

@@ -156,8 +156,8 @@ impl Sessions {
             registry.attachment(id).map(|(worker, _, leading)| (worker, leading.results.clone()))
         };
         let Some((worker, queue)) = found else { return };
-        for (key, token, report) in results {
-            let finished = Finished { stream: id, worker, key, token, report };
+        for (key, token, ending) in results {
+            let finished = Finished { stream: id, worker, key, token, ending };
             if queue.send(finished).await.is_err() {
                 // The leadership ended.
                 return;
@@ -168,7 +168,7 @@ impl Sessions {
 
 /// Attempt, token, and how it ended.
 pub(crate) type Reported =
-    (horai_core::ids::AttemptKey, horai_core::ids::Token, horai_core::machine::command::EndReport);
+    (horai_core::ids::AttemptKey, horai_core::ids::Token, crate::worker::ending::Ending);
 
 /// Refuses a longer list than the protocol allows.
 pub(super) fn at_most_a_frame(what: &str, len: usize) -> Result<(), Refusal> {

@@ -9,13 +9,14 @@
 //! is none either, but that is no fault of the job: the attempt counts as lost before it
 //! began, and its run waits for a leader that has the key.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use horai_core::ids::{AttemptKey, Name, Token, TriggerName};
+use horai_core::ids::{ActionKey, AttemptKey, JobId, Name, Token, TriggerName};
 use horai_core::machine::command::EndReport;
 use horai_core::machine::state::State;
 use horai_core::model::job::JobSpec;
+use horai_core::model::output::Values;
 use horai_core::model::params::{Params, in_force};
 use horai_core::model::run::{EndKind, Run};
 use horai_core::model::secret::Sealed;
@@ -46,6 +47,41 @@ pub(super) struct Unrendered {
     pub(super) report: EndReport,
 }
 
+/// What the cluster knows of a run beside its times.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    params: Params,
+    /// By the upstream job's name.
+    outputs: BTreeMap<String, Values>,
+    state: Values,
+}
+
+impl Known {
+    /// Of a run of the job, without parameters: `action` is the one that it stands for, and
+    /// has edges. Jobs whose texts name no outputs get none, which may be long.
+    pub(crate) fn of(state: &State, spec: &JobSpec, job: JobId, action: Option<ActionKey>) -> Self {
+        let names_some = spec.texts().any(|(_, text)| text.contains("outputs"));
+        let above = action.filter(|_| names_some).map(|key| state.outputs_above(key));
+        let named = above.into_iter().flatten().filter_map(|(job, values)| {
+            let job = state.job(job)?;
+            Some((job.spec.name.to_string(), values.clone()))
+        });
+        let kept = kept(state, spec, job).unwrap_or_default();
+        Self { params: Params::new(), outputs: named.collect(), state: kept }
+    }
+
+    /// The same with parameters.
+    pub(crate) fn with(self, params: Params) -> Self {
+        Self { params, ..self }
+    }
+}
+
+/// What the job's runs before one of this definition have kept; none if it keeps nothing.
+pub(super) fn kept(state: &State, spec: &JobSpec, job: JobId) -> Option<Values> {
+    let values = || state.job_state(job).map(|kept| kept.values.clone());
+    spec.keep_state.then(|| values().unwrap_or_default())
+}
+
 /// The values of an attempt of a job; `times` are when it stands for, and when it was due.
 /// What its groups give is that of now, as whatever is not part of a definition.
 pub(crate) fn context_of(
@@ -53,13 +89,14 @@ pub(crate) fn context_of(
     spec: &JobSpec,
     attempt: AttemptKey,
     (nominal, due): (UtcMillis, UtcMillis),
-    params: Params,
+    known: Known,
 ) -> Context {
     let zone = zone_of(state, spec);
     let batch = batch::key_of(spec, &zone, nominal);
     let (area, vars) = (state.area().map(ToString::to_string), state.group_params(spec));
+    let Known { params, outputs, state } = known;
     let plain = Context::new(spec.name.clone(), attempt, nominal, zone);
-    Context { due, area, batch, params, vars, ..plain }
+    Context { due, area, batch, params, vars, outputs, state, ..plain }
 }
 
 /// The job's zone, or the cluster's. Both were checked when they were written.

@@ -18,6 +18,8 @@ pub struct Names {
     pub upstream: Option<BTreeSet<String>>,
     /// The secrets that the job may read.
     pub secrets: Option<BTreeSet<String>>,
+    /// Whether the job keeps a state.
+    pub state: Option<bool>,
 }
 
 /// The names that every text may use.
@@ -261,6 +263,11 @@ impl<'t> Checker<'t> {
             "vars" => self.key(name, key, at, "variable", self.known.vars.as_ref()),
             "outputs" => self.key(name, key, at, "upstream job", self.known.upstream.as_ref()),
             "secrets" => self.secret(key, at),
+            "state" if self.known.state == Some(false) => {
+                let message = "the job keeps no state".to_owned();
+                let remedy = "add keep_state: true to the job".to_owned();
+                self.undefined(at, name.to_owned(), message, remedy)
+            }
             "attempt" => self.attempt(key, at),
             "job" | "action" | "run" | "batch" => self.plain(name, key, at),
             _ => Ok(()),

@@ -43,7 +43,19 @@ fn known() -> Names {
         vars: set(&["table", "host", "EU.host"]),
         upstream: set(&["up", "up-1"]),
         secrets: set(&["key"]),
+        state: Some(true),
     }
+}
+
+#[test]
+fn a_state_that_a_job_does_not_keep_is_not_asked_for() {
+    let text = "echo {{ state.N | default(0) }}";
+    assert_eq!(check(text, Syntax::Jinja, &known()), Ok(()));
+    assert_eq!(check(text, Syntax::Jinja, &Names::default()), Ok(()));
+    let none = Names { state: Some(false), ..known() };
+    let error = check(text, Syntax::Jinja, &none).unwrap_err();
+    assert_eq!((error.line, error.column), (1, 9));
+    assert!(error.remedy.contains("keep_state: true"), "{error:?}");
 }
 
 #[test]

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use horai_core::ids::{AttemptKey, LeaderId, NodeId, Token};
-use horai_core::machine::command::EndReport;
 use horai_core::model::run::EndKind;
 use horai_core::mutants::{self, Mutant};
 use horai_proto::worker as pb;
@@ -26,16 +25,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::attach::{self, Event};
 use super::attempts::{self, Notice, Runner, Shared};
+use super::ending::Ending;
 use super::fence::{self, Fence};
+use super::hello::{self, Told};
 use super::jobs::Control;
 use super::journal::{self, Journal, Record};
 use super::links::Links;
 use super::load::Load;
 use super::place::Place;
-use super::{Config, hello, output, wire};
+use super::{Config, output, wire};
 
-/// Items in one frame.
-const FRAME: usize = 256;
 /// Orders that may wait for a lease.
 const HELD: usize = 4096;
 /// Outputs served at once.
@@ -154,13 +153,13 @@ struct Live {
 /// An attempt that is over, until a leader has committed its result.
 struct Ended {
     token: Token,
-    report: EndReport,
+    ending: Ending,
     has_folder: bool,
 }
 
 impl Ended {
     fn wire(&self, key: AttemptKey) -> pb::Result {
-        wire::result(key, self.token, &self.report)
+        wire::result(key, self.token, &self.ending)
     }
 }
 
@@ -222,8 +221,8 @@ impl Agent {
         };
         agent.runner.jobs.adopt_all(&entries.keys().copied().collect());
         for (key, entry) in entries {
-            if let Some(report) = entry.report {
-                let ended = Ended { token: entry.token, report, has_folder: true };
+            if let Some(ending) = entry.ending {
+                let ended = Ended { token: entry.token, ending, has_folder: true };
                 agent.results.insert(key, ended);
                 continue;
             }
@@ -359,15 +358,16 @@ impl Agent {
         self.shared.offset.store(cluster_ms.saturating_sub(boot), Ordering::Release);
     }
 
-    fn hello(&self, node: usize) {
+    fn hello(&mut self, node: usize) {
         let live = self.live.iter().map(|(key, live)| wire::attempt_id(*key, live.token));
-        let results = self.results.iter().map(|(key, ended)| ended.wire(*key));
+        let ended = self.results.iter().map(|(key, ended)| ended.wire(*key));
+        let Told { live, results, later } = hello::told(live.collect(), ended.collect());
         let whole = pb::Hello {
             incarnation: self.runner.journal.incarnation().0.to_be_bytes().to_vec().into(),
             boot_id: self.boot_id.to_be_bytes().to_vec().into(),
             highest: Some(wire::fence(self.fence.highest())),
-            live: live.collect(),
-            results: results.collect(),
+            live,
+            results,
             ..hello::of(&self.config)
         };
         for frame in hello::frames(whole) {
@@ -375,6 +375,7 @@ impl Agent {
                 return;
             }
         }
+        self.say_results(later);
     }
 
     fn beat_all(&mut self) {
@@ -500,7 +501,8 @@ impl Agent {
             let waited = self.held.len() < before;
             let how = if waited { EndKind::Cancelled } else { EndKind::Gone };
             let now = self.shared.cluster_now();
-            self.say_results(vec![wire::result(key, token, &attempts::ended(how, None, now))]);
+            let ending = attempts::ended(how, None, now).into();
+            self.say_results(vec![wire::result(key, token, &ending)]);
         }
     }
 
@@ -557,9 +559,9 @@ impl Agent {
             }
             Notice::Ended(ended) => {
                 let mut wired = Vec::with_capacity(ended.len());
-                for (key, token, report) in ended {
+                for (key, token, ending) in ended {
                     let has_folder = self.live.remove(&key).is_none_or(|live| !live.noop);
-                    let ended = Ended { token, report, has_folder };
+                    let ended = Ended { token, ending, has_folder };
                     wired.push(ended.wire(key));
                     self.results.insert(key, ended);
                 }
@@ -572,9 +574,8 @@ impl Agent {
 
     fn say_results(&mut self, results: Vec<pb::Result>) {
         let Some(node) = self.active else { return };
-        for chunk in results.chunks(FRAME) {
-            let frame = pb::Results { results: chunk.to_vec() };
-            if !self.say(node, Say::Results(frame)) {
+        for results in hello::result_frames(results) {
+            if !self.say(node, Say::Results(pb::Results { results })) {
                 self.resend = true;
                 return;
             }

@@ -16,6 +16,7 @@ use horai_raft::host::Host;
 use tokio::sync::mpsc;
 
 use super::clock::millis;
+use super::ending::Ending;
 use super::jobs::{Control, JobRunner, Started};
 use super::journal::{self, Journal, Record};
 
@@ -24,7 +25,7 @@ pub(super) enum Notice {
     /// It takes orders now.
     Started(AttemptKey, Box<dyn Control>),
     /// It is over, and its result is in the journal.
-    Ended(Vec<(AttemptKey, Token, EndReport)>),
+    Ended(Vec<(AttemptKey, Token, Ending)>),
     /// The journal failed: the worker must stop.
     Broken(journal::Error),
 }
@@ -87,7 +88,10 @@ impl Runner {
         let records = accepted.chain(finished).collect();
         let notice = match self.journal.append(records).await {
             Ok(()) => Notice::Ended(
-                batch.into_iter().map(|(key, token, _)| (key, token, report.clone())).collect(),
+                batch
+                    .into_iter()
+                    .map(|(key, token, _)| (key, token, report.clone().into()))
+                    .collect(),
             ),
             Err(error) => refused(error, batch),
         };
@@ -109,7 +113,7 @@ impl Runner {
         let now = self.shared.cluster_now();
         if self.shared.boot_ms() >= deadline_ms || is_too_late(&start, now) {
             let report = ended(EndKind::LeaseExpired, None, now);
-            return self.finish(key, token, report).await;
+            return self.finish(key, token, report.into()).await;
         }
         let offset = self.shared.offset.load(Ordering::Acquire);
         match self.jobs.start(start, key, token, deadline_ms, offset).await {
@@ -121,7 +125,7 @@ impl Runner {
             Err(e) => {
                 let how = EndKind::not_started(&format!("the worker could not start it: {e}"));
                 let now = self.shared.cluster_now();
-                self.finish(key, token, ended(how, None, now)).await;
+                self.finish(key, token, ended(how, None, now).into()).await;
             }
         }
     }
@@ -136,14 +140,14 @@ impl Runner {
 
     /// Waits until it is over, and reports how it ended.
     async fn collect(self, key: AttemptKey, token: Token) {
-        let report = self.jobs.collect(key, token).await;
-        self.finish(key, token, report).await;
+        let ending = self.jobs.collect(key, token).await;
+        self.finish(key, token, ending).await;
     }
 
-    async fn finish(self, key: AttemptKey, token: Token, report: EndReport) {
-        let record = Record::Finished { key, token, report: report.clone() };
+    async fn finish(self, key: AttemptKey, token: Token, ending: Ending) {
+        let record = Record::of_end(key, token, ending.clone());
         let notice = match self.journal.append(vec![record]).await {
-            Ok(()) => Notice::Ended(vec![(key, token, report)]),
+            Ok(()) => Notice::Ended(vec![(key, token, ending)]),
             Err(error) => Notice::Broken(error),
         };
         self.tell(notice).await;
@@ -162,7 +166,8 @@ fn refused(error: journal::Error, batch: Vec<(AttemptKey, Token, LeaderId)>) -> 
         return Notice::Broken(error);
     }
     tracing::warn!(%error, attempts = batch.len(), "attempts refused");
-    Notice::Ended(batch.into_iter().map(|(key, token, _)| (key, token, gone())).collect())
+    let ended = batch.into_iter().map(|(key, token, _)| (key, token, gone().into()));
+    Notice::Ended(ended.collect())
 }
 
 /// True if the cluster may soon count the attempt as over: its dispatch, or the order,

@@ -50,15 +50,10 @@ pub(super) fn plan(start: &pb::Start, folder: &Path) -> Result<Plan, String> {
     }
 }
 
-/// What the environment of an attempt's processes has and no other's: its name and
-/// token, and the file in this worker's own folder.
-pub(super) fn marks(key: AttemptKey, token: Token, folder: &Path) -> [(&'static str, String); 3] {
-    let output = folder.join(dir::OUTPUT).to_string_lossy().into_owned();
-    [
-        ("HORAI_ATTEMPT", key.to_string()),
-        ("HORAI_FENCING_TOKEN", token.to_string()),
-        ("HORAI_OUTPUT", output),
-    ]
+/// What the environment of an attempt's processes has and no other's of this worker: its
+/// name and token.
+pub(super) fn marks(key: AttemptKey, token: Token) -> [(&'static str, String); 2] {
+    [("HORAI_ATTEMPT", key.to_string()), ("HORAI_FENCING_TOKEN", token.to_string())]
 }
 
 /// The whole environment: what the job declares, a `PATH`, and `HORAI_*`.
@@ -79,7 +74,10 @@ pub(super) fn environment(
         ("HORAI_DUE_TIME", start.due_time.clone()),
         ("HORAI_SHARD_INDEX", key.shard.to_string()),
     ];
-    let ours = ours.into_iter().chain(marks(key, token, folder));
+    let path = |name: &str| folder.join(name).to_string_lossy().into_owned();
+    let state = start.state.as_ref().map(|_| ("HORAI_STATE", path(dir::STATE)));
+    let files = [("HORAI_OUTPUT", path(dir::OUTPUTS))].into_iter().chain(state);
+    let ours = ours.into_iter().chain(marks(key, token)).chain(files);
     env.extend(ours.map(|(k, v)| (k.to_owned(), v)));
     env
 }

@@ -4,6 +4,7 @@
 //! worker with a full journal must be able to attach too.
 
 use horai_proto::worker as pb;
+use prost::Message;
 
 use super::Config;
 
@@ -11,6 +12,8 @@ use super::Config;
 const PROTOCOL: u32 = 1;
 /// Attempts and results in one frame.
 const FRAME: usize = 256;
+/// Results go into one frame up to so many bytes.
+const RESULT_BYTES: usize = 256 << 10;
 
 /// What the configuration says, without attempts.
 pub(super) fn of(config: &Config) -> pb::Hello {
@@ -25,6 +28,26 @@ pub(super) fn of(config: &Config) -> pb::Hello {
         token: config.token.clone(),
         ..Default::default()
     }
+}
+
+/// What is told of attempts in a Hello, and after it.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Told {
+    /// They may be running; or how they ended is told later.
+    pub(super) live: Vec<pb::AttemptId>,
+    /// They are over.
+    pub(super) results: Vec<pb::Result>,
+    /// Results that follow the Hello.
+    pub(super) later: Vec<pb::Result>,
+}
+
+/// Outputs may be longer than all the rest of a Hello, which a node gathers whole: an
+/// attempt that has some is named as live, and what became of it follows at once.
+pub(super) fn told(mut live: Vec<pb::AttemptId>, ended: Vec<pb::Result>) -> Told {
+    let (results, later): (Vec<_>, Vec<_>) =
+        ended.into_iter().partition(|result| result.outputs.is_empty());
+    live.extend(later.iter().filter_map(|result| result.attempt));
+    Told { live, results, later }
 }
 
 /// The same in frames; `more` is set in all but the last.
@@ -43,6 +66,26 @@ pub(super) fn frames(whole: pb::Hello) -> impl Iterator<Item = pb::Hello> {
     })
 }
 
+/// Results in frames, bounded in number and size.
+pub(super) fn result_frames(results: Vec<pb::Result>) -> Vec<Vec<pb::Result>> {
+    let mut frames: Vec<Vec<pb::Result>> = Vec::new();
+    let mut bytes = 0;
+    for result in results {
+        let len = result.encoded_len();
+        match frames.last_mut() {
+            Some(last) if last.len() < FRAME && bytes + len <= RESULT_BYTES => {
+                bytes += len;
+                last.push(result);
+            }
+            Some(_) | None => {
+                bytes = len;
+                frames.push(vec![result]);
+            }
+        }
+    }
+    frames
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,6 +97,33 @@ mod tests {
             ..Default::default()
         };
         frames(whole).map(|f| (f.live.len(), f.results.len(), f.more)).collect()
+    }
+
+    #[test]
+    fn who_put_something_out_is_told_after_the_hello() {
+        let id = |run| pb::AttemptId { run, ..Default::default() };
+        let ended = |run, outputs: &[(&str, &str)]| pb::Result {
+            attempt: Some(id(run)),
+            outputs: outputs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            ..Default::default()
+        };
+        let (short, long) = (ended(2, &[]), ended(3, &[("A", "1")]));
+        let told = told(vec![id(1)], vec![short.clone(), long.clone()]);
+        let wanted = Told { live: vec![id(1), id(3)], results: vec![short], later: vec![long] };
+        assert_eq!(told, wanted);
+    }
+
+    #[test]
+    fn results_go_into_frames_that_a_node_takes() {
+        let sized = |bytes: usize| pb::Result {
+            outputs: [("A".to_owned(), "x".repeat(bytes))].into(),
+            ..Default::default()
+        };
+        let sizes = |results| result_frames(results).iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(sizes(Vec::new()), [0; 0]);
+        assert_eq!(sizes(vec![pb::Result::default(); 600]), [256, 256, 88]);
+        assert_eq!(sizes(vec![sized(16_000); 40]), [16, 16, 8]);
+        assert_eq!(sizes(vec![sized(300 << 10), sized(1)]), [1, 1]);
     }
 
     #[test]

@@ -9,9 +9,9 @@ use std::io;
 
 use futures_util::future::BoxFuture;
 use horai_core::ids::{AttemptKey, Token};
-use horai_core::machine::command::EndReport;
 use horai_proto::worker as pb;
 
+use super::ending::Ending;
 use super::output::Piece;
 
 /// Runs attempts outside of this process, so that they outlive it.
@@ -39,7 +39,7 @@ pub trait JobRunner: Send + Sync + 'static {
 
     /// How it ended, once nothing of it can be running or start any more. What left
     /// no result is ended, and is gone.
-    fn collect(&self, key: AttemptKey, token: Token) -> BoxFuture<'_, EndReport>;
+    fn collect(&self, key: AttemptKey, token: Token) -> BoxFuture<'_, Ending>;
 
     /// Its result is committed: only its output is kept, for a while.
     fn release(&self, key: AttemptKey);

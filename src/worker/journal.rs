@@ -17,10 +17,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use horai_core::ids::{AttemptKey, Incarnation, LeaderId, Token};
 use horai_core::machine::command::EndReport;
+use horai_core::model::output::Values;
 use horai_raft::host::{Host, OsHost};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
+use super::ending::Ending;
 use super::folder::{Folder, OsFolder};
 
 #[path = "journal_file.rs"]
@@ -69,6 +71,29 @@ pub enum Record {
         /// Which.
         key: AttemptKey,
     },
+    /// It is over, and put something out.
+    FinishedWith {
+        /// Which.
+        key: AttemptKey,
+        /// Its fencing token.
+        token: Token,
+        /// How it ended.
+        report: EndReport,
+        /// What it put out.
+        outputs: Values,
+    },
+}
+
+impl Record {
+    /// An attempt's end.
+    #[must_use]
+    pub fn of_end(key: AttemptKey, token: Token, ending: Ending) -> Self {
+        let Ending { report, outputs } = ending;
+        if outputs.is_empty() {
+            return Self::Finished { key, token, report };
+        }
+        Self::FinishedWith { key, token, report, outputs }
+    }
 }
 
 /// What the journal holds of one attempt.
@@ -79,7 +104,7 @@ pub struct Entry {
     /// The leader who sent it.
     pub fence: LeaderId,
     /// How it ended; none while it may run.
-    pub report: Option<EndReport>,
+    pub ending: Option<Ending>,
 }
 
 /// All attempts the journal holds.
@@ -323,19 +348,28 @@ fn answer(batch: &mut Vec<Request>, written: Result<(), Error>) -> bool {
 fn apply(entries: &mut Entries, record: &Record) {
     match record {
         Record::Accepted { key, token, fence } => {
-            entries.entry(*key).or_insert(Entry { token: *token, fence: *fence, report: None });
+            entries.entry(*key).or_insert(Entry { token: *token, fence: *fence, ending: None });
         }
         Record::Finished { key, token, report } => {
-            if let Some(entry) = entries.get_mut(key)
-                && entry.token == *token
-                && entry.report.is_none()
-            {
-                entry.report = Some(report.clone());
-            }
+            end(entries, (*key, *token), || report.clone().into());
+        }
+        Record::FinishedWith { key, token, report, outputs } => {
+            let ending = || Ending { report: report.clone(), outputs: outputs.clone() };
+            end(entries, (*key, *token), ending);
         }
         Record::Forgotten { key } => {
             entries.remove(key);
         }
+    }
+}
+
+/// The first end of an attempt is the one that counts.
+fn end(entries: &mut Entries, (key, token): (AttemptKey, Token), ending: impl FnOnce() -> Ending) {
+    if let Some(entry) = entries.get_mut(&key)
+        && entry.token == token
+        && entry.ending.is_none()
+    {
+        entry.ending = Some(ending());
     }
 }
 

@@ -100,11 +100,8 @@ impl JournalFile {
             .flat_map(|(key, entry)| {
                 let accepted =
                     Record::Accepted { key: *key, token: entry.token, fence: entry.fence };
-                let finished = entry.report.clone().map(|report| Record::Finished {
-                    key: *key,
-                    token: entry.token,
-                    report,
-                });
+                let finished = entry.ending.clone();
+                let finished = finished.map(|end| Record::of_end(*key, entry.token, end));
                 std::iter::once(accepted).chain(finished)
             })
             .collect();

@@ -21,9 +21,15 @@ fn report(code: i32) -> EndReport {
 }
 
 fn record() -> impl Strategy<Value = Record> {
-    (0..6u64, 1..3u64, 0..3u8).prop_map(|(run, token, kind)| match kind {
+    (0..6u64, 1..3u64, 0..4u8).prop_map(|(run, token, kind)| match kind {
         0 => Record::Accepted { key: key(run), token: Token(token), fence: LeaderId::default() },
         1 => Record::Finished { key: key(run), token: Token(token), report: report(3) },
+        2 => Record::FinishedWith {
+            key: key(run),
+            token: Token(token),
+            report: report(0),
+            outputs: [("A".to_owned(), token.to_string())].into(),
+        },
         _ => Record::Forgotten { key: key(run) },
     })
 }

@@ -10,6 +10,7 @@ pub mod agent;
 mod attach;
 pub(crate) mod attempts;
 pub mod clock;
+pub mod ending;
 mod executor;
 pub mod fence;
 pub mod folder;

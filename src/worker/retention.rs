@@ -12,6 +12,10 @@ const MAX_FOLDERS: usize = 2_000;
 /// Bytes of output kept at most.
 const MAX_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 
+/// Files that nobody needs any more.
+const USED_UP: [&str; 8] =
+    [dir::SPEC, dir::SCRIPT, dir::CONTROL, dir::LOCK, dir::PID, dir::JOB, dir::OUTPUTS, dir::STATE];
+
 /// What is kept, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Retention {
@@ -42,7 +46,7 @@ impl Retention {
             remove(&folder);
             return;
         };
-        for name in [dir::SPEC, dir::SCRIPT, dir::CONTROL, dir::LOCK, dir::PID, dir::JOB] {
+        for name in USED_UP {
             // Not every attempt has all of them.
             let _ = fs::remove_file(folder.join(name));
         }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use horai_core::ids::{AttemptKey, Token};
-use horai_core::machine::command::EndReport;
+use horai_core::model::output::write;
 use horai_proto::worker as pb;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
@@ -21,6 +21,7 @@ use rustix::io::Errno;
 use tokio::io::AsyncWriteExt;
 
 use super::attempts::gone;
+use super::ending::Ending;
 use super::executor::{self, Plan};
 use super::jobs::{Control, JobRunner, Started};
 use super::output::{self, Piece};
@@ -105,14 +106,14 @@ impl JobRunner for Shims {
     }
 
     /// Waits until no shim can be there, and reads what it left.
-    fn collect(&self, key: AttemptKey, token: Token) -> BoxFuture<'_, EndReport> {
+    fn collect(&self, key: AttemptKey, token: Token) -> BoxFuture<'_, Ending> {
         async move {
             let folder = self.folder(key);
             loop {
                 let at = folder.clone();
                 let seen = blocking(move || settle(&at, key, token)).await;
                 match seen {
-                    Ok(Some(report)) => return report,
+                    Ok(Some(ending)) => return ending,
                     Ok(None) => wait_for_shim(&folder).await,
                     Err(error) => {
                         tracing::error!(attempt = %key, %error, "cannot read an attempt's folder");
@@ -189,6 +190,10 @@ fn prepare(
     if let Some(script) = script {
         fs::write(folder.join(dir::SCRIPT), script)?;
     }
+    fs::write(folder.join(dir::OUTPUTS), "")?;
+    if let Some(state) = &start.state {
+        fs::write(folder.join(dir::STATE), write(&state.values))?;
+    }
     let fifo = folder.join(dir::CONTROL);
     mkfifoat(CWD, &fifo, Mode::RUSR | Mode::WUSR)?;
     let spec = Spec {
@@ -214,7 +219,7 @@ fn prepare(
 /// The result, once no shim is there; without one, ends what is left and says
 /// "gone" on disk, so that a shim that comes late starts nothing. None while a
 /// shim holds the lock.
-fn settle(folder: &Path, key: AttemptKey, token: Token) -> io::Result<Option<EndReport>> {
+fn settle(folder: &Path, key: AttemptKey, token: Token) -> io::Result<Option<Ending>> {
     fs::create_dir_all(folder)?;
     let lock = File::options().create(true).append(true).open(folder.join(dir::LOCK))?;
     match lock.try_lock() {
@@ -222,16 +227,16 @@ fn settle(folder: &Path, key: AttemptKey, token: Token) -> io::Result<Option<End
         Err(TryLockError::WouldBlock) => return Ok(None),
         Err(TryLockError::Error(e)) => return Err(e),
     }
-    if let Some(report) = dir::read_result(folder)? {
-        return Ok(Some(report));
+    if let Some(ending) = dir::read_result(folder)? {
+        return Ok(Some(ending));
     }
     let job = read_process(&folder.join(dir::JOB));
-    if !kill::kill_orphans(job, &executor::marks(key, token, folder), ORPHAN_PATIENCE) {
+    if !kill::kill_orphans(job, &executor::marks(key, token), folder, ORPHAN_PATIENCE) {
         tracing::error!(attempt = %key, "processes of an attempt without a shim resist being killed");
     }
-    let report = gone();
-    dir::write_result(folder, &report)?;
-    Ok(Some(report))
+    let ending = Ending::from(gone());
+    dir::write_result(folder, &ending)?;
+    Ok(Some(ending))
 }
 
 fn read_process(path: &Path) -> Option<Process> {

@@ -3,9 +3,12 @@
 use horai_core::ids::{AttemptKey, LeaderId, NodeId, RunId, Token};
 use horai_core::machine::command::EndReport;
 use horai_core::model::job::Executor;
+use horai_core::model::output;
 use horai_core::model::run::EndKind;
 use horai_core::time::UtcMillis;
 use horai_proto::worker as pb;
+
+use super::ending::Ending;
 
 /// A message lacks what it must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -46,8 +49,9 @@ pub fn leader(fence: Option<&pb::Fence>) -> Result<LeaderId, Missing> {
 /// An attempt's end as it is sent. A worker never reports its own loss: for a
 /// reader that is the same as "gone".
 #[must_use]
-pub fn result(key: AttemptKey, token: Token, report: &EndReport) -> pb::Result {
+pub fn result(key: AttemptKey, token: Token, ending: &Ending) -> pb::Result {
     use pb::result::How;
+    let Ending { report, outputs } = ending;
     let how = match &report.how {
         EndKind::Exited { code } => How::Exited(*code),
         EndKind::Signaled { signal } => How::Signaled(*signal),
@@ -59,6 +63,7 @@ pub fn result(key: AttemptKey, token: Token, report: &EndReport) -> pb::Result {
         EndKind::NotStarted { message } | EndKind::Unrendered { message } => {
             How::NotStarted(message.clone())
         }
+        EndKind::BadOutput { message } => How::BadOutput(message.clone()),
         EndKind::Gone | EndKind::WorkerLost => How::Gone(pb::Unit {}),
     };
     pb::Result {
@@ -68,6 +73,7 @@ pub fn result(key: AttemptKey, token: Token, report: &EndReport) -> pb::Result {
         ended_ms: report.ended.map(|t| t.0),
         output_bytes: report.output_bytes,
         output_crc: report.output_crc,
+        outputs: outputs.clone(),
     }
 }
 
@@ -75,7 +81,7 @@ pub fn result(key: AttemptKey, token: Token, report: &EndReport) -> pb::Result {
 ///
 /// # Errors
 /// [`Missing`] if a part is not there.
-pub fn report(result: &pb::Result) -> Result<(AttemptKey, Token, EndReport), Missing> {
+pub fn report(result: &pb::Result) -> Result<(AttemptKey, Token, Ending), Missing> {
     use pb::result::How;
     let (key, token) = attempt(result.attempt.as_ref())?;
     let how = match result.how.as_ref().ok_or(Missing("how an attempt ended"))? {
@@ -86,6 +92,13 @@ pub fn report(result: &pb::Result) -> Result<(AttemptKey, Token, EndReport), Mis
         How::LeaseExpired(_) => EndKind::LeaseExpired,
         How::NotStarted(message) => EndKind::not_started(message),
         How::Gone(_) => EndKind::Gone,
+        How::BadOutput(message) => EndKind::bad_output(message),
+    };
+    // The machine says the same; this way what is too long never gets into the log.
+    let (how, outputs) = match output::check(&result.outputs) {
+        Ok(()) => (how, result.outputs.clone()),
+        Err(why) if how.is_success() => (EndKind::bad_output(&why), output::Values::new()),
+        Err(_) => (how, output::Values::new()),
     };
     let report = EndReport {
         how,
@@ -94,7 +107,7 @@ pub fn report(result: &pb::Result) -> Result<(AttemptKey, Token, EndReport), Mis
         output_bytes: result.output_bytes,
         output_crc: result.output_crc,
     };
-    Ok((key, token, report))
+    Ok((key, token, Ending { report, outputs }))
 }
 
 /// What an attempt is to do.
@@ -124,6 +137,7 @@ mod tests {
             EndKind::LeaseExpired,
             EndKind::NotStarted { message: "no".into() },
             EndKind::Gone,
+            EndKind::BadOutput { message: "line 2".into() },
         ];
         let key = AttemptKey { run: RunId(7), shard: 1, number: 2 };
         for how in ends {
@@ -134,9 +148,23 @@ mod tests {
                 output_bytes: 3,
                 output_crc: 4,
             };
+            let outputs = [("A".to_owned(), "1".to_owned())].into();
+            let sent = Ending { report: sent, outputs };
             let wire = result(key, Token(9), &sent);
             assert_eq!(report(&wire).unwrap(), (key, Token(9), sent));
         }
         assert!(report(&pb::Result::default()).is_err());
+    }
+
+    #[test]
+    fn outputs_that_no_run_may_have_are_a_bad_end() {
+        let key = AttemptKey { run: RunId(7), shard: 0, number: 1 };
+        let how = EndKind::Exited { code: 0 };
+        let report = EndReport { how, started: None, ended: None, output_bytes: 0, output_crc: 0 };
+        let outputs = [("A".to_owned(), "x".repeat(output::MAX_BYTES))].into();
+        let sent = result(key, Token(9), &Ending { report, outputs });
+        let (_, _, taken) = super::report(&sent).unwrap();
+        assert_eq!(taken.report.how, EndKind::bad_output("16385 bytes, at most 16384"));
+        assert!(taken.outputs.is_empty());
     }
 }

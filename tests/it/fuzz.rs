@@ -15,6 +15,7 @@ use horai_core::ids::{GroupPath, JobId, Name};
 use horai_core::machine::command::{decode, encode};
 use horai_core::machine::snapshot::Restore;
 use horai_core::model::calendar::CalendarDate;
+use horai_core::model::output;
 use horai_core::model::trigger::{Dialect, DstPolicy, TimeOfDay, Weekdays};
 use horai_core::time::UtcMillis;
 use horai_core::timing::cron::{CronExpr, CronRule, Spread};
@@ -94,6 +95,21 @@ fn quartz_expressions() {
 #[test]
 fn crontab_expressions() {
     texts(CRON, |text| cron(Dialect::Unix, text));
+}
+
+#[test]
+fn files_of_outputs() {
+    const PARTS: &[&str] = &[
+        "A", "B", "_", "1", "=", "=", "<<", "<", "END", "END", "E", "\n", "\n", "\n", " ", "\r",
+        "ä", "\0", "value", "$(x)", "\"",
+    ];
+    texts(PARTS, |text| match output::parse(text.as_bytes()) {
+        Ok(values) => {
+            assert_eq!(output::check(&values), Ok(()), "{text:?}");
+            assert_eq!(output::parse(output::write(&values).as_bytes()), Ok(values), "{text:?}");
+        }
+        Err(error) => assert!(!error.to_string().is_empty(), "{text:?}"),
+    });
 }
 
 #[test]

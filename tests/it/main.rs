@@ -12,6 +12,7 @@ mod failover;
 mod fuzz;
 mod fuzz_inputs;
 mod membership;
+mod outputs;
 mod pools;
 mod recovery;
 mod refusals;

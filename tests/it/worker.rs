@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use horai::worker::clock::boot_ms;
+use horai::worker::ending::Ending;
 use horai::worker::shim::dir::{self, Spec};
 use horai::worker::shim::kill::{self, Process};
 use horai_core::machine::command::EndReport;
@@ -84,9 +85,13 @@ impl Attempt {
         Process::of(self.line(name).parse().unwrap()).unwrap()
     }
 
-    fn result(&mut self) -> EndReport {
+    fn ending(&mut self) -> Ending {
         until("the shim's end", || self.shim.try_wait().unwrap());
         dir::read_result(self.folder.path()).unwrap().expect("a result")
+    }
+
+    fn result(&mut self) -> EndReport {
+        self.ending().report
     }
 
     fn output(&self) -> String {
@@ -225,6 +230,19 @@ fn a_job_that_runs_too_long_is_timed_out() {
 }
 
 #[test]
+fn what_a_job_puts_out_is_written_down_with_its_end() {
+    // The file is the shim's to read, whatever the environment says of it.
+    let mut attempt = Attempt::start(&spec("printf 'A=1\\nB<<E\\nx\\ny\\nE\\n' > ../outputs"));
+    let ending = attempt.ending();
+    assert_eq!(ending.report.how, EndKind::Exited { code: 0 });
+    assert_eq!((ending.outputs["A"].as_str(), ending.outputs["B"].as_str()), ("1", "x\ny"));
+    let mut attempt = Attempt::start(&spec("echo A=1 > ../outputs; exit 3"));
+    assert!(attempt.ending().outputs.is_empty());
+    let mut attempt = Attempt::start(&spec("mkfifo ../outputs"));
+    assert_eq!(attempt.result().how, EndKind::bad_output("it is no file any more"));
+}
+
+#[test]
 fn a_lease_that_is_over_starts_nothing() {
     let mut late = spec("echo started");
     late.deadline_ms = boot_ms().saturating_sub(1);
@@ -250,12 +268,9 @@ fn what_a_killed_shim_leaves_is_found_by_its_token() {
     let mut marked = spec(&format!("{GRANDCHILD} sleep 600"));
     // Unique per test process, so that nothing else can be meant.
     let token = u64::from(std::process::id()) << 20;
-    let marks = |output: &str| {
-        let names = ["HORAI_ATTEMPT", "HORAI_FENCING_TOKEN", "HORAI_OUTPUT"];
-        std::iter::zip(names, ["r-9.1".to_owned(), token.to_string(), output.to_owned()])
-            .collect::<Vec<_>>()
-    };
-    marked.env.extend(marks("/a/output").into_iter().map(|(name, value)| (name.into(), value)));
+    let marks = [("HORAI_ATTEMPT", "r-9.1".to_owned()), ("HORAI_FENCING_TOKEN", token.to_string())];
+    marked.env.extend(marks.clone().map(|(name, value)| (name.into(), value)));
+    marked.env.insert("HORAI_OUTPUT".into(), "/a/outputs".into());
     let mut attempt = Attempt::start(&marked);
     let hidden = attempt.process("hidden");
     let job: Process = std::fs::read_to_string(attempt.path(dir::JOB)).unwrap().parse().unwrap();
@@ -263,9 +278,9 @@ fn what_a_killed_shim_leaves_is_found_by_its_token() {
     attempt.shim.wait().unwrap();
     assert!(is_alive(hidden) && is_alive(job));
     // The same attempt of another cluster on this machine is none of this worker's.
-    assert!(kill::kill_orphans(None, &marks("/b/output"), PATIENCE));
+    assert!(kill::kill_orphans(None, &marks, Path::new("/b"), PATIENCE));
     assert!(is_alive(hidden) && is_alive(job));
-    assert!(kill::kill_orphans(Some(job), &marks("/a/output"), PATIENCE));
+    assert!(kill::kill_orphans(Some(job), &marks, Path::new("/a"), PATIENCE));
     assert!(!is_alive(hidden) && !is_alive(job));
     assert_eq!(dir::read_result(attempt.folder.path()).unwrap(), None);
 }

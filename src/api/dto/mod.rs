@@ -11,6 +11,7 @@ mod cluster;
 mod groups;
 mod jobs;
 mod locks;
+mod outputs;
 mod pools;
 mod problem;
 mod removal;
@@ -35,6 +36,7 @@ pub use jobs::{
 };
 pub(crate) use jobs::{batch_of_action, job_name};
 pub use locks::{AcquireRequest, HolderDto, LeaseDto, LockDto, LockTokenRequest, WaiterDto};
+pub use outputs::{EditState, JobStateDto};
 pub use pools::{PoolDto, SetPool};
 pub use problem::{FieldProblem, Problem};
 pub use removal::{RemovalDto, RemovedDto};

@@ -61,6 +61,12 @@ pub struct RunDto {
     /// The back-fill that it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backfill: Option<BackfillRef>,
+    /// What it put out, by key; left out in lists.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub outputs: BTreeMap<String, String>,
+    /// It put something out, and that gave way to newer outputs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub outputs_dropped: bool,
     /// Its tries, oldest first.
     pub attempts: Vec<AttemptDto>,
 }
@@ -99,8 +105,17 @@ impl RunDto {
             cancel_requested: run.cancel_requested,
             params: run.params.clone(),
             backfill: run.backfill.map(BackfillRef),
+            outputs: BTreeMap::new(),
+            outputs_dropped: state.outputs(run.id).is_some_and(|outputs| outputs.dropped),
             attempts: run.attempts.iter().map(|a| AttemptDto::of(state, a)).collect(),
         }
+    }
+
+    /// The same with what it put out.
+    #[must_use]
+    pub fn with_outputs(state: &State, run: &Run) -> Self {
+        let outputs = state.outputs(run.id).map(|outputs| outputs.values.clone());
+        Self { outputs: outputs.unwrap_or_default(), ..Self::of(state, run) }
     }
 
     /// True if it is over.
@@ -176,7 +191,7 @@ pub(crate) fn worker_name(state: &State, worker: WorkerId) -> String {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndDto {
     /// `exited signaled timed_out cancelled lease_expired not_started gone worker_lost
-    /// unrendered drained`.
+    /// unrendered drained bad_output`.
     pub how: String,
     /// The exit code, if it exited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -184,7 +199,7 @@ pub struct EndDto {
     /// The signal that ended it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<i32>,
-    /// Why it could not be started, or its texts not be rendered.
+    /// Why it could not be started, its texts not be rendered, or its outputs not be taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// When that was committed.
@@ -196,9 +211,9 @@ impl EndDto {
         let (code, signal, message) = match &end.how {
             EndKind::Exited { code } => (Some(*code), None, None),
             EndKind::Signaled { signal } => (None, Some(*signal), None),
-            EndKind::NotStarted { message } | EndKind::Unrendered { message } => {
-                (None, None, Some(message.clone()))
-            }
+            EndKind::NotStarted { message }
+            | EndKind::Unrendered { message }
+            | EndKind::BadOutput { message } => (None, None, Some(message.clone())),
             _ => (None, None, None),
         };
         Self { how: end.how.word().to_owned(), code, signal, message, at: Time(end.at) }

@@ -6,6 +6,7 @@ mod bad_input;
 mod definitions;
 mod groups;
 mod holds;
+mod outputs;
 mod pools;
 mod queries;
 mod removal;

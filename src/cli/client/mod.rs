@@ -10,6 +10,7 @@ mod actions;
 mod backfills;
 mod groups;
 mod holds;
+mod outputs;
 mod pools;
 mod secrets;
 mod transport;

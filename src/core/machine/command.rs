@@ -18,6 +18,7 @@ use crate::model::cluster::ClusterSettings;
 use crate::model::edge::NoMatch;
 use crate::model::group::GroupDef;
 use crate::model::job::JobSpec;
+use crate::model::output::Values;
 use crate::model::pause::{AfterPause, PauseTarget};
 use crate::model::pool::PoolDef;
 use crate::model::run::{EndKind, RunOrder};
@@ -363,6 +364,29 @@ pub enum Command {
         worker: WorkerId,
         /// Even if attempts are alive there, as far as is known: they count as lost.
         force: bool,
+    },
+    /// [`Command::Complete`], of an attempt that put something out.
+    CompleteWith {
+        /// Which attempt.
+        attempt: AttemptKey,
+        /// The token it was given.
+        token: Token,
+        /// What happened.
+        report: EndReport,
+        /// What it put out; of no interest unless it succeeded.
+        outputs: Values,
+    },
+    /// Changes what a job keeps for its next run, key by key: a run that ends meanwhile
+    /// loses nothing.
+    EditState {
+        /// Whose.
+        job: JobId,
+        /// Everything that is kept goes first.
+        clear: bool,
+        /// Written then.
+        set: Values,
+        /// Keys that go; those that are not there count as gone.
+        unset: Vec<String>,
     },
 }
 

@@ -6,6 +6,7 @@
 use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
 
+use super::kept::KeptIndex;
 use super::places::RunPlace;
 use super::pools::PoolIndex;
 use super::queue::Queue;
@@ -109,6 +110,7 @@ pub(super) struct Index {
     pub(super) job_backfills: OrdSet<(JobId, BackfillId)>,
     pub(super) pools: PoolIndex,
     pub(super) secrets: SecretIndex,
+    pub(super) kept: KeptIndex,
 }
 
 /// The calendars that a job's triggers name.
@@ -180,6 +182,7 @@ impl Index {
 
     /// A job is written, or removed.
     pub(super) fn job_changed(&mut self, old: Option<&Job>, new: Option<&Job>) {
+        self.job_known(old, new);
         if let Some(job) = old {
             self.job_names.remove(&job.spec.name);
             for edge in &job.spec.depends_on {
@@ -282,13 +285,14 @@ impl Index {
             (true, false) => {
                 self.live.remove(&key);
                 for up in old.iter().flat_map(|a| &a.upstream).filter_map(Upstream::awaited) {
-                    self.upstream.remove(&(up, key));
+                    self.awaits_no_longer(up, key);
                 }
             }
             (false, true) => {
                 self.live.insert(key);
                 for up in new.iter().flat_map(|a| &a.upstream).filter_map(Upstream::awaited) {
                     self.upstream.insert((up, key));
+                    self.need_changed(up);
                 }
             }
             (true, true) | (false, false) => {}
@@ -309,14 +313,8 @@ impl Index {
             }
             _ => {}
         }
-        match (is_success(old), is_success(new)) {
-            (true, false) => {
-                self.successes.remove(&key);
-            }
-            (false, true) => {
-                self.successes.insert(key);
-            }
-            (true, true) | (false, false) => {}
+        if is_success(old) != is_success(new) {
+            self.success_changed(key, is_success(new));
         }
         let ended = |a: Option<&Action>| Some((a.filter(|a| a.run.is_none())?.finished?, false));
         self.set_ended(Owner::Job(key.job), Ended::Action(key), ended(old), ended(new));
@@ -459,6 +457,13 @@ impl State {
         }
         for ((job, _), _) in self.missed.iter() {
             count(&mut index.missed_count, job, true);
+        }
+        for (id, outputs) in self.outputs.iter() {
+            let of = self.runs.get(id).and_then(Run::decides);
+            index.outputs_changed((*id, of), None, Some(outputs));
+        }
+        for (_, state) in self.job_states.iter() {
+            index.kept.state_changed(None, Some(state));
         }
         index
     }

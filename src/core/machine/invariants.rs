@@ -8,6 +8,7 @@ use crate::ids::{ActionKey, RunId};
 use crate::model::action::{Action, ActionState, SkipReason};
 use crate::model::backfill::{BackfillCounts, InstantState};
 use crate::model::edge::Standing;
+use crate::model::output;
 use crate::model::pause::PauseTarget;
 use crate::model::run::{Attempt, Run, RunKind, RunResult, RunState};
 
@@ -33,6 +34,7 @@ pub fn check(state: &State) -> Result<(), String> {
     }
     check_fixed_delays(state)?;
     check_backfills(state)?;
+    check_outputs(state)?;
     for (name, calendar) in state.calendars.iter() {
         let base = calendar.def.base.as_ref();
         ensure(base.is_none_or(|base| state.calendars.contains(base)), || {
@@ -118,6 +120,26 @@ fn check_pools(state: &State) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// What runs put out and jobs keep stays within its bounds, and has whom it is of.
+fn check_outputs(state: &State) -> Result<(), String> {
+    for (id, outputs) in state.outputs.iter() {
+        let is_success = state.run(*id).is_some_and(Run::has_succeeded);
+        ensure(is_success, || format!("outputs of run {id}, which is no success"))?;
+        ensure(outputs.dropped == outputs.values.is_empty(), || {
+            format!("outputs of run {id} are {outputs:?}")
+        })?;
+    }
+    let bytes = state.index.kept.bytes();
+    ensure(bytes <= state.limits.output_bytes, || format!("{bytes} bytes of outputs"))?;
+    for (id, kept) in state.job_states.iter() {
+        ensure(state.jobs.contains(id), || format!("a state of no job {id}"))?;
+        let problem = output::check(&kept.values).err();
+        ensure(problem.is_none(), || format!("state of job {id}: {problem:?}"))?;
+    }
+    let bytes = state.index.kept.state_bytes();
+    ensure(bytes <= state.limits.state_bytes, || format!("{bytes} bytes of states"))
 }
 
 fn check_fixed_delays(state: &State) -> Result<(), String> {

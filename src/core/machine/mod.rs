@@ -10,6 +10,7 @@ pub mod command;
 mod holds;
 mod index;
 pub mod invariants;
+mod kept;
 pub mod outcome;
 mod places;
 mod pools;

@@ -23,6 +23,7 @@ use crate::model::cluster::ClusterSettings;
 use crate::model::group::StoredGroup;
 use crate::model::job::{Job, JobSpec};
 use crate::model::lock::Lock;
+use crate::model::output::{JobState, RunOutputs};
 use crate::model::pause::{Pause, PauseTarget, Sweep};
 use crate::model::pool::Pool;
 use crate::model::run::Run;
@@ -77,6 +78,10 @@ pub struct Limits {
     pub secrets: usize,
     /// Groups with a record.
     pub groups: usize,
+    /// Bytes of what runs put out, as they are counted by each of them.
+    pub output_bytes: usize,
+    /// Bytes of what jobs keep for their next runs.
+    pub state_bytes: usize,
     /// Timers released by one command.
     pub timers: usize,
     /// Jobs that one command withdraws the plan of, or lets go on, when many are
@@ -108,6 +113,8 @@ impl Default for Limits {
             pauses: 100_000,
             backfills: 1_000,
             backfill_instants: 500_000,
+            output_bytes: 64 << 20,
+            state_bytes: 64 << 20,
             pools: 10_000,
             secrets: 1_000,
             groups: 10_000,
@@ -185,6 +192,8 @@ pub struct State {
     pub(super) backfills: Table<BackfillId, Backfill>,
     pub(super) backfill_instants: Table<(BackfillId, UtcMillis), BackfillInstant>,
     pub(super) secrets: Table<Name, StoredSecret>,
+    pub(super) outputs: Table<RunId, RunOutputs>,
+    pub(super) job_states: Table<JobId, JobState>,
     pub(super) pools: Table<Name, Pool>,
     pub(super) groups: Table<GroupPath, StoredGroup>,
     pub(super) index: Index,
@@ -205,7 +214,7 @@ macro_rules! each_table {
         $call!(
             jobs specs cursors floors actions runs workers watches locks requests missed tokens nodes
             calendars pauses sweeps replans pools backfills backfill_instants
-            secrets groups
+            secrets groups outputs job_states
         )
     };
 }
@@ -238,6 +247,8 @@ impl State {
             backfills: Table::new(19),
             backfill_instants: Table::new(20),
             secrets: Table::new(21),
+            outputs: Table::new(22),
+            job_states: Table::new(23),
             pools: Table::new(18),
             groups: Table::new(25),
             index: Index::default(),

@@ -100,6 +100,8 @@ pub struct JobSpec {
     pub areas: BTreeSet<Area>,
     /// How the batch key of its actions follows from their time.
     pub batch: Option<BatchSpec>,
+    /// What its runs put out is kept for the next one.
+    pub keep_state: bool,
 }
 
 extended! {
@@ -107,7 +109,7 @@ extended! {
     [name description zone triggers depends_on executor env worker_group priority retries
         timeout grace lease on_worker_lost]
     [1 group 2 params 3 period 4 legacy_id 5 retry_rules 6 wait_limit 7 overlap
-        8 limits 9 pools 10 retry_on_worker 12 syntax 13 areas 14 batch
+        8 limits 9 pools 10 retry_on_worker 11 keep_state 12 syntax 13 areas 14 batch
         21 secrets]
 }
 
@@ -183,6 +185,7 @@ impl JobSpec {
             secrets: BTreeSet::new(),
             areas: BTreeSet::new(),
             batch: None,
+            keep_state: false,
         }
     }
 

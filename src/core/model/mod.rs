@@ -16,6 +16,7 @@ pub mod group;
 pub mod job;
 pub mod limits;
 pub mod lock;
+pub mod output;
 pub mod params;
 pub mod pause;
 pub mod pool;

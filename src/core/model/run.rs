@@ -128,6 +128,12 @@ impl Run {
         !matches!(self.state, RunState::Finished { .. })
     }
 
+    /// True if it is over and has done what it should.
+    #[must_use]
+    pub fn has_succeeded(&self) -> bool {
+        matches!(self.state, RunState::Finished { result: RunResult::Success, .. })
+    }
+
     /// True while another run of the job must wait, where its definition says so.
     #[must_use]
     pub fn has_turn(&self) -> bool {
@@ -185,6 +191,16 @@ impl RunKind {
             | Self::Recover
             | Self::SuperRecover => true,
             Self::Debug | Self::Backfill => false,
+        }
+    }
+
+    /// True if what such runs put out is kept as the state of a job that keeps any: runs by
+    /// which the job's own plan goes on, and not what somebody asked for beside it.
+    #[must_use]
+    pub fn keeps_state(self) -> bool {
+        match self {
+            Self::Schedule | Self::Dependency | Self::Recover | Self::SuperRecover => true,
+            Self::Manual | Self::Debug | Self::Backfill => false,
         }
     }
 
@@ -383,6 +399,11 @@ pub enum EndKind {
     },
     /// Its worker was drained, the time for that was over, and it was ended.
     Drained,
+    /// The process ended with 0, and what it put out cannot be taken.
+    BadOutput {
+        /// Why; at most 256 bytes.
+        message: String,
+    },
 }
 
 impl EndKind {
@@ -396,6 +417,12 @@ impl EndKind {
     #[must_use]
     pub fn unrendered(why: &str) -> Self {
         Self::Unrendered { message: Self::cut(why) }
+    }
+
+    /// What it put out cannot be taken: `why`, cut in the same way.
+    #[must_use]
+    pub fn bad_output(why: &str) -> Self {
+        Self::BadOutput { message: Self::cut(why) }
     }
 
     fn cut(why: &str) -> String {
@@ -421,7 +448,8 @@ impl EndKind {
             | Self::Cancelled
             | Self::NotStarted { .. }
             | Self::Unrendered { .. }
-            | Self::Drained => false,
+            | Self::Drained
+            | Self::BadOutput { .. } => false,
         }
     }
 
@@ -439,6 +467,7 @@ impl EndKind {
             Self::WorkerLost => "worker_lost",
             Self::Unrendered { .. } => "unrendered",
             Self::Drained => "drained",
+            Self::BadOutput { .. } => "bad_output",
         }
     }
 }

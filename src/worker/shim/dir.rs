@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use horai_core::machine::command::EndReport;
 use serde::{Deserialize, Serialize};
 
 use crate::files;
+use crate::worker::ending::Ending;
 
 /// The shim holds a lock on this while it lives.
 pub const LOCK: &str = "lock";
@@ -24,8 +24,12 @@ pub const SPEC: &str = "spec.json";
 pub const RESULT: &str = "result.json";
 /// FIFO for orders.
 pub const CONTROL: &str = "control";
-/// What the job wrote to stdout and stderr, in order.
+/// What the job wrote to stdout and stderr, in order. The job is not told where.
 pub const OUTPUT: &str = "output";
+/// What the job puts out for those that follow it: it writes to this.
+pub const OUTPUTS: &str = "outputs";
+/// What the job's runs before this one kept, for the job to read.
+pub const STATE: &str = "state";
 /// A shell job's script.
 pub const SCRIPT: &str = "script";
 /// The job's working folder.
@@ -120,7 +124,7 @@ pub fn write_spec(dir: &Path, spec: &Spec) -> io::Result<()> {
 ///
 /// # Errors
 /// The system's, or that it is not one.
-pub fn read_result(dir: &Path) -> io::Result<Option<EndReport>> {
+pub fn read_result(dir: &Path) -> io::Result<Option<Ending>> {
     files::read_optional(&dir.join(RESULT))?
         .map(|bytes| serde_json::from_slice(&bytes).map_err(io::Error::other))
         .transpose()
@@ -130,6 +134,6 @@ pub fn read_result(dir: &Path) -> io::Result<Option<EndReport>> {
 ///
 /// # Errors
 /// The system's.
-pub fn write_result(dir: &Path, report: &EndReport) -> io::Result<()> {
-    files::write_durably(&dir.join(RESULT), &serde_json::to_vec(report).map_err(io::Error::other)?)
+pub fn write_result(dir: &Path, ending: &Ending) -> io::Result<()> {
+    files::write_durably(&dir.join(RESULT), &serde_json::to_vec(ending).map_err(io::Error::other)?)
 }

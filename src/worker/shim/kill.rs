@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
@@ -164,17 +166,24 @@ pub fn kill_descendants() {
 }
 
 /// Kills what is left of an attempt whose shim is gone: members of the job's
-/// group, and processes that carry all of `marks` in their environment. The marks
-/// must name the worker's own folder, because workers of two clusters may share a
-/// machine, and their attempts' names and tokens may be equal. Returns false if some
-/// were still alive after `patience`.
-pub fn kill_orphans(job: Option<Process>, marks: &[(&str, String)], patience: Duration) -> bool {
+/// group, and processes that carry all of `marks` in their environment, and are told of a
+/// file below the attempt's `folder`: workers of two clusters may share a machine, and
+/// their attempts' names and tokens may be equal. Returns false if some were still alive
+/// after `patience`.
+pub fn kill_orphans(
+    job: Option<Process>,
+    marks: &[(&str, String)],
+    folder: &Path,
+    patience: Duration,
+) -> bool {
     let marks: Vec<String> = marks.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    // Which file was another one in earlier versions.
+    let below = [b"HORAI_OUTPUT=", folder.as_os_str().as_bytes(), b"/"].concat();
     let until = Instant::now() + patience;
     loop {
         let left: Vec<Process> = all()
             .into_iter()
-            .filter(|s| !s.zombie && (is_marked(s.process.pid, &marks) || in_group(s, job)))
+            .filter(|s| !s.zombie && (is_marked(s.process.pid, &marks, &below) || in_group(s, job)))
             .map(|s| s.process)
             .collect();
         if left.is_empty() {
@@ -197,9 +206,11 @@ fn in_group(stat: &Stat, job: Option<Process>) -> bool {
     })
 }
 
-fn is_marked(pid: u32, marks: &[String]) -> bool {
+fn is_marked(pid: u32, marks: &[String], below: &[u8]) -> bool {
     let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { return false };
-    marks.iter().all(|mark| environment.split(|b| *b == 0).any(|entry| entry == mark.as_bytes()))
+    let entries = environment.split(|b| *b == 0);
+    entries.clone().any(|entry| entry.starts_with(below))
+        && marks.iter().all(|mark| entries.clone().any(|entry| entry == mark.as_bytes()))
 }
 
 #[cfg(test)]

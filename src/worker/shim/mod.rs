@@ -24,6 +24,7 @@ use horai_core::model::run::EndKind;
 use rustix::process::{getpid, set_child_subreaper, setsid};
 
 use crate::files;
+use crate::worker::ending::Ending;
 
 /// The shim's whole life, for the attempt whose folder is `dir`.
 #[must_use]
@@ -60,5 +61,5 @@ fn run(dir: &Path) -> io::Result<()> {
         output_bytes: 0,
         output_crc: 0,
     });
-    dir::write_result(dir, &report)
+    dir::write_result(dir, &Ending::of(report, &dir.join(dir::OUTPUTS)))
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use horai::worker::clock::millis;
+use horai::worker::ending::Ending;
 use horai::worker::folder::{Folder, Tail};
 use horai::worker::jobs::{Control, JobRunner, Started};
 use horai::worker::load::Load;
@@ -258,13 +259,13 @@ impl JobRunner for Jobs {
         self.lock().jobs.get(&key).map_or(0, |job| job.lease_ms)
     }
 
-    fn collect(&self, key: AttemptKey, _token: Token) -> BoxFuture<'_, EndReport> {
+    fn collect(&self, key: AttemptKey, _token: Token) -> BoxFuture<'_, Ending> {
         async move {
             loop {
                 {
                     let inner = &mut *self.lock();
                     match inner.jobs.get(&key) {
-                        Some(Job { result: Some(report), .. }) => return report.clone(),
+                        Some(Job { result: Some(report), .. }) => return report.clone().into(),
                         Some(_) => {}
                         // What ended before a power cut, or never was: it may not start now.
                         None => {
@@ -275,7 +276,7 @@ impl JobRunner for Jobs {
                                 output_bytes: 0,
                                 output_crc: 0,
                             };
-                            return inner.over.entry(key).or_insert(gone).clone();
+                            return inner.over.entry(key).or_insert(gone).clone().into();
                         }
                     }
                 }

@@ -118,7 +118,7 @@ impl State {
         let Some(action) = self.actions.get(&key) else { return false };
         let open: Vec<Upstream> = action.upstream.iter().filter(|u| is_open(u)).copied().collect();
         for above in open.iter().filter_map(Upstream::awaited) {
-            self.index.upstream.remove(&(above, key));
+            self.index.awaits_no_longer(above, key);
         }
         if !open.is_empty() {
             self.edit_action(key, |action| action.upstream.retain(|u| !is_open(u)));
@@ -167,6 +167,7 @@ impl State {
             self.cursors.remove(&(id, source));
         }
         self.drop_missed(id);
+        self.put_job_state(id, None);
         self.drop_pauses(id, |_, _| true);
         // Its number is never given again, so nothing can be planned for it.
         self.floors.remove(&id);

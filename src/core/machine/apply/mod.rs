@@ -16,6 +16,7 @@ mod job;
 mod limits;
 mod lock;
 mod manual;
+mod output;
 mod overlap;
 mod pause;
 mod plan;
@@ -31,6 +32,7 @@ mod worker;
 use super::command::{Actor, Command, Entry, Envelope, Request};
 use super::outcome::{Applied, Event, Outcome, Reject};
 use super::state::{Remembered, State};
+use crate::model::output::Values;
 use crate::model::pause::AfterPause;
 use crate::model::run::RunOrder;
 use crate::mutants::{self, Mutant};
@@ -103,7 +105,13 @@ impl State {
                 self.dispatch(*run, *number, *worker, *incarnation, ev)
             }
             Command::Complete { attempt, token, report } => {
-                self.complete(*attempt, *token, report, ev)
+                self.complete(*attempt, *token, report, &Values::new(), ev)
+            }
+            Command::CompleteWith { attempt, token, report, outputs } => {
+                self.complete(*attempt, *token, report, outputs, ev)
+            }
+            Command::EditState { job, clear, set, unset } => {
+                self.edit_state(*job, *clear, set, unset, ev)
             }
             Command::AttachWorker(profile) => self.attach_worker(profile, ev),
             Command::WorkersAlive(alive) => Ok(self.workers_alive(alive, ev)),

@@ -10,6 +10,7 @@ use crate::ids::{ActionKey, JobId, Name, Revision, RunId, WorkerId};
 use crate::model::action::{Action, Missed, Upstream};
 use crate::model::job::{Job, JobSpec};
 use crate::model::lock::Lock;
+use crate::model::output::{JobState, RunOutputs};
 use crate::model::run::Run;
 use crate::model::worker::Worker;
 use crate::time::UtcMillis;
@@ -111,9 +112,29 @@ impl State {
 
     /// Only for finished runs.
     pub(super) fn remove_run(&mut self, id: RunId) {
+        self.put_outputs(id, None);
         if let Some(old) = self.runs.remove(&id) {
             let place = self.place_of(&old);
             self.index.run_changed((Some(&old), place), (None, RunPlace::default()));
+        }
+    }
+
+    /// Writes what a run put out, or removes it.
+    pub(super) fn put_outputs(&mut self, id: RunId, outputs: Option<RunOutputs>) {
+        let of = self.runs.get(&id).and_then(Run::decides);
+        self.index.outputs_changed((id, of), self.outputs.get(&id), outputs.as_ref());
+        match outputs {
+            Some(outputs) => self.outputs.put(id, outputs),
+            None => drop(self.outputs.remove(&id)),
+        }
+    }
+
+    /// Writes what a job keeps, or removes it.
+    pub(super) fn put_job_state(&mut self, id: JobId, state: Option<JobState>) {
+        self.index.kept.state_changed(self.job_states.get(&id), state.as_ref());
+        match state {
+            Some(state) => self.job_states.put(id, state),
+            None => drop(self.job_states.remove(&id)),
         }
     }
 
@@ -169,7 +190,7 @@ impl State {
         up: ActionKey,
         new: Option<Upstream>,
     ) {
-        self.index.upstream.remove(&(up, down));
+        self.index.awaits_no_longer(up, down);
         self.edit_action(down, |action| {
             let place = action.upstream.iter().position(|u| u.awaited() == Some(up));
             if let Some(place) = place {

@@ -7,6 +7,7 @@ use super::super::state::State;
 use crate::ids::{AttemptKey, Incarnation, RunId, Token, WorkerId};
 use crate::model::action::{ActionState, SkipReason};
 use crate::model::job::OnWorkerLost;
+use crate::model::output::Values;
 use crate::model::pool::Demand;
 use crate::model::retry::AfterFailure;
 use crate::model::run::{
@@ -105,6 +106,7 @@ impl State {
         attempt: AttemptKey,
         token: Token,
         report: &EndReport,
+        outputs: &Values,
         ev: &mut Vec<Event>,
     ) -> Result<Outcome, Reject> {
         let live = self.runs.get(&attempt.run).and_then(Run::live_attempt);
@@ -112,17 +114,19 @@ impl State {
         if !is_late && !live.is_some_and(|a| a.key == attempt && a.token == token) {
             return Err(Reject::StaleAttempt(attempt));
         }
-        let how = match &report.how {
-            EndKind::NotStarted { message } => EndKind::not_started(message),
-            EndKind::Unrendered { message } => EndKind::unrendered(message),
-            how => how.clone(),
-        };
         // A worker's estimate of cluster time lags as its leader's messages do, and
         // nothing begins before it is dispatched nor ends after that is known.
         let now = self.meta.now;
         let dispatched = live.map_or(now, |attempt| attempt.dispatched).min(now);
         let started = report.started.map(|at| at.clamp(dispatched, now));
         let ended = report.ended.map(|at| at.clamp(started.unwrap_or(dispatched), now));
+        let how = match &report.how {
+            EndKind::NotStarted { message } => EndKind::not_started(message),
+            EndKind::Unrendered { message } => EndKind::unrendered(message),
+            EndKind::BadOutput { message } => EndKind::bad_output(message),
+            how if how.is_success() => self.keep_outputs(attempt.run, how, outputs),
+            how => how.clone(),
+        };
         let end = AttemptEnd {
             at: now,
             how,
@@ -132,6 +136,7 @@ impl State {
             output_crc: report.output_crc,
         };
         self.end_attempt(attempt.run, end, ev);
+        self.bound_outputs(attempt.run);
         Ok(Outcome::Done)
     }
 

@@ -160,6 +160,11 @@ impl State {
                     self.actions.get(key).is_some_and(|action| action.run == Some(run))
                 }),
             };
+        if let Ended::Run(run) = ended
+            && self.outputs_are_needed(run)
+        {
+            return;
+        }
         if let Some(key) = key {
             if self.is_kept(key) {
                 return;

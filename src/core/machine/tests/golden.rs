@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use super::super::command::*;
 use super::super::invariants;
 use super::super::snapshot::{Restore, records};
+use super::super::state::Limits;
 use super::support::*;
 use crate::ids::*;
 use crate::model::action::{Missed, MissedReason};
@@ -76,6 +77,8 @@ fn word(command: &Command) -> &'static str {
         Command::DeleteGroup { .. } => "delete_group",
         Command::SetDuty { .. } => "set_duty",
         Command::RemoveWorker { .. } => "remove_worker",
+        Command::CompleteWith { .. } => "complete_with",
+        Command::EditState { .. } => "edit_state",
     }
 }
 
@@ -273,6 +276,10 @@ fn commands() -> Vec<Command> {
             duty: Duty::Draining { until: Some(UtcMillis(9)) },
         },
         Command::RemoveWorker { worker: WorkerId(3), force: true },
+        complete(attempt, token, EndKind::bad_output("line 2: no")),
+        complete_with(attempt, token, &[("ROWS", "17"), ("TEXT", "a\nb")]),
+        Command::ApplyJob { spec: Box::new(keeping("keeping")), expected: None },
+        edit_state(job, true, &[("ROWS", "0")], &["TEXT"]),
     ]);
     all
 }
@@ -446,16 +453,38 @@ fn local_state() -> Machine {
 }
 
 const GOLDEN_AREAS: &str = include_str!("../../../../tests/golden/snapshot_areas_v1.txt");
+/// Outputs that are held and such that were dropped, and states of jobs.
+fn putting_state() -> Machine {
+    let mut m = Machine::with(Limits { output_bytes: 250, ..Limits::default() });
+    let worker = m.worker("w", 2);
+    let keeps = m.job(JobSpec { triggers: vec![cron("t")], ..keeping("keeps") });
+    let other = m.job(keeping("other"));
+    let at = m.now + 1_000;
+    m.plan(keeps, &[(at, vec![]), (at + 1_000, vec![]), (at + 2_000, vec![])]);
+    m.after(4_000);
+    for n in ["1", "2", "3"] {
+        let run = m.queue()[0];
+        let (attempt, token) = m.dispatch(run, worker);
+        m.ok(complete_with(attempt, token, &[("N", n), ("TEXT", &"x".repeat(40))]));
+    }
+    m.ok(edit_state(other, false, &[("A", "1")], &[]));
+    m
+}
+
+const GOLDEN_OUTPUTS: &str = include_str!("../../../../tests/golden/snapshot_outputs_v1.txt");
+
 const GOLDEN_POOLS: &str = include_str!("../../../../tests/golden/snapshot_pools_v1.txt");
 
 #[test]
 fn a_snapshot_keeps_its_bytes() {
-    for (m, golden) in [
+    let states = [
         (full_state(), GOLDEN_STATE),
         (pooled_state(), GOLDEN_POOLS),
+        (putting_state(), GOLDEN_OUTPUTS),
         (secret_state(), GOLDEN_SECRETS),
         (local_state(), GOLDEN_AREAS),
-    ] {
+    ];
+    for (m, golden) in states {
         let mut text = String::new();
         for record in records(&m.state) {
             let hex: String = record.iter().fold(String::new(), |mut hex, byte| {
@@ -465,7 +494,7 @@ fn a_snapshot_keeps_its_bytes() {
             let _ = writeln!(text, "{hex}");
         }
         assert_eq!(text, golden, "\n--- encoded now:\n{text}---");
-        let mut restore = Restore::default();
+        let mut restore = Restore::new(*m.state.limits());
         for line in golden.lines() {
             let byte = |at| u8::from_str_radix(&line[at..at + 2], 16).unwrap();
             let bytes = (0..line.len()).step_by(2).map(byte);

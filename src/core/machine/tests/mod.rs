@@ -13,6 +13,7 @@ mod golden;
 mod groups;
 mod limits;
 mod manual;
+mod outputs;
 mod overlap;
 mod pauses;
 mod pools;

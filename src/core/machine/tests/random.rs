@@ -9,6 +9,7 @@ use super::super::invariants;
 use super::super::outcome::Outcome;
 use super::super::snapshot::{Restore, records};
 use super::super::state::{Limits, State};
+use super::outputs;
 use super::support::*;
 use crate::ids::*;
 use crate::model::area::Area;
@@ -51,6 +52,7 @@ enum Step {
     Cancel(u64),
     Dispatch { nth: usize, worker: u64 },
     Complete { nth: usize, how: u8, wrong: bool },
+    State { job: u64, clear: bool, long: bool },
     Attach { name: u8, incarnation: u128, boot: u128 },
     Alive,
     Acquire { lock: u8, owner: u8, wait: u64 },
@@ -119,8 +121,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(job, nth, success)| Step::Settle { job, nth, success }),
         1 => (0..20_u64).prop_map(Step::Cancel),
         8 => (0..9_usize, 1..4_u64).prop_map(|(nth, worker)| Step::Dispatch { nth, worker }),
-        7 => (0..9_usize, 0..10_u8, prop::bool::weighted(0.1))
+        7 => (0..9_usize, 0..15_u8, prop::bool::weighted(0.1))
             .prop_map(|(nth, how, wrong)| Step::Complete { nth, how, wrong }),
+        1 => (job(), prop::bool::ANY, prop::bool::weighted(0.2))
+            .prop_map(|(job, clear, long)| Step::State { job, clear, long }),
         2 => (0..3_u8, 1..3_u128, 1..3_u128)
             .prop_map(|(name, incarnation, boot)| Step::Attach { name, incarnation, boot }),
         1 => Just(Step::Alive),
@@ -263,6 +267,7 @@ fn spec_of(number: u8, triggers: u8, upstream: &[u64], policy: u8) -> JobSpec {
         },
         retry_on_worker: RetryWorker::ALL[usize::from(policy) % 3].1,
         lease: Span::secs(5),
+        keep_state: policy > 1,
         on_worker_lost: match policy {
             0 => OnWorkerLost::Fail,
             1 => OnWorkerLost::Keep { keep_for: Span::secs(30) },
@@ -399,6 +404,14 @@ fn command_of(m: &Machine, step: &Step) -> Command {
         Step::Complete { nth, how, wrong } => {
             let missing = (AttemptKey { run: RunId(77), shard: 0, number: 1 }, Token(1));
             let (attempt, token) = pick(&running(&m.state), *nth).unwrap_or(missing);
+            let long = "x".repeat(20 * nth);
+            let outputs = match how {
+                10 => vec![("A", "1")],
+                11 => vec![("A", "2"), ("B", "")],
+                12 | 13 => vec![("LONG", long.as_str())],
+                14 => vec![("no key", "1")],
+                _ => Vec::new(),
+            };
             let how = match how {
                 0 => EndKind::Gone,
                 1 => EndKind::LeaseExpired,
@@ -409,7 +422,15 @@ fn command_of(m: &Machine, step: &Step) -> Command {
             };
             // Times that a worker cannot know better, from long ago to the future.
             let times = [m.now - 900, m.now + 70].map(|at| (nth % 3 == 0).then_some(at));
-            told(attempt, if *wrong { token.next() } else { token }, how, times)
+            let token = if *wrong { token.next() } else { token };
+            if outputs.is_empty() {
+                return told(attempt, token, how, times);
+            }
+            complete_with(attempt, token, &outputs)
+        }
+        Step::State { job, clear, long } => {
+            let value = if *long { "x".repeat(90) } else { m.now.to_string() };
+            edit_state(JobId(*job), *clear, &[("BY_HAND", &value)], &["B", "LONG"])
         }
         Step::Attach { name, incarnation, boot } => Command::AttachWorker(profile(
             &format!("w{name}"),
@@ -487,6 +508,8 @@ fn run_steps(steps: &[Step]) -> Machine {
         requests: 2,
         missed_per_job: 2,
         sweep: 1,
+        output_bytes: 500,
+        state_bytes: 200,
         ..Limits::default()
     };
     let mut m = Machine::with(limits);
@@ -565,6 +588,7 @@ proptest! {
         let mut m = run_steps(&steps);
         prop_assert_eq!(m.state.hash(), run_steps(&steps).state.hash());
 
+        prop_assert_eq!(outputs::read_by_hand(&m.state), Ok(()));
         let mut restore = Restore::new(*m.state.limits());
         for record in records(&m.state) {
             restore.push(&record).unwrap();

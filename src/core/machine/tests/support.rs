@@ -15,6 +15,7 @@ use crate::model::cluster::ClusterSettings;
 use crate::model::edge::EdgeSpec;
 use crate::model::group::GroupDef;
 use crate::model::job::*;
+use crate::model::output::Values;
 use crate::model::pool::PoolDef;
 use crate::model::run::EndKind;
 use crate::model::secret::{KeyId, Sealed};
@@ -173,6 +174,32 @@ pub(crate) fn told(
     let [started, ended] = times.map(|at| at.map(UtcMillis));
     let report = EndReport { how, started, ended, output_bytes: 3, output_crc: 4 };
     Command::Complete { attempt, token, report }
+}
+
+/// As [`complete`], of an attempt that succeeded and put something out.
+pub(crate) fn complete_with(
+    attempt: AttemptKey,
+    token: Token,
+    outputs: &[(&str, &str)],
+) -> Command {
+    let Command::Complete { report, .. } = complete(attempt, token, exit(0)) else {
+        panic!("a report is a report")
+    };
+    Command::CompleteWith { attempt, token, report, outputs: values(outputs) }
+}
+
+pub(crate) fn values(pairs: &[(&str, &str)]) -> Values {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+pub(crate) fn edit_state(job: JobId, clear: bool, set: &[(&str, &str)], unset: &[&str]) -> Command {
+    let unset = unset.iter().map(|key| (*key).to_owned()).collect();
+    Command::EditState { job, clear, set: values(set), unset }
+}
+
+/// A job that keeps what its runs put out.
+pub(crate) fn keeping(text: &str) -> JobSpec {
+    JobSpec { keep_state: true, ..spec(text) }
 }
 
 pub(crate) fn exit(code: i32) -> EndKind {

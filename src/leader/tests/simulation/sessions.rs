@@ -119,7 +119,9 @@ impl World {
         let found = self.with_view(serial, |lead, state| {
             lead.attached.insert(stream, Attached { worker, incarnation });
             let mut parts = Parts::default();
-            (parts.live, parts.results) = (live, results.clone());
+            parts.live = live;
+            let ended = results.iter().cloned();
+            parts.results = ended.map(|(key, token, end)| (key, token, end.into())).collect();
             let found = pure::compare(state, worker, incarnation, &parts);
             let build = |run: &RunId| pure::build(state, *run, worker, incarnation, lead.id);
             let starts: Vec<pb::Start> = found.missing.iter().filter_map(build).collect();
@@ -184,7 +186,8 @@ impl World {
                 if !lead.busy.insert((key, token)) {
                     return None;
                 }
-                let finished = Finished { stream: stream.1, worker, key, token, report };
+                let ending = report.into();
+                let finished = Finished { stream: stream.1, worker, key, token, ending };
                 let is_known = pure::is_known(state, &finished);
                 if is_known {
                     lead.busy.remove(&(key, token));
