@@ -15,6 +15,8 @@ use horai_core::model::run::EndKind;
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
+use super::mask::Masker;
+
 /// An attempt's end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ending {
@@ -49,6 +51,18 @@ impl Ending {
             }
         }
     }
+
+    /// The same without what nobody may read: what is put out is told to everybody.
+    #[must_use]
+    pub fn masked(mut self, masker: &Masker) -> Self {
+        if let EndKind::BadOutput { message } = &mut self.report.how {
+            *message = masker.mask(message);
+        }
+        for value in self.outputs.values_mut() {
+            *value = masker.mask(value);
+        }
+        self
+    }
 }
 
 /// What the file says; nothing, if there is none any more.
@@ -73,6 +87,18 @@ fn read(path: &Path) -> Result<Values, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn secrets_are_taken_out_of_what_is_put_out() {
+        let masker = Masker::new(["hunter2"]).unwrap();
+        let outputs = [("A", "x hunter2 y"), ("B", "plain")];
+        let outputs = outputs.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let masked = Ending { report: exited(0), outputs }.masked(&masker);
+        assert_eq!((&*masked.outputs["A"], &*masked.outputs["B"]), ("x *** y", "plain"));
+        let report = EndReport { how: EndKind::bad_output("line 1: hunter2"), ..exited(0) };
+        let masked = Ending::from(report).masked(&masker);
+        assert_eq!(masked.report.how, EndKind::bad_output("line 1: ***"));
+    }
 
     fn exited(code: i32) -> EndReport {
         let how = EndKind::Exited { code };

@@ -54,6 +54,7 @@ fn run(dir: &Path) -> io::Result<()> {
     let private = if spec.private { Some(dir::read_private(io::stdin())?) } else { None };
     fs::create_dir_all(dir.join(dir::WORK))?;
     let means = launch::Means::of(&mut spec, private)?;
+    let masker = means.masker.clone();
     let report = supervise::supervise(dir, &spec, means).unwrap_or_else(|e| EndReport {
         how: EndKind::not_started(&e.to_string()),
         started: None,
@@ -61,5 +62,10 @@ fn run(dir: &Path) -> io::Result<()> {
         output_bytes: 0,
         output_crc: 0,
     });
-    dir::write_result(dir, &Ending::of(report, &dir.join(dir::OUTPUTS)))
+    let ending = Ending::of(report, &dir.join(dir::OUTPUTS));
+    let ending = match masker {
+        Some(masker) => ending.masked(&masker),
+        None => ending,
+    };
+    dir::write_result(dir, &ending)
 }
