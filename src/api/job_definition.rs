@@ -4,7 +4,7 @@
 //! be checked without the cluster; what only the machine knows (cycles,
 //! revisions) it checks itself. It proposes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use horai_core::ids::{JobId, Name};
 use horai_core::model::edge::{EdgeSpec, PeriodUnit};
@@ -211,11 +211,13 @@ impl JobDefinition {
             },
             legacy_id: self.legacy_id()?,
             syntax: Syntax::Plain,
+            secrets: BTreeSet::new(),
             pools: self.takes()?,
             areas: areas(&self.areas)?,
             batch: self.batch.as_ref().map(BatchDefinition::to_spec).transpose()?,
         };
         spec.syntax = texts::syntax_of(&spec, self.syntax.as_deref())?;
+        spec.secrets = texts::secrets_of(&spec)?;
         match spec.check_edges(None) {
             Ok(()) => Ok(spec),
             Err(wrong) => Err(edge_error(&self.depends_on, &wrong)),

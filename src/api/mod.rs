@@ -38,7 +38,9 @@ mod removal;
 mod reruns;
 pub mod retry_definition;
 mod runs;
+mod secrets;
 mod texts;
+mod trial;
 pub mod trigger_definition;
 mod workers;
 mod write;
@@ -125,6 +127,7 @@ fn router_within(state: ApiState, limit: Duration) -> Router {
         .route("/jobs/{name}", get(jobs::show).put(jobs::put).delete(removal::delete))
         .route("/jobs/{name}/removal", get(removal::preview))
         .route("/jobs/{name}/trigger", post(jobs::trigger))
+        .route("/jobs/{name}/trigger/preview", post(trial::trigger))
         .route("/jobs/{name}/pause", post(pauses::pause_job))
         .route("/jobs/{name}/resume", post(pauses::resume_job))
         .route("/jobs/{name}/triggers/{trigger}/pause", post(pauses::pause_trigger))
@@ -151,8 +154,8 @@ fn router_within(state: ApiState, limit: Duration) -> Router {
         .route("/actions/{id}/downstream", get(reruns::downstream))
         .route("/actions/{id}/recover", post(reruns::recover))
         .route("/actions/{id}/super-recover", post(reruns::super_recover))
-        .route("/actions/{id}/force-success", post(reruns::force_success))
-        .route("/actions/{id}/skip", post(reruns::skip))
+        .route("/actions/{id}/force-success", get(trial::force_success).post(reruns::force_success))
+        .route("/actions/{id}/skip", get(trial::skip).post(reruns::skip))
         .route("/jobs/{name}/render", get(texts::render))
         .route("/jobs/{name}/backfills", post(backfills::start))
         .route("/jobs/{name}/backfills/preview", post(backfills::preview))
@@ -163,6 +166,9 @@ fn router_within(state: ApiState, limit: Duration) -> Router {
         .route("/backfills/{id}/resume", post(backfills::resume))
         .route("/backfills/{id}/stop", post(backfills::stop))
         .route("/backfills/{id}/rerun", post(backfills::rerun))
+        .route("/secrets", get(secrets::list))
+        .route("/secrets/{name}", get(secrets::show).put(secrets::put).delete(secrets::delete))
+        .route("/cluster/secrets/rekey", post(secrets::rekey))
         .route("/runs", get(runs::list))
         .route("/runs/{id}", get(runs::show))
         .route("/runs/{id}/cancel", post(runs::cancel))

@@ -198,6 +198,7 @@ fn code_of(reject: &Reject) -> ErrorCode {
         | Reject::NoSuchCalendar(_)
         | Reject::NoSuchBackfill(_)
         | Reject::NoSuchPool(_)
+        | Reject::NoSuchSecret(_)
         | Reject::NoSuchGroup(_)
         | Reject::NoSuchTrigger { .. } => ErrorCode::NotFound,
         Reject::Full { .. } => ErrorCode::LimitReached,
@@ -222,6 +223,7 @@ fn remedy_of(reject: &Reject) -> &'static str {
         | Reject::NoSuchWorker(_) => "look which there are: old ones are forgotten",
         Reject::NoSuchCalendar(_) => "apply that calendar first, or correct the name",
         Reject::NoSuchTrigger { .. } => "look at the names of the job's triggers",
+        Reject::SecretInUse { .. } => "take it out of their texts first, or delete those jobs",
         Reject::CalendarInUse { .. } => "take it away from those first",
         Reject::NoSuchPool(_) => "look which pools there are",
         Reject::NoSuchGroup(_) => "look which groups have parameters: horai group list",

@@ -99,7 +99,7 @@ pub(super) async fn downstream(
 }
 
 /// An action that is there.
-fn known(state: &CoreState, id: &ActionRef) -> Result<ActionKey, Fault> {
+pub(super) fn known(state: &CoreState, id: &ActionRef) -> Result<ActionKey, Fault> {
     let key = key_of(state, id).filter(|key| state.action(*key).is_some());
     key.ok_or_else(|| Fault::not_found("action", id))
 }

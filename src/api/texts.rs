@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use horai_core::ids::AttemptKey;
-use horai_core::machine::state::State as Machine;
+use horai_core::ids::{AttemptKey, Name};
+use horai_core::machine::state::State as CoreState;
 use horai_core::model::job::JobSpec;
 use horai_core::model::params::{Params, plain_name};
 use horai_core::model::syntax::Syntax;
@@ -20,7 +20,10 @@ use super::params::Segment;
 use super::problem::Fault;
 use crate::error::FieldError;
 use crate::session::texts::{context_of, params_given};
-use crate::template::{self, Names, TemplateError};
+use crate::template::{self, Names, Secret, TemplateError};
+
+/// What a preview shows of a secret.
+const MASK: &str = "***";
 
 /// The syntax of a definition's texts; plain, if nothing in them would be replaced.
 ///
@@ -42,7 +45,7 @@ pub(super) fn syntax_of(spec: &JobSpec, written: Option<&str>) -> Result<Syntax,
 ///
 /// # Errors
 /// The first text that names something else, with the line and the column.
-pub(super) fn check_names(spec: &JobSpec, state: &Machine) -> Result<(), FieldError> {
+pub(super) fn check_names(spec: &JobSpec, state: &CoreState) -> Result<(), FieldError> {
     if spec.group.is_none() || spec.syntax == Syntax::Plain {
         return Ok(());
     }
@@ -65,7 +68,7 @@ pub(super) fn word_of(spec: &JobSpec) -> Option<&'static str> {
 }
 
 /// What a definition's texts may name. What its groups give is known with a state alone.
-fn names(spec: &JobSpec, state: Option<&Machine>) -> Names {
+fn names(spec: &JobSpec, state: Option<&CoreState>) -> Names {
     let rules = spec.triggers.iter().filter_map(|trigger| trigger.kind.rule());
     let own = spec.params.keys().chain(rules.flat_map(|rule| rule.params.keys()));
     // Which area it will be is not asked: a definition is written for many.
@@ -84,8 +87,47 @@ fn names(spec: &JobSpec, state: Option<&Machine>) -> Names {
         vars,
         // Nothing gives these yet.
         upstream: Some(BTreeSet::new()),
-        secrets: Some(BTreeSet::new()),
+        // Which there are only the cluster knows: `check_secrets`.
+        secrets: None,
     }
+}
+
+/// The secrets that a definition's texts name.
+///
+/// # Errors
+/// A name that no secret can have, or too many of them.
+pub(super) fn secrets_of(spec: &JobSpec) -> Result<BTreeSet<Name>, FieldError> {
+    let mut secrets = BTreeSet::new();
+    for (field, text) in spec.texts() {
+        let found = template::secrets_of(text, spec.syntax)
+            .map_err(|error| field_error(field.clone(), text, &error))?;
+        for name in found {
+            let name = Name::new(name).map_err(|error| {
+                let remedy = "correct the name: horai secret list";
+                FieldError::invalid(&field, name, format!("no such secret: {error}"), remedy)
+            })?;
+            secrets.insert(name);
+        }
+        if secrets.len() > JobSpec::MAX_SECRETS {
+            let problem = format!("the texts name {} secrets", secrets.len());
+            let remedy = format!("name at most {}", JobSpec::MAX_SECRETS);
+            return Err(FieldError::invalid(&field, secrets.len(), problem, remedy));
+        }
+    }
+    Ok(secrets)
+}
+
+/// Refuses a text that names a secret which is not there, with the place where it does.
+///
+/// # Errors
+/// The first such text.
+pub(super) fn check_secrets(spec: &JobSpec, state: &CoreState) -> Result<(), FieldError> {
+    if spec.secrets.iter().all(|name| state.secret(name).is_some()) {
+        return Ok(());
+    }
+    let there = state.secrets_after(None).map(|(name, _)| name.to_string());
+    let known = Names { secrets: Some(there.collect()), ..names(spec, Some(state)) };
+    check(spec, spec.syntax, &known)
 }
 
 fn field_error(field: String, text: &str, error: &TemplateError) -> FieldError {
@@ -115,7 +157,10 @@ pub(super) async fn render(
     let attempt = AttemptKey { run: horai_core::ids::RunId(0), shard: 0, number: 1 };
     let due = action.map_or(nominal, |action| action.due);
     let values = params_given(&state, &job.spec, triggers, &Params::new());
-    let context = Arc::new(context_of(&state, &job.spec, attempt, (nominal, due), values));
+    let mut context = context_of(&state, &job.spec, attempt, (nominal, due), values);
+    let masked = |name: &Name| (name.to_string(), Secret::new(MASK));
+    context.secrets = job.spec.secrets.iter().map(masked).collect();
+    let context = Arc::new(context);
     let mut texts = BTreeMap::new();
     for (field, text) in job.spec.texts() {
         let rendered = template::render(text, job.spec.syntax, &context)

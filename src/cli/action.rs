@@ -46,11 +46,17 @@ enum ActionCommand {
     ForceSuccess {
         /// Such as load@20261121T030000Z
         action: ActionRef,
+        /// Only show what would follow
+        #[arg(long)]
+        preview: bool,
     },
     /// Skip it, and with it what waits for its success
     Skip {
         /// Such as load@20261121T030000Z
         action: ActionRef,
+        /// Only show what would follow
+        #[arg(long)]
+        preview: bool,
     },
 }
 
@@ -86,11 +92,17 @@ pub(super) fn run(args: ActionArgs, out: &mut impl Write) -> Result<(), Failure>
                     }
                 }
             }
-            ActionCommand::ForceSuccess { action } => {
+            ActionCommand::ForceSuccess { action, preview: true } => {
+                print(out, format, &client.settle_preview(&action, "force-success").await?)
+            }
+            ActionCommand::Skip { action, preview: true } => {
+                print(out, format, &client.settle_preview(&action, "skip").await?)
+            }
+            ActionCommand::ForceSuccess { action, preview: false } => {
                 client.settle_action(&action, "force-success").await?;
                 note(format, &format!("{action} counts as a success"))
             }
-            ActionCommand::Skip { action } => {
+            ActionCommand::Skip { action, preview: false } => {
                 client.settle_action(&action, "skip").await?;
                 note(format, &format!("{action} is skipped"))
             }

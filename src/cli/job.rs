@@ -212,6 +212,9 @@ pub(super) fn run(args: JobArgs, out: &mut impl Write) -> Result<(), Failure> {
                 note(format, &format!("job {name} is deleted"))?;
                 print(out, format, &removed)
             }
+            JobCommand::Trigger(asked) if asked.preview => {
+                print(out, format, &client.trigger_preview(&asked.name, &asked.request()?).await?)
+            }
             JobCommand::Trigger(asked) => {
                 let run = client.trigger_job(&asked.name, &asked.request()?).await?;
                 print(out, format, &StartedRun { run })
@@ -248,6 +251,9 @@ struct TriggerArgs {
     /// With an earlier definition of the job
     #[arg(long)]
     revision: Option<u64>,
+    /// Only show the run that would be made
+    #[arg(long)]
+    preview: bool,
 }
 
 impl TriggerArgs {

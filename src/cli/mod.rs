@@ -22,7 +22,9 @@ mod pool;
 mod remote;
 mod removal;
 mod run;
+mod secret;
 mod serve;
+mod trial;
 mod trigger;
 mod worker;
 
@@ -78,6 +80,8 @@ enum Command {
     Backfill(backfill::BackfillArgs),
     /// List, show and cancel runs, read their output, see why they wait
     Run(run::RunArgs),
+    /// Set, list and delete values that jobs use and nobody reads; change their keys
+    Secret(secret::SecretArgs),
     /// Take and give back locks, of one slot or of more
     Lock(lock::LockArgs),
     /// When a cron expression fires, and what it means; needs no cluster
@@ -179,12 +183,13 @@ fn execute(command: Command, out: &mut impl Write) -> Result<ExitCode, Failure> 
         Command::Action(args) => action::run(args, out)?,
         Command::Backfill(args) => backfill::run(args, out)?,
         Command::Run(args) => run::run(args, out)?,
+        Command::Secret(args) => secret::run(args, out)?,
         Command::Lock(args) => lock::run(args, out)?,
         Command::Cron(args) => cron::run(args, out)?,
         Command::Plan(args) => plan::run(args, out)?,
         Command::Trigger(verb) => trigger::run(&verb, out)?,
         Command::Config(ConfigCommand::Check { kind: ConfigKind::Node, file }) => {
-            check::config::<crate::config::NodeConfig>(&file, out)?;
+            check::node_config(&file, out)?;
         }
         Command::Config(ConfigCommand::Check { kind: ConfigKind::Worker, file }) => {
             check::config::<crate::config::WorkerConfig>(&file, out)?;
@@ -294,6 +299,11 @@ mod tests {
             "unfreeze --missed misfire",
             "pauses",
             "job check a.yaml b.yaml",
+            "secret set db-password --description d --revision 0",
+            "secret --url http://a:1 list -o json",
+            "secret delete db-password",
+            "secret rekey",
+            "secret keygen --out secrets.key",
             "run list --job load --limit 5",
             "run show r-17",
             "run logs -f r-17 --attempt 2",
@@ -338,6 +348,7 @@ mod tests {
             "backfill start a --from 2026-11-01 --to 2026-11-02 --hours 25:00-06:00",
             "backfill show 3",
             "job trigger a --action x",
+            "secret set db-password hunter2",
         ] {
             let words = std::iter::once("horai").chain(line.split(' '));
             assert!(super::Arguments::try_parse_from(words).is_err(), "{line}");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use horai_core::ids::{Incarnation, LeaderId, RunId, WorkerId};
+use horai_core::ids::{Incarnation, LeaderId, Name, RunId, WorkerId};
 use horai_core::machine::state::State;
 use horai_core::model::job::{JobSpec, OnWorkerLost};
 use horai_core::model::run::{Attempt, Run};
@@ -55,6 +55,9 @@ pub(crate) fn build(
         due_time: zone.rfc3339(due(state, run)),
         cause: attempt.cause.word().to_owned(),
         begin_by_ms: state.begin_by(run, attempt, spec).0,
+        // They are put in with the values of the texts.
+        secrets: Vec::new(),
+        secret_script: false,
     })
 }
 
@@ -75,7 +78,9 @@ pub(super) fn draft(
         let params = params_of(state, spec, run);
         (spec.syntax, context_of(state, spec, key, times, params))
     });
-    Some(Draft { start, key, token, texts })
+    let stored = |name: &Name| (name.clone(), state.secret(name).map(|s| s.sealed.clone()));
+    let sealed = spec.secrets.iter().map(stored).collect();
+    Some(Draft { start, key, token, texts, sealed })
 }
 
 /// How long the attempt may live from now on; 0 is without a limit.

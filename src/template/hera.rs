@@ -25,6 +25,7 @@ use horai_core::timing::local::{LocalTime, Shift};
 use super::context::{Context, Used, in_area};
 use super::error::{Fault, TemplateError};
 use super::jinja::circle;
+use super::names::{Names, no_secret};
 use super::zdt::{self, chain};
 use super::{MAX_SIZE, Rendered, patterns};
 
@@ -37,14 +38,31 @@ const MAX_PIECES: usize = 100_000;
 /// The longest name of a value, in bytes.
 const MAX_KEY: usize = 256;
 
-/// Says whether each `${zdt.…}` can be computed.
-pub(super) fn check(text: &str) -> Result<(), TemplateError> {
+/// What begins the name of a secret.
+const SECRET: &str = "${secret.";
+
+/// Says whether each `${zdt.…}` can be computed, and whether each secret is there.
+pub(super) fn check(text: &str, known: &Names) -> Result<(), TemplateError> {
     bounded(text)?;
+    if let Some(known) = &known.secrets {
+        for (at, name) in secrets(text).filter(|(_, name)| !known.contains(*name)) {
+            return Err(no_secret(text, at, name, known));
+        }
+    }
     let mut from = 0;
     while let Some(found) = text[from..].find(zdt::BEGIN) {
         from = chain(text, from + found)?.end;
     }
     Ok(())
+}
+
+/// The secrets that a text names, with the places where it does.
+pub(super) fn secrets(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.match_indices(SECRET).filter_map(|(at, _)| {
+        let inner = &text[at + 2..];
+        let close = inner.bytes().take(MAX_KEY).position(|byte| byte == b'}')?;
+        Some((at, &inner[SECRET.len() - 2..close]))
+    })
 }
 
 /// Puts the values into the text.

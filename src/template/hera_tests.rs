@@ -140,6 +140,21 @@ fn secrets_are_for_the_job_and_told_to_the_caller() {
 }
 
 #[test]
+fn a_secret_that_is_not_there_is_refused_with_its_place() {
+    let known = |secrets: &[&str]| {
+        let secrets = secrets.iter().map(|secret| (*secret).to_owned()).collect();
+        Names { secrets: Some(secrets), ..Names::default() }
+    };
+    let text = "echo ${a}\n${secret.db} ${secret.token}";
+    assert_eq!(check(text, Syntax::Hera, &known(&["db", "token"])), Ok(()));
+    assert_eq!(check(text, Syntax::Hera, &Names::default()), Ok(()));
+    let error = check(text, Syntax::Hera, &known(&["db", "tokens"])).unwrap_err();
+    assert_eq!((error.line, error.column), (2, 14));
+    assert_eq!(error.message, "there is no secret `token`");
+    assert_eq!(error.remedy, "did you mean tokens?");
+}
+
+#[test]
 fn nothing_grows_or_turns_without_end() {
     let mut doubling: Vec<(String, String)> =
         (1..30).map(|n| (format!("v{n}"), format!("${{v{0}}}${{v{0}}}", n - 1))).collect();

@@ -7,7 +7,9 @@ use horai_core::ids::{AttemptKey, Name, RunId};
 use horai_core::time::UtcMillis;
 use horai_core::timing::zone::Zone;
 
-use super::{Context, Fault, MAX_SIZE, Names, Secret, Syntax, TemplateError, check, render};
+use super::{
+    Context, Fault, MAX_SIZE, Names, Secret, Syntax, TemplateError, check, render, secrets_of,
+};
 
 fn owned(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
@@ -113,6 +115,11 @@ fn checks_find_faults_with_their_places() {
         ("{{ outputs.dwon.x }}", (1, 4), "there is no upstream job `dwon`", "depends_on"),
         ("{{ outputs.up - rows }}", (1, 17), "`rows` is not known", "outputs[\"the-job\"]"),
         ("{{ secrets.kee }}", (1, 4), "there is no secret `kee`", "did you mean key?"),
+        // Nothing else may be said of one that is not there.
+        ("{{ secrets.ke_y|default('') }}", (1, 4), "there is no secret `ke_y`", "mean key?"),
+        ("{{ secrets['db-x'] }}", (1, 4), "there is no secret `db-x`", "secret set db-x"),
+        ("{% set secrets = secrets %}", (1, 8), "secrets cannot be used as a whole", "secrets.x"),
+        ("{{ secrets[params.day] }}", (1, 4), "the name of a secret cannot be", "secrets.x"),
         ("{{ secrets }}", (1, 4), "secrets cannot be used as a whole", "secrets.x"),
         ("{{ job.name }}", (1, 4), "`job` is a text and has no `name`", "write job"),
         ("{{ attempt.nr }}", (1, 4), "an attempt has `number`", "attempt.number"),
@@ -223,6 +230,19 @@ fn secrets_are_told_to_the_caller_and_to_nobody_else() {
     assert_eq!(rendered("{{ secrets }}").unwrap(), "(secrets)");
     assert!(rendered("{% for s in secrets %}{{ s }}{% endfor %}").is_err());
     assert!(rendered("{{ debug() }}").is_err());
+}
+
+#[test]
+fn the_secrets_that_a_text_reads_are_known_without_values() {
+    let named =
+        |text, syntax| -> Vec<&str> { secrets_of(text, syntax).unwrap().into_iter().collect() };
+    let text = "{{ secrets.a ~ secrets['b-c'] }} {% if secrets.d %}{{ x.secrets.e }}{% endif %} \
+                {%# {{ secrets.f }} #%} {% raw %}{{ secrets.g }}{% endraw %} secrets.h ${secret.i}";
+    assert_eq!(named(text, Syntax::Jinja), ["a", "b-c", "d"]);
+    let text = "${secret.a} ${x:-${secret.b-c}} ${secret.} ${secretx} ${secret.d secrets.e";
+    assert_eq!(named(text, Syntax::Hera), ["", "a", "b-c"]);
+    assert_eq!(named("{{ secrets.a }}", Syntax::Plain), [""; 0]);
+    assert!(secrets_of("{{ secrets.a }}{{ (((((((((((((1", Syntax::Jinja).is_err());
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod fuzz_inputs;
 mod pools;
 mod recovery;
 mod refusals;
+mod secrets;
 mod server;
 mod session;
 mod storage;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use horai_core::ids::{ActionKey, JobId, Revision};
+use horai_core::ids::{ActionKey, JobId, Name, Revision};
 use horai_core::machine::state::State;
 use horai_core::model::action::{
     Action, ActionState, Missed, MissedReason, SkipReason, Upstream, WaitReason,
@@ -388,6 +388,17 @@ impl ExplainDto {
     /// What a reason means for a run, if there is one already, in a sentence.
     #[must_use]
     pub fn detail(state: &State, run: Option<&Run>, reason: WaitReason) -> String {
+        if let Some(run) = run.filter(|_| reason == WaitReason::Secret) {
+            let names = state.closed_secrets(run);
+            let names: Vec<&str> = names.iter().map(Name::as_str).collect();
+            return format!(
+                "node {} leads and has not the key of its secrets {}: add the key to that node's \
+                 secrets.key_file and start it again, or let another node lead: horai cluster \
+                 transfer",
+                state.leader().node,
+                names.join(", ")
+            );
+        }
         let demand = run.filter(|_| reason == WaitReason::Pool).map(|run| state.demand_of(run));
         let lacking = demand.unwrap_or_default();
         let lacking = lacking.iter().filter(|(name, slots)| state.pool_free(name) < *slots);
@@ -418,6 +429,7 @@ impl ExplainDto {
             WaitReason::Load => "all workers of its group are above their load limits",
             WaitReason::Dispatching => "a worker is being told",
             WaitReason::FixedDelay => "the earlier run of its trigger has not ended",
+            WaitReason::Secret => "the node that leads has not the key of a secret of it",
         }
     }
 }

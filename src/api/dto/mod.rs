@@ -15,7 +15,9 @@ mod pools;
 mod problem;
 mod removal;
 mod runs;
+mod secrets;
 mod text;
+mod trial;
 mod workers;
 
 pub use backfills::{
@@ -38,5 +40,7 @@ pub use problem::{FieldProblem, Problem};
 pub use removal::{RemovalDto, RemovedDto};
 pub(crate) use runs::passed_limit;
 pub use runs::{AttemptDto, EndDto, RunDto, StartedRun};
+pub use secrets::{RekeyedDto, SecretDto, SecretSet, SetSecret};
 pub use text::{ActionRef, AttemptRef, BackfillRef, HoursText, RunRef, SpanText, TextError, Time};
+pub use trial::{ChangeDto, TrialDto};
 pub use workers::{LoadDto, WorkerDto};

@@ -10,4 +10,5 @@ mod pools;
 mod queries;
 mod removal;
 mod resources;
+mod secrets;
 mod support;

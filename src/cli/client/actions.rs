@@ -7,6 +7,7 @@ use super::transport::{Answer, Call, read};
 use super::{ApiError, Client};
 use crate::api::dto::{
     ActionDto, ActionRef, ExplainDto, MissedDto, Page, RenderedDto, RunRef, StartedRun, Time,
+    TrialDto,
 };
 
 /// Entries asked for at once.
@@ -92,6 +93,18 @@ impl Client {
         let path = ["actions", &action, verb];
         let call = Call::write(Method::POST, &path);
         self.send(&call).await.map(drop)
+    }
+
+    /// What [`Self::settle_action`] would do.
+    ///
+    /// # Errors
+    /// [`ApiError`] as for every call.
+    pub async fn settle_preview(
+        &self,
+        action: &ActionRef,
+        verb: &str,
+    ) -> Result<TrialDto, ApiError> {
+        self.get(&["actions", &action.to_string(), verb]).await
     }
 
     /// Instants of a job that were not run.

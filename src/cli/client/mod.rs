@@ -11,6 +11,7 @@ mod backfills;
 mod groups;
 mod holds;
 mod pools;
+mod secrets;
 mod transport;
 
 use std::sync::Arc;

@@ -21,6 +21,7 @@ use crate::model::job::JobSpec;
 use crate::model::pause::{AfterPause, PauseTarget};
 use crate::model::pool::PoolDef;
 use crate::model::run::{EndKind, RunOrder};
+use crate::model::secret::Sealed;
 use crate::model::stored::{Marked, extended};
 use crate::model::worker::WorkerProfile;
 use crate::time::{Span, UtcMillis};
@@ -295,6 +296,40 @@ pub enum Command {
         name: Name,
         /// The revision it must have.
         expected: Option<Revision>,
+    },
+    /// Creates a secret, or gives it another value.
+    PutSecret {
+        /// Its name, which the value is bound to.
+        name: Name,
+        /// The value.
+        sealed: Sealed,
+        /// For people; none keeps the one that it has.
+        description: Option<String>,
+        /// Compare-and-set: the revision it must have; 0 = must not exist.
+        expected: Option<Revision>,
+    },
+    /// Writes a secret's value under another key.
+    ResealSecret {
+        /// Which.
+        name: Name,
+        /// The same value.
+        sealed: Sealed,
+        /// The revision it must have: else it has another value meanwhile.
+        expected: Revision,
+    },
+    /// Removes a secret that no job names.
+    DeleteSecret {
+        /// Which.
+        name: Name,
+        /// The revision it must have.
+        expected: Option<Revision>,
+    },
+    /// A node says which secrets it has no key for.
+    CloseSecrets {
+        /// Who says so.
+        node: NodeId,
+        /// All of them, ascending.
+        closed: Vec<Name>,
     },
     /// Says where the cluster stands. What is queued already runs all the same.
     SetArea {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::places::RunPlace;
 use super::pools::PoolIndex;
 use super::queue::Queue;
+use super::secrets::SecretIndex;
 use super::state::State;
 use crate::ids::{
     ActionKey, BackfillId, GroupPath, JobId, Name, NodeId, Revision, RunId, WorkerId,
@@ -104,6 +105,7 @@ pub(super) struct Index {
     pub(super) live_backfills: OrdSet<BackfillId>,
     pub(super) job_backfills: OrdSet<(JobId, BackfillId)>,
     pub(super) pools: PoolIndex,
+    pub(super) secrets: SecretIndex,
 }
 
 /// The calendars that a job's triggers name.
@@ -187,6 +189,7 @@ impl Index {
                 self.calendar_users.remove(&user);
             }
             self.pools.job_removed(job);
+            self.secrets.job_changed(job, false);
         }
         if let Some(job) = new {
             self.job_names.insert(job.spec.name.clone(), job.id);
@@ -200,6 +203,7 @@ impl Index {
                 self.calendar_users.insert(user);
             }
             self.pools.job_put(job);
+            self.secrets.job_changed(job, true);
         }
     }
 
@@ -426,6 +430,9 @@ impl State {
         }
         for (_, backfill) in self.backfills.iter() {
             index.backfill_changed(None, Some(backfill));
+        }
+        for (_, secret) in self.secrets.iter() {
+            index.secrets.changed(None, Some(secret));
         }
         // After runs and back-fills: they say which definitions are pinned.
         for (pin, spec) in self.specs.iter() {

@@ -46,6 +46,13 @@ pub fn check(state: &State) -> Result<(), String> {
         ensure(state.calendars.contains(name), || format!("job {job} has lost calendar {name}"))?;
     }
     check_pools(state)?;
+    for (name, job) in state.index.secrets.users() {
+        ensure(state.secrets.contains(name), || format!("job {job} has lost secret {name}"))?;
+    }
+    for (name, secret) in state.secrets.iter() {
+        let is_ordered = secret.closed_to.windows(2).all(|pair| pair[0] < pair[1]);
+        ensure(is_ordered, || format!("secret {name} is closed to nodes out of order"))?;
+    }
     for (target, _) in state.pauses() {
         if let PauseTarget::Trigger(job, trigger) = target {
             let is_there = state.job(*job).is_some_and(|j| j.spec.trigger(trigger).is_some());

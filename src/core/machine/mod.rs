@@ -14,6 +14,7 @@ pub mod outcome;
 mod places;
 mod pools;
 pub mod queue;
+mod secrets;
 pub mod snapshot;
 pub mod state;
 mod surroundings;

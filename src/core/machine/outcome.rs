@@ -102,6 +102,11 @@ pub enum Outcome {
         /// False if the definition was the same already.
         changed: bool,
     },
+    /// A secret is stored.
+    Secret {
+        /// Its revision now.
+        revision: Revision,
+    },
     /// A group has this record.
     Group {
         /// Its revision now.
@@ -303,6 +308,17 @@ pub enum Reject {
     /// A pool has not as many free slots as the run takes.
     #[error("pool {0} has no free slot")]
     PoolFull(Name),
+    /// No such secret.
+    #[error("secret {0} does not exist")]
+    NoSuchSecret(Name),
+    /// Jobs name it.
+    #[error("secret {name} is in use by {}", users(jobs, &[]))]
+    SecretInUse {
+        /// Which.
+        name: Name,
+        /// Jobs whose texts name it, up to 100.
+        jobs: Vec<Name>,
+    },
     /// The group has no record.
     #[error("group {0} has no parameters of its own")]
     NoSuchGroup(GroupPath),

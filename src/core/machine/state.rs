@@ -26,6 +26,7 @@ use crate::model::lock::Lock;
 use crate::model::pause::{Pause, PauseTarget, Sweep};
 use crate::model::pool::Pool;
 use crate::model::run::Run;
+use crate::model::secret::StoredSecret;
 use crate::model::worker::Worker;
 use crate::time::{DRIFT, Span, UtcMillis};
 
@@ -72,6 +73,8 @@ pub struct Limits {
     pub backfill_instants: usize,
     /// Pools.
     pub pools: usize,
+    /// Secrets.
+    pub secrets: usize,
     /// Groups with a record.
     pub groups: usize,
     /// Timers released by one command.
@@ -106,6 +109,7 @@ impl Default for Limits {
             backfills: 1_000,
             backfill_instants: 500_000,
             pools: 10_000,
+            secrets: 1_000,
             groups: 10_000,
             timers: 2_000,
             sweep: 500,
@@ -180,6 +184,7 @@ pub struct State {
     pub(super) replans: Table<Name, Replan>,
     pub(super) backfills: Table<BackfillId, Backfill>,
     pub(super) backfill_instants: Table<(BackfillId, UtcMillis), BackfillInstant>,
+    pub(super) secrets: Table<Name, StoredSecret>,
     pub(super) pools: Table<Name, Pool>,
     pub(super) groups: Table<GroupPath, StoredGroup>,
     pub(super) index: Index,
@@ -200,7 +205,7 @@ macro_rules! each_table {
         $call!(
             jobs specs cursors floors actions runs workers watches locks requests missed tokens nodes
             calendars pauses sweeps replans pools backfills backfill_instants
-            groups
+            secrets groups
         )
     };
 }
@@ -232,6 +237,7 @@ impl State {
             replans: Table::new(17),
             backfills: Table::new(19),
             backfill_instants: Table::new(20),
+            secrets: Table::new(21),
             pools: Table::new(18),
             groups: Table::new(25),
             index: Index::default(),

@@ -349,11 +349,13 @@ pub enum WaitReason {
     Dispatching,
     /// The earlier run of a fixed-delay trigger has not ended.
     FixedDelay,
+    /// The node that leads has not the key of a secret that it needs.
+    Secret,
 }
 
 impl WaitReason {
     /// Every reason, in the order in which `explain` asks.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::NotDue,
         Self::Upstream,
         Self::UpstreamFailed,
@@ -371,6 +373,7 @@ impl WaitReason {
         Self::Load,
         Self::Dispatching,
         Self::FixedDelay,
+        Self::Secret,
     ];
 
     /// The word in API and CLI.
@@ -394,6 +397,7 @@ impl WaitReason {
             Self::Load => "load",
             Self::Dispatching => "dispatching",
             Self::FixedDelay => "fixed_delay",
+            Self::Secret => "secret",
         }
     }
 }

@@ -93,6 +93,9 @@ pub struct JobSpec {
     pub retry_on_worker: RetryWorker,
     /// How many slots of which pools each of its runs takes while it runs; up to 8 pools.
     pub pools: BTreeMap<Name, u32>,
+    /// The secrets that its texts name, up to 32. Read from the texts when the job is
+    /// written: the machine reads none.
+    pub secrets: BTreeSet<Name>,
     /// Where it has something to do, up to 32 areas; none means everywhere.
     pub areas: BTreeSet<Area>,
     /// How the batch key of its actions follows from their time.
@@ -104,7 +107,8 @@ extended! {
     [name description zone triggers depends_on executor env worker_group priority retries
         timeout grace lease on_worker_lost]
     [1 group 2 params 3 period 4 legacy_id 5 retry_rules 6 wait_limit 7 overlap
-        8 limits 9 pools 10 retry_on_worker 12 syntax 13 areas 14 batch]
+        8 limits 9 pools 10 retry_on_worker 12 syntax 13 areas 14 batch
+        21 secrets]
 }
 
 impl JobSpec {
@@ -138,6 +142,8 @@ impl JobSpec {
     pub const MAX_LEGACY_ID: u32 = 999_999;
     /// The longest wait of an action.
     pub const MAX_WAIT: Span = Span::secs(366 * 86_400);
+    /// The most secrets of one job.
+    pub const MAX_SECRETS: usize = 32;
     /// The most pools of one job.
     pub const MAX_POOLS: usize = 8;
     /// The most areas of one job.
@@ -174,6 +180,7 @@ impl JobSpec {
             limits: RunLimits::default(),
             retry_on_worker: RetryWorker::Any,
             pools: BTreeMap::new(),
+            secrets: BTreeSet::new(),
             areas: BTreeSet::new(),
             batch: None,
         }

@@ -21,6 +21,7 @@ pub mod pause;
 pub mod pool;
 pub mod retry;
 pub mod run;
+pub mod secret;
 pub(crate) mod stored;
 pub mod syntax;
 pub mod trigger;

@@ -87,6 +87,9 @@ fn explain_run(
     if hold.is_some() {
         return hold;
     }
+    if !state.closed_secrets(run).is_empty() {
+        return Some(WaitReason::Secret);
+    }
     let group = &state.spec(run.job, run.revision)?.worker_group;
     let serving = || serving(state, group, is_connected);
     if serving().next().is_none() {

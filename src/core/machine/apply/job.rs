@@ -38,6 +38,7 @@ impl State {
         check_spec(own, spec)?;
         self.check_calendars(spec)?;
         self.check_pools(spec)?;
+        self.check_secrets(spec)?;
         self.check_edges(own, spec)?;
         self.check_unforeseen(own, spec)?;
         let Some(old) = old else { return self.create_job(spec, ev) };

@@ -67,6 +67,10 @@ fn word(command: &Command) -> &'static str {
         Command::RemoveJob { .. } => "remove_job",
         Command::PutPool { .. } => "put_pool",
         Command::DeletePool { .. } => "delete_pool",
+        Command::PutSecret { .. } => "put_secret",
+        Command::ResealSecret { .. } => "reseal_secret",
+        Command::DeleteSecret { .. } => "delete_secret",
+        Command::CloseSecrets { .. } => "close_secrets",
         Command::SetArea { .. } => "set_area",
         Command::PutGroup { .. } => "put_group",
         Command::DeleteGroup { .. } => "delete_group",
@@ -245,6 +249,15 @@ fn commands() -> Vec<Command> {
         put_pool("licences", 2),
         Command::DeletePool { name: name("licences"), expected: Some(Revision(3)) },
         Command::ApplyJob { spec: Box::new(pooled_spec()), expected: None },
+        put_secret("db-password", 7, Some("of the warehouse")),
+        Command::ResealSecret {
+            name: name("db-password"),
+            sealed: sealed(8),
+            expected: Revision(1),
+        },
+        Command::DeleteSecret { name: name("db-password"), expected: Some(Revision(1)) },
+        Command::CloseSecrets { node: NodeId(3), closed: vec![name("db-password")] },
+        Command::ApplyJob { spec: Box::new(knowing("load", &["db-password"])), expected: None },
         Command::InitCluster(ClusterSettings {
             area: Some(Area::new("EU").unwrap()),
             ..ClusterSettings::new(7)
@@ -399,6 +412,20 @@ fn pooled_state() -> Machine {
     m
 }
 
+/// Secrets that a node cannot open, and a job that names one.
+fn secret_state() -> Machine {
+    let mut m = Machine::new();
+    m.ok(put_secret("db-password", 7, Some("of the warehouse")));
+    m.ok(put_secret("token", 7, None));
+    m.after(1_000);
+    m.ok(put_secret("token", 8, None));
+    m.job(knowing("load", &["db-password", "token"]));
+    m.ok(Command::CloseSecrets { node: NodeId(3), closed: vec![name("token")] });
+    m
+}
+
+const GOLDEN_SECRETS: &str = include_str!("../../../../tests/golden/snapshot_secrets_v1.txt");
+
 /// An area, a group, and an action that succeeded because its job is of another area.
 fn local_state() -> Machine {
     let mut m = Machine::new();
@@ -419,6 +446,7 @@ fn a_snapshot_keeps_its_bytes() {
     for (m, golden) in [
         (full_state(), GOLDEN_STATE),
         (pooled_state(), GOLDEN_POOLS),
+        (secret_state(), GOLDEN_SECRETS),
         (local_state(), GOLDEN_AREAS),
     ] {
         let mut text = String::new();

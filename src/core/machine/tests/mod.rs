@@ -19,6 +19,7 @@ mod random;
 mod reports;
 mod reruns;
 mod rules;
+mod secrets;
 pub(crate) mod support;
 mod sweeps;
 mod upstream;

@@ -63,6 +63,10 @@ enum Step {
     DropToken(u8),
     Admit { hash: u8, store: u8, replaces: Option<u64> },
     Retire(u64),
+    Secret { name: u8, key: u8, expected: Option<u64> },
+    Reseal { name: u8, key: u8, expected: u64 },
+    DropSecret(u8),
+    Close { node: u64, names: Vec<u8> },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -131,6 +135,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0..3_u8, 0..4_u8, prop::option::of(0..5_u64))
             .prop_map(|(hash, store, replaces)| Step::Admit { hash, store, replaces }),
         1 => (0..5_u64).prop_map(Step::Retire),
+        1 => (0..3_u8, 0..3_u8, prop::option::weighted(0.3, 0..4_u64))
+            .prop_map(|(name, key, expected)| Step::Secret { name, key, expected }),
+        1 => (0..3_u8, 0..3_u8, 0..4_u64)
+            .prop_map(|(name, key, expected)| Step::Reseal { name, key, expected }),
+        1 => (0..3_u8).prop_map(Step::DropSecret),
+        1 => (0..4_u64, prop::collection::vec(0..4_u8, 0..4))
+            .prop_map(|(node, names)| Step::Close { node, names }),
     ];
     prop::collection::vec(step, 1..120)
 }
@@ -192,6 +203,10 @@ fn kind_of(rule: u8) -> TriggerKind {
     TriggerKind::Rule(Box::new(rule))
 }
 
+fn secret_name(number: u8) -> Name {
+    name(&format!("s{number}"))
+}
+
 fn calendar_name(number: u8) -> Name {
     name(&format!("c{number}"))
 }
@@ -220,7 +235,9 @@ fn grown((group, rule, pools): (u8, u8, u8), spec: JobSpec) -> JobSpec {
     // Half of them have something to do in one area alone.
     let areas = (group > 3).then(|| area_name(1 + pools % 2)).into_iter().collect();
     let group = (group % 4 < 3).then(|| group_path(group % 4));
-    let mut spec = JobSpec { group, pools: pools_of(pools).pools, areas, ..spec };
+    let secrets = group.iter().filter(|group| group.as_str() == "g/in");
+    let secrets = secrets.map(|_| secret_name(rule % 3)).collect();
+    let mut spec = JobSpec { group, pools: pools_of(pools).pools, areas, secrets, ..spec };
     if let Some(second) = spec.triggers.get_mut(1) {
         second.kind = kind_of(rule);
     }
@@ -417,6 +434,19 @@ fn command_of(m: &Machine, step: &Step) -> Command {
             replaces: replaces.map(NodeId),
         },
         Step::Retire(node) => Command::RetireNode { node: NodeId(*node) },
+        Step::Secret { name, key, expected } => {
+            let (name, expected) = (secret_name(*name), expected.map(Revision));
+            Command::PutSecret { name, sealed: sealed(*key), description: None, expected }
+        }
+        Step::Reseal { name, key, expected } => {
+            let (name, expected) = (secret_name(*name), Revision(*expected));
+            Command::ResealSecret { name, sealed: sealed(*key), expected }
+        }
+        Step::DropSecret(n) => Command::DeleteSecret { name: secret_name(*n), expected: None },
+        Step::Close { node, names } => {
+            let closed = names.iter().map(|n| secret_name(*n)).collect();
+            Command::CloseSecrets { node: NodeId(*node), closed }
+        }
         Step::Pass(_) => Command::Tick,
     }
 }
@@ -451,6 +481,9 @@ fn run_steps(steps: &[Step]) -> Machine {
     }
     for (pool, slots) in [("p0", 2), ("p1", 3)] {
         m.ok(put_pool(pool, slots));
+    }
+    for (secret, key) in [("s1", 1), ("s2", 2)] {
+        m.ok(put_secret(secret, key, None));
     }
     m.job(grown((1, 2, 5), spec_of(3, 2, &[], 2)));
     m.worker("w0", 2);

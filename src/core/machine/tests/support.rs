@@ -17,6 +17,7 @@ use crate::model::group::GroupDef;
 use crate::model::job::*;
 use crate::model::pool::PoolDef;
 use crate::model::run::EndKind;
+use crate::model::secret::{KeyId, Sealed};
 use crate::model::worker::WorkerProfile;
 use crate::time::{Span, UtcMillis};
 
@@ -286,4 +287,19 @@ pub(crate) fn backfill_of(job: JobId, count: i64) -> BackfillOrder {
         priority: None,
         again: None,
     }
+}
+
+/// A value that nobody can read, under a key of that number.
+pub(crate) fn sealed(key: u8) -> Sealed {
+    Sealed { key: KeyId([key; 8]), nonce: [9; 12], ciphertext: vec![key; 20] }
+}
+
+pub(crate) fn put_secret(secret: &str, key: u8, description: Option<&str>) -> Command {
+    let description = description.map(str::to_owned);
+    Command::PutSecret { name: name(secret), sealed: sealed(key), description, expected: None }
+}
+
+/// A job whose texts name secrets.
+pub(crate) fn knowing(job: &str, secrets: &[&str]) -> JobSpec {
+    JobSpec { secrets: secrets.iter().map(|secret| name(secret)).collect(), ..spec(job) }
 }
