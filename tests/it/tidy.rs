@@ -38,7 +38,7 @@ const MAY_IMPORT: [(&str, &[&str]); 12] = [
         ],
     ),
     // Of the worker its simulation takes the translation of wire messages.
-    ("leader", &["session", "telemetry", "worker"]),
+    ("leader", &["error", "session", "telemetry", "worker"]),
     // Of the worker only the translation of wire messages; tests run a whole one.
     ("session", &["error", "template", "worker"]),
     ("telemetry", &["config"]),

@@ -6,7 +6,7 @@
 //! back, because chains of jobs may be longer than a stack.
 
 use super::super::outcome::Event;
-use super::super::state::State;
+use super::super::state::{State, all_of};
 use crate::ids::{ActionKey, JobId};
 use crate::model::action::{ActionState, SkipReason};
 use crate::model::job::Overlap;
@@ -59,8 +59,9 @@ impl State {
         match overlap {
             Overlap::Skip => return vec![(key, REPLACED)],
             Overlap::QueueOne | Overlap::CancelRunning => {
-                let waiting = self.in_line(key.job, Some(key));
-                if waiting.iter().any(|other| other.nominal > key.nominal) {
+                let waiting: Vec<ActionKey> =
+                    self.in_line(key.job).filter(|other| *other != key).collect();
+                if waiting.last().is_some_and(|newest| newest.nominal > key.nominal) {
                     return vec![(key, REPLACED)];
                 }
                 settled.extend(waiting.into_iter().map(|older| (older, REPLACED)));
@@ -84,19 +85,18 @@ impl State {
         if self.overlap_of(job) == Overlap::Allow || self.has_live_run(job) {
             return Settled::new();
         }
-        let first = self.in_line(job, None).first().copied();
+        if self.jobs.get(&job).is_none_or(|job| self.hold_of(job).is_some()) {
+            // Nobody may start, however long the line.
+            return Settled::new();
+        }
+        let first = self.in_line(job).next();
         first.map(|key| self.let_go(key, ev)).unwrap_or_default()
     }
 
     /// Actions of the job that wait for nothing but its live run, ascending.
-    fn in_line(&self, job: JobId, without: Option<ActionKey>) -> Vec<ActionKey> {
-        let waits = |key: &ActionKey| {
-            Some(*key) != without
-                && self.actions.get(key).is_some_and(|action| {
-                    action.state == ActionState::Waiting && self.may_start(*key, action)
-                })
-        };
-        self.live_actions_of(job).filter(waits).collect()
+    fn in_line(&self, job: JobId) -> impl Iterator<Item = ActionKey> {
+        let met = self.index.in_line.range(all_of(job)).copied();
+        met.filter(|key| self.actions.get(key).is_some_and(|a| self.may_start(*key, a)))
     }
 
     /// Asks for the end of the job's live runs. Those that are not with a worker are over

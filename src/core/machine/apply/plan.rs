@@ -226,7 +226,6 @@ impl State {
             if state == ActionState::Success {
                 work.extend(self.revive_dependants(key, ev));
             }
-            work.extend(self.next_in_line(key.job, ev));
         }
     }
 

@@ -236,7 +236,7 @@ impl State {
             RunResult::Skipped => ActionState::Skipped(SkipReason::Job),
         };
         self.settle_run(id, state, ev);
-        // A run of no action had the job's turn, too.
+        // Behind its dependants: one of them may be of the same job, and its turn is first.
         let settled = self.next_in_line(job, ev);
         self.settle_all(settled, ev);
         if let Some(backfill) = backfill {
