@@ -10,6 +10,7 @@ pub mod backfill;
 pub mod calendar;
 pub mod cluster;
 pub mod edge;
+pub mod history;
 pub mod job;
 pub mod limits;
 pub mod lock;
