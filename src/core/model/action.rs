@@ -4,6 +4,7 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::edge::{Condition, EdgeSpec, NoMatch, Standing};
+use super::history::Notes;
 use super::job::MisfirePolicy;
 use super::run::RunKind;
 use super::stored::{Marked, extended};
@@ -33,12 +34,14 @@ pub struct Action {
     pub next_kind: Option<RunKind>,
     /// A person said what it came to; its last run did not.
     pub forced: bool,
+    /// What people and others did to it.
+    pub notes: Notes,
 }
 
 extended! {
     Action (ActionState)
     [state due revision triggers upstream run catch_up finished]
-    [1 next_kind 2 forced]
+    [1 next_kind 2 forced 3 notes]
 }
 
 impl Action {
@@ -399,6 +402,7 @@ impl WaitReason {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::history::{Before, Cause, Note};
 
     #[test]
     fn an_action_that_says_nothing_new_keeps_its_bytes() {
@@ -426,6 +430,7 @@ mod tests {
                 finished: None,
                 next_kind: None,
                 forced: false,
+                notes: Notes::default(),
             };
             let fields = (
                 state,
@@ -440,7 +445,10 @@ mod tests {
             let bytes = postcard::to_stdvec(&plain).unwrap();
             assert_eq!(bytes, postcard::to_stdvec(&fields).unwrap(), "{state:?}");
             assert_eq!(postcard::from_bytes::<Action>(&bytes).unwrap(), plain);
-            let more = Action { next_kind: Some(RunKind::Recover), forced: true, ..plain };
+            let before = Before { state, since: Some(due), run: plain.run };
+            let mut notes = Notes::default();
+            notes.add(Note { at: due, by: "ann".to_owned(), cause: Cause::Forced(before) });
+            let more = Action { next_kind: Some(RunKind::Recover), forced: true, notes, ..plain };
             let bytes = postcard::to_stdvec(&more).unwrap();
             assert_eq!(postcard::from_bytes::<Action>(&bytes).unwrap(), more);
         }

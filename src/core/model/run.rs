@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::history::Notes;
 use super::job::Job;
 use super::stored::{Marked, extended};
 use crate::ids::{
@@ -51,13 +52,15 @@ pub struct Run {
     pub backfill: Option<BackfillId>,
     /// Its wait to begin counts from here, and not from `ready_at`: a pause has ended.
     pub waits_from: Option<UtcMillis>,
+    /// What people and others did to it.
+    pub notes: Notes,
 }
 
 extended! {
     Run (RunId)
     [id kind job revision action nominal state priority catch_up created ready_at retries losses
         cancel_requested attempts]
-    [1 params 2 backfill 8 waits_from]
+    [1 params 2 backfill 3 notes 8 waits_from]
 }
 
 /// Numbers of runs are counted up from 1.
@@ -101,6 +104,7 @@ impl Run {
             params: BTreeMap::new(),
             backfill: None,
             waits_from: None,
+            notes: Notes::default(),
         }
     }
 
@@ -428,6 +432,7 @@ impl EndKind {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::history::{Cause, Note};
 
     #[test]
     fn a_run_that_says_nothing_new_keeps_its_bytes() {
@@ -451,6 +456,7 @@ mod tests {
             params: BTreeMap::new(),
             backfill: None,
             waits_from: None,
+            notes: Notes::default(),
         };
         // One behind the other, as they were before there were others.
         let first = (RunId(7), RunKind::Recover, JobId(3), Revision(2), plain.action, at);
@@ -458,7 +464,9 @@ mod tests {
         let bytes = postcard::to_stdvec(&plain).unwrap();
         assert_eq!(bytes, postcard::to_stdvec(&(first, then)).unwrap());
         assert_eq!(postcard::from_bytes::<Run>(&bytes).unwrap(), plain);
-        let more = Run { waits_from: Some(at), ..plain };
+        let mut notes = Notes::default();
+        notes.add(Note { at, by: "ann".to_owned(), cause: Cause::CancelAsked });
+        let more = Run { waits_from: Some(at), notes, ..plain };
         let bytes = postcard::to_stdvec(&more).unwrap();
         assert_eq!(postcard::from_bytes::<Run>(&bytes).unwrap(), more);
     }

@@ -17,6 +17,7 @@ use crate::model::backfill::{
     Backfill, BackfillCounts, BackfillInstant, BackfillOrder, BackfillState, Hours, InstantState,
     Steer,
 };
+use crate::model::history::{Cause, Note};
 use crate::model::job::JobSpec;
 use crate::model::run::{Run, RunKind, RunResult};
 use crate::time::UtcMillis;
@@ -249,7 +250,9 @@ impl State {
         run.action = state.filter(|_| backfill.downstream).map(|_| key);
         self.meta.last_run = id;
         if let Some(key) = run.action {
-            self.reopen(key, None, ev);
+            let cause = Cause::Backfilled(backfill.id, self.before(key));
+            let note = Note { at: self.meta.now, by: backfill.by.clone(), cause };
+            self.reopen(key, None, note, ev);
             self.edit_action(key, |action| {
                 action.state = ActionState::Ready;
                 action.run = Some(id);

@@ -9,6 +9,7 @@ use super::super::outcome::Event;
 use super::super::state::{State, all_of};
 use crate::ids::{ActionKey, JobId};
 use crate::model::action::{ActionState, SkipReason};
+use crate::model::history::Cause;
 use crate::model::job::Overlap;
 use crate::model::run::{RunResult, RunState};
 use crate::time::UtcMillis;
@@ -69,7 +70,7 @@ impl State {
             Overlap::Allow | Overlap::QueueAll => {}
         }
         if overlap == Overlap::CancelRunning {
-            settled.extend(self.cancel_live(key.job, ev));
+            settled.extend(self.cancel_live(key, ev));
             if !self.has_live_run(key.job) {
                 self.start_run(key, ready_at, ev);
                 return settled;
@@ -99,14 +100,15 @@ impl State {
         met.filter(|key| self.actions.get(key).is_some_and(|a| self.may_start(*key, a)))
     }
 
-    /// Asks for the end of the job's live runs. Those that are not with a worker are over
+    /// Asks for the end of the job's live runs, in whose place this one is to run. Those that are not with a worker are over
     /// at once, and their actions are to be settled.
-    fn cancel_live(&mut self, job: JobId, ev: &mut Vec<Event>) -> Settled {
+    fn cancel_live(&mut self, next: ActionKey, ev: &mut Vec<Event>) -> Settled {
         let mut settled = Settled::new();
-        for id in self.live_runs_of(job) {
+        for id in self.live_runs_of(next.job) {
             let found = self.runs.get(&id).filter(|run| run.has_turn());
             let Some(mut run) = found.cloned() else { continue };
             run.cancel_requested = true;
+            run.notes.add(self.own_note(Cause::Displaced(next)));
             if run.state == RunState::Running {
                 self.put_run(run);
             } else {

@@ -10,6 +10,7 @@ use super::overlap::Settled;
 use crate::ids::{ActionKey, JobId, RunId, TriggerName};
 use crate::model::action::{Action, ActionState, SkipReason, Upstream};
 use crate::model::edge::Standing;
+use crate::model::history::Notes;
 use crate::model::job::{Job, JobSpec};
 use crate::model::run::{Run, RunKind};
 use crate::mutants::{self, Mutant};
@@ -153,6 +154,7 @@ impl State {
             finished: None,
             next_kind: None,
             forced: false,
+            notes: Notes::default(),
         };
         self.put_action(key, action);
         ev.push(Event::Action(key));
@@ -191,6 +193,9 @@ impl State {
         run.action = Some(key);
         run.priority = job.spec.priority_of(&action.triggers);
         (run.catch_up, run.ready_at) = (action.catch_up, ready_at);
+        if action.next_kind.is_some() {
+            self.note_asker(key, &mut run);
+        }
         self.meta.last_run = id;
         self.put_run(run);
         self.edit_action(key, |a| {

@@ -8,6 +8,7 @@ mod delays;
 mod edges;
 mod ends;
 mod golden;
+mod history;
 mod limits;
 mod manual;
 mod overlap;
