@@ -39,6 +39,11 @@ enum ActionCommand {
         #[arg(long)]
         preview: bool,
     },
+    /// Tell every change of it: when it was, and who made it
+    History {
+        /// Such as load@20261121T030000Z
+        action: ActionRef,
+    },
     /// Let it count as a success, without a run
     ForceSuccess {
         /// Such as load@20261121T030000Z
@@ -73,6 +78,9 @@ pub(super) fn run(args: ActionArgs, out: &mut impl Write) -> Result<(), Failure>
             ActionCommand::Recover { action, downstream, preview: false } => {
                 let run = client.recover(&action, downstream).await?;
                 print(out, format, &client.run(run).await?)
+            }
+            ActionCommand::History { action } => {
+                print(out, format, &client.action_history(&action).await?)
             }
             ActionCommand::ForceSuccess { action } => {
                 client.settle_action(&action, "force-success").await?;

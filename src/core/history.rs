@@ -251,7 +251,8 @@ impl Changes {
         if until != Some(ended) {
             self.add(ended, What::Backoff(retry, until), By::Leader);
         }
-        let is_over = !matches!(run.state, RunState::Backoff { until: last } if until == Some(last));
+        let is_over =
+            !matches!(run.state, RunState::Backoff { until: last } if until == Some(last));
         if let Some(until) = until.filter(|_| is_over) {
             self.add(until, What::Queued(AttemptCause::Retry), By::Leader);
         }

@@ -169,7 +169,9 @@ pub(super) fn plan_job(
                 }
                 plan.look_again(again);
             }
-            Err(error) => trouble = Some(format!("trigger {:?}: {}", trigger.name.0, chain(&error))),
+            Err(error) => {
+                trouble = Some(format!("trigger {:?}: {}", trigger.name.0, chain(&error)))
+            }
         }
     }
     (plan, trouble)

@@ -8,6 +8,7 @@
 mod backfills;
 mod calendars;
 mod cluster;
+mod history;
 mod jobs;
 mod locks;
 mod pools;
@@ -25,6 +26,7 @@ pub use cluster::{
     ClusterDto, CountsDto, LeaderDto, MemberDto, NewTokenDto, NodeRequest, SnapshotDto,
     TimeRequest, TokenDto, TransferRequest,
 };
+pub use history::HistoryDto;
 pub(crate) use jobs::job_name;
 pub use jobs::{
     ActionDto, AppliedJob, AppliedJobs, ExplainDto, JobDto, JobSet, MissedDto, Page, RenderedDto,

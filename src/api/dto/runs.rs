@@ -7,6 +7,7 @@ use horai_core::machine::state::State;
 use horai_core::model::run::{Attempt, AttemptEnd, EndKind, Run, RunResult, RunState};
 use serde::{Deserialize, Serialize};
 
+use super::history::HistoryDto;
 use super::jobs::job_name;
 use super::text::{ActionRef, AttemptRef, BackfillRef, RunRef, Time};
 
@@ -60,6 +61,9 @@ pub struct RunDto {
     pub backfill: Option<BackfillRef>,
     /// Its tries, oldest first.
     pub attempts: Vec<AttemptDto>,
+    /// Every change of it, oldest first; empty where many runs are listed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<HistoryDto>,
 }
 
 impl RunDto {
@@ -95,7 +99,14 @@ impl RunDto {
             params: run.params.clone(),
             backfill: run.backfill.map(BackfillRef),
             attempts: run.attempts.iter().map(|a| AttemptDto::of(state, a)).collect(),
+            history: Vec::new(),
         }
+    }
+
+    /// The same with its history.
+    #[must_use]
+    pub fn told(state: &State, run: &Run) -> Self {
+        Self { history: HistoryDto::of_run(state, run), ..Self::of(state, run) }
     }
 
     /// True if it is over.
@@ -197,5 +208,19 @@ impl EndDto {
             _ => (None, None, None),
         };
         Self { how: end.how.word().to_owned(), code, signal, message, at: Time(end.at) }
+    }
+
+    /// An end with its number or message.
+    pub(super) fn said(how: &EndKind) -> String {
+        let word = how.word();
+        match how {
+            EndKind::Exited { code: number } | EndKind::Signaled { signal: number } => {
+                format!("{word} {number}")
+            }
+            EndKind::NotStarted { message } | EndKind::Unrendered { message } => {
+                format!("{word}: {message}")
+            }
+            _ => word.to_owned(),
+        }
     }
 }

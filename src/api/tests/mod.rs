@@ -3,6 +3,7 @@
 mod backfills;
 mod bad_input;
 mod definitions;
+mod history;
 mod holds;
 mod pools;
 mod queries;

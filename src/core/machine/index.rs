@@ -274,7 +274,9 @@ impl Index {
             (true, true) | (false, false) => {}
         }
         let is_in_line = |a: Option<&Action>| {
-            a.is_some_and(|a| a.state == ActionState::Waiting && a.upstream.iter().all(Upstream::is_met))
+            a.is_some_and(|a| {
+                a.state == ActionState::Waiting && a.upstream.iter().all(Upstream::is_met)
+            })
         };
         match (is_in_line(old), is_in_line(new)) {
             (true, false) => drop(self.in_line.remove(&key)),

@@ -254,6 +254,22 @@ pub enum SkipReason {
     Overlap,
 }
 
+impl SkipReason {
+    /// The word in API and CLI.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Upstream => "upstream",
+            Self::Expired => "expired",
+            Self::Deleted => "deleted",
+            Self::NoUpstream => "no_upstream",
+            Self::Job => "job",
+            Self::Person => "person",
+            Self::Overlap => "overlap",
+        }
+    }
+}
+
 /// Instants of one trigger that were not run, kept as one range.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Missed {

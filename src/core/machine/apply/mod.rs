@@ -81,7 +81,9 @@ impl State {
             Command::InitCluster(settings) => self.init_cluster(settings),
             Command::LeaderStarted(leader) => self.leader_started(*leader),
             Command::ApplyJob { spec, expected } => self.apply_job(spec, *expected, ev),
-            Command::DeleteJob { job, expected } => self.delete_job(*job, *expected, &envelope.actor, ev),
+            Command::DeleteJob { job, expected } => {
+                self.delete_job(*job, *expected, &envelope.actor, ev)
+            }
             Command::RemoveJob { job, expected, force, cancel } => {
                 self.remove_job(*job, *expected, (*force, *cancel), &envelope.actor, ev)
             }
@@ -95,12 +97,10 @@ impl State {
             Command::StartBackfill(order) => self.start_backfill(order, &envelope.actor, ev),
             Command::SteerBackfill { backfill, to } => self.steer_backfill(*backfill, *to, ev),
             Command::OpenBackfill { backfill, open } => self.open_backfill(*backfill, *open, ev),
-            Command::Rerun { action, below } => {
-                self.rerun(*action, *below, &envelope.actor, ev)
-            },
+            Command::Rerun { action, below } => self.rerun(*action, *below, &envelope.actor, ev),
             Command::SettleAction { action, success } => {
                 self.settle_by_hand(*action, *success, &envelope.actor, ev)
-            },
+            }
             Command::CancelRun { run } => self.cancel_run(*run, &envelope.actor, ev),
             Command::Dispatch { run, number, worker, incarnation } => {
                 self.dispatch(*run, *number, *worker, *incarnation, ev)

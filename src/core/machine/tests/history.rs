@@ -214,7 +214,8 @@ fn a_recovery_is_told_of_the_action_and_of_its_run() {
     m.complete(attempt, exit(0));
     let below = m.queue()[0];
 
-    let was = Before { state: ActionState::Failed, since: Some(UtcMillis(at + 10)), run: Some(first) };
+    let was =
+        Before { state: ActionState::Failed, since: Some(UtcMillis(at + 10)), run: Some(first) };
     assert_eq!(
         action_from(&m, up, at),
         [
@@ -241,7 +242,7 @@ fn a_recovery_is_told_of_the_action_and_of_its_run() {
 
 #[test]
 fn what_a_person_says_of_an_action_and_what_follows_from_that_is_told() {
-    let (mut m, [up, down], first, at) = pair(triggered("a"));
+    let (mut m, [_, down], first, at) = pair(triggered("a"));
     let attempt = m.dispatch(first, WorkerId(1));
     m.complete(attempt, exit(0));
     let second = m.queue()[0];
@@ -264,8 +265,11 @@ fn what_a_person_says_of_an_action_and_what_follows_from_that_is_told() {
     m.now += 10;
     m.by("eve", Command::SettleAction { action: up, success: true });
     let found = action_from(&m, down, at);
-    let was =
-        Before { state: ActionState::Skipped(SkipReason::Upstream), since: Some(UtcMillis(at)), run: None };
+    let was = Before {
+        state: ActionState::Skipped(SkipReason::Upstream),
+        since: Some(UtcMillis(at)),
+        run: None,
+    };
     let leader = said("leader 1/1");
     assert!(found.contains(&(10, What::Noted(Cause::Revived(up, was)), leader)), "{found:?}");
 }

@@ -1,6 +1,7 @@
 //! Tests of the machine as a whole: one rule each, and random command lists.
 
 mod anchors;
+mod backfill_random;
 mod backfills;
 mod calendars;
 mod deletion;
@@ -15,6 +16,7 @@ mod overlap;
 mod pauses;
 mod pools;
 mod random;
+mod reasons;
 mod reports;
 mod reruns;
 mod rules;
