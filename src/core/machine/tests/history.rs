@@ -1,6 +1,9 @@
 //! What became of runs and actions: each change once, when, and by whom.
 
+use proptest::prelude::*;
+
 use super::super::command::*;
+use super::random::{cases, run_steps, steps};
 use super::support::*;
 use crate::history::{By, Change, What, of_action, of_run};
 use crate::ids::*;
@@ -326,4 +329,35 @@ fn limits_and_backstops_are_the_leaders_doing() {
     let told = of_run(&m.state, run);
     assert!(told.iter().any(|change| change.what == What::NotesNotKept(25)));
     assert_eq!(told.last().unwrap().by, said("u39"));
+}
+
+#[test]
+fn any_history_is_in_order_and_whole() {
+    let cases = cases(32);
+    let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(config, |(steps in steps())| {
+        let m = run_steps(&steps, &mut |_| {});
+        for run in m.state.runs_after(None) {
+            let told = of_run(&m.state, run);
+            prop_assert!(told.is_sorted_by_key(|change| change.at), "{:?}", told);
+            prop_assert!(told.iter().all(|change| change.at <= m.state.now()), "{:?}", told);
+            let count = |is_it: fn(&What) -> bool| told.iter().filter(|c| is_it(&c.what)).count();
+            prop_assert_eq!(count(|what| matches!(what, What::Created(..))), 1);
+            let attempts = run.attempts.len();
+            prop_assert_eq!(count(|what| matches!(what, What::Dispatched(..))), attempts);
+            let ended = run.attempts.iter().filter(|attempt| attempt.end.is_some()).count();
+            let is_end = |what: &What| matches!(what, What::Ended(..) | What::Lost(..));
+            prop_assert_eq!(count(is_end), ended);
+            let is_last = matches!(told.last().map(|c| &c.what), Some(What::Finished(_)));
+            prop_assert_eq!(is_last, !run.is_live(), "{:?}", told);
+        }
+        for job in m.state.jobs_after(None) {
+            for (key, action) in m.state.actions_of(job.id, UtcMillis(i64::MIN), UtcMillis::MAX) {
+                let told = of_action(&m.state, key, action);
+                prop_assert!(told.is_sorted_by_key(|change| change.at), "{:?}", told);
+                let ends = told.iter().filter(|c| matches!(c.what, What::Settled(_))).count();
+                prop_assert_eq!(ends, usize::from(action.state.is_final()), "{:?}", told);
+            }
+        }
+    });
 }

@@ -437,6 +437,11 @@ pub(super) fn run_steps(steps: &[Step], look: &mut dyn FnMut(&Machine)) -> Machi
     let first = m.job(spec_of(0, 2, &[], 2));
     let second = m.job(spec_of(1, 0, &[first.0], 3));
     m.job(spec_of(2, 1, &[first.0, second.0], 1));
+    // Some instants of it are ahead, and wait for each other.
+    for (job, count) in [(1, 4), (1, 5), (2, 4), (3, 4)] {
+        let planned = command_of(&m, &Step::Plan { job, count, stale: false });
+        m.ok(planned);
+    }
     for n in 0..2 {
         m.ok(command_of(&Machine::new(), &Step::Calendar { name: n, base: None, day: n }));
     }
@@ -444,6 +449,9 @@ pub(super) fn run_steps(steps: &[Step], look: &mut dyn FnMut(&Machine)) -> Machi
         m.ok(put_pool(pool, slots));
     }
     m.job(grown((1, 2, 5), spec_of(3, 2, &[], 2)));
+    m.job(grown((3, 0, 0), spec_of(4, 2, &[], 2)));
+    let delayed = command_of(&m, &Step::Plan { job: 5, count: 1, stale: false });
+    m.ok(delayed);
     m.worker("w0", 2);
     m.worker("w1", 3);
     for step in steps {
