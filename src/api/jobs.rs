@@ -121,7 +121,7 @@ pub(super) async fn trigger(
 }
 
 /// What is asked of a run, as the machine takes it.
-fn order(job: &Name, request: &RunRequest) -> Result<RunOrder, Fault> {
+pub(super) fn order(job: &Name, request: &RunRequest) -> Result<RunOrder, Fault> {
     if let Some(action) = request.action.as_ref().filter(|action| action.job != job.as_str()) {
         let remedy = format!("write {}", ActionRef { job: job.to_string(), ..action.clone() });
         let problem = format!("this is no action of {job}");

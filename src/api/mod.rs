@@ -20,11 +20,14 @@ mod definition_parts;
 pub mod dto;
 pub mod edge_definition;
 mod gate;
+pub mod group_definition;
+mod groups;
 mod health;
 mod history;
 pub mod job_definition;
 mod job_export;
 mod jobs;
+pub mod local_definition;
 mod locks;
 mod logs;
 mod params;
@@ -36,7 +39,9 @@ mod removal;
 mod reruns;
 pub mod retry_definition;
 mod runs;
+mod secrets;
 mod texts;
+mod trial;
 pub mod trigger_definition;
 mod workers;
 mod write;
@@ -46,7 +51,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use horai_core::machine::state::State;
 use tokio::sync::Semaphore;
 
@@ -123,12 +128,16 @@ fn router_within(state: ApiState, limit: Duration) -> Router {
         .route("/jobs/{name}", get(jobs::show).put(jobs::put).delete(removal::delete))
         .route("/jobs/{name}/removal", get(removal::preview))
         .route("/jobs/{name}/trigger", post(jobs::trigger))
+        .route("/jobs/{name}/trigger/preview", post(trial::trigger))
         .route("/jobs/{name}/pause", post(pauses::pause_job))
         .route("/jobs/{name}/resume", post(pauses::resume_job))
         .route("/jobs/{name}/triggers/{trigger}/pause", post(pauses::pause_trigger))
         .route("/jobs/{name}/triggers/{trigger}/resume", post(pauses::resume_trigger))
+        .route("/groups", get(groups::list))
+        .route("/groups/{group}", get(groups::show).put(groups::put).delete(groups::delete))
         .route("/groups/{group}/pause", post(pauses::pause_group))
         .route("/groups/{group}/resume", post(pauses::resume_group))
+        .route("/cluster/area", put(cluster::set_area))
         .route("/cluster/freeze", post(pauses::freeze))
         .route("/cluster/unfreeze", post(pauses::unfreeze))
         .route("/pauses", get(pauses::list))
@@ -148,8 +157,8 @@ fn router_within(state: ApiState, limit: Duration) -> Router {
         .route("/actions/{id}/downstream", get(reruns::downstream))
         .route("/actions/{id}/recover", post(reruns::recover))
         .route("/actions/{id}/super-recover", post(reruns::super_recover))
-        .route("/actions/{id}/force-success", post(reruns::force_success))
-        .route("/actions/{id}/skip", post(reruns::skip))
+        .route("/actions/{id}/force-success", get(trial::force_success).post(reruns::force_success))
+        .route("/actions/{id}/skip", get(trial::skip).post(reruns::skip))
         .route("/jobs/{name}/render", get(texts::render))
         .route("/jobs/{name}/backfills", post(backfills::start))
         .route("/jobs/{name}/backfills/preview", post(backfills::preview))
@@ -160,6 +169,9 @@ fn router_within(state: ApiState, limit: Duration) -> Router {
         .route("/backfills/{id}/resume", post(backfills::resume))
         .route("/backfills/{id}/stop", post(backfills::stop))
         .route("/backfills/{id}/rerun", post(backfills::rerun))
+        .route("/secrets", get(secrets::list))
+        .route("/secrets/{name}", get(secrets::show).put(secrets::put).delete(secrets::delete))
+        .route("/cluster/secrets/rekey", post(secrets::rekey))
         .route("/runs", get(runs::list))
         .route("/runs/{id}", get(runs::show))
         .route("/runs/{id}/cancel", post(runs::cancel))
@@ -167,7 +179,10 @@ fn router_within(state: ApiState, limit: Duration) -> Router {
         .route("/runs/{id}/history", get(history::of_run))
         .route("/runs/{id}/logs", get(logs::read))
         .route("/workers", get(workers::list))
-        .route("/workers/{name}", get(workers::show))
+        .route("/workers/{name}", get(workers::show).delete(workers::remove))
+        .route("/workers/{name}/cordon", post(workers::cordon))
+        .route("/workers/{name}/uncordon", post(workers::uncordon))
+        .route("/workers/{name}/drain", post(workers::drain))
         .route("/locks", get(locks::list))
         .route("/locks/{name}/acquire", post(locks::acquire))
         .route("/locks/{name}/renew", post(locks::renew))

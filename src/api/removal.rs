@@ -7,7 +7,7 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use horai_core::ids::{JobId, Name, Revision};
-use horai_core::machine::command::{Actor, Command, Entry, Envelope};
+use horai_core::machine::command::Command;
 use horai_core::machine::outcome::Outcome;
 use horai_core::machine::state::State as CoreState;
 use horai_core::model::action::ActionState;
@@ -17,7 +17,8 @@ use super::dto::{RemovalDto, RemovedDto, job_name};
 use super::jobs::{find, revision};
 use super::params::{Params, Segment};
 use super::problem::{Fault, has_dependants};
-use super::write::{Write, accepted, odd};
+use super::trial::carry_out;
+use super::write::{Write, odd};
 use super::{Api, READ_LIMIT};
 
 /// Dependants that a preview names.
@@ -98,7 +99,9 @@ fn would(state: &CoreState, name: &Name, ask: Ask) -> Result<RemovalDto, Fault> 
     let job = find(state, name)?.id;
     let dependants: Vec<JobId> = dependants(state, job).collect();
     let mut after = state.clone();
-    let refused = match refuse(state, job, ask).and_then(|()| try_out(&mut after, job, ask)) {
+    let refused = match refuse(state, job, ask)
+        .and_then(|()| carry_out(&mut after, ask.command(job, None)).map(drop))
+    {
         Ok(()) => None,
         Err(fault) => Some(fault.detail().to_owned()),
     };
@@ -125,14 +128,6 @@ fn would(state: &CoreState, name: &Name, ask: Ask) -> Result<RemovalDto, Fault> 
         cancelled: u32::try_from(cancelled).unwrap_or(u32::MAX),
         left_running: running - cancelled,
     })
-}
-
-fn try_out(state: &mut CoreState, job: JobId, ask: Ask) -> Result<(), Fault> {
-    let actor = Actor::User(String::new());
-    let envelope = Envelope { actor, request: None, command: ask.command(job, None) };
-    let (index, now) = (state.applied_index().saturating_add(1), state.now());
-    let applied = state.apply(Entry { index, now, command: &envelope });
-    accepted(applied.outcome).map(drop)
 }
 
 /// Says how many jobs depend on it: the machine would name some of them, and does not

@@ -311,6 +311,8 @@ fn with_triggers(number: u32, triggers: Vec<TriggerDefinition>) -> JobDefinition
         pools: BTreeMap::new(),
         pool: None,
         slots: None,
+        areas: Vec::new(),
+        batch: None,
     }
 }
 

@@ -218,6 +218,9 @@ pub(super) fn run(args: JobArgs, out: &mut impl Write) -> Result<(), Failure> {
                 note(format, &format!("job {name} is deleted"))?;
                 print(out, format, &removed)
             }
+            JobCommand::Trigger(asked) if asked.preview => {
+                print(out, format, &client.trigger_preview(&asked.name, &asked.request()?).await?)
+            }
             JobCommand::Trigger(asked) => {
                 let run = client.trigger_job(&asked.name, &asked.request()?).await?;
                 print(out, format, &StartedRun { run })
@@ -254,6 +257,9 @@ struct TriggerArgs {
     /// With an earlier definition of the job
     #[arg(long)]
     revision: Option<u64>,
+    /// Only show the run that would be made
+    #[arg(long)]
+    preview: bool,
 }
 
 impl TriggerArgs {
@@ -381,6 +387,10 @@ impl Show for JobDto {
             ("created", moment(self.created)),
             ("updated", moment(self.updated)),
         ]);
+        if !job.areas.is_empty() {
+            facts.push(("areas", list(&job.areas)));
+        }
+        facts.extend(job.batch.as_ref().map(|batch| ("batch", batch.to_string())));
         if let Some(group) = &self.paused_group {
             facts.push(("paused by", format!("group {group}")));
         }

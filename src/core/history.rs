@@ -73,6 +73,8 @@ pub enum What {
     Finished(RunResult),
     /// The action is over.
     Settled(ActionState),
+    /// The action is a success without a run: its job has nothing to do in this area.
+    Elsewhere,
 }
 
 /// The changes of a run, oldest first.
@@ -118,7 +120,9 @@ pub fn of_action(state: &State, key: ActionKey, action: &Action) -> Vec<Change> 
                 _ => None,
             }),
         };
-        found.add(at, What::Settled(action.state), by.unwrap_or(By::Leader));
+        let is_elsewhere = action.by_area && action.state == ActionState::Success;
+        let what = if is_elsewhere { What::Elsewhere } else { What::Settled(action.state) };
+        found.add(at, what, by.unwrap_or(By::Leader));
     }
     found.in_order()
 }
@@ -215,7 +219,7 @@ impl Changes {
         let between = run.attempts.windows(2).filter(|pair| is_retry(pair)).count();
         let last = run.attempts.last();
         let is_again = waits_from.is_some()
-            && last.and_then(|a| a.end.as_ref()).is_some_and(|end| !end.how.is_loss());
+            && last.and_then(|a| a.end.as_ref()).is_some_and(|end| again(&end.how).is_none());
         let counted = u32::try_from(between + usize::from(is_again)).unwrap_or(u32::MAX);
         let mut retry = run.retries.saturating_sub(counted);
         for (place, attempt) in run.attempts.iter().enumerate() {
@@ -233,8 +237,8 @@ impl Changes {
             if next.is_none() && waits_from.is_none() {
                 continue;
             }
-            if is_loss {
-                self.add(end.at, What::Queued(AttemptCause::WorkerLost), By::Leader);
+            if let Some(cause) = again(&end.how) {
+                self.add(end.at, What::Queued(cause), By::Leader);
                 continue;
             }
             retry = retry.saturating_add(1);
@@ -269,6 +273,15 @@ impl Changes {
                 self.add(note.at, What::Noted(note.cause), By::Said(note.by.clone()));
             }
         }
+    }
+}
+
+/// Why the run is tried again after such an end, if that counts as no retry.
+fn again(how: &EndKind) -> Option<AttemptCause> {
+    match how {
+        EndKind::Drained => Some(AttemptCause::Drained),
+        lost if lost.is_loss() => Some(AttemptCause::WorkerLost),
+        _ => None,
     }
 }
 

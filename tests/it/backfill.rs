@@ -7,19 +7,9 @@ use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, until};
 
-fn data(cluster: &Cluster, arguments: &[&str]) -> Value {
-    serde_json::from_str(&cluster.run_ok(&[arguments, &["-o", "json"]].concat())).unwrap()
-}
-
-fn apply(cluster: &Cluster, content: &str) {
-    let file = cluster.path("jobs.yaml");
-    std::fs::write(&file, content).unwrap();
-    cluster.run_ok(&["job", "apply", "-f", file.to_str().unwrap()]);
-}
-
 fn wait_for(cluster: &Cluster, id: &str, wanted: &str) -> Value {
     until(&format!("{id} is {wanted}"), || {
-        let backfill = data(cluster, &["backfill", "show", id]);
+        let backfill = cluster.data(&["backfill", "show", id]);
         (backfill["state"] == wanted && !backfill["finished"].is_null()).then_some(backfill)
     })
 }
@@ -28,9 +18,7 @@ fn wait_for(cluster: &Cluster, id: &str, wanted: &str) -> Value {
 fn a_month_is_run_again_day_by_day_as_it_was_asked_for() {
     let cluster = Cluster::start(1, 1);
     let (proof, flag) = (cluster.path("proof"), cluster.path("flag"));
-    apply(
-        &cluster,
-        &format!(
+    cluster.apply(&format!(
             "jobs:\n\
              - name: load\n  \
                zone: Europe/Berlin\n  \
@@ -45,13 +33,13 @@ fn a_month_is_run_again_day_by_day_as_it_was_asked_for() {
         ),
     );
     let range = ["load", "--from", "2026-03-01", "--to", "2026-03-31"];
-    let preview = data(&cluster, &[&["backfill", "start"], &range[..], &["--preview"]].concat());
+    let preview = cluster.data(&[&["backfill", "start"], &range[..], &["--preview"]].concat());
     assert_eq!((&preview["total"], &preview["passed_over"]), (&json!(31), &json!(0)));
     assert_eq!(preview["instants"][0], "2026-03-01T02:30:00.000Z");
     assert_eq!(preview["instants"][30], "2026-03-31T01:30:00.000Z", "summer time");
 
     let more = ["--concurrency", "3", "--param", "DAY=run"];
-    let begun = data(&cluster, &[&["backfill", "start"], &range[..], &more].concat());
+    let begun = cluster.data(&[&["backfill", "start"], &range[..], &more].concat());
     let id = begun["id"].as_str().unwrap();
     let done = wait_for(&cluster, id, "done");
     assert_eq!((&done["success"], &done["failed"]), (&json!(30), &json!(1)));
@@ -60,19 +48,19 @@ fn a_month_is_run_again_day_by_day_as_it_was_asked_for() {
     let last = "load@20260331T013000Z 2026-03-31T03:30:00+02:00 job run";
     assert!(lines.lines().any(|line| line == last), "{lines}");
     // Nothing of it is an action, and nobody who depends on it is told.
-    let told = data(&cluster, &["action", "list", "report"]);
+    let told = cluster.data(&["action", "list", "report"]);
     let is_of_march = |action: &Value| action["nominal"].as_str().unwrap().starts_with("2026-03");
     assert!(!told.as_array().unwrap().iter().any(is_of_march), "{told}");
-    let failed = data(&cluster, &["backfill", "instants", id, "--state", "failed"]);
+    let failed = cluster.data(&["backfill", "instants", id, "--state", "failed"]);
     assert_eq!(failed[0]["nominal"], "2026-03-03T02:30:00.000Z");
-    let run = data(&cluster, &["run", "show", failed[0]["run"].as_str().unwrap()]);
+    let run = cluster.data(&["run", "show", failed[0]["run"].as_str().unwrap()]);
     assert_eq!((&run["kind"], &run["backfill"]), (&json!("backfill"), &json!(id)));
 
     // What has succeeded is passed over from now on; what failed runs alone.
-    let preview = data(&cluster, &[&["backfill", "start"], &range[..], &["--preview"]].concat());
+    let preview = cluster.data(&[&["backfill", "start"], &range[..], &["--preview"]].concat());
     assert_eq!((&preview["total"], &preview["passed_over"]), (&json!(1), &json!(30)));
     std::fs::write(&flag, "").unwrap();
-    let again = data(&cluster, &["backfill", "rerun", id]);
+    let again = cluster.data(&["backfill", "rerun", id]);
     assert_eq!((&again["total"], &again["again"]), (&json!(1), &json!(id)));
     wait_for(&cluster, again["id"].as_str().unwrap(), "done");
     let nothing = cluster.run(&[&["backfill", "start"], &range[..]].concat());
@@ -85,20 +73,17 @@ fn a_month_is_run_again_day_by_day_as_it_was_asked_for() {
 fn a_leader_killed_during_a_backfill_runs_each_instant_once() {
     let mut cluster = Cluster::start(3, 2);
     let proof = cluster.path("proof");
-    apply(
-        &cluster,
-        &format!(
-            "jobs:\n\
+    cluster.apply(&format!(
+        "jobs:\n\
              - {{name: load, shell: 'echo $HORAI_ACTION_ID >> {proof}; sleep 0.1', \
                  triggers: [{{cron: '0 0 * * * ?'}}]}}\n",
-            proof = proof.display()
-        ),
-    );
+        proof = proof.display()
+    ));
     let range = ["load", "--from", "2026-03-01", "--to", "2026-03-04", "--concurrency", "4"];
-    let begun = data(&cluster, &[&["backfill", "start"], &range[..]].concat());
+    let begun = cluster.data(&[&["backfill", "start"], &range[..]].concat());
     let id = begun["id"].as_str().unwrap().to_owned();
     until("some of it has run", || {
-        let backfill = data(&cluster, &["backfill", "show", &id]);
+        let backfill = cluster.data(&["backfill", "show", &id]);
         (backfill["success"].as_u64()? >= 10).then_some(())
     });
     let leader = cluster.wait_for_leader();
@@ -106,7 +91,7 @@ fn a_leader_killed_during_a_backfill_runs_each_instant_once() {
     cluster.wait_for_leader();
     // It is held and let go by whoever leads now.
     cluster.run_ok(&["backfill", "pause", &id]);
-    assert_eq!(data(&cluster, &["backfill", "show", &id])["state"], "paused");
+    assert_eq!(cluster.data(&["backfill", "show", &id])["state"], "paused");
     cluster.run_ok(&["backfill", "resume", &id]);
     let done = wait_for(&cluster, &id, "done");
     assert_eq!((&done["success"], &done["total"]), (&json!(96), &json!(96)));
@@ -137,13 +122,18 @@ fn a_run_is_asked_for_as_somebody_wants_it() {
             proof.display()
         )
     };
-    apply(&cluster, &job("first"));
-    apply(&cluster, &job("second"));
+    cluster.apply(&job("first"));
+    cluster.apply(&job("second"));
     let asked = ["--debug", "--revision", "1", "--nominal", "2026-03-01T00:00:00Z"];
     let asked = [&["job", "trigger", "load"], &asked[..], &["--param", "DAY=run"]].concat();
-    let run = data(&cluster, &asked)["run"].as_str().unwrap().to_owned();
+    let would = cluster.data(&[&asked[..], &["--preview"]].concat());
+    let run = &would["run"];
+    assert_eq!((&run["kind"], &run["revision"]), (&json!("debug"), &json!(1)), "{would}");
+    assert_eq!((&would["change_count"], &run["params"]["DAY"]), (&json!(0), &json!("run")));
+    assert_eq!(cluster.data(&["run", "list"]), json!([]), "nothing is done");
+    let run = cluster.data(&asked)["run"].as_str().unwrap().to_owned();
     let shown = until("it is over", || {
-        let shown = data(&cluster, &["run", "show", &run]);
+        let shown = cluster.data(&["run", "show", &run]);
         (shown["state"] == "failed").then_some(shown)
     });
     assert_eq!((&shown["kind"], &shown["retries"]), (&json!("debug"), &json!(0)));

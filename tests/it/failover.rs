@@ -3,9 +3,11 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use crate::cluster::judge::{Expect, JOBS, Judge};
 use crate::cluster::locks::LockUser;
-use crate::cluster::{Cluster, until};
+use crate::cluster::{Cluster, until, until_within};
 
 /// The longest time that a leader's lease lasts, by the default settings.
 const RAFT_LEASE: Duration = Duration::from_millis(400);
@@ -101,4 +103,60 @@ fn an_outage_longer_than_the_lease_fails_where_asked() {
 #[test]
 fn an_outage_longer_than_the_lease_keeps_where_asked() {
     outage_longer_than_the_lease("keep", Expect::Success);
+}
+
+#[test]
+fn a_leader_killed_with_a_thousand_ready_runs_loses_and_doubles_none() {
+    const RUNS: usize = 1_000;
+    let mut cluster = Cluster::start(3, 2);
+    let witness = cluster.path("witness");
+    let jobs: Vec<Value> = (0..RUNS)
+        .map(|n| {
+            let env = json!({"WITNESS": witness});
+            // Two workers have forty slots: so it takes them some seconds.
+            let script = "sleep 0.2; echo \"$HORAI_RUN_ID $HORAI_ACTION_ID\" >> \"$WITNESS\"";
+            json!({"name": format!("j{n}"), "env": env, "shell": script})
+        })
+        .collect();
+    for jobs in jobs.chunks(250) {
+        cluster.post("jobs", &json!({ "jobs": jobs }));
+    }
+    // So all of them are there before the first one begins.
+    cluster.run_ok(&["freeze"]);
+    let runs: Vec<String> = (0..RUNS)
+        .map(|n| {
+            let begun = cluster.post(&format!("jobs/j{n}/trigger"), &json!({}));
+            begun["run"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    let written = || std::fs::read_to_string(&witness).unwrap_or_default();
+    let lines = || written().lines().count();
+    cluster.run_ok(&["unfreeze"]);
+    for least in [RUNS / 2, 1] {
+        let leader = cluster.wait_for_leader();
+        let queued = cluster.status(leader).unwrap()["counts"]["queued"].as_u64().unwrap();
+        assert!(queued >= least as u64, "{queued} wait");
+        let before = lines();
+        cluster.nodes[leader].kill();
+        wait_for_other_leader(&cluster, leader);
+        until("more of them to end", || (lines() > before).then_some(()));
+        cluster.nodes[leader].start();
+        cluster.wait_for_all_to_follow();
+    }
+    until_within(Duration::from_secs(180), "all of them to end", || {
+        (lines() >= RUNS).then_some(())
+    });
+    let mut seen: Vec<String> =
+        written().lines().filter_map(|line| Some(line.split_once(' ')?.0.to_owned())).collect();
+    seen.sort_unstable();
+    let mut wanted = runs.clone();
+    wanted.sort_unstable();
+    assert_eq!(seen, wanted, "each once");
+    for run in [&runs[0], &runs[RUNS / 2], &runs[RUNS - 1]] {
+        until("its end to be known", || {
+            let shown = cluster.get(&format!("runs/{run}"));
+            (shown["state"] == "success" && shown["attempts"].as_array()?.len() == 1).then_some(())
+        });
+    }
+    cluster.end();
 }

@@ -1,27 +1,9 @@
 //! Templates in jobs, in a cluster of processes: what is rendered, what is refused, and a
 //! text that cannot be rendered.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::cluster::{Cluster, until};
-
-fn data(cluster: &Cluster, arguments: &[&str]) -> Value {
-    serde_json::from_str(&cluster.run_ok(&[arguments, &["-o", "json"]].concat())).unwrap()
-}
-
-fn apply(cluster: &Cluster, content: &str) -> std::process::Output {
-    let file = cluster.path("jobs.yaml");
-    std::fs::write(&file, content).unwrap();
-    cluster.run(&["job", "apply", "-f", file.to_str().unwrap()])
-}
-
-fn over(cluster: &Cluster, arguments: &[&str]) -> Value {
-    let run = data(cluster, arguments)["run"].as_str().unwrap().to_owned();
-    until(&format!("{run} is over"), || {
-        let shown = data(cluster, &["run", "show", &run]);
-        (!shown["finished"].is_null()).then_some(shown)
-    })
-}
+use crate::cluster::Cluster;
 
 #[test]
 fn texts_have_the_values_of_their_attempt() {
@@ -42,13 +24,12 @@ fn texts_have_the_values_of_their_attempt() {
          - {{name: raw, syntax: none, exec: [/bin/sh, -c, 'echo {{{{.ID}}}} >> {proof}']}}\n",
         proof = proof.display()
     );
-    let applied = apply(&cluster, &content);
-    assert!(applied.status.success(), "{applied:?}");
+    cluster.apply(&content);
     let nominal = "2026-03-01T16:00:00Z";
-    let run = over(&cluster, &["job", "trigger", "load", "--nominal", nominal]);
+    let run = cluster.over(&["job", "trigger", "load", "--nominal", nominal]);
     assert_eq!(run["state"], "success", "{run}");
     for job in ["old", "raw"] {
-        let run = over(&cluster, &["job", "trigger", job, "--nominal", nominal]);
+        let run = cluster.over(&["job", "trigger", job, "--nominal", nominal]);
         assert_eq!(run["state"], "success", "{run}");
     }
     let attempt = format!("{}.1", run["id"].as_str().unwrap());
@@ -58,10 +39,10 @@ fn texts_have_the_values_of_their_attempt() {
     let wanted = wanted.replace("${HOME_OF_NOBODY}", "").replace("20260228 \n", "20260228\n");
     assert_eq!(std::fs::read_to_string(&proof).unwrap(), wanted);
 
-    let shown = data(&cluster, &["job", "render", "load@20260301T160000Z"]);
+    let shown = cluster.data(&["job", "render", "load@20260301T160000Z"]);
     assert_eq!(shown["texts"]["env.YESTERDAY"], "20260301");
     assert!(shown["texts"]["shell"].as_str().unwrap().contains("clicks r-0.1"), "{shown}");
-    let exported = data(&cluster, &["job", "get", "raw"]);
+    let exported = cluster.data(&["job", "get", "raw"]);
     assert_eq!(exported["definition"]["syntax"], "none");
     cluster.end();
 }
@@ -80,17 +61,15 @@ fn what_cannot_be_rendered_is_refused_or_fails_at_once() {
         ("docker ps --format {{.ID}}", "syntax: none"),
         ("echo {{ nominal", "line 1"),
     ] {
-        let refused = apply(&cluster, &job(text));
+        let refused = cluster.try_apply(&job(text));
         assert_eq!(refused.status.code(), Some(2), "{text}: {refused:?}");
         let told = String::from_utf8(refused.stderr).unwrap();
         assert!(told.contains("shell") && told.contains(place), "{text}: {told}");
     }
-    let applied =
-        apply(&cluster, &job("echo {{ params.DAY|int + 1 }} {{ 1 // (params.DAY|int) }}"));
-    assert!(applied.status.success(), "{applied:?}");
-    let well = over(&cluster, &["job", "trigger", "a"]);
+    cluster.apply(&job("echo {{ params.DAY|int + 1 }} {{ 1 // (params.DAY|int) }}"));
+    let well = cluster.over(&["job", "trigger", "a"]);
     assert_eq!(well["state"], "success", "{well}");
-    let run = over(&cluster, &["job", "trigger", "a", "--param", "DAY=0"]);
+    let run = cluster.over(&["job", "trigger", "a", "--param", "DAY=0"]);
     assert_eq!((&run["state"], &run["retries"]), (&json!("failed"), &json!(0)));
     let end = &run["attempts"][0]["end"];
     assert_eq!(end["how"], "unrendered");

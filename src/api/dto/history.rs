@@ -69,6 +69,9 @@ fn told(state: &State, what: &What) -> (&'static str, String) {
         What::Queued(AttemptCause::WorkerLost) => {
             ("queued", "again, because its worker was lost".to_owned())
         }
+        What::Queued(AttemptCause::Drained) => {
+            ("queued", "again, because its worker was drained".to_owned())
+        }
         What::WaitsAnew => {
             ("resumed", "a pause has ended: its wait to begin counts anew".to_owned())
         }
@@ -95,6 +98,7 @@ fn told(state: &State, what: &What) -> (&'static str, String) {
             ("finished", format!("skipped ({})", reason.word()))
         }
         What::Settled(state) => ("finished", state.word().to_owned()),
+        What::Elsewhere => ("finished", "success (area)".to_owned()),
     }
 }
 

@@ -6,7 +6,7 @@ use super::transport::{Call, read};
 use super::{ApiError, Client};
 use crate::api::dto::{
     BackfillDto, BackfillInstantDto, BackfillPreview, BackfillRef, BackfillRequest, Page, RunRef,
-    RunRequest, StartedBackfill, StartedRun, Time,
+    RunRequest, StartedBackfill, StartedRun, Time, TrialDto,
 };
 
 /// Instants asked for at once.
@@ -20,6 +20,19 @@ impl Client {
             call = call.body(run)?;
         }
         read::<StartedRun>(self.send(&call).await?).map(|started| started.run)
+    }
+
+    /// The run that [`Self::trigger_job`] would make.
+    ///
+    /// # Errors
+    /// [`ApiError`] as for every call.
+    pub async fn trigger_preview(
+        &self,
+        name: &str,
+        run: &RunRequest,
+    ) -> Result<TrialDto, ApiError> {
+        let call = Call::write(Method::POST, &["jobs", name, "trigger", "preview"]).body(run)?;
+        read(self.send(&call).await?)
     }
 
     /// Begins a back-fill.

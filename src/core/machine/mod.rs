@@ -14,8 +14,10 @@ pub mod outcome;
 mod places;
 mod pools;
 pub mod queue;
+mod secrets;
 pub mod snapshot;
 pub mod state;
+mod surroundings;
 mod table;
 
 #[cfg(test)]

@@ -12,19 +12,21 @@ use super::index::{Ended, Index};
 use super::outcome::Outcome;
 use super::table::{Table, record_hash};
 use crate::ids::{
-    ActionKey, BackfillId, Incarnation, JobId, LeaderId, Name, NodeId, Revision, RunId, Token,
-    WorkerId,
+    ActionKey, BackfillId, GroupPath, Incarnation, JobId, LeaderId, Name, NodeId, Revision, RunId,
+    Token, WorkerId,
 };
 use crate::model::access::{AccessToken, NodeRecord, TokenHash};
 use crate::model::action::{Action, Missed};
 use crate::model::backfill::{Backfill, BackfillInstant};
 use crate::model::calendar::{Replan, StoredCalendar};
 use crate::model::cluster::ClusterSettings;
+use crate::model::group::StoredGroup;
 use crate::model::job::{Job, JobSpec};
 use crate::model::lock::Lock;
 use crate::model::pause::{Pause, PauseTarget, Sweep};
 use crate::model::pool::Pool;
 use crate::model::run::Run;
+use crate::model::secret::StoredSecret;
 use crate::model::worker::Worker;
 use crate::time::{DRIFT, Span, UtcMillis};
 
@@ -71,6 +73,10 @@ pub struct Limits {
     pub backfill_instants: usize,
     /// Pools.
     pub pools: usize,
+    /// Secrets.
+    pub secrets: usize,
+    /// Groups with a record.
+    pub groups: usize,
     /// Timers released by one command.
     pub timers: usize,
     /// Jobs that one command withdraws the plan of, or lets go on, when many are
@@ -103,6 +109,8 @@ impl Default for Limits {
             backfills: 1_000,
             backfill_instants: 500_000,
             pools: 10_000,
+            secrets: 1_000,
+            groups: 10_000,
             timers: 2_000,
             sweep: 500,
             max_wait: Span::secs(2 * 86_400),
@@ -176,7 +184,9 @@ pub struct State {
     pub(super) replans: Table<Name, Replan>,
     pub(super) backfills: Table<BackfillId, Backfill>,
     pub(super) backfill_instants: Table<(BackfillId, UtcMillis), BackfillInstant>,
+    pub(super) secrets: Table<Name, StoredSecret>,
     pub(super) pools: Table<Name, Pool>,
+    pub(super) groups: Table<GroupPath, StoredGroup>,
     pub(super) index: Index,
 }
 
@@ -195,6 +205,7 @@ macro_rules! each_table {
         $call!(
             jobs specs cursors floors actions runs workers watches locks requests missed tokens nodes
             calendars pauses sweeps replans pools backfills backfill_instants
+            secrets groups
         )
     };
 }
@@ -226,7 +237,9 @@ impl State {
             replans: Table::new(17),
             backfills: Table::new(19),
             backfill_instants: Table::new(20),
+            secrets: Table::new(21),
             pools: Table::new(18),
+            groups: Table::new(25),
             index: Index::default(),
         }
     }

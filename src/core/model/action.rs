@@ -34,6 +34,8 @@ pub struct Action {
     pub next_kind: Option<RunKind>,
     /// A person said what it came to; its last run did not.
     pub forced: bool,
+    /// It succeeded without a run, because its job has nothing to do in this area.
+    pub by_area: bool,
     /// What people and others did to it.
     pub notes: Notes,
 }
@@ -41,7 +43,7 @@ pub struct Action {
 extended! {
     Action (ActionState)
     [state due revision triggers upstream run catch_up finished]
-    [1 next_kind 2 forced 3 notes]
+    [1 next_kind 2 forced 3 notes 13 by_area]
 }
 
 impl Action {
@@ -366,11 +368,13 @@ pub enum WaitReason {
     Dispatching,
     /// The earlier run of a fixed-delay trigger has not ended.
     FixedDelay,
+    /// The node that leads has not the key of a secret that it needs.
+    Secret,
 }
 
 impl WaitReason {
     /// Every reason, in the order in which `explain` asks.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::NotDue,
         Self::Upstream,
         Self::UpstreamFailed,
@@ -388,6 +392,7 @@ impl WaitReason {
         Self::Load,
         Self::Dispatching,
         Self::FixedDelay,
+        Self::Secret,
     ];
 
     /// The word in API and CLI.
@@ -411,6 +416,7 @@ impl WaitReason {
             Self::Load => "load",
             Self::Dispatching => "dispatching",
             Self::FixedDelay => "fixed_delay",
+            Self::Secret => "secret",
         }
     }
 }
@@ -446,6 +452,7 @@ mod tests {
                 finished: None,
                 next_kind: None,
                 forced: false,
+                by_area: false,
                 notes: Notes::default(),
             };
             let fields = (
@@ -464,7 +471,9 @@ mod tests {
             let before = Before { state, since: Some(due), run: plain.run };
             let mut notes = Notes::default();
             notes.add(Note { at: due, by: "ann".to_owned(), cause: Cause::Forced(before) });
-            let more = Action { next_kind: Some(RunKind::Recover), forced: true, notes, ..plain };
+            let by_area = state == ActionState::Success;
+            let next_kind = Some(RunKind::Recover);
+            let more = Action { next_kind, forced: true, notes, by_area, ..plain };
             let bytes = postcard::to_stdvec(&more).unwrap();
             assert_eq!(postcard::from_bytes::<Action>(&bytes).unwrap(), more);
         }

@@ -52,6 +52,8 @@ pub struct Run {
     pub backfill: Option<BackfillId>,
     /// Its wait to begin counts from here, and not from `ready_at`: a pause has ended.
     pub waits_from: Option<UtcMillis>,
+    /// The attempt that is ended because its worker is drained, and its time is over.
+    pub drained: Option<u32>,
     /// What people and others did to it.
     pub notes: Notes,
 }
@@ -60,7 +62,7 @@ extended! {
     Run (RunId)
     [id kind job revision action nominal state priority catch_up created ready_at retries losses
         cancel_requested attempts]
-    [1 params 2 backfill 3 notes 8 waits_from]
+    [1 params 2 backfill 3 notes 4 drained 8 waits_from]
 }
 
 /// Numbers of runs are counted up from 1.
@@ -104,6 +106,7 @@ impl Run {
             params: BTreeMap::new(),
             backfill: None,
             waits_from: None,
+            drained: None,
             notes: Notes::default(),
         }
     }
@@ -113,6 +116,14 @@ impl Run {
     #[must_use]
     pub fn decides(&self) -> Option<ActionKey> {
         self.action.filter(|_| !matches!(self.kind, RunKind::Manual | RunKind::Debug))
+    }
+
+    /// True if its live attempt is to be ended: somebody asked for that, or its worker is
+    /// drained and the time for it is over.
+    #[must_use]
+    pub fn must_end(&self) -> bool {
+        let is_drained = |attempt: &Attempt| self.drained == Some(attempt.key.number);
+        self.live_attempt().is_some_and(|live| self.cancel_requested || is_drained(live))
     }
 
     /// True while it is not over.
@@ -306,6 +317,8 @@ pub enum AttemptCause {
     Retry,
     /// The worker of the one before was lost.
     WorkerLost,
+    /// The worker of the one before was drained.
+    Drained,
 }
 
 impl AttemptCause {
@@ -316,6 +329,7 @@ impl AttemptCause {
             Self::First => "first",
             Self::Retry => "retry",
             Self::WorkerLost => "worker_lost",
+            Self::Drained => "drained",
         }
     }
 }
@@ -371,6 +385,8 @@ pub enum EndKind {
         /// Why; at most 256 bytes.
         message: String,
     },
+    /// Its worker was drained, the time for that was over, and it was ended.
+    Drained,
 }
 
 impl EndKind {
@@ -408,7 +424,8 @@ impl EndKind {
             | Self::TimedOut
             | Self::Cancelled
             | Self::NotStarted { .. }
-            | Self::Unrendered { .. } => false,
+            | Self::Unrendered { .. }
+            | Self::Drained => false,
         }
     }
 
@@ -425,6 +442,7 @@ impl EndKind {
             Self::Gone => "gone",
             Self::WorkerLost => "worker_lost",
             Self::Unrendered { .. } => "unrendered",
+            Self::Drained => "drained",
         }
     }
 }
@@ -456,6 +474,7 @@ mod tests {
             params: BTreeMap::new(),
             backfill: None,
             waits_from: None,
+            drained: None,
             notes: Notes::default(),
         };
         // One behind the other, as they were before there were others.

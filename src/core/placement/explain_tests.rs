@@ -9,6 +9,7 @@ use crate::model::edge::NoMatch;
 use crate::model::job::{JobSpec, Overlap, RetryPolicy, TriggerKind, TriggerSpec};
 use crate::model::pause::PauseTarget;
 use crate::model::trigger::{RuleSpec, TriggerRule};
+use crate::model::worker::Duty;
 use crate::time::Span;
 
 /// A job with an action, one that waits for that, and a worker with one slot.
@@ -116,6 +117,13 @@ fn told(reason: WaitReason) -> Option<WaitReason> {
             case.with(manual(job)).runs(None).due().why_up()
         }
         WaitReason::Dispatching => case.due().why_up(),
+        WaitReason::Secret => {
+            let mut case = case.with(put_secret("a", 1, None));
+            let job = case.m.job(knowing("closed", &["a"]));
+            let (node, closed) = (case.m.state.leader().node, vec![name("a")]);
+            let case = case.with(Command::CloseSecrets { node, closed }).with(manual(job));
+            explain(&case.m.state, Subject::Run(case.m.queue()[0]), &|_| true)
+        }
         WaitReason::Pool => {
             let mut m = Machine::new();
             let worker = m.worker("w", 9);
@@ -148,8 +156,13 @@ fn told(reason: WaitReason) -> Option<WaitReason> {
             assert_eq!(why(&m), Some(WaitReason::NotDue));
             told
         }
-        // Workers cannot be cordoned yet, and nobody looks at their load.
-        WaitReason::Cordoned | WaitReason::Load => None,
+        WaitReason::Cordoned => {
+            let worker = case.worker;
+            let cordon = Command::SetDuty { worker, duty: Duty::Cordoned };
+            case.with(cordon).due().why_up()
+        }
+        // Nobody looks at the load of workers yet.
+        WaitReason::Load => None,
     }
 }
 
@@ -162,7 +175,7 @@ fn each_reason_is_told_where_it_is_one() {
     }
     let silent = WaitReason::ALL.into_iter().filter(|reason| told(*reason).is_none());
     let silent: Vec<&str> = silent.map(WaitReason::word).collect();
-    assert_eq!(silent, ["cordoned", "load"]);
+    assert_eq!(silent, ["load"]);
 }
 
 #[test]

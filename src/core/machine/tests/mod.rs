@@ -1,14 +1,17 @@
 //! Tests of the machine as a whole: one rule each, and random command lists.
 
 mod anchors;
+mod areas;
 mod backfill_random;
 mod backfills;
 mod calendars;
 mod deletion;
 mod delays;
+mod duties;
 mod edges;
 mod ends;
 mod golden;
+mod groups;
 mod history;
 mod limits;
 mod manual;
@@ -20,6 +23,7 @@ mod reasons;
 mod reports;
 mod reruns;
 mod rules;
+mod secrets;
 pub(crate) mod support;
 mod sweeps;
 mod upstream;

@@ -16,6 +16,7 @@ use crate::model::action::{Action, ActionState, Upstream, WaitReason};
 use crate::model::job::{Job, Overlap};
 use crate::model::pause::PauseTarget;
 use crate::model::run::{Run, RunKind, RunState};
+use crate::model::worker::{Duty, Worker};
 use crate::placement::explain::{Subject, explain, explain_trigger};
 use crate::time::UtcMillis;
 
@@ -86,8 +87,9 @@ impl Opinion<'_> {
         self.state.spec(run.job, run.revision).unwrap().worker_group.clone()
     }
 
-    /// Connected workers that serve a group, with the slots that no attempt takes.
-    fn workers(&self, group: &Name) -> Vec<u32> {
+    /// Connected workers that serve a group, with the slots that no attempt takes; none
+    /// of those that are to get nothing new.
+    fn workers(&self, group: &Name) -> Vec<Option<u32>> {
         let all = self
             .state
             .workers_after(None)
@@ -96,7 +98,18 @@ impl Opinion<'_> {
             let live = self.all_runs().into_iter().filter_map(Run::live_attempt);
             live.filter(|attempt| attempt.worker == id).count() as u32
         };
-        all.map(|worker| worker.profile.slots.saturating_sub(taken(worker.id))).collect()
+        let free = |worker: &Worker| worker.profile.slots.saturating_sub(taken(worker.id));
+        all.map(|worker| (worker.duty == Duty::Open).then(|| free(worker))).collect()
+    }
+
+    /// The node that leads has said that it cannot read a secret of the run's.
+    fn is_secret(&self, run: &Run) -> bool {
+        let named = &self.state.spec(run.job, run.revision).unwrap().secrets;
+        let leader = self.state.leader().node;
+        named.iter().any(|name| {
+            let secret = self.state.secrets.iter().find(|(known, _)| *known == name);
+            secret.is_some_and(|(_, secret)| secret.closed_to.contains(&leader))
+        })
     }
 
     /// Pools of which a run needs more than is free.
@@ -190,16 +203,20 @@ impl Opinion<'_> {
         let is_held =
             run.kind != RunKind::Backfill && (self.is_paused(run.job) || self.is_of_paused(run));
         let free = self.workers(&self.group_of(run));
-        let has_slot = free.iter().any(|slots| *slots > 0);
+        let is_open = free.iter().any(Option::is_some);
+        let has_slot = free.iter().flatten().any(|slots| *slots > 0);
         match why {
             WaitReason::Paused => is_held,
             WaitReason::Frozen => !self.may_go(run) && !is_held,
             _ if !self.may_go(run) => false,
+            WaitReason::Secret => self.is_secret(run),
+            _ if self.is_secret(run) => false,
             WaitReason::NoWorker => free.is_empty(),
-            WaitReason::Pool => !free.is_empty() && self.lacks(run),
+            WaitReason::Cordoned => !free.is_empty() && !is_open,
+            WaitReason::Pool => is_open && self.lacks(run),
             WaitReason::CatchUp => run.catch_up && self.are_before(run),
             WaitReason::Queue => !run.catch_up && self.are_before(run),
-            WaitReason::Resource => !free.is_empty() && !has_slot && !self.lacks(run),
+            WaitReason::Resource => is_open && !has_slot && !self.lacks(run),
             WaitReason::Dispatching => has_slot && !self.lacks(run),
             _ => false,
         }
@@ -306,6 +323,8 @@ fn every_reason_that_is_told_is_true() {
         "paused",
         "frozen",
         "overlap",
+        "secret",
+        "cordoned",
         "pool",
         "backoff",
         "queue",
