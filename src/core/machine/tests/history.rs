@@ -12,6 +12,7 @@ use crate::model::backfill::BackfillOrder;
 use crate::model::history::{Before, Cause, Notes};
 use crate::model::job::{Backoff, JobSpec, Overlap, RetryPolicy};
 use crate::model::run::{AttemptCause, EndKind, Run, RunKind, RunOrder, RunResult};
+use crate::model::worker::Duty;
 use crate::time::{Span, UtcMillis};
 
 const WORKER: By = By::Worker(WorkerId(1));
@@ -127,6 +128,20 @@ fn a_run_that_nobody_touched_tells_all_of_itself_and_keeps_no_note() {
             (31_150, What::Settled(ActionState::Success), WORKER),
         ]
     );
+}
+
+#[test]
+fn a_drained_attempt_is_made_again_and_that_is_no_retry() {
+    let (mut m, _, run, at) = due(retried(3, Span::secs(10)));
+    let (worker, attempt) = (WorkerId(1), m.dispatch(run, WorkerId(1)));
+    let duty = Duty::Draining { until: Some(UtcMillis(m.now + 1_000)) };
+    m.by("ann", Command::SetDuty { worker, duty });
+    m.after(2_000);
+    m.complete(attempt, EndKind::Cancelled);
+    let found = run_from(&m, run, at);
+    let ended = What::Ended(attempt.0, EndKind::Drained);
+    let queued = What::Queued(AttemptCause::Drained);
+    assert_eq!(found[3..], [(2_000, ended, WORKER), (2_000, queued, By::Leader)]);
 }
 
 #[test]
