@@ -73,7 +73,7 @@ pub(super) async fn show(
     api.read(|state| {
         let found = key_of(state, &id).and_then(|key| Some((key, state.action(key)?)));
         let (key, action) = found.ok_or_else(|| Fault::not_found("action", &id))?;
-        Ok(Json(ActionDto::of(state, key, action)))
+        Ok(Json(ActionDto::told(state, key, action)))
     })
 }
 

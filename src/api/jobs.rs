@@ -13,7 +13,9 @@ use horai_core::model::run::RunOrder;
 
 use super::Api;
 use super::apply::Definitions;
-use super::dto::{ActionRef, AppliedJobs, JobDto, Page, RunRef, RunRequest, StartedRun, Time};
+use super::dto::{
+    ActionRef, AppliedJobs, ExplainDto, JobDto, Page, RunRef, RunRequest, StartedRun, Time,
+};
 use super::params::{Params, Segment, page};
 use super::problem::Fault;
 use super::write::{Expected, Write, odd};
@@ -56,6 +58,23 @@ pub(super) async fn show(
     let job = api.read(|state| find(state, &name).map(|job| JobDto::of(state, job)))?;
     let tag = etag(job.revision);
     Ok(([(header::ETAG, tag)], Json(job)).into_response())
+}
+
+/// `GET /jobs/NAME/explain`: of each trigger, why it gives no action at present.
+pub(super) async fn explain(
+    State(api): State<Api>,
+    name: Segment,
+    params: Params,
+) -> Result<Json<Page<ExplainDto>>, Fault> {
+    let (name, params) = (name.name()?, params.only(&[])?);
+    api.fresh(&params).await?;
+    let items = api.read(|state| {
+        let job = find(state, &name)?;
+        let told =
+            job.spec.triggers.iter().map(|trigger| ExplainDto::of_trigger(state, job, trigger));
+        Ok::<_, Fault>(told.collect())
+    })?;
+    Ok(Json(Page { items, next: None }))
 }
 
 pub(super) async fn put(

@@ -23,6 +23,7 @@ mod gate;
 pub mod group_definition;
 mod groups;
 mod health;
+mod history;
 pub mod job_definition;
 mod job_export;
 mod job_state;
@@ -148,10 +149,12 @@ fn router_within(state: ApiState, limit: Duration) -> Router {
         )
         .route("/pools", get(pools::list))
         .route("/pools/{name}", get(pools::show).put(pools::put).delete(pools::delete))
+        .route("/jobs/{name}/explain", get(jobs::explain))
         .route("/jobs/{name}/actions", get(actions::list))
         .route("/jobs/{name}/missed", get(actions::missed))
         .route("/actions/{id}", get(actions::show))
         .route("/actions/{id}/explain", get(actions::explain))
+        .route("/actions/{id}/history", get(history::of_action))
         .route("/actions/{id}/downstream", get(reruns::downstream))
         .route("/actions/{id}/recover", post(reruns::recover))
         .route("/actions/{id}/super-recover", post(reruns::super_recover))
@@ -175,6 +178,7 @@ fn router_within(state: ApiState, limit: Duration) -> Router {
         .route("/runs/{id}", get(runs::show))
         .route("/runs/{id}/cancel", post(runs::cancel))
         .route("/runs/{id}/explain", get(runs::explain))
+        .route("/runs/{id}/history", get(history::of_run))
         .route("/runs/{id}/logs", get(logs::read))
         .route("/workers", get(workers::list))
         .route("/workers/{name}", get(workers::show).delete(workers::remove))

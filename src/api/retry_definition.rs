@@ -1,7 +1,7 @@
 //! Retries as a person writes them: how many, after which waits, and for which ends.
 
 use horai_core::model::job::{Backoff, JobSpec, RetryPolicy};
-use horai_core::model::retry::RetryRules;
+use horai_core::model::retry::{CodeProblem, RetryRules};
 use horai_core::time::Span;
 use serde::{Deserialize, Serialize};
 
@@ -120,8 +120,7 @@ pub(super) fn rules(
     }
     match rules.problem() {
         None => Ok(rules),
-        Some((list, code, problem)) => {
-            let (problem, remedy) = problem.split_once(": ").unwrap_or((problem, "correct it"));
+        Some(CodeProblem { list, code, problem, remedy }) => {
             Err(FieldError::invalid(field(list), code, problem, remedy))
         }
     }

@@ -52,7 +52,7 @@ pub(super) async fn show(
 ) -> Result<Json<RunDto>, Fault> {
     let (RunRef(id), params) = (id.parse("id")?, params.only(&[])?);
     api.fresh(&params).await?;
-    Ok(Json(api.read(|state| find(state, id).map(|run| RunDto::with_outputs(state, run)))?))
+    Ok(Json(api.read(|state| find(state, id).map(|run| RunDto::told(state, run)))?))
 }
 
 pub(super) async fn cancel(

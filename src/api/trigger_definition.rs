@@ -16,7 +16,7 @@ use horai_core::time::{Span, UtcMillis};
 use serde::{Deserialize, Serialize};
 
 use super::definition_parts::{
-    misfire, misfire_word, name as read_name, params, priority, word_of,
+    misfire, misfire_word, name as read_name, params, priority, span, word_of,
 };
 use crate::error::FieldError;
 
@@ -185,7 +185,7 @@ impl TriggerDefinition {
             end: instant("end", &self.end)?,
             dst: word(at("dst"), self.dst.as_deref(), &DstPolicy::ALL)?,
             jitter: match &self.jitter {
-                Some(text) => span(at("jitter"), text)?,
+                Some(text) => span(&at("jitter"), text)?,
                 None => Span::ZERO,
             },
             calendars: self.calendars(&at)?,
@@ -257,11 +257,11 @@ impl TriggerDefinition {
             return Ok(TriggerRule::Cron { expression: expression.clone(), dialect });
         }
         if let Some(every) = &self.interval {
-            let every = span(at("interval"), every)?;
+            let every = span(&at("interval"), every)?;
             return Ok(TriggerRule::Interval { every, repeats: self.repeats });
         }
         if let Some(delay) = &self.fixed_delay {
-            return Ok(TriggerRule::FixedDelay { delay: span(at("fixed_delay"), delay)? });
+            return Ok(TriggerRule::FixedDelay { delay: span(&at("fixed_delay"), delay)? });
         }
         if let Some(text) = &self.calendar_interval {
             return units(at("calendar_interval"), text);
@@ -343,7 +343,7 @@ impl WindowDefinition {
             })?,
         };
         Ok(TriggerRule::DailyWindow {
-            every: span(format!("{field}.every"), &self.every)?,
+            every: span(&format!("{field}.every"), &self.every)?,
             from: time("from", &self.from, TimeOfDay::MIDNIGHT)?,
             to: time("to", &self.to, TimeOfDay::LAST)?,
             weekdays,
@@ -397,13 +397,6 @@ fn word<T: Copy>(
 
 fn other_than_default<T: PartialEq>(value: T, words: &[(&'static str, T)]) -> Option<String> {
     (value != words[0].1).then(|| word_of(value, words).to_owned())
-}
-
-fn span(field: String, text: &str) -> Result<Span, FieldError> {
-    text.parse().map_err(|_| {
-        let problem = "this is not a length of time";
-        FieldError::invalid(field, text, problem, "write a number with ms, s, m, h or d")
-    })
 }
 
 fn instant(field: String, text: &str) -> Result<UtcMillis, FieldError> {

@@ -42,6 +42,11 @@ enum ActionCommand {
         #[arg(long)]
         preview: bool,
     },
+    /// Tell every change of it: when it was, and who made it
+    History {
+        /// Such as load@20261121T030000Z
+        action: ActionRef,
+    },
     /// Let it count as a success, without a run
     ForceSuccess {
         /// Such as load@20261121T030000Z
@@ -91,6 +96,9 @@ pub(super) fn run(args: ActionArgs, out: &mut impl Write) -> Result<(), Failure>
                         print(out, format, &vec![client.action(&action).await?])
                     }
                 }
+            }
+            ActionCommand::History { action } => {
+                print(out, format, &client.action_history(&action).await?)
             }
             ActionCommand::ForceSuccess { action, preview: true } => {
                 print(out, format, &client.settle_preview(&action, "force-success").await?)

@@ -49,6 +49,11 @@ enum JobCommand {
         /// Its name
         name: String,
     },
+    /// Say of each trigger why it gives no action at present
+    Explain {
+        /// Its name
+        name: String,
+    },
     /// Remove a job that no other job depends on; past runs stay, live ones go on
     Delete {
         /// Its name
@@ -203,6 +208,7 @@ pub(super) fn run(args: JobArgs, out: &mut impl Write) -> Result<(), Failure> {
                     _ => print(out, format, &job),
                 }
             }
+            JobCommand::Explain { name } => print(out, format, &client.explain_job(&name).await?),
             JobCommand::Delete { name, force, cancel, preview: true, .. } => {
                 print(out, format, &client.removal(&name, force, cancel).await?)
             }

@@ -10,7 +10,9 @@ use super::failure::Failure;
 use super::job_state::{Values, brief};
 use super::output::{Format, Show, View, moment, note, or_dash, print};
 use super::remote::{Remote, wait};
-use crate::api::dto::{ActionRef, AttemptDto, EndDto, ExplainDto, RunDto, RunRef, Time};
+use crate::api::dto::{
+    ActionRef, AttemptDto, EndDto, ExplainDto, HistoryDto, RunDto, RunRef, Time,
+};
 
 /// Entries asked for at once.
 const PAGE: usize = 500;
@@ -69,6 +71,11 @@ enum RunCommand {
     },
     /// Run the action of a run again; what waits for it goes on when it succeeds
     Rerun {
+        /// Such as r-17
+        run: RunRef,
+    },
+    /// Tell every change of a run: when it was, and who made it
+    History {
         /// Such as r-17
         run: RunRef,
     },
@@ -135,6 +142,7 @@ pub(super) fn run(args: RunArgs, out: &mut impl Write) -> Result<(), Failure> {
                     }
                 }
             }
+            RunCommand::History { run } => print(out, format, &client.run_history(run).await?),
             RunCommand::Explain { id } => {
                 let explained = match id.parse::<ActionRef>() {
                     Ok(action) => client.explain_action(&action).await?,
@@ -229,6 +237,51 @@ impl Show for RunDto {
     }
 }
 
+impl Show for Vec<HistoryDto> {
+    fn view(&self) -> View {
+        let row = |change: &HistoryDto| {
+            let HistoryDto { at, what, by, detail } = change;
+            vec![moment(*at), what.clone(), by.clone(), detail.clone()]
+        };
+        let titles = vec!["at", "what", "by", "detail"];
+        View { titles, rows: self.iter().map(row).collect(), ..View::default() }
+    }
+
+    fn ids(&self) -> Vec<String> {
+        self.iter().map(|change| change.what.clone()).collect()
+    }
+
+    fn none(&self) -> Option<&'static str> {
+        self.is_empty().then_some("nothing has become of it yet")
+    }
+}
+
+impl Show for Vec<ExplainDto> {
+    fn view(&self) -> View {
+        let row = |explained: &ExplainDto| {
+            let waits: Vec<String> = explained.waits_for.iter().map(ToString::to_string).collect();
+            vec![
+                explained.id.clone(),
+                explained.state.clone(),
+                or_dash(explained.reason.as_ref()),
+                explained.detail.clone(),
+                if waits.is_empty() { "-".to_owned() } else { waits.join(" ") },
+            ]
+        };
+        let titles = vec!["trigger", "state", "reason", "detail", "waits for"];
+        View { titles, rows: self.iter().map(row).collect(), ..View::default() }
+    }
+
+    fn ids(&self) -> Vec<String> {
+        self.iter().filter_map(|explained| explained.reason.clone()).collect()
+    }
+
+    fn none(&self) -> Option<&'static str> {
+        self.is_empty()
+            .then_some("it has no triggers: it runs after others, or when it is asked to")
+    }
+}
+
 impl Show for ExplainDto {
     fn view(&self) -> View {
         let mut facts = vec![("id", self.id.clone()), ("state", self.state.clone())];
@@ -304,5 +357,20 @@ mod tests {
         assert_eq!(printed(Format::Quiet, &vec![run.clone()]), "r-17\n");
         let json: serde_json::Value = serde_json::from_str(&printed(Format::Json, &run)).unwrap();
         assert_eq!(json, serde_json::from_str::<serde_json::Value>(RUN).unwrap());
+    }
+
+    #[test]
+    fn a_history_is_a_table_of_who_did_what() {
+        let changes = r#"[{"at": "2026-11-21T03:00:00.004Z", "what": "created", "by": "ann",
+            "detail": "manual"}, {"at": "2026-11-21T03:00:01.000Z", "what": "ended",
+            "by": "worker w1", "detail": "r-17.1 exited 1"}]"#;
+        let changes: Vec<HistoryDto> = serde_json::from_str(changes).unwrap();
+        assert_eq!(
+            printed(Format::Table, &changes),
+            "AT                        WHAT     BY         DETAIL\n\
+             2026-11-21 03:00:00.004Z  created  ann        manual\n\
+             2026-11-21 03:00:01Z      ended    worker w1  r-17.1 exited 1\n"
+        );
+        assert_eq!(printed(Format::Quiet, &changes), "created\nended\n");
     }
 }

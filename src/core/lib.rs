@@ -13,6 +13,7 @@
 //! differ between versions.
 
 pub mod derivation;
+pub mod history;
 pub mod ids;
 pub mod machine;
 pub mod model;

@@ -5,8 +5,6 @@
 //! for is computed from definitions ([`horai_core::derivation`]); what is there decides
 //! only whether an upstream action can still come.
 
-use std::error::Error;
-
 use horai_core::derivation::plans::Plans;
 use horai_core::derivation::{self, EdgeMatch, Found};
 use horai_core::ids::{ActionKey, JobId};
@@ -20,6 +18,8 @@ use horai_core::timing::plan::{
     Limits, Plan, TriggerSource, UpstreamAction, UpstreamActions, derive, plan_delay, plan_trigger,
 };
 use horai_core::timing::schedule::{Context, Schedule, ScheduleError};
+
+use crate::error::chain;
 
 /// Upstream actions looked at in one go; a longer list is worked off in several.
 const UPSTREAM_ACTIONS: usize = 2_000;
@@ -125,15 +125,6 @@ enum Trouble {
     },
 }
 
-impl Trouble {
-    /// With all that lies behind it.
-    fn told(&self) -> String {
-        let first: &(dyn Error + 'static) = self;
-        let all = std::iter::successors(Some(first), |error| (*error).source());
-        all.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-    }
-}
-
 /// Plans a job; also says what is wrong with it. What is right is planned all the same.
 pub(super) fn plan_job(
     state: &State,
@@ -160,7 +151,7 @@ pub(super) fn plan_job(
                 (plan, None)
             }
             Ok(None) => (plan, None),
-            Err(error) => (plan, Some(error.told())),
+            Err(error) => (plan, Some(chain(&error))),
         };
     }
     let mut trouble = None;
@@ -178,7 +169,9 @@ pub(super) fn plan_job(
                 }
                 plan.look_again(again);
             }
-            Err(error) => trouble = Some(format!("trigger {:?}: {}", trigger.name.0, error.told())),
+            Err(error) => {
+                trouble = Some(format!("trigger {:?}: {}", trigger.name.0, chain(&error)))
+            }
         }
     }
     (plan, trouble)

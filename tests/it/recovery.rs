@@ -85,6 +85,7 @@ fn a_failure_is_recovered_and_what_waits_for_it_goes_on() {
     for job in ["load", "report", "mail"] {
         wait_for(&cluster, job, &id, "success");
     }
+    the_recovery_is_told(&cluster, &load, run["id"].as_str().unwrap());
 
     // The whole tree again, and one that nobody needs is skipped.
     let before = cluster.data(&["run", "list", "--job", "mail"]).as_array().unwrap().len();
@@ -104,6 +105,31 @@ fn a_failure_is_recovered_and_what_waits_for_it_goes_on() {
     let missing = cluster.run(&["action", "recover", "load@20200101T000000Z"]);
     assert_eq!(missing.status.code(), Some(3), "{missing:?}");
     cluster.end();
+}
+
+/// Who asked, and what became of it.
+fn the_recovery_is_told(cluster: &Cluster, action: &str, run: &str) {
+    let of = |arguments: &[&str]| {
+        let told = data(cluster, arguments).as_array().unwrap().clone();
+        assert!(told.is_sorted_by_key(|change| change["at"].as_str().unwrap()), "{told:?}");
+        told
+    };
+    let words = |told: &[Value]| -> Vec<String> {
+        told.iter().map(|change| change["what"].as_str().unwrap().to_owned()).collect()
+    };
+    let told = of(&["action", "history", action]);
+    assert_eq!(words(&told), ["due", "recovered", "run", "finished"], "{told:?}");
+    assert_eq!((&told[1]["by"], &told[2]["by"]), (&json!("token:admin"), &json!("token:admin")));
+    let detail = told[1]["detail"].as_str().unwrap();
+    assert!(detail.contains("it was failed since 20") && detail.contains(", run r-"), "{detail}");
+    let told = of(&["run", "history", run]);
+    let wanted = ["created", "queued", "dispatched", "began", "ended", "finished"];
+    assert_eq!(words(&told), wanted, "{told:?}");
+    assert_eq!(told[0]["by"], "token:admin");
+    assert!(told[5]["by"].as_str().unwrap().starts_with("worker "), "{told:?}");
+    let table = cluster.run_ok(&["run", "history", run]);
+    assert!(table.starts_with("AT "), "{table}");
+    assert_eq!(data(cluster, &["run", "show", run])["history"], json!(told));
 }
 
 #[test]

@@ -39,7 +39,7 @@ const MAY_IMPORT: [(&str, &[&str]); 13] = [
         ],
     ),
     // Of the worker its simulation takes the translation of wire messages.
-    ("leader", &["session", "telemetry", "worker"]),
+    ("leader", &["error", "session", "telemetry", "worker"]),
     // Of the worker only the translation of wire messages; tests run a whole one.
     ("session", &["error", "secrets", "template", "worker"]),
     // Of templates only the type of a value that nobody sees.

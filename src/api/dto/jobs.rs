@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 
 use horai_core::ids::{ActionKey, JobId, Name, Revision};
 use horai_core::machine::state::State;
-use horai_core::model::action::{
-    Action, ActionState, Missed, MissedReason, SkipReason, Upstream, WaitReason,
-};
+use horai_core::model::action::{Action, ActionState, Missed, MissedReason, Upstream, WaitReason};
 use horai_core::model::edge::Condition;
 use horai_core::model::job::{Job, TriggerKind, TriggerSpec};
 use horai_core::model::run::Run;
 use horai_core::model::run::RunState;
 use horai_core::model::trigger::{Dialect, TriggerRule};
+use horai_core::placement::explain::{awaited_by, explain_trigger};
 use horai_core::timing::batch;
 use horai_core::timing::cron::{CronRule, Spread};
 use horai_core::timing::zone::Zone;
 use serde::{Deserialize, Serialize};
 
+use super::history::HistoryDto;
 use super::text::{ActionRef, RunRef, Time};
 use crate::api::definition_parts::{misfire_word, word_of};
 use crate::api::job_definition::JobDefinition;
@@ -243,6 +243,9 @@ pub struct ActionDto {
     pub catch_up: bool,
     /// When it reached a final state.
     pub finished: Option<Time>,
+    /// Every change of it, oldest first; empty where many actions are listed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<HistoryDto>,
 }
 
 /// What an action waits for.
@@ -288,13 +291,7 @@ impl ActionDto {
     #[must_use]
     pub fn of(state: &State, key: ActionKey, action: &Action) -> Self {
         let reason = match action.state {
-            ActionState::Skipped(SkipReason::Upstream) => Some("upstream"),
-            ActionState::Skipped(SkipReason::Expired) => Some("expired"),
-            ActionState::Skipped(SkipReason::Deleted) => Some("deleted"),
-            ActionState::Skipped(SkipReason::NoUpstream) => Some("no_upstream"),
-            ActionState::Skipped(SkipReason::Job) => Some("job"),
-            ActionState::Skipped(SkipReason::Person) => Some("person"),
-            ActionState::Skipped(SkipReason::Overlap) => Some("overlap"),
+            ActionState::Skipped(reason) => Some(reason.word()),
             ActionState::Success if action.by_area => Some("area"),
             ActionState::Failed => {
                 let run = action.run_behind().and_then(|run| state.run(run));
@@ -319,7 +316,15 @@ impl ActionDto {
             run: action.run.map(RunRef),
             catch_up: action.catch_up,
             finished: action.finished.map(Time),
+            history: Vec::new(),
         }
+    }
+
+    /// The same with its history.
+    #[must_use]
+    pub fn told(state: &State, key: ActionKey, action: &Action) -> Self {
+        let history = HistoryDto::of_action(state, key, action);
+        Self { history, ..Self::of(state, key, action) }
     }
 }
 
@@ -372,9 +377,9 @@ impl MissedDto {
 /// Why something has not run yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExplainDto {
-    /// The run or action asked about.
+    /// The run or action asked about, or `JOB/TRIGGER`.
     pub id: String,
-    /// Where it stands.
+    /// Where it stands; a trigger is `enabled` or `disabled`.
     pub state: String,
     /// One word of a closed list; none if it does not wait.
     pub reason: Option<String>,
@@ -385,6 +390,27 @@ pub struct ExplainDto {
 }
 
 impl ExplainDto {
+    /// Why a trigger gives no action at present.
+    #[must_use]
+    pub fn of_trigger(state: &State, job: &Job, trigger: &TriggerSpec) -> Self {
+        let reason = explain_trigger(state, job, trigger);
+        let awaited = awaited_by(state, job, trigger);
+        let word = if trigger.enabled { "enabled" } else { "disabled" };
+        let detail = match reason {
+            None => "it is disabled",
+            Some(WaitReason::NotDue) => "its next instant has not come",
+            Some(WaitReason::Paused) => "it, its job or a group above is paused",
+            Some(reason) => Self::sentence(reason),
+        };
+        Self {
+            id: format!("{}/{}", job.spec.name, trigger.name),
+            state: word.to_owned(),
+            reason: reason.map(|reason| reason.word().to_owned()),
+            detail: detail.to_owned(),
+            waits_for: awaited.map(|key| ActionRef::of(state, key)).into_iter().collect(),
+        }
+    }
+
     /// What a reason means for a run, if there is one already, in a sentence.
     #[must_use]
     pub fn detail(state: &State, run: Option<&Run>, reason: WaitReason) -> String {

@@ -9,6 +9,7 @@ mod backfills;
 mod calendars;
 mod cluster;
 mod groups;
+mod history;
 mod jobs;
 mod locks;
 mod outputs;
@@ -30,6 +31,7 @@ pub use cluster::{
     SnapshotDto, TimeRequest, TokenDto, TransferRequest,
 };
 pub use groups::{GroupDto, InheritedParam, SetGroup};
+pub use history::HistoryDto;
 pub use jobs::{
     ActionDto, AppliedJob, AppliedJobs, ExplainDto, JobDto, JobSet, MissedDto, Page, RenderedDto,
     TriggerMeaning, UpstreamDto, WaitingTrigger,

@@ -7,6 +7,7 @@ use horai_core::machine::state::State;
 use horai_core::model::run::{Attempt, AttemptEnd, EndKind, Run, RunResult, RunState};
 use serde::{Deserialize, Serialize};
 
+use super::history::HistoryDto;
 use super::jobs::{batch_of, job_name};
 use super::text::{ActionRef, AttemptRef, BackfillRef, RunRef, Time};
 
@@ -69,6 +70,9 @@ pub struct RunDto {
     pub outputs_dropped: bool,
     /// Its tries, oldest first.
     pub attempts: Vec<AttemptDto>,
+    /// Every change of it, oldest first; empty where many runs are listed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<HistoryDto>,
 }
 
 impl RunDto {
@@ -108,14 +112,19 @@ impl RunDto {
             outputs: BTreeMap::new(),
             outputs_dropped: state.outputs(run.id).is_some_and(|outputs| outputs.dropped),
             attempts: run.attempts.iter().map(|a| AttemptDto::of(state, a)).collect(),
+            history: Vec::new(),
         }
     }
 
-    /// The same with what it put out.
+    /// The same with what it put out, and its history.
     #[must_use]
-    pub fn with_outputs(state: &State, run: &Run) -> Self {
+    pub fn told(state: &State, run: &Run) -> Self {
         let outputs = state.outputs(run.id).map(|outputs| outputs.values.clone());
-        Self { outputs: outputs.unwrap_or_default(), ..Self::of(state, run) }
+        Self {
+            outputs: outputs.unwrap_or_default(),
+            history: HistoryDto::of_run(state, run),
+            ..Self::of(state, run)
+        }
     }
 
     /// True if it is over.
@@ -217,5 +226,19 @@ impl EndDto {
             _ => (None, None, None),
         };
         Self { how: end.how.word().to_owned(), code, signal, message, at: Time(end.at) }
+    }
+
+    /// An end with its number or message.
+    pub(super) fn said(how: &EndKind) -> String {
+        let word = how.word();
+        match how {
+            EndKind::Exited { code: number } | EndKind::Signaled { signal: number } => {
+                format!("{word} {number}")
+            }
+            EndKind::NotStarted { message } | EndKind::Unrendered { message } => {
+                format!("{word}: {message}")
+            }
+            _ => word.to_owned(),
+        }
     }
 }

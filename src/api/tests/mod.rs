@@ -5,6 +5,7 @@ mod backfills;
 mod bad_input;
 mod definitions;
 mod groups;
+mod history;
 mod holds;
 mod outputs;
 mod pools;

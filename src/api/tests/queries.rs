@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 use super::support::{Answer, Cluster};
 
 /// The first byte chooses; of one job there is something.
-const PATHS: [&str; 22] = [
+const PATHS: [&str; 25] = [
     "jobs",
     "calendars",
     "pools",
@@ -27,6 +27,9 @@ const PATHS: [&str; 22] = [
     "runs/r-1/explain",
     "runs/r-17/logs",
     "actions/a@20261121T030000Z/explain",
+    "runs/r-1/history",
+    "jobs/a/explain",
+    "actions/a@20261121T030000Z/history",
     "jobs/none",
     "workers/none",
     "calendars/c",

@@ -9,6 +9,7 @@
 mod actions;
 mod backfills;
 mod groups;
+mod history;
 mod holds;
 mod outputs;
 mod pools;
@@ -233,6 +234,12 @@ impl Client {
     /// A job.
     pub async fn job(&self, name: &str) -> Result<JobDto, ApiError> {
         self.get(&["jobs", name]).await
+    }
+
+    /// Of each of a job's triggers, why it gives no action at present.
+    pub async fn explain_job(&self, name: &str) -> Result<Vec<ExplainDto>, ApiError> {
+        let page: Page<ExplainDto> = self.get(&["jobs", name, "explain"]).await?;
+        Ok(page.items)
     }
 
     /// Creates or changes a job that has the revision `expected`; 0 = that does not exist.

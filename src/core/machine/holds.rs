@@ -127,7 +127,8 @@ impl State {
 
     /// True if a run may not be dispatched because its job or triggers are paused;
     /// a frozen cluster is asked for apart.
-    pub(super) fn is_run_held(&self, run: &Run) -> bool {
+    #[must_use]
+    pub fn is_run_held(&self, run: &Run) -> bool {
         let is_held = |job: &Job| self.is_paused(job);
         !run.kind.ignores_pauses()
             && (self.jobs.get(&run.job).is_some_and(is_held) || self.is_run_of_paused(run))

@@ -77,6 +77,9 @@ pub(super) struct Index {
     /// (upstream, downstream).
     pub(super) dependants: OrdSet<(JobId, JobId)>,
     pub(super) live: OrdSet<ActionKey>,
+    /// Actions that wait, and not for an upstream one: for a run of their own job, or for
+    /// the end of a pause.
+    pub(super) in_line: OrdSet<ActionKey>,
     /// (upstream, downstream) of live actions.
     pub(super) upstream: OrdSet<(ActionKey, ActionKey)>,
     pub(super) successes: OrdSet<ActionKey>,
@@ -296,6 +299,16 @@ impl Index {
                 }
             }
             (true, true) | (false, false) => {}
+        }
+        let is_in_line = |a: Option<&Action>| {
+            a.is_some_and(|a| {
+                a.state == ActionState::Waiting && a.upstream.iter().all(Upstream::is_met)
+            })
+        };
+        match (is_in_line(old), is_in_line(new)) {
+            (true, false) => drop(self.in_line.remove(&key)),
+            (false, true) => drop(self.in_line.insert(key)),
+            _ => {}
         }
         let is_revivable = |a: &&Action| {
             use ActionState::{Failed, Skipped};

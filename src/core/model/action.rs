@@ -4,6 +4,7 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::edge::{Condition, EdgeSpec, NoMatch, Standing};
+use super::history::Notes;
 use super::job::MisfirePolicy;
 use super::run::RunKind;
 use super::stored::{Marked, extended};
@@ -35,12 +36,14 @@ pub struct Action {
     pub forced: bool,
     /// It succeeded without a run, because its job has nothing to do in this area.
     pub by_area: bool,
+    /// What people and others did to it.
+    pub notes: Notes,
 }
 
 extended! {
     Action (ActionState)
     [state due revision triggers upstream run catch_up finished]
-    [1 next_kind 2 forced 13 by_area]
+    [1 next_kind 2 forced 3 notes 13 by_area]
 }
 
 impl Action {
@@ -253,6 +256,22 @@ pub enum SkipReason {
     Overlap,
 }
 
+impl SkipReason {
+    /// The word in API and CLI.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Upstream => "upstream",
+            Self::Expired => "expired",
+            Self::Deleted => "deleted",
+            Self::NoUpstream => "no_upstream",
+            Self::Job => "job",
+            Self::Person => "person",
+            Self::Overlap => "overlap",
+        }
+    }
+}
+
 /// Instants of one trigger that were not run, kept as one range.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Missed {
@@ -405,6 +424,7 @@ impl WaitReason {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::history::{Before, Cause, Note};
 
     #[test]
     fn an_action_that_says_nothing_new_keeps_its_bytes() {
@@ -433,6 +453,7 @@ mod tests {
                 next_kind: None,
                 forced: false,
                 by_area: false,
+                notes: Notes::default(),
             };
             let fields = (
                 state,
@@ -447,8 +468,12 @@ mod tests {
             let bytes = postcard::to_stdvec(&plain).unwrap();
             assert_eq!(bytes, postcard::to_stdvec(&fields).unwrap(), "{state:?}");
             assert_eq!(postcard::from_bytes::<Action>(&bytes).unwrap(), plain);
+            let before = Before { state, since: Some(due), run: plain.run };
+            let mut notes = Notes::default();
+            notes.add(Note { at: due, by: "ann".to_owned(), cause: Cause::Forced(before) });
             let by_area = state == ActionState::Success;
-            let more = Action { next_kind: Some(RunKind::Recover), forced: true, by_area, ..plain };
+            let next_kind = Some(RunKind::Recover);
+            let more = Action { next_kind, forced: true, notes, by_area, ..plain };
             let bytes = postcard::to_stdvec(&more).unwrap();
             assert_eq!(postcard::from_bytes::<Action>(&bytes).unwrap(), more);
         }

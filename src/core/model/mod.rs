@@ -13,6 +13,7 @@ pub mod calendar;
 pub mod cluster;
 pub mod edge;
 pub mod group;
+pub mod history;
 pub mod job;
 pub mod limits;
 pub mod lock;

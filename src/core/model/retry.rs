@@ -51,6 +51,19 @@ pub enum AfterFailure {
     Skip,
 }
 
+/// An exit code that cannot stand where it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CodeProblem {
+    /// Which list, by its name in a definition.
+    pub list: &'static str,
+    /// Which code of it.
+    pub code: i32,
+    /// What is wrong with it.
+    pub problem: &'static str,
+    /// What to write instead.
+    pub remedy: &'static str,
+}
+
 impl RetryRules {
     /// The most exit codes of one list.
     pub const MAX_CODES: usize = 64;
@@ -89,7 +102,7 @@ impl RetryRules {
 
     /// The first list in which a code stands that is in another list, too, or is none.
     #[must_use]
-    pub fn problem(&self) -> Option<(&'static str, i32, &'static str)> {
+    pub fn problem(&self) -> Option<CodeProblem> {
         let lists = [
             ("retry_on", &self.retry_on),
             ("never_on", &self.never_on),
@@ -97,11 +110,14 @@ impl RetryRules {
         ];
         for (place, (name, codes)) in lists.iter().enumerate() {
             for code in *codes {
+                let wrong = |problem, remedy| {
+                    Some(CodeProblem { list: name, code: *code, problem, remedy })
+                };
                 if !(1..=255).contains(code) {
-                    return Some((name, *code, "no failure has this exit code: write 1 to 255"));
+                    return wrong("no failure has this exit code", "write 1 to 255");
                 }
                 if lists[..place].iter().any(|(_, others)| others.contains(code)) {
-                    return Some((name, *code, "it stands in another list, too: name it in one"));
+                    return wrong("it stands in another list, too", "name it in one");
                 }
             }
         }
@@ -137,7 +153,7 @@ mod tests {
             skip_on: skip_on.to_vec(),
             jitter: Span::ZERO,
         };
-        let list = |rules: RetryRules| rules.problem().map(|(list, code, _)| (list, code));
+        let list = |rules: RetryRules| rules.problem().map(|wrong| (wrong.list, wrong.code));
         assert_eq!(list(rules(&[1], &[2], &[3])), None);
         assert_eq!(list(rules(&[0], &[], &[])), Some(("retry_on", 0)));
         assert_eq!(list(rules(&[], &[256], &[])), Some(("never_on", 256)));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::history::Notes;
 use super::job::Job;
 use super::stored::{Marked, extended};
 use crate::ids::{
@@ -53,13 +54,15 @@ pub struct Run {
     pub waits_from: Option<UtcMillis>,
     /// The attempt that is ended because its worker is drained, and its time is over.
     pub drained: Option<u32>,
+    /// What people and others did to it.
+    pub notes: Notes,
 }
 
 extended! {
     Run (RunId)
     [id kind job revision action nominal state priority catch_up created ready_at retries losses
         cancel_requested attempts]
-    [1 params 2 backfill 4 drained 8 waits_from]
+    [1 params 2 backfill 3 notes 4 drained 8 waits_from]
 }
 
 /// Numbers of runs are counted up from 1.
@@ -104,6 +107,7 @@ impl Run {
             backfill: None,
             waits_from: None,
             drained: None,
+            notes: Notes::default(),
         }
     }
 
@@ -475,6 +479,7 @@ impl EndKind {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::history::{Cause, Note};
 
     #[test]
     fn a_run_that_says_nothing_new_keeps_its_bytes() {
@@ -499,6 +504,7 @@ mod tests {
             backfill: None,
             waits_from: None,
             drained: None,
+            notes: Notes::default(),
         };
         // One behind the other, as they were before there were others.
         let first = (RunId(7), RunKind::Recover, JobId(3), Revision(2), plain.action, at);
@@ -506,7 +512,9 @@ mod tests {
         let bytes = postcard::to_stdvec(&plain).unwrap();
         assert_eq!(bytes, postcard::to_stdvec(&(first, then)).unwrap());
         assert_eq!(postcard::from_bytes::<Run>(&bytes).unwrap(), plain);
-        let more = Run { waits_from: Some(at), ..plain };
+        let mut notes = Notes::default();
+        notes.add(Note { at, by: "ann".to_owned(), cause: Cause::CancelAsked });
+        let more = Run { waits_from: Some(at), notes, ..plain };
         let bytes = postcard::to_stdvec(&more).unwrap();
         assert_eq!(postcard::from_bytes::<Run>(&bytes).unwrap(), more);
     }

@@ -4,7 +4,8 @@
 use super::pools::{first_to_go, is_full};
 use crate::ids::{ActionKey, Name, RunId, WorkerId};
 use crate::machine::state::State;
-use crate::model::action::{Action, ActionState, WaitReason};
+use crate::model::action::{Action, ActionState, Upstream, WaitReason};
+use crate::model::job::{Job, TriggerSpec};
 use crate::model::run::{Run, RunState};
 use crate::model::worker::Duty;
 
@@ -40,8 +41,35 @@ pub fn explain(
     }
 }
 
+/// Why a trigger gives no action at present: it is held, or waits for the end of its
+/// last action, or its time has not come; none if it is disabled.
+#[must_use]
+pub fn explain_trigger(state: &State, job: &Job, trigger: &TriggerSpec) -> Option<WaitReason> {
+    if !trigger.enabled {
+        return None;
+    }
+    if state.trigger_pause(job.id, &trigger.name).is_some() {
+        return Some(WaitReason::Paused);
+    }
+    let hold = state.hold_of(job);
+    let is_delayed = || awaited_by(state, job, trigger).is_some();
+    hold.or_else(|| is_delayed().then_some(WaitReason::FixedDelay)).or(Some(WaitReason::NotDue))
+}
+
+/// The action whose end a trigger with a fixed delay waits for, if its time has come.
+#[must_use]
+pub fn awaited_by(state: &State, job: &Job, trigger: &TriggerSpec) -> Option<ActionKey> {
+    trigger.kind.fixed_delay()?;
+    let key = state.unfinished_of(job.id, &trigger.name)?;
+    let action = state.action(key)?;
+    let is_ahead = action.state == ActionState::Planned && action.due > state.now();
+    (!is_ahead).then_some(key)
+}
+
 fn explain_wait(state: &State, key: ActionKey, action: &Action) -> Option<WaitReason> {
-    let unmet = || action.upstream.iter().filter(|u| !u.is_met()).map(|u| u.action);
+    let unmet = || action.upstream.iter().filter(|u| !u.is_met());
+    // What an edge did not find cannot fail, nor be let go.
+    let awaited = || unmet().filter_map(Upstream::awaited);
     let has_failed = |key| {
         let state = state.action(key).map(|a| a.state);
         matches!(state, Some(ActionState::Failed | ActionState::Cancelled))
@@ -51,10 +79,15 @@ fn explain_wait(state: &State, key: ActionKey, action: &Action) -> Option<WaitRe
         let action = state.action(key).is_some_and(|a| state.is_action_paused(key.job, a));
         action || hold(key) == Some(WaitReason::Paused)
     };
+    let is_held = |key: ActionKey| {
+        // One that a worker has goes on to its end, and what is over is held by nobody.
+        let state = state.action(key).map(|a| a.state);
+        is_paused(key) && state.is_none_or(|s| !s.is_final() && s != ActionState::Running)
+    };
     // One that failed outweighs one that may come yet: someone has to act on it.
-    if unmet().any(has_failed) {
+    if awaited().any(has_failed) {
         Some(WaitReason::UpstreamFailed)
-    } else if unmet().any(is_paused) {
+    } else if awaited().any(is_held) {
         Some(WaitReason::UpstreamPaused)
     } else if unmet().next().is_some() {
         Some(WaitReason::Upstream)
@@ -80,13 +113,11 @@ fn explain_run(
         RunState::Backoff { .. } => return Some(WaitReason::Backoff),
         RunState::Queued => {}
     }
-    let hold = state.job(run.job).and_then(|job| state.hold_of(job));
-    let action = run.decides().and_then(|key| state.action(key));
-    if action.is_some_and(|action| state.is_action_paused(run.job, action)) {
+    if state.is_run_held(run) {
         return Some(WaitReason::Paused);
     }
-    if hold.is_some() {
-        return hold;
+    if state.frozen().is_some() {
+        return Some(WaitReason::Frozen);
     }
     if !state.closed_secrets(run).is_empty() {
         return Some(WaitReason::Secret);

@@ -1,12 +1,16 @@
 //! A state for each reason of waiting, made by commands alone.
 
-use super::explain::{Subject, explain};
+use super::explain::{Subject, explain, explain_trigger};
 use crate::ids::{ActionKey, TriggerName, WorkerId};
 use crate::machine::command::{Command, PlanSource};
 use crate::machine::tests::support::*;
 use crate::model::action::WaitReason;
-use crate::model::job::{JobSpec, Overlap, RetryPolicy};
+use crate::model::edge::NoMatch;
+use crate::model::job::{JobSpec, Overlap, RetryPolicy, TriggerKind, TriggerSpec};
 use crate::model::pause::PauseTarget;
+use crate::model::trigger::{RuleSpec, TriggerRule};
+use crate::model::worker::Duty;
+use crate::time::Span;
 
 /// A job with an action, one that waits for that, and a worker with one slot.
 struct Case {
@@ -120,10 +124,45 @@ fn told(reason: WaitReason) -> Option<WaitReason> {
             let case = case.with(Command::CloseSecrets { node, closed }).with(manual(job));
             explain(&case.m.state, Subject::Run(case.m.queue()[0]), &|_| true)
         }
-        // Nothing says these of an action or a run: pools, cordons and loads are not
-        // there yet, and what waits for the end of a fixed delay is no action but the
-        // trigger that would give the next one.
-        WaitReason::Pool | WaitReason::Cordoned | WaitReason::Load | WaitReason::FixedDelay => None,
+        WaitReason::Pool => {
+            let mut m = Machine::new();
+            let worker = m.worker("w", 9);
+            m.ok(put_pool("p", 1));
+            let job = m.job(taking("a", &[("p", 1)]));
+            m.ok(manual(job));
+            m.ok(manual(job));
+            m.dispatch(m.queue()[0], worker);
+            explain(&m.state, Subject::Run(m.queue()[0]), &|_| true)
+        }
+        WaitReason::FixedDelay => {
+            // No action waits for that, but the trigger that would give the next one.
+            let rule = RuleSpec::new(TriggerRule::FixedDelay { delay: Span::secs(9) });
+            let kind = TriggerKind::Rule(Box::new(rule));
+            let triggers = vec![TriggerSpec { kind, ..cron("t") }];
+            let mut m = Machine::new();
+            let worker = m.worker("w", 9);
+            let id = m.job(JobSpec { triggers, ..spec("poll") });
+            let why = |m: &Machine| {
+                let job = m.state.job(id).unwrap();
+                explain_trigger(&m.state, job, &job.spec.triggers[0])
+            };
+            let at = m.now + 1000;
+            m.plan(id, &[(at, vec![])]);
+            assert_eq!(why(&m), Some(WaitReason::NotDue));
+            m.after(1000);
+            let attempt = m.dispatch(m.queue()[0], worker);
+            let told = why(&m);
+            m.complete(attempt, exit(0));
+            assert_eq!(why(&m), Some(WaitReason::NotDue));
+            told
+        }
+        WaitReason::Cordoned => {
+            let worker = case.worker;
+            let cordon = Command::SetDuty { worker, duty: Duty::Cordoned };
+            case.with(cordon).due().why_up()
+        }
+        // Nobody looks at the load of workers yet.
+        WaitReason::Load => None,
     }
 }
 
@@ -136,7 +175,7 @@ fn each_reason_is_told_where_it_is_one() {
     }
     let silent = WaitReason::ALL.into_iter().filter(|reason| told(*reason).is_none());
     let silent: Vec<&str> = silent.map(WaitReason::word).collect();
-    assert_eq!(silent, ["pool", "cordoned", "load", "fixed_delay"]);
+    assert_eq!(silent, ["load"]);
 }
 
 #[test]
@@ -158,4 +197,30 @@ fn the_first_reason_is_told_of_several() {
     assert_eq!(case.why(key(case.up.job, 7), true), None);
     let case = Case::new().due().runs(Some(0));
     assert_eq!(case.why_up(), None);
+}
+
+#[test]
+fn a_reason_is_not_told_of_what_it_does_not_hold() {
+    // A back-fill goes on while its job is paused, and stops while the cluster is frozen.
+    let mut case = Case::new();
+    let job = case.up.job;
+    let order = Command::StartBackfill(Box::new(backfill_of(job, 1)));
+    case.m.ok(order);
+    let run = case.m.queue()[0];
+    let why = |case: &Case| explain(&case.m.state, Subject::Run(run), &|_| true);
+    let case = case.with(Command::PauseJob { job });
+    assert_eq!(why(&case), Some(WaitReason::Dispatching));
+    let case = case.with(Command::Pause { target: PauseTarget::Cluster });
+    assert_eq!(why(&case), Some(WaitReason::Frozen));
+    // What runs already is not waited for because its job is paused.
+    let case = Case::new().due().runs(None);
+    let pause = Command::PauseJob { job: case.up.job };
+    assert_eq!(case.with(pause).why_down(), Some(WaitReason::Upstream));
+    // An edge that found nothing is not failed by what stands at the same instant.
+    let mut case = Case::new();
+    let late = case.m.job(after_jobs("late", &[case.up.job]));
+    let mut batch = case.m.batch(late, PlanSource::Dependencies, &[(case.up.nominal.0, vec![])]);
+    batch.actions[0].unmatched = vec![(case.up.job, NoMatch::Waits)];
+    let case = case.with(Command::PlanActions(vec![batch])).due().runs(Some(1));
+    assert_eq!(case.why(key(late, case.up.nominal.0), true), Some(WaitReason::Upstream));
 }

@@ -2,6 +2,7 @@
 
 mod clock;
 mod edges;
+mod graphs;
 mod holds;
 mod node;
 mod planning;

@@ -17,6 +17,7 @@ use crate::model::backfill::{
     Backfill, BackfillCounts, BackfillInstant, BackfillOrder, BackfillState, Hours, InstantState,
     Steer,
 };
+use crate::model::history::{Cause, Note};
 use crate::model::job::JobSpec;
 use crate::model::run::{Run, RunKind, RunResult};
 use crate::time::UtcMillis;
@@ -253,7 +254,8 @@ impl State {
         run.action = state.filter(|_| backfill.downstream).map(|_| key);
         self.meta.last_run = id;
         if let Some(key) = run.action {
-            self.reopen(key, None, ev);
+            let note = self.note_of_fill(backfill, key);
+            self.reopen(key, None, note, ev);
             self.edit_action(key, |action| {
                 action.state = ActionState::Ready;
                 action.run = Some(id);
@@ -266,6 +268,12 @@ impl State {
         self.backfill_instants.put((backfill.id, at), live);
     }
 
+    /// That the back-fill opens the action again, as whoever asked for it.
+    fn note_of_fill(&self, backfill: &Backfill, key: ActionKey) -> Note {
+        let cause = Cause::Backfilled(backfill.id, self.before(key));
+        Note { at: self.meta.now, by: backfill.by.clone(), cause }
+    }
+
     /// An instant of a job that has nothing to do in this area: a success without a run.
     fn pass_instant(&mut self, backfill: &mut Backfill, key: ActionKey, ev: &mut Vec<Event>) {
         backfill.counts.success += 1;
@@ -273,7 +281,8 @@ impl State {
         let over = BackfillInstant { state, run: None };
         self.backfill_instants.put((backfill.id, key.nominal), over);
         if backfill.downstream && self.actions.contains(&key) {
-            self.reopen(key, None, ev);
+            let note = self.note_of_fill(backfill, key);
+            self.reopen(key, None, note, ev);
             let passed = self.pass_by_area(key);
             self.settle_all(passed, ev);
         }

@@ -7,6 +7,7 @@
 //! stays, and nothing is planned for it. Edits are refused here where they would be
 //! otherwise; and so many jobs a command, because none may take long.
 
+use super::super::command::Actor;
 use super::super::outcome::{Event, Outcome, Reject};
 use super::super::state::State;
 use super::invalid;
@@ -14,6 +15,7 @@ use super::job::check_revision;
 use super::plan::sources_of;
 use crate::ids::{ActionKey, JobId, Name, Revision};
 use crate::model::action::{ActionState, SkipReason, Upstream};
+use crate::model::history::Cause;
 use crate::model::job::JobSpec;
 use crate::model::run::{RunResult, RunState};
 use crate::time::UtcMillis;
@@ -28,12 +30,13 @@ impl State {
         &mut self,
         id: JobId,
         expected: Option<Revision>,
+        actor: &Actor,
         ev: &mut Vec<Event>,
     ) -> Result<Outcome, Reject> {
         let job = self.jobs.get(&id).ok_or(Reject::NoSuchJob(id))?;
         check_revision(expected, job.revision)?;
         self.refuse_dependants(id)?;
-        self.drop_job(id, ev);
+        self.drop_job(id, actor, ev);
         Ok(Outcome::Done)
     }
 
@@ -42,6 +45,7 @@ impl State {
         id: JobId,
         expected: Option<Revision>,
         (force, cancel): (bool, bool),
+        actor: &Actor,
         ev: &mut Vec<Event>,
     ) -> Result<Outcome, Reject> {
         let job = self.jobs.get(&id).ok_or(Reject::NoSuchJob(id))?;
@@ -65,8 +69,8 @@ impl State {
         for (down, spec) in freed.iter().zip(specs?) {
             self.free_from(*down, id, &spec, ev);
         }
-        let cancelled = if cancel { self.cancel_running(id, ev) } else { 0 };
-        self.drop_job(id, ev);
+        let cancelled = if cancel { self.cancel_running(id, actor, ev) } else { 0 };
+        self.drop_job(id, actor, ev);
         Ok(Outcome::Removed { freed, cancelled })
     }
 
@@ -127,13 +131,14 @@ impl State {
     }
 
     /// Asks for the end of the job's runs that are with a worker.
-    fn cancel_running(&mut self, id: JobId, ev: &mut Vec<Event>) -> u32 {
+    fn cancel_running(&mut self, id: JobId, actor: &Actor, ev: &mut Vec<Event>) -> u32 {
         let mut cancelled = 0;
         for id in self.live_runs_of(id) {
             let Some(run) = self.runs.get(&id) else { continue };
             if run.state == RunState::Running {
                 let mut run = run.clone();
                 run.cancel_requested = true;
+                run.notes.add(self.note(actor, Cause::CancelAsked));
                 self.put_run(run);
                 ev.push(Event::Run(id));
                 cancelled += 1;
@@ -143,20 +148,23 @@ impl State {
     }
 
     /// Removes a job on which no other depends.
-    fn drop_job(&mut self, id: JobId, ev: &mut Vec<Event>) {
+    fn drop_job(&mut self, id: JobId, actor: &Actor, ev: &mut Vec<Event>) {
         let Some(job) = self.jobs.shared(&id) else { return };
         self.withdraw(id, None, ev);
         self.stop_backfills_of(id);
         // Actions before runs: the end of a run may be another action's turn.
         for key in self.live_actions_of(id).collect::<Vec<_>>() {
             if self.actions.get(&key).is_some_and(|a| a.run.is_none()) {
+                let note = self.note(actor, Cause::JobDeleted);
+                self.edit_action(key, |action| action.notes.add(note));
                 self.settle(key, ActionState::Skipped(SkipReason::Deleted), ev);
             }
         }
         for run in self.live_runs_of(id) {
             let Some(found) = self.runs.get(&run) else { continue };
             if matches!(found.state, RunState::Queued | RunState::Backoff { .. }) {
-                let found = found.clone();
+                let mut found = found.clone();
+                found.notes.add(self.note(actor, Cause::JobDeleted));
                 self.finish_run(found, RunResult::Deleted, ev);
             }
         }

@@ -343,8 +343,9 @@ fn check_spec(own: JobId, spec: &JobSpec) -> Result<(), Reject> {
     let RetryRules { retry_on, never_on, skip_on, .. } = &spec.retry_rules;
     let codes = retry_on.len().max(never_on.len()).max(skip_on.len());
     at_most("exit codes of one list", codes, RetryRules::MAX_CODES)?;
-    if let Some((list, code, problem)) = spec.retry_rules.problem() {
-        return Err(invalid(list, format!("{code}: {problem}")));
+    if let Some(wrong) = spec.retry_rules.problem() {
+        let said = format!("{}: {}; {}", wrong.code, wrong.problem, wrong.remedy);
+        return Err(invalid(wrong.list, said));
     }
     if let Some(id) = spec.legacy_id {
         within("legacy_id", u64::from(id), 1, u64::from(JobSpec::MAX_LEGACY_ID), "")?;

@@ -1,11 +1,13 @@
 //! Runs that a person asks for beside the plan. They change no action and tell no
 //! dependant, whatever they stand for: who wants that recovers an action instead.
 
+use super::super::command::Actor;
 use super::super::outcome::{Event, Outcome, Reject};
 use super::super::state::State;
 use super::job::check_params;
 use super::{invalid, within};
 use crate::ids::{ActionKey, JobId, Revision};
+use crate::model::history::Cause;
 use crate::model::job::{Job, JobSpec};
 use crate::model::run::{Run, RunKind, RunOrder};
 
@@ -14,6 +16,7 @@ impl State {
         &mut self,
         id: JobId,
         order: &RunOrder,
+        actor: &Actor,
         ev: &mut Vec<Event>,
     ) -> Result<Outcome, Reject> {
         let job = self.jobs.get(&id).ok_or(Reject::NoSuchJob(id))?;
@@ -41,6 +44,10 @@ impl State {
         let mut run = Run::new(self.meta.last_run.next(), kind, job, nominal, now);
         run.revision = order.revision.unwrap_or(run.revision);
         (run.action, run.priority, run.params) = (action, priority, order.params.clone());
+        if !matches!(actor, Actor::Leader(_)) {
+            // Whose doing a run is that nobody asked for is known.
+            run.notes.add(self.note(actor, Cause::Asked));
+        }
         self.meta.last_run = run.id;
         let outcome = Outcome::Run { run: run.id };
         ev.push(Event::Ready(run.id));

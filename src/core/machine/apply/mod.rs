@@ -16,6 +16,7 @@ mod job;
 mod limits;
 mod lock;
 mod manual;
+mod note;
 mod output;
 mod overlap;
 mod pause;
@@ -86,21 +87,27 @@ impl State {
             Command::InitCluster(settings) => self.init_cluster(settings),
             Command::LeaderStarted(leader) => self.leader_started(*leader),
             Command::ApplyJob { spec, expected } => self.apply_job(spec, *expected, ev),
-            Command::DeleteJob { job, expected } => self.delete_job(*job, *expected, ev),
+            Command::DeleteJob { job, expected } => {
+                self.delete_job(*job, *expected, &envelope.actor, ev)
+            }
             Command::RemoveJob { job, expected, force, cancel } => {
-                self.remove_job(*job, *expected, (*force, *cancel), ev)
+                self.remove_job(*job, *expected, (*force, *cancel), &envelope.actor, ev)
             }
             Command::PauseJob { job } => self.pause_job(*job, ev),
             Command::ResumeJob { job } => self.resume_job(*job, AfterPause::Skip, ev),
             Command::PlanActions(batches) => self.plan_actions(batches, ev),
-            Command::TriggerJob { job } => self.run_job(*job, &RunOrder::default(), ev),
-            Command::RunJob { job, order } => self.run_job(*job, order, ev),
+            Command::TriggerJob { job } => {
+                self.run_job(*job, &RunOrder::default(), &envelope.actor, ev)
+            }
+            Command::RunJob { job, order } => self.run_job(*job, order, &envelope.actor, ev),
             Command::StartBackfill(order) => self.start_backfill(order, &envelope.actor, ev),
             Command::SteerBackfill { backfill, to } => self.steer_backfill(*backfill, *to, ev),
             Command::OpenBackfill { backfill, open } => self.open_backfill(*backfill, *open, ev),
-            Command::Rerun { action, below } => self.rerun(*action, *below, ev),
-            Command::SettleAction { action, success } => self.settle_by_hand(*action, *success, ev),
-            Command::CancelRun { run } => self.cancel_run(*run, ev),
+            Command::Rerun { action, below } => self.rerun(*action, *below, &envelope.actor, ev),
+            Command::SettleAction { action, success } => {
+                self.settle_by_hand(*action, *success, &envelope.actor, ev)
+            }
+            Command::CancelRun { run } => self.cancel_run(*run, &envelope.actor, ev),
             Command::Dispatch { run, number, worker, incarnation } => {
                 self.dispatch(*run, *number, *worker, *incarnation, ev)
             }

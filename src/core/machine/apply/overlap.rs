@@ -6,9 +6,10 @@
 //! back, because chains of jobs may be longer than a stack.
 
 use super::super::outcome::Event;
-use super::super::state::State;
+use super::super::state::{State, all_of};
 use crate::ids::{ActionKey, JobId};
 use crate::model::action::{ActionState, SkipReason};
+use crate::model::history::Cause;
 use crate::model::job::Overlap;
 use crate::model::run::{RunResult, RunState};
 use crate::time::UtcMillis;
@@ -63,8 +64,9 @@ impl State {
         match overlap {
             Overlap::Skip => return vec![(key, REPLACED)],
             Overlap::QueueOne | Overlap::CancelRunning => {
-                let waiting = self.in_line(key.job, Some(key));
-                if waiting.iter().any(|other| other.nominal > key.nominal) {
+                let waiting: Vec<ActionKey> =
+                    self.in_line(key.job).filter(|other| *other != key).collect();
+                if waiting.last().is_some_and(|newest| newest.nominal > key.nominal) {
                     return vec![(key, REPLACED)];
                 }
                 settled.extend(waiting.into_iter().map(|older| (older, REPLACED)));
@@ -72,7 +74,7 @@ impl State {
             Overlap::Allow | Overlap::QueueAll => {}
         }
         if overlap == Overlap::CancelRunning {
-            settled.extend(self.cancel_live(key.job, ev));
+            settled.extend(self.cancel_live(key, ev));
             if !self.has_live_run(key.job) {
                 self.start_run(key, ready_at, ev);
                 return settled;
@@ -88,29 +90,29 @@ impl State {
         if self.overlap_of(job) == Overlap::Allow || self.has_live_run(job) {
             return Settled::new();
         }
-        let first = self.in_line(job, None).first().copied();
+        if self.jobs.get(&job).is_none_or(|job| self.hold_of(job).is_some()) {
+            // Nobody may start, however long the line.
+            return Settled::new();
+        }
+        let first = self.in_line(job).next();
         first.map(|key| self.let_go(key, ev)).unwrap_or_default()
     }
 
     /// Actions of the job that wait for nothing but its live run, ascending.
-    fn in_line(&self, job: JobId, without: Option<ActionKey>) -> Vec<ActionKey> {
-        let waits = |key: &ActionKey| {
-            Some(*key) != without
-                && self.actions.get(key).is_some_and(|action| {
-                    action.state == ActionState::Waiting && self.may_start(*key, action)
-                })
-        };
-        self.live_actions_of(job).filter(waits).collect()
+    fn in_line(&self, job: JobId) -> impl Iterator<Item = ActionKey> {
+        let met = self.index.in_line.range(all_of(job)).copied();
+        met.filter(|key| self.actions.get(key).is_some_and(|a| self.may_start(*key, a)))
     }
 
-    /// Asks for the end of the job's live runs. Those that are not with a worker are over
+    /// Asks for the end of the job's live runs, in whose place this one is to run. Those that are not with a worker are over
     /// at once, and their actions are to be settled.
-    fn cancel_live(&mut self, job: JobId, ev: &mut Vec<Event>) -> Settled {
+    fn cancel_live(&mut self, next: ActionKey, ev: &mut Vec<Event>) -> Settled {
         let mut settled = Settled::new();
-        for id in self.live_runs_of(job) {
+        for id in self.live_runs_of(next.job) {
             let found = self.runs.get(&id).filter(|run| run.has_turn());
             let Some(mut run) = found.cloned() else { continue };
             run.cancel_requested = true;
+            run.notes.add(self.own_note(Cause::Displaced(next)));
             if run.state == RunState::Running {
                 self.put_run(run);
             } else {

@@ -11,6 +11,7 @@ use super::overlap::Settled;
 use crate::ids::{ActionKey, JobId, RunId, TriggerName};
 use crate::model::action::{Action, ActionState, SkipReason, Upstream};
 use crate::model::edge::Standing;
+use crate::model::history::Notes;
 use crate::model::job::{Job, JobSpec};
 use crate::model::run::{Run, RunKind};
 use crate::mutants::{self, Mutant};
@@ -154,6 +155,7 @@ impl State {
             finished: None,
             next_kind: None,
             forced: false,
+            notes: Notes::default(),
             by_area: false,
         };
         self.put_action(key, action);
@@ -193,6 +195,9 @@ impl State {
         run.action = Some(key);
         run.priority = job.spec.priority_of(&action.triggers);
         (run.catch_up, run.ready_at) = (action.catch_up, ready_at);
+        if action.next_kind.is_some() {
+            self.note_asker(key, &mut run);
+        }
         self.meta.last_run = id;
         self.put_run(run);
         self.edit_action(key, |a| {
@@ -219,7 +224,8 @@ impl State {
                 continue;
             }
             let run = action.run_behind();
-            if action.by_area {
+            let is_elsewhere = action.by_area;
+            if is_elsewhere {
                 not_run.insert(key.job);
             }
             self.edit_action(key, |a| {
@@ -233,7 +239,10 @@ impl State {
             if state == ActionState::Success {
                 work.extend(self.revive_dependants(key, ev));
             }
-            work.extend(self.next_in_line(key.job, ev));
+            if is_elsewhere {
+                // There is no run whose end would be another's turn.
+                work.extend(self.next_in_line(key.job, ev));
+            }
         }
         // Such a job may never have a run whose end makes room.
         for job in not_run {

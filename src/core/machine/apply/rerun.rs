@@ -7,12 +7,14 @@
 
 use std::collections::BTreeSet;
 
+use super::super::command::Actor;
 use super::super::outcome::{Event, Outcome, Reject};
 use super::super::state::{HIGHEST, LOWEST, State};
 use super::overlap::Settled;
 use crate::ids::ActionKey;
 use crate::model::action::{Action, ActionState, SkipReason, Upstream};
 use crate::model::edge::Standing;
+use crate::model::history::{Cause, Note};
 use crate::model::run::RunKind;
 use crate::time::UtcMillis;
 
@@ -24,6 +26,7 @@ impl State {
         &mut self,
         key: ActionKey,
         below: bool,
+        actor: &Actor,
         ev: &mut Vec<Event>,
     ) -> Result<Outcome, Reject> {
         self.idle_action(key)?;
@@ -35,10 +38,12 @@ impl State {
         if below {
             let tree: BTreeSet<ActionKey> = self.tree_below(key)?.into_iter().collect();
             for down in &tree {
-                self.await_tree(*down, key, &tree, ev);
+                let note = self.note(actor, Cause::RecoveredBelow(key, self.before(*down)));
+                self.await_tree(*down, note, (key, &tree), ev);
             }
         }
-        self.reopen(key, Some(kind), ev);
+        let note = self.note(actor, Cause::Recovered(self.before(key)));
+        self.reopen(key, Some(kind), note, ev);
         if is_elsewhere {
             let passed = self.pass_by_area(key);
             self.settle_all(passed, ev);
@@ -54,6 +59,7 @@ impl State {
         &mut self,
         key: ActionKey,
         success: bool,
+        actor: &Actor,
         ev: &mut Vec<Event>,
     ) -> Result<Outcome, Reject> {
         let action = self.idle_action(key)?;
@@ -65,10 +71,13 @@ impl State {
             }
             _ => {}
         }
+        let cause = if success { Cause::Forced } else { Cause::Skipped };
+        let note = self.note(actor, cause(self.before(key)));
         self.edit_action(key, |action| {
             action.state = ActionState::Waiting;
             action.finished = None;
             action.forced = true;
+            action.notes.add(note);
         });
         let state =
             if success { ActionState::Success } else { ActionState::Skipped(SkipReason::Person) };
@@ -135,11 +144,11 @@ impl State {
     fn await_tree(
         &mut self,
         key: ActionKey,
-        root: ActionKey,
-        tree: &BTreeSet<ActionKey>,
+        note: Note,
+        (root, tree): (ActionKey, &BTreeSet<ActionKey>),
         ev: &mut Vec<Event>,
     ) {
-        self.reopen(key, Some(RunKind::SuperRecover), ev);
+        self.reopen(key, Some(RunKind::SuperRecover), note, ev);
         let now = self.meta.now;
         self.edit_action(key, |action| {
             for up in &mut action.upstream {
@@ -155,7 +164,13 @@ impl State {
 
     /// It is as if the action had never run; the next run of it is of this kind. Nobody
     /// told it what ended while it was over itself.
-    pub(super) fn reopen(&mut self, key: ActionKey, kind: Option<RunKind>, ev: &mut Vec<Event>) {
+    pub(super) fn reopen(
+        &mut self,
+        key: ActionKey,
+        kind: Option<RunKind>,
+        note: Note,
+        ev: &mut Vec<Event>,
+    ) {
         let Some(action) = self.actions.get(&key) else { return };
         let upstream: Vec<Upstream> =
             action.upstream.iter().map(|up| self.as_it_stands(key, up)).collect();
@@ -167,6 +182,7 @@ impl State {
             action.forced = false;
             action.by_area = false;
             action.next_kind = kind;
+            action.notes.add(note);
         });
         ev.push(Event::Action(key));
     }
@@ -189,7 +205,8 @@ impl State {
             }
             // One that has run already runs as what it is now: a recovery.
             let kind = action.run.map(|_| RunKind::Recover);
-            self.reopen(down, kind, ev);
+            let note = self.own_note(Cause::Revived(key, self.before(down)));
+            self.reopen(down, kind, note, ev);
             self.edit_action(down, |action| {
                 let named = action.upstream.iter_mut().filter(|up| up.awaited() == Some(key));
                 named.for_each(|up| up.pass(now, run));

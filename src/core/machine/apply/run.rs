@@ -1,11 +1,12 @@
 //! Runs: dispatched, ended, retried, cancelled.
 
-use super::super::command::EndReport;
+use super::super::command::{Actor, EndReport};
 use super::super::index::Owner;
 use super::super::outcome::{Event, Outcome, Reject};
 use super::super::state::State;
 use crate::ids::{AttemptKey, Incarnation, RunId, Token, WorkerId};
 use crate::model::action::{ActionState, SkipReason};
+use crate::model::history::Cause;
 use crate::model::job::OnWorkerLost;
 use crate::model::output::Values;
 use crate::model::pool::Demand;
@@ -262,7 +263,7 @@ impl State {
             RunResult::Skipped => ActionState::Skipped(SkipReason::Job),
         };
         self.settle_run(id, state, ev);
-        // A run of no action had the job's turn, too.
+        // Behind its dependants: one of them may be of the same job, and its turn is first.
         let settled = self.next_in_line(job, ev);
         self.settle_all(settled, ev);
         if let Some(backfill) = backfill {
@@ -271,9 +272,15 @@ impl State {
         self.retain(owner);
     }
 
-    pub(super) fn cancel_run(&mut self, id: RunId, ev: &mut Vec<Event>) -> Result<Outcome, Reject> {
+    pub(super) fn cancel_run(
+        &mut self,
+        id: RunId,
+        actor: &Actor,
+        ev: &mut Vec<Event>,
+    ) -> Result<Outcome, Reject> {
         let run = self.runs.get(&id).ok_or(Reject::NoSuchRun(id))?;
         let mut run = run.clone();
+        run.notes.add(self.note(actor, Cause::CancelAsked));
         match run.state {
             RunState::Finished { .. } => return Err(Reject::RunOver(id)),
             RunState::Queued | RunState::Backoff { .. } => {

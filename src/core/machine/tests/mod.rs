@@ -2,6 +2,7 @@
 
 mod anchors;
 mod areas;
+mod backfill_random;
 mod backfills;
 mod calendars;
 mod deletion;
@@ -11,6 +12,7 @@ mod edges;
 mod ends;
 mod golden;
 mod groups;
+mod history;
 mod limits;
 mod manual;
 mod outputs;
@@ -18,6 +20,7 @@ mod overlap;
 mod pauses;
 mod pools;
 mod random;
+mod reasons;
 mod reports;
 mod reruns;
 mod rules;

@@ -108,6 +108,19 @@ fn the_live_run_is_cancelled_for_the_next() {
 }
 
 #[test]
+fn all_that_wait_pass_where_their_job_has_nothing_to_do_any_more() {
+    let mut line = Line::new(Overlap::QueueAll, 4);
+    let attempt = line.second().runs();
+    line.second().second();
+    let overlap = Overlap::QueueAll;
+    line.m.ok(apply(only_in(&["EU"], JobSpec { overlap, ..triggered("a") })));
+    line.m.ok(set_area(Some("US")));
+    line.m.complete(attempt, exit(0));
+    assert_eq!(line.states(3), [ActionState::Success; 3]);
+    assert_eq!(line.m.queue(), []);
+}
+
+#[test]
 fn an_edit_that_allows_it_lets_all_go() {
     let mut line = Line::new(Overlap::QueueAll, 3);
     line.second().runs();

@@ -27,7 +27,7 @@ use crate::time::{Span, UtcMillis};
 
 /// A command whose details are filled in from the state it meets.
 #[derive(Debug, Clone)]
-enum Step {
+pub(super) enum Step {
     Apply { name: u8, triggers: u8, upstream: Vec<u64>, policy: u8, rest: (u8, u8, u8) },
     Pool { name: u8, slots: u32 },
     DropPool(u8),
@@ -74,7 +74,13 @@ enum Step {
     Forget { worker: u64, force: bool },
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+/// How many cases a property gets: `HORAI_CORE_CASES=N` for N times as many.
+pub(super) fn cases(count: u32) -> u32 {
+    let times = std::env::var("HORAI_CORE_CASES").ok();
+    count * times.map_or(1, |text| text.parse().unwrap())
+}
+
+pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let job = || prop_oneof![4 => 1..4_u64, 1 => 0..6_u64];
     let step = prop_oneof![
         3 => (
@@ -257,6 +263,7 @@ fn grown((group, rule, pools): (u8, u8, u8), spec: JobSpec) -> JobSpec {
 fn spec_of(number: u8, triggers: u8, upstream: &[u64], policy: u8) -> JobSpec {
     let edges: Vec<JobId> = upstream.iter().map(|n| JobId(*n)).collect();
     let delay = Span(u64::from(policy) * 1000);
+    let overlap = usize::from(number + policy) % Overlap::ALL.len();
     JobSpec {
         triggers: (0..triggers).map(|n| cron(["x", "y"][usize::from(n)])).collect(),
         retries: RetryPolicy { count: u32::from(policy), backoff: Backoff::Fixed { delay } },
@@ -273,6 +280,7 @@ fn spec_of(number: u8, triggers: u8, upstream: &[u64], policy: u8) -> JobSpec {
             1 => OnWorkerLost::Keep { keep_for: Span::secs(30) },
             _ => OnWorkerLost::Rerun,
         },
+        overlap: Overlap::ALL[overlap].1,
         ..after_jobs(&format!("j{number}"), &edges)
     }
 }
@@ -500,8 +508,8 @@ fn alive(state: &State) -> Command {
     Command::WorkersAlive(all.collect())
 }
 
-/// Applies the steps, with every rule checked after each.
-fn run_steps(steps: &[Step]) -> Machine {
+/// Applies the steps, with every rule checked after each; somebody looks at it, too.
+pub(super) fn run_steps(steps: &[Step], look: &mut dyn FnMut(&Machine)) -> Machine {
     let limits = Limits {
         ended: 30,
         ended_per_job: 8,
@@ -517,6 +525,11 @@ fn run_steps(steps: &[Step]) -> Machine {
     let first = m.job(spec_of(0, 2, &[], 2));
     let second = m.job(spec_of(1, 0, &[first.0], 3));
     m.job(spec_of(2, 1, &[first.0, second.0], 1));
+    // Some instants of it are ahead, and wait for each other.
+    for (job, count) in [(1, 4), (1, 5), (2, 4), (3, 4)] {
+        let planned = command_of(&m, &Step::Plan { job, count, stale: false });
+        m.ok(planned);
+    }
     for n in 0..2 {
         m.ok(command_of(&Machine::new(), &Step::Calendar { name: n, base: None, day: n }));
     }
@@ -527,6 +540,9 @@ fn run_steps(steps: &[Step]) -> Machine {
         m.ok(put_secret(secret, key, None));
     }
     m.job(grown((1, 2, 5), spec_of(3, 2, &[], 2)));
+    m.job(grown((3, 0, 0), spec_of(4, 2, &[], 2)));
+    let delayed = command_of(&m, &Step::Plan { job: 5, count: 1, stale: false });
+    m.ok(delayed);
     m.worker("w0", 2);
     m.worker("w1", 3);
     for step in steps {
@@ -549,6 +565,7 @@ fn run_steps(steps: &[Step]) -> Machine {
                 assert!(m.state.pool_used(pool) <= m.state.pool(pool).unwrap().def.slots);
             }
         }
+        look(&m);
     }
     m
 }
@@ -581,12 +598,12 @@ fn calm_down(m: &mut Machine) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(96), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn rules_hold_and_everything_ends(steps in steps()) {
-        let mut m = run_steps(&steps);
-        prop_assert_eq!(m.state.hash(), run_steps(&steps).state.hash());
+        let mut m = run_steps(&steps, &mut |_| {});
+        prop_assert_eq!(m.state.hash(), run_steps(&steps, &mut |_| {}).state.hash());
 
         prop_assert_eq!(outputs::read_by_hand(&m.state), Ok(()));
         let mut restore = Restore::new(*m.state.limits());

@@ -45,9 +45,21 @@ impl Machine {
     }
 
     pub(crate) fn send_as(&mut self, command: Command, request: Option<Request>) -> Outcome {
-        self.index += 1;
         let actor = Actor::Leader(self.state.leader());
-        let command = Envelope { actor, request, command };
+        self.apply(Envelope { actor, request, command })
+    }
+
+    /// Somebody asks for it.
+    #[track_caller]
+    pub(crate) fn by(&mut self, user: &str, command: Command) -> Outcome {
+        let actor = Actor::User(user.to_owned());
+        let outcome = self.apply(Envelope { actor, request: None, command });
+        assert!(!matches!(outcome, Outcome::Rejected(_)), "{outcome:?}");
+        outcome
+    }
+
+    fn apply(&mut self, command: Envelope) -> Outcome {
+        self.index += 1;
         let entry = Entry { index: self.index, now: UtcMillis(self.now), command: &command };
         let applied = self.state.apply(entry);
         if let Err(problem) = invariants::check(&self.state) {

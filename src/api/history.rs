@@ -1,0 +1,39 @@
+//! What became of runs and actions: every change with its time and who made it.
+
+use axum::Json;
+use axum::extract::State;
+
+use super::Api;
+use super::actions::key_of;
+use super::dto::{ActionRef, HistoryDto, Page, RunRef};
+use super::params::{Params, Segment};
+use super::problem::Fault;
+use super::runs::find;
+
+/// `GET /runs/ID/history`
+pub(super) async fn of_run(
+    State(api): State<Api>,
+    id: Segment,
+    params: Params,
+) -> Result<Json<Page<HistoryDto>>, Fault> {
+    let (RunRef(id), params) = (id.parse("id")?, params.only(&[])?);
+    api.fresh(&params).await?;
+    let items = api.read(|state| find(state, id).map(|run| HistoryDto::of_run(state, run)))?;
+    Ok(Json(Page { items, next: None }))
+}
+
+/// `GET /actions/ID/history`
+pub(super) async fn of_action(
+    State(api): State<Api>,
+    id: Segment,
+    params: Params,
+) -> Result<Json<Page<HistoryDto>>, Fault> {
+    let (id, params) = (id.parse::<ActionRef>("id")?, params.only(&[])?);
+    api.fresh(&params).await?;
+    let items = api.read(|state| {
+        let found = key_of(state, &id).and_then(|key| Some((key, state.action(key)?)));
+        let (key, action) = found.ok_or_else(|| Fault::not_found("action", &id))?;
+        Ok::<_, Fault>(HistoryDto::of_action(state, key, action))
+    })?;
+    Ok(Json(Page { items, next: None }))
+}

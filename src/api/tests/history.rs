@@ -1,0 +1,148 @@
+//! Histories of runs and actions over HTTP: the words, and who is named.
+
+use horai_core::ids::{AttemptKey, Incarnation, JobId, Name, RunId, TriggerName};
+use horai_core::machine::command::{
+    Actor, Command, EndReport, Envelope, PlanBatch, PlanSource, PlannedAction,
+};
+use horai_core::machine::outcome::Outcome;
+use horai_core::model::run::EndKind;
+use horai_core::model::worker::WorkerProfile;
+use horai_core::time::UtcMillis;
+use serde_json::Value;
+
+use super::support::{Answer, Cluster, PATIENCE};
+
+const JOB: &str = r#"{"name": "a", "noop": true,
+    "triggers": [{"name": "t", "cron": "* * * * * ?"}]}"#;
+
+/// What, by whom, and the detail, each change a line.
+fn lines(answer: &Answer) -> Vec<String> {
+    assert_eq!(answer.status.as_u16(), 200, "{}", answer.body);
+    let line = |change: &Value| {
+        let [what, by, detail] = ["what", "by", "detail"].map(|key| change[key].as_str().unwrap());
+        format!("{what} | {by} | {detail}")
+    };
+    answer.body["items"].as_array().unwrap().iter().map(line).collect()
+}
+
+/// One worker that the state knows, with the attempt of a run.
+async fn dispatched(cluster: &Cluster, run: RunId) -> (AttemptKey, horai_core::ids::Token) {
+    let incarnation = Incarnation(1);
+    let profile = WorkerProfile {
+        name: Name::new("w").unwrap(),
+        incarnation,
+        boot_id: 1,
+        groups: vec![Name::new("default").unwrap()],
+        labels: std::collections::BTreeMap::new(),
+        slots: 9,
+        host: String::new(),
+        version: String::new(),
+    };
+    let Outcome::Worker { worker } = cluster.propose(Command::AttachWorker(profile)).await else {
+        panic!("not attached")
+    };
+    let dispatch = Command::Dispatch { run, number: 1, worker, incarnation };
+    let Outcome::Dispatched { token } = cluster.propose(dispatch).await else {
+        panic!("not dispatched")
+    };
+    (AttemptKey { run, shard: 0, number: 1 }, token)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_tells_who_asked_who_ran_it_and_who_ended_it() {
+    let cluster = Cluster::start().await;
+    cluster.ask("PUT", "jobs/a", JOB).await;
+    cluster.ask("POST", "jobs/a/trigger", "").await;
+    let (attempt, token) = dispatched(&cluster, RunId(1)).await;
+    let answer = cluster.ask("POST", "runs/r-1/cancel", "").await;
+    assert_eq!(answer.status.as_u16(), 202, "{}", answer.body);
+    let report = EndReport {
+        how: EndKind::Cancelled,
+        started: None,
+        ended: None,
+        output_bytes: 0,
+        output_crc: 0,
+    };
+    cluster.propose(Command::Complete { attempt, token, report }).await;
+    let answer = cluster.get("runs/r-1/history").await;
+    assert_eq!(
+        lines(&answer),
+        [
+            "created | token:admin | manual",
+            "queued | leader | it waits to be dispatched",
+            "dispatched | leader | r-1.1 to worker w (first)",
+            "cancel_asked | token:admin | its end was asked for",
+            "ended | worker w | r-1.1 cancelled",
+            "finished | token:admin | cancelled",
+        ]
+    );
+    assert_eq!(cluster.get("runs/r-1").await.body["history"], answer.body["items"]);
+    let listed = cluster.get("runs").await.body;
+    assert!(listed["items"][0].get("history").is_none(), "{listed}");
+    let missing = cluster.get("runs/r-9/history").await;
+    assert_eq!((missing.status.as_u16(), missing.code()), (404, "not_found"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_action_tells_who_said_what_it_is() {
+    let cluster = Cluster::start().await;
+    cluster.ask("PUT", "jobs/a", JOB).await;
+    let (job, source) = (JobId(1), PlanSource::Trigger(TriggerName("t".into())));
+    let (from, revision) =
+        cluster.node.read(|s| (s.cursor(job, &source).unwrap(), s.job(job).unwrap().revision));
+    let nominal = UtcMillis((from.0 / 1000 + 2) * 1000);
+    let planned = PlannedAction {
+        nominal,
+        due: nominal,
+        upstream: Vec::new(),
+        catch_up: false,
+        unmatched: Vec::new(),
+    };
+    let actions = vec![planned];
+    let through = nominal;
+    let batch = PlanBatch { job, revision, source, from, through, actions, missed: None };
+    cluster.propose(Command::PlanActions(vec![batch])).await;
+    let key = horai_core::ids::ActionKey { job, nominal };
+    let id = format!("a@{}", nominal.compact());
+    assert!(lines(&cluster.get(&format!("actions/{id}/history")).await).is_empty());
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    // Nobody leads here: what is due is released by this test alone.
+    let actor = Actor::Leader(cluster.node.read(|state| state.leader()));
+    let tick = Envelope { actor, request: None, command: Command::Tick };
+    cluster.node.propose(&tick, PATIENCE).await.unwrap();
+    assert!(cluster.node.read(|state| state.action(key).unwrap().run.is_some()));
+    cluster.ask("POST", "runs/r-1/cancel", "").await;
+    let answer = cluster.ask("POST", &format!("actions/{id}/force-success"), "").await;
+    assert_eq!(answer.status.as_u16(), 204, "{}", answer.body);
+    let answer = cluster.get(&format!("actions/{id}/history")).await;
+    let told = lines(&answer);
+    assert_eq!(told[0], "due | leader | its time came");
+    assert_eq!(told[1], "run | leader | r-1 (schedule)");
+    let was =
+        "forced | token:admin | it counts as a success without a run; it was cancelled since 2";
+    assert!(told[2].starts_with(was) && told[2].ends_with(", run r-1"), "{told:?}");
+    assert_eq!(told[3], "finished | token:admin | success");
+    assert_eq!(cluster.get(&format!("actions/{id}")).await.body["history"], answer.body["items"]);
+    let missing = cluster.get("actions/a@20200101T000000Z/history").await;
+    assert_eq!((missing.status.as_u16(), missing.code()), (404, "not_found"));
+    // And its trigger says what it waits for.
+    let told = cluster.get("jobs/a/explain").await.body;
+    assert_eq!(
+        (&told["items"][0]["id"], &told["items"][0]["reason"]),
+        (&"a/t".into(), &"not_due".into())
+    );
+    let delayed = r#"{"name": "poll", "noop": true, "triggers": [{"fixed_delay": "1s"}]}"#;
+    cluster.ask("PUT", "jobs/poll", delayed).await;
+    cluster.ask("POST", "jobs/poll/pause", "").await;
+    let told = cluster.get("jobs/poll/explain").await.body;
+    assert_eq!(told["items"][0]["reason"], "paused", "{told}");
+    assert_eq!(cluster.get("jobs/none/explain").await.status.as_u16(), 404);
+    // A deletion is told of what it ended.
+    cluster.ask("POST", "jobs/a/trigger", "").await;
+    cluster.ask("DELETE", "jobs/a", "").await;
+    let told = lines(&cluster.get("runs/r-2/history").await);
+    assert_eq!(
+        told[2..],
+        ["job_deleted | token:admin | its job was deleted", "finished | token:admin | deleted"]
+    );
+}

@@ -1,0 +1,338 @@
+//! Is the reason that is told for waiting true? A second opinion: each reason once more,
+//! as plainly as it can be said, from the records alone, after every command of random
+//! worlds. Whatever is not over and is not run has one.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::super::command::*;
+use super::super::state::State;
+use super::random::{cases, run_steps, steps};
+use super::support::*;
+use crate::ids::*;
+use crate::model::action::{Action, ActionState, Upstream, WaitReason};
+use crate::model::job::{Job, Overlap};
+use crate::model::pause::PauseTarget;
+use crate::model::run::{Run, RunKind, RunState};
+use crate::model::worker::{Duty, Worker};
+use crate::placement::explain::{Subject, explain, explain_trigger};
+use crate::time::UtcMillis;
+
+/// Which workers are connected; the state does not know.
+type Connected<'a> = &'a dyn Fn(WorkerId) -> bool;
+
+/// The records, read by hand.
+struct Opinion<'a> {
+    state: &'a State,
+    connected: Connected<'a>,
+}
+
+impl Opinion<'_> {
+    fn job(&self, id: JobId) -> Option<&Job> {
+        self.state.job(id)
+    }
+
+    /// A pause of this is on, or its begin or end is coming to one job after the other.
+    fn is_on(&self, target: &PauseTarget) -> bool {
+        self.state.pauses().any(|(on, _)| on == target) || self.is_moving(target)
+    }
+
+    fn is_moving(&self, target: &PauseTarget) -> bool {
+        self.state.sweeps.iter().any(|(moving, _)| moving == target)
+    }
+
+    fn is_frozen(&self) -> bool {
+        self.is_on(&PauseTarget::Cluster)
+    }
+
+    fn is_paused(&self, id: JobId) -> bool {
+        let Some(job) = self.job(id) else { return false };
+        let mut path = job.spec.group.as_ref().map(|group| group.as_str().to_owned());
+        let mut is_paused = job.paused;
+        while let Some(text) = path {
+            is_paused |= self.is_on(&PauseTarget::Group(GroupPath::new(&text).unwrap()));
+            path = text.rsplit_once('/').map(|(above, _)| above.to_owned());
+        }
+        is_paused
+    }
+
+    /// All its triggers are paused, each by itself.
+    fn has_paused_triggers(&self, key: ActionKey) -> bool {
+        let Some(action) = self.state.action(key) else { return false };
+        let is_paused =
+            |trigger: &TriggerName| self.is_on(&PauseTarget::Trigger(key.job, trigger.clone()));
+        !action.triggers.is_empty() && action.triggers.iter().all(is_paused)
+    }
+
+    /// What an action waits for still. Where an edge found nothing there is nothing.
+    fn open<'a>(&self, action: &'a Action) -> Vec<&'a Upstream> {
+        let open = |up: &&Upstream| {
+            let passed = up.met.is_some() || up.passed.is_some();
+            !passed && up.none.is_none_or(|none| none != crate::model::edge::NoMatch::Satisfied)
+        };
+        action.upstream.iter().filter(open).collect()
+    }
+
+    fn state_of(&self, up: &Upstream) -> Option<ActionState> {
+        up.none.is_none().then(|| self.state.action(up.action).map(|a| a.state))?
+    }
+
+    fn all_runs(&self) -> Vec<&Run> {
+        self.state.runs_after(None).collect()
+    }
+
+    fn group_of(&self, run: &Run) -> Name {
+        self.state.spec(run.job, run.revision).unwrap().worker_group.clone()
+    }
+
+    /// Connected workers that serve a group, with the slots that no attempt takes; none
+    /// of those that are to get nothing new.
+    fn workers(&self, group: &Name) -> Vec<Option<u32>> {
+        let all = self
+            .state
+            .workers_after(None)
+            .filter(|worker| worker.profile.groups.contains(group) && (self.connected)(worker.id));
+        let taken = |id: WorkerId| {
+            let live = self.all_runs().into_iter().filter_map(Run::live_attempt);
+            live.filter(|attempt| attempt.worker == id).count() as u32
+        };
+        let free = |worker: &Worker| worker.profile.slots.saturating_sub(taken(worker.id));
+        all.map(|worker| (worker.duty == Duty::Open).then(|| free(worker))).collect()
+    }
+
+    /// The node that leads has said that it cannot read a secret of the run's.
+    fn is_secret(&self, run: &Run) -> bool {
+        let named = &self.state.spec(run.job, run.revision).unwrap().secrets;
+        let leader = self.state.leader().node;
+        named.iter().any(|name| {
+            let secret = self.state.secrets.iter().find(|(known, _)| *known == name);
+            secret.is_some_and(|(_, secret)| secret.closed_to.contains(&leader))
+        })
+    }
+
+    /// Pools of which a run needs more than is free.
+    fn lacks(&self, run: &Run) -> bool {
+        let spec = |run: &Run| self.state.spec(run.job, run.revision).map(|spec| &spec.pools);
+        let mut taken: BTreeMap<&Name, u32> = BTreeMap::new();
+        for run in self.state.runs_after(None).filter(|run| run.live_attempt().is_some()) {
+            for (pool, slots) in spec(run).into_iter().flatten() {
+                *taken.entry(pool).or_default() += slots;
+            }
+        }
+        spec(run).into_iter().flatten().any(|(pool, slots)| {
+            let has = self.state.pool(pool).map_or(0, |pool| pool.def.slots);
+            has < slots + taken.get(pool).copied().unwrap_or(0)
+        })
+    }
+
+    /// Nothing that somebody paused holds the run.
+    fn may_go(&self, run: &Run) -> bool {
+        let is_held = self.is_paused(run.job) || self.is_of_paused(run);
+        let is_frozen = self.state.pauses().any(|(on, _)| *on == PauseTarget::Cluster);
+        !is_frozen && (run.kind == RunKind::Backfill || !is_held)
+    }
+
+    fn is_of_paused(&self, run: &Run) -> bool {
+        let is_beside = matches!(run.kind, RunKind::Manual | RunKind::Debug);
+        run.action.is_some_and(|key| !is_beside && self.has_paused_triggers(key))
+    }
+
+    /// Others of the group that come before it.
+    fn are_before(&self, run: &Run) -> bool {
+        let place = |run: &Run| (run.catch_up, Reverse(run.priority), run.ready_at, run.id);
+        let group = self.group_of(run);
+        let mut others = self.all_runs().into_iter().filter(|other| {
+            // While a pause comes to one job after the other, their runs are there still.
+            let is_there = self.may_go(other) || self.state.sweeps.len() > 0;
+            other.state == RunState::Queued && is_there && self.group_of(other) == group
+        });
+        others.any(|other| place(other) < place(run))
+    }
+
+    /// Is that why the action waits?
+    fn of_action(&self, key: ActionKey, action: &Action, why: WaitReason) -> bool {
+        let open = self.open(action);
+        let is_due = action.state == ActionState::Waiting || action.due <= self.state.now();
+        let is_held = self.is_paused(key.job) || self.has_paused_triggers(key);
+        let is_failed = |up: &&Upstream| {
+            matches!(self.state_of(up), Some(ActionState::Failed | ActionState::Cancelled))
+        };
+        match why {
+            WaitReason::NotDue => action.state == ActionState::Planned && !is_due,
+            WaitReason::UpstreamFailed => is_due && open.iter().any(is_failed),
+            WaitReason::UpstreamPaused => {
+                let is_held = |up: &&Upstream| {
+                    let is_held =
+                        self.is_paused(up.action.job) || self.has_paused_triggers(up.action);
+                    let state = self.state_of(up);
+                    up.none.is_none()
+                        && is_held
+                        && state.is_none_or(|s| !s.is_final() && s != ActionState::Running)
+                };
+                is_due && !open.iter().any(is_failed) && open.iter().any(is_held)
+            }
+            WaitReason::Upstream => is_due && !open.is_empty() && !open.iter().any(is_failed),
+            WaitReason::Paused => is_due && open.is_empty() && is_held,
+            WaitReason::Frozen => is_due && open.is_empty() && !is_held && self.is_frozen(),
+            WaitReason::Overlap => {
+                let counts = |run: &&Run| {
+                    !matches!(run.state, RunState::Finished { .. })
+                        && !matches!(run.kind, RunKind::Debug | RunKind::Backfill)
+                };
+                let mut live = self.state.runs_of_job(key.job, None).filter(counts);
+                let says = self.job(key.job).map(|job| job.spec.overlap);
+                is_due
+                    && open.is_empty()
+                    && !is_held
+                    && says != Some(Overlap::Allow)
+                    && live.next().is_some()
+            }
+            // Asked apart: it must be so for a moment only.
+            WaitReason::Dispatching => is_due && open.is_empty() && !is_held,
+            _ => false,
+        }
+    }
+
+    /// Is that why the run waits?
+    fn of_run(&self, run: &Run, why: WaitReason) -> bool {
+        if let RunState::Backoff { .. } = run.state {
+            return why == WaitReason::Backoff;
+        }
+        let is_held =
+            run.kind != RunKind::Backfill && (self.is_paused(run.job) || self.is_of_paused(run));
+        let free = self.workers(&self.group_of(run));
+        let is_open = free.iter().any(Option::is_some);
+        let has_slot = free.iter().flatten().any(|slots| *slots > 0);
+        match why {
+            WaitReason::Paused => is_held,
+            WaitReason::Frozen => !self.may_go(run) && !is_held,
+            _ if !self.may_go(run) => false,
+            WaitReason::Secret => self.is_secret(run),
+            _ if self.is_secret(run) => false,
+            WaitReason::NoWorker => free.is_empty(),
+            WaitReason::Cordoned => !free.is_empty() && !is_open,
+            WaitReason::Pool => is_open && self.lacks(run),
+            WaitReason::CatchUp => run.catch_up && self.are_before(run),
+            WaitReason::Queue => !run.catch_up && self.are_before(run),
+            WaitReason::Resource => is_open && !has_slot && !self.lacks(run),
+            WaitReason::Dispatching => has_slot && !self.lacks(run),
+            _ => false,
+        }
+    }
+
+    fn of_trigger(&self, job: &Job, trigger: &TriggerName, why: WaitReason) -> bool {
+        let paused = PauseTarget::Trigger(job.id, trigger.clone());
+        let is_held = self.is_paused(job.id) || self.is_on(&paused);
+        let has_one = self.state.live_actions_of(job.id).any(|key| {
+            let action = self.state.action(key).unwrap();
+            let is_ahead = action.state == ActionState::Planned && action.due > self.state.now();
+            action.triggers.contains(trigger) && !is_ahead
+        });
+        let is_delayed = job.spec.trigger(trigger).unwrap().kind.fixed_delay().is_some();
+        match why {
+            WaitReason::Paused => is_held,
+            WaitReason::Frozen => !is_held && self.is_frozen(),
+            WaitReason::FixedDelay => !is_held && is_delayed && has_one,
+            WaitReason::NotDue => !is_held && !(is_delayed && has_one),
+            _ => false,
+        }
+    }
+}
+
+/// Reasons that were told and judged, so that none is left out by chance.
+type Seen = BTreeMap<&'static str, u32>;
+
+/// Judges every reason that is told in this state.
+fn judge(m: &Machine, connected: Connected<'_>, seen: &mut Seen) {
+    let opinion = Opinion { state: &m.state, connected };
+    let mut judged = |what: &dyn std::fmt::Debug, why: Option<WaitReason>, is_true: bool| {
+        let why = why.unwrap_or_else(|| panic!("{what:?} waits for nothing that is told"));
+        assert!(is_true, "{what:?} does not wait for {}", why.word());
+        *seen.entry(why.word()).or_default() += 1;
+    };
+    for job in m.state.jobs_after(None) {
+        for key in m.state.live_actions_of(job.id) {
+            let action = m.state.action(key).unwrap();
+            let why = explain(&m.state, Subject::Action(key), connected);
+            if !matches!(action.state, ActionState::Planned | ActionState::Waiting) {
+                continue;
+            }
+            let is_true = why.is_some_and(|why| opinion.of_action(key, action, why));
+            judged(&(key, action), why, is_true);
+            if why == Some(WaitReason::Dispatching) {
+                begins_at_once(m, key);
+            }
+        }
+        for trigger in &job.spec.triggers {
+            let why = explain_trigger(&m.state, job, trigger);
+            let is_true = why.is_some_and(|why| opinion.of_trigger(job, &trigger.name, why));
+            judged(&(job.id, &trigger.name), why, is_true);
+        }
+    }
+    for run in opinion.all_runs() {
+        let why = explain(&m.state, Subject::Run(run.id), connected);
+        if matches!(run.state, RunState::Queued | RunState::Backoff { .. }) {
+            let is_true = why.is_some_and(|why| opinion.of_run(run, why));
+            judged(&run, why, is_true);
+            let of_it = run.decides().map(|key| explain(&m.state, Subject::Action(key), connected));
+            assert!(of_it.is_none_or(|same| same == why), "run and action differ: {run:?}");
+        } else {
+            assert_eq!(why, None, "{run:?}");
+        }
+    }
+}
+
+/// Nothing holds the action: the leader's next commands release it, without any time.
+fn begins_at_once(m: &Machine, key: ActionKey) {
+    let mut state = m.state.clone();
+    let actor = Actor::Leader(state.leader());
+    let tick = Envelope { actor, request: None, command: Command::Tick };
+    for index in 1..50 {
+        let now = UtcMillis(m.now);
+        state.apply(Entry { index: m.index + index, now, command: &tick });
+        let why = explain(&state, Subject::Action(key), &|_| true);
+        let action = state.action(key).map(|action| action.state);
+        let waits = matches!(action, Some(ActionState::Planned | ActionState::Waiting));
+        if !waits || why != Some(WaitReason::Dispatching) {
+            return;
+        }
+    }
+    panic!("{key} is held by something");
+}
+
+#[test]
+fn every_reason_that_is_told_is_true() {
+    let seen = std::cell::RefCell::new(Seen::new());
+    let config =
+        ProptestConfig { cases: cases(64), failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(config, |(steps in steps())| {
+        run_steps(&steps, &mut |m| {
+            judge(m, &|_| true, &mut seen.borrow_mut());
+            judge(m, &|worker| worker.0 == 1, &mut seen.borrow_mut());
+            judge(m, &|_| false, &mut seen.borrow_mut());
+        });
+    });
+    // What random worlds come to; the others are made by hand (`placement::explain_tests`).
+    for word in [
+        "not_due",
+        "upstream",
+        "upstream_failed",
+        "upstream_paused",
+        "paused",
+        "frozen",
+        "overlap",
+        "secret",
+        "cordoned",
+        "pool",
+        "backoff",
+        "queue",
+        "no_worker",
+        "resource",
+        "dispatching",
+        "fixed_delay",
+    ] {
+        assert!(seen.borrow().contains_key(word), "{word} was never told: {:?}", seen.borrow());
+    }
+}
