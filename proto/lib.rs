@@ -1,4 +1,4 @@
-//! Generated wire messages, and nothing else.
+//! Generated wire messages, and what is shown of those that may hold secrets.
 
 /// Node to node: `raft.proto`.
 #[allow(missing_docs, clippy::all)]
@@ -10,4 +10,15 @@ pub mod raft {
 #[allow(missing_docs, clippy::all)]
 pub mod worker {
     tonic::include_proto!("horai.worker.v1");
+
+    /// Which attempt: its texts may hold secrets.
+    impl std::fmt::Debug for Start {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.debug_struct("Start")
+                .field("attempt", &self.attempt)
+                .field("fence", &self.fence)
+                .field("job", &self.job)
+                .finish_non_exhaustive()
+        }
+    }
 }

@@ -13,6 +13,7 @@ use horai_core::machine::command::{Actor, Command, Envelope, Request};
 use horai_core::machine::outcome::{Outcome, Reject};
 use horai_core::machine::state::State;
 use horai_core::model::access::{AccessToken, TokenHash, TokenPurpose};
+use horai_core::model::area::Area;
 use horai_core::model::cluster::ClusterSettings;
 use horai_core::time::{Span, UtcMillis};
 use horai_core::timing::zone::{Zone, ZoneError};
@@ -99,19 +100,22 @@ pub struct Founded {
     pub join_token: Token,
 }
 
-/// What holds for the whole cluster from the beginning, and for ever.
+/// What holds for the whole cluster from the beginning, and but for the area for ever.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choices {
     /// Zone of jobs that name none.
     pub default_zone: String,
     /// An instant that is planned later than this is a misfire: 1 s to 1 d.
     pub misfire_after: Span,
+    /// Where it stands.
+    pub area: Option<Area>,
 }
 
 impl Default for Choices {
     fn default() -> Self {
         let usual = ClusterSettings::new(0);
-        Self { default_zone: usual.default_zone, misfire_after: usual.misfire_after }
+        let (default_zone, misfire_after) = (usual.default_zone, usual.misfire_after);
+        Self { default_zone, misfire_after, area: usual.area }
     }
 }
 
@@ -124,6 +128,8 @@ struct Note {
     /// Notes of an earlier version have none.
     #[serde(default)]
     misfire_after: Option<Span>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    area: Option<Area>,
     admin: TokenHash,
     join: TokenHash,
 }
@@ -156,6 +162,7 @@ pub fn found(config: &NodeConfig, choices: &Choices) -> Result<Founded, Error> {
         cluster,
         default_zone: zone.name().to_owned(),
         misfire_after: Some(choices.misfire_after),
+        area: choices.area.clone(),
         admin: token.hash(),
         join: join_token.hash(),
     };
@@ -207,6 +214,7 @@ pub async fn complete(config: &NodeConfig, node: &Node, me: Member) -> Result<()
     let mut settings = ClusterSettings::new(note.cluster.as_u128());
     settings.default_zone = note.default_zone;
     settings.misfire_after = note.misfire_after.unwrap_or(settings.misfire_after);
+    settings.area = note.area;
     let ask = async |step: &str, command| commit(node, note.cluster, step, command).await;
     match ask("init", Command::InitCluster(settings)).await {
         Outcome::Rejected(Reject::AlreadyInitialised) => {
@@ -279,10 +287,13 @@ mod tests {
         std::fs::create_dir_all(store.join("log")).unwrap();
         assert!(matches!(found(&config, &of_zone("UTC")), Err(Error::Strange(_))));
         std::fs::write(config.node.data_dir.join(NOTE), "{}").unwrap();
-        let founded = found(&config, &of_zone("europe/berlin")).unwrap();
+        let area = Some(Area::new("EU").unwrap());
+        let choices = Choices { area, ..of_zone("europe/berlin") };
+        let founded = found(&config, &choices).unwrap();
         assert!(is_pending(&config).unwrap());
         let note = std::fs::read_to_string(config.node.data_dir.join(NOTE)).unwrap();
-        assert!(note.contains("Europe/Berlin") && !note.contains(founded.token.text()));
+        assert!(note.contains("Europe/Berlin") && note.contains("\"area\": \"EU\""), "{note}");
+        assert!(!note.contains(founded.token.text()));
         let kept = crate::config::read_token(&config.node.token_file).unwrap();
         assert_eq!(kept, founded.token);
         let again = found(&config, &of_zone("UTC")).unwrap_err().to_string();

@@ -6,7 +6,8 @@
 //! while it leads, [`leader`], then [`server`], which builds a node of all of it,
 //! and [`cli`], which a person meets first; [`launch`] starts whole clusters for
 //! [`demo`] and [`mod@bench`]. [`offline`] answers questions that need no cluster,
-//! and [`template`] puts an attempt's values into a job's texts.
+//! [`template`] puts an attempt's values into a job's texts, and [`secrets`] holds the
+//! keys of those that nobody may read.
 
 pub mod api;
 pub mod error;
@@ -21,6 +22,7 @@ pub mod founding;
 pub mod joining;
 pub mod offline;
 pub mod template;
+pub mod secrets;
 pub mod server;
 pub mod cli;
 pub mod launch;

@@ -25,6 +25,7 @@ use crate::founding;
 use crate::joining;
 use crate::leader::events::EventHub;
 use crate::leader::{self, Counters};
+use crate::secrets::{self, KeyFileError, Keyring};
 use crate::session::{Node, Sessions};
 
 /// All of stopping together,
@@ -63,6 +64,9 @@ pub enum Error {
     /// It stopped by itself.
     #[error("the node cannot go on")]
     Closed(#[source] Closed),
+    /// The keys of secrets cannot be read.
+    #[error("the keys of secrets cannot be used")]
+    Secrets(#[from] KeyFileError),
     /// A port that was served is not any more.
     #[error("the {service} port failed")]
     Port {
@@ -95,6 +99,11 @@ pub async fn run(
     stop: CancellationToken,
     ready: impl FnOnce(&Ready),
 ) -> Result<(), Error> {
+    let keys = match &config.secrets.key_file {
+        Some(file) => Keyring::read(file)?,
+        None => Keyring::none(),
+    };
+    let keys = Arc::new(keys);
     let ports = Ports::bind(config)?;
     let stores = horai_raft::open::open(&founding::store_dir(config))?;
     let identity = stores.identity.get();
@@ -109,7 +118,7 @@ pub async fn run(
     };
     let node = RaftNode::open(stores, State::default(), ports.raft, &options).await?;
     let node: Arc<Node> = Arc::new(node);
-    let sessions = Sessions::new(Arc::clone(&node));
+    let sessions = Sessions::with_keys(Arc::clone(&node), Arc::clone(&keys));
     let ends = Ends::default();
     let grpc = listener("grpc", ports.grpc)?;
     let mut grpc = tokio::spawn(Arc::clone(&sessions).serve(grpc, ends.streams.clone()));
@@ -144,6 +153,7 @@ pub async fn run(
         () = stop.cancelled() => Ok(()),
         failed = goes_on => failed,
         () = sessions.follow_members() => Ok(()),
+        () = secrets::announce(&node, NodeId(identity.node), &keys) => Ok(()),
         reason = closed.wait_for(Option::is_some) => Err(closed_error(reason.ok().as_deref())),
         failed = &mut http => {
             http_ended = true;

@@ -11,7 +11,9 @@ use horai_core::placement::explain::{Subject, explain as reason_of};
 use horai_core::time::UtcMillis;
 
 use super::Api;
-use super::dto::{ActionDto, ActionRef, ExplainDto, MissedDto, Page, Time, passed_limit};
+use super::dto::{
+    ActionDto, ActionRef, ExplainDto, MissedDto, Page, Time, batch_of_action, passed_limit,
+};
 use super::jobs::find;
 use super::params::{Params, Segment, page};
 use super::problem::Fault;
@@ -21,14 +23,20 @@ pub(super) async fn list(
     name: Segment,
     params: Params,
 ) -> Result<Json<Page<ActionDto>>, Fault> {
-    let (name, params) = (name.name()?, params.only(&["from", "to", "limit"])?);
+    let (name, params) = (name.name()?, params.only(&["from", "to", "batch", "limit"])?);
     let limit = params.limit()?;
     let from = params.parse::<Time>("from")?.map_or(UtcMillis(i64::MIN), |Time(at)| at);
     let to = params.parse::<Time>("to")?.map_or(UtcMillis::MAX, |Time(at)| at);
+    let batch = params.get("batch");
     api.fresh(&params).await?;
     let page = api.read(|state| {
         let job = find(state, &name)?;
-        let actions = state.actions_of(job.id, from, to).filter(|(key, _)| key.nominal <= to);
+        let of_batch = |key: ActionKey, action: &Action| {
+            batch.is_none_or(|wanted| batch_of_action(state, key, action) == wanted)
+        };
+        let actions = state
+            .actions_of(job.id, from, to)
+            .filter(|(key, action)| key.nominal <= to && of_batch(*key, action));
         // A page begins where the one before ended, one millisecond later.
         let next = |(key, _): &(ActionKey, _)| {
             Time(UtcMillis(key.nominal.0.saturating_add(1))).to_string()
@@ -98,6 +106,9 @@ pub(super) async fn explain(
 
 /// What there is to say of an action that does not wait.
 fn ended(state: &CoreState, action: &Action) -> &'static str {
+    if action.by_area {
+        return "it succeeded without a run: its job has nothing to do in this area";
+    }
     let run = action.run_behind().and_then(|run| state.run(run));
     run.and_then(passed_limit).unwrap_or("it does not wait")
 }

@@ -19,6 +19,7 @@ use horai_core::timing::check::check_spec;
 use super::dto::{AppliedJob, AppliedJobs, JobSet};
 use super::job_definition::JobDefinition;
 use super::problem::{Fault, of_timing};
+use super::texts;
 use super::write::{Write, accepted, at, json, odd};
 use super::{Api, MAX_JOB_BODY, READ_LIMIT, WRITE_LIMIT};
 use crate::error::{ErrorCode, FieldError};
@@ -105,6 +106,7 @@ impl Definitions {
             let number = |name: &Name| number(state, name).or_else(|| made(name));
             let spec = job.to_spec(number).map_err(|error| self.fault(i, error))?;
             job.check_pools(state).map_err(|error| self.fault(i, error))?;
+            texts::check_names(&spec, state).map_err(|error| self.fault(i, error))?;
             let calendar = |name: &Name| state.calendar(name).map(|calendar| &calendar.def);
             check_spec(&spec, zone, Some(&calendar)).map_err(|error| {
                 let place = self.place(i);

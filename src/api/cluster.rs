@@ -10,9 +10,10 @@ use horai_core::time::{Span, UtcMillis};
 use horai_raft::membership::admission::token_hash;
 
 use super::dto::{
-    ClusterDto, CountsDto, LeaderDto, MemberDto, NewTokenDto, NodeRequest, SnapshotDto, SpanText,
-    Time, TimeRequest, TokenDto, TransferRequest,
+    AreaRequest, ClusterDto, CountsDto, LeaderDto, MemberDto, NewTokenDto, NodeRequest,
+    SnapshotDto, SpanText, Time, TimeRequest, TokenDto, TransferRequest,
 };
+use super::local_definition;
 use super::params::Params;
 use super::problem::Fault;
 use super::write::Write;
@@ -37,7 +38,7 @@ pub(super) async fn show(
         .iter()
         .map(|(node, (member, voter))| MemberDto::of(*node, member, *voter, leads(*node)))
         .collect();
-    let (cluster, frozen, counts, applied_index, state_hash) = api.read(|state| {
+    let (cluster, area, frozen, counts, applied_index, state_hash) = api.read(|state| {
         let cluster = state.settings().map_or(0, |settings| settings.uuid);
         let counts = CountsDto {
             jobs: state.job_count() as u64,
@@ -46,7 +47,8 @@ pub(super) async fn show(
             queued: state.queue_len() as u64,
         };
         let frozen = state.frozen().map(|pause| Time(pause.since));
-        (cluster, frozen, counts, state.applied_index(), state.hash())
+        let area = state.area().map(ToString::to_string);
+        (cluster, area, frozen, counts, state.applied_index(), state.hash())
     });
     Ok(Json(ClusterDto {
         cluster: uuid::Uuid::from_u128(cluster).to_string(),
@@ -55,6 +57,7 @@ pub(super) async fn show(
         leader: status.leadership.leader.map(|node| LeaderDto { node: node.0, term: status.term }),
         time: api.node.cluster_now().map(Time),
         alarms: api.node.alarms(),
+        area,
         frozen,
         members,
         counts,
@@ -78,6 +81,14 @@ pub(super) async fn transfer(State(api): State<Api>, write: Write) -> Result<Sta
     }
     api.node.transfer(NodeId(to)).await?;
     Ok(StatusCode::ACCEPTED)
+}
+
+/// `PUT /cluster/area`: where the cluster stands from now on.
+pub(super) async fn set_area(State(api): State<Api>, write: Write) -> Result<StatusCode, Fault> {
+    let AreaRequest { area } = write.json()?;
+    let area = area.map(|text| local_definition::area("area", &text)).transpose()?;
+    api.commit(&write.envelope(Command::SetArea { area })).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Of this node alone: each has snapshots of its own.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use horai_core::ids::{GroupPath, Name};
 use horai_core::model::job::{JobSpec, MisfirePolicy};
 use horai_core::model::limits::RunLimits;
+use horai_core::model::params::is_name;
 use horai_core::time::Span;
 
 use crate::error::{ErrorCode, FieldError};
@@ -112,9 +113,10 @@ pub(super) fn params(
     }
     for (name, value) in given {
         let at = format!("{field}.{name}");
-        if !JobSpec::is_param_name(name) {
+        if !is_name(name) {
             let problem = "this cannot be the name of a parameter";
-            let remedy = "use up to 64 letters, digits and _, and begin with none of the digits";
+            let remedy = "use up to 64 letters, digits and _, and begin with none of the digits; \
+                          an area may stand before it, as in EU.bucket";
             return Err(FieldError::invalid(at, value, problem, remedy));
         }
         if value.len() > JobSpec::MAX_PARAM {
@@ -227,10 +229,11 @@ mod tests {
     #[test]
     fn parameters_are_what_a_shell_can_name() {
         let map = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
-        for name in ["DAY", "_x1", "camelCase"] {
+        for name in ["DAY", "_x1", "camelCase", "EU.DAY", "us-1.x"] {
             assert_eq!(params("params", &map(name, "v")).unwrap(), map(name, "v"));
         }
-        for (name, value) in [("", "v"), ("1a", "v"), ("a-b", "v"), ("a", "\0"), ("ä", "v")] {
+        let bad = [("", "v"), ("1a", "v"), ("a-b", "v"), ("EU.", "v"), ("a", "\0"), ("ä", "v")];
+        for (name, value) in bad {
             let error = params("params", &map(name, value)).unwrap_err();
             assert_eq!(error.field, format!("params.{name}"));
         }

@@ -4,7 +4,7 @@
 //! be checked without the cluster; what only the machine knows (cycles,
 //! revisions) it checks itself. It proposes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use horai_core::ids::{JobId, Name};
 use horai_core::model::edge::{EdgeSpec, PeriodUnit};
@@ -22,6 +22,8 @@ use super::definition_parts::{
 };
 pub use super::edge_definition::EdgeDefinition;
 use super::edge_definition::{edge_error, edges};
+pub use super::local_definition::BatchDefinition;
+use super::local_definition::areas;
 pub use super::retry_definition::RetryDefinition;
 use super::retry_definition::rules;
 use super::texts;
@@ -132,6 +134,12 @@ pub struct JobDefinition {
     /// How many slots of `pool` a run takes; default 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slots: Option<u32>,
+    /// Where it has something to do; elsewhere its actions count as done. Default everywhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub areas: Vec<String>,
+    /// How the batch key of an action follows from its time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<BatchDefinition>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // the signature is serde's
@@ -207,10 +215,14 @@ impl JobDefinition {
             legacy_id: self.legacy_id()?,
             keep_state: self.keep_state,
             syntax: Syntax::Plain,
+            secrets: BTreeSet::new(),
             pools: self.takes()?,
+            areas: areas(&self.areas)?,
+            batch: self.batch.as_ref().map(BatchDefinition::to_spec).transpose()?,
         };
         let upstream = self.depends_on.iter().map(|edge| edge.job.as_str());
         spec.syntax = texts::syntax_of(&spec, self.syntax.as_deref(), upstream)?;
+        spec.secrets = texts::secrets_of(&spec)?;
         match spec.check_edges(None) {
             Ok(()) => Ok(spec),
             Err(wrong) => Err(edge_error(&self.depends_on, &wrong)),

@@ -8,7 +8,9 @@ use horai_core::model::job::{Executor, JobSpec, OnWorkerLost, Overlap};
 use horai_core::model::retry::RetryWorker;
 
 use super::definition_parts::word_of;
-use super::job_definition::{EdgeDefinition, JobDefinition, RetryDefinition, TriggerDefinition};
+use super::job_definition::{
+    BatchDefinition, EdgeDefinition, JobDefinition, RetryDefinition, TriggerDefinition,
+};
 use super::texts;
 
 impl JobDefinition {
@@ -71,6 +73,8 @@ impl JobDefinition {
             pools: spec.pools.iter().map(|(name, slots)| (name.to_string(), *slots)).collect(),
             pool: None,
             slots: None,
+            areas: spec.areas.iter().map(ToString::to_string).collect(),
+            batch: spec.batch.map(BatchDefinition::of_spec),
         }
     }
 }
@@ -97,6 +101,9 @@ mod tests {
             "name: a\nnoop: true\npools: {warehouse: 2, licences: 1}",
             "name: a\nexec: [echo, '{{ outputs.b.ROWS }} {{ state.N }}']\ndepends_on: [b]\nkeep_state: true",
             "name: a\nnoop: true\npool: warehouse\nslots: 3",
+            "name: a\nnoop: true\nareas: [EU, US]\nbatch: {unit: day, offset: -1}\nparams: {EU.A: b}",
+            "name: a\nnoop: true\nbatch: {unit: other}",
+            "name: a\nshell: 'echo {{ vars.x }} {{ params.y }} {{ batch }}'\ngroup: etl",
             "name: a\nnoop: true\non_worker_lost: keep\nkeep_for: 2h\nzone: Asia/Tokyo",
             "name: a\nnoop: true\nperiod: week\nlegacy_id: 30\ndepends_on:\n  \
              - {job: b, match: all_in_period, base: true, on_no_match: wait}",

@@ -20,11 +20,14 @@ mod definition_parts;
 pub mod dto;
 pub mod edge_definition;
 mod gate;
+pub mod group_definition;
+mod groups;
 mod health;
 pub mod job_definition;
 mod job_export;
 mod job_state;
 mod jobs;
+pub mod local_definition;
 mod locks;
 mod logs;
 mod params;
@@ -36,6 +39,7 @@ mod removal;
 mod reruns;
 pub mod retry_definition;
 mod runs;
+mod secrets;
 mod texts;
 mod trial;
 pub mod trigger_definition;
@@ -47,7 +51,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use horai_core::machine::state::State;
 use tokio::sync::Semaphore;
 
@@ -129,8 +133,11 @@ fn router_within(state: ApiState, limit: Duration) -> Router {
         .route("/jobs/{name}/resume", post(pauses::resume_job))
         .route("/jobs/{name}/triggers/{trigger}/pause", post(pauses::pause_trigger))
         .route("/jobs/{name}/triggers/{trigger}/resume", post(pauses::resume_trigger))
+        .route("/groups", get(groups::list))
+        .route("/groups/{group}", get(groups::show).put(groups::put).delete(groups::delete))
         .route("/groups/{group}/pause", post(pauses::pause_group))
         .route("/groups/{group}/resume", post(pauses::resume_group))
+        .route("/cluster/area", put(cluster::set_area))
         .route("/cluster/freeze", post(pauses::freeze))
         .route("/cluster/unfreeze", post(pauses::unfreeze))
         .route("/pauses", get(pauses::list))
@@ -161,13 +168,19 @@ fn router_within(state: ApiState, limit: Duration) -> Router {
         .route("/backfills/{id}/resume", post(backfills::resume))
         .route("/backfills/{id}/stop", post(backfills::stop))
         .route("/backfills/{id}/rerun", post(backfills::rerun))
+        .route("/secrets", get(secrets::list))
+        .route("/secrets/{name}", get(secrets::show).put(secrets::put).delete(secrets::delete))
+        .route("/cluster/secrets/rekey", post(secrets::rekey))
         .route("/runs", get(runs::list))
         .route("/runs/{id}", get(runs::show))
         .route("/runs/{id}/cancel", post(runs::cancel))
         .route("/runs/{id}/explain", get(runs::explain))
         .route("/runs/{id}/logs", get(logs::read))
         .route("/workers", get(workers::list))
-        .route("/workers/{name}", get(workers::show))
+        .route("/workers/{name}", get(workers::show).delete(workers::remove))
+        .route("/workers/{name}/cordon", post(workers::cordon))
+        .route("/workers/{name}/uncordon", post(workers::uncordon))
+        .route("/workers/{name}/drain", post(workers::drain))
         .route("/locks", get(locks::list))
         .route("/locks/{name}/acquire", post(locks::acquire))
         .route("/locks/{name}/renew", post(locks::renew))

@@ -198,6 +198,8 @@ fn code_of(reject: &Reject) -> ErrorCode {
         | Reject::NoSuchCalendar(_)
         | Reject::NoSuchBackfill(_)
         | Reject::NoSuchPool(_)
+        | Reject::NoSuchSecret(_)
+        | Reject::NoSuchGroup(_)
         | Reject::NoSuchTrigger { .. } => ErrorCode::NotFound,
         Reject::Full { .. } => ErrorCode::LimitReached,
         Reject::LockTaken(_) => ErrorCode::LockTaken,
@@ -221,8 +223,10 @@ fn remedy_of(reject: &Reject) -> &'static str {
         | Reject::NoSuchWorker(_) => "look which there are: old ones are forgotten",
         Reject::NoSuchCalendar(_) => "apply that calendar first, or correct the name",
         Reject::NoSuchTrigger { .. } => "look at the names of the job's triggers",
+        Reject::SecretInUse { .. } => "take it out of their texts first, or delete those jobs",
         Reject::CalendarInUse { .. } => "take it away from those first",
         Reject::NoSuchPool(_) => "look which pools there are",
+        Reject::NoSuchGroup(_) => "look which groups have parameters: horai group list",
         Reject::PoolInUse { .. } => "take it away from those jobs first, or wait for those runs",
         Reject::PoolTooSmall { .. } => {
             "leave it as many slots as each of them takes, or change those jobs first"
@@ -240,6 +244,12 @@ fn remedy_of(reject: &Reject) -> &'static str {
         Reject::RequestExpired(_) => "look whether it was done, then use a new Idempotency-Key",
         Reject::NotAdmitted => "make a join token: horai cluster token",
         Reject::NodeRetired(_) => "let it join as a new node, with an empty folder",
+        Reject::WorkerAlive(_) => {
+            "stop it first, and wait ten seconds: horai worker drain empties it before that"
+        }
+        Reject::WorkerBusy { .. } => {
+            "wait until they count as lost; if its machine is gone for good: --force"
+        }
         Reject::StaleLeader(_) => "ask again",
         _ => "look at what there is, and correct the request",
     }

@@ -4,6 +4,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use horai_core::ids::ActionKey;
 use horai_core::machine::command::Command;
 use horai_core::machine::outcome::Outcome;
@@ -21,7 +22,7 @@ pub(super) async fn recover(
     State(api): State<Api>,
     id: Segment,
     write: Write,
-) -> Result<(StatusCode, Json<StartedRun>), Fault> {
+) -> Result<Response, Fault> {
     rerun(&api, &id, &write, false).await
 }
 
@@ -30,21 +31,21 @@ pub(super) async fn super_recover(
     State(api): State<Api>,
     id: Segment,
     write: Write,
-) -> Result<(StatusCode, Json<StartedRun>), Fault> {
+) -> Result<Response, Fault> {
     rerun(&api, &id, &write, true).await
 }
 
-async fn rerun(
-    api: &Api,
-    id: &Segment,
-    write: &Write,
-    below: bool,
-) -> Result<(StatusCode, Json<StartedRun>), Fault> {
+/// A job that has nothing to do in this area is done without a run: there is no content.
+async fn rerun(api: &Api, id: &Segment, write: &Write, below: bool) -> Result<Response, Fault> {
     write.empty()?;
     let id = id.parse::<ActionRef>("id")?;
     let make = |state: &CoreState| Ok(Command::Rerun { action: known(state, &id)?, below });
     match api.write(write, make).await? {
-        Outcome::Run { run } => Ok((StatusCode::CREATED, Json(StartedRun { run: RunRef(run) }))),
+        Outcome::Run { run } => {
+            let started = Json(StartedRun { run: RunRef(run) });
+            Ok((StatusCode::CREATED, started).into_response())
+        }
+        Outcome::Done => Ok(StatusCode::NO_CONTENT.into_response()),
         other => Err(odd(&other)),
     }
 }

@@ -6,19 +6,24 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use horai_core::ids::AttemptKey;
+use horai_core::ids::{AttemptKey, Name};
+use horai_core::machine::state::State as CoreState;
 use horai_core::model::job::JobSpec;
+use horai_core::model::params::{Params, plain_name};
 use horai_core::model::syntax::Syntax;
 
 use super::Api;
 use super::definition_parts::word;
 use super::dto::{ActionRef, RenderedDto, Time};
 use super::jobs;
-use super::params::{Params, Segment};
+use super::params::Segment;
 use super::problem::Fault;
 use crate::error::FieldError;
-use crate::session::texts::{Known, context_of};
-use crate::template::{self, Names, TemplateError};
+use crate::session::texts::{Known, context_of, params_given};
+use crate::template::{self, Names, Secret, TemplateError};
+
+/// What a preview shows of a secret.
+const MASK: &str = "***";
 
 /// The syntax of a definition's texts; plain, if nothing in them would be replaced.
 ///
@@ -36,11 +41,28 @@ pub(super) fn syntax_of<'a>(
     if !spec.texts().any(|(_, text)| asked.marks(text)) {
         return Ok(Syntax::Plain);
     }
-    let known = names(spec, upstream);
-    for (field, text) in spec.texts() {
-        template::check(text, asked, &known).map_err(|error| field_error(field, text, &error))?;
-    }
+    let upstream = upstream.map(str::to_owned).collect();
+    check(spec, asked, &names(spec, Some(upstream), None))?;
     Ok(asked)
+}
+
+/// Looks whether what a definition's texts name is there: parameters of its groups, and
+/// secrets.
+///
+/// # Errors
+/// The first text that names something else, with the line and the column.
+pub(super) fn check_names(spec: &JobSpec, state: &CoreState) -> Result<(), FieldError> {
+    let rests_on_state = spec.group.is_some() || !spec.secrets.is_empty();
+    if spec.syntax == Syntax::Plain || !rests_on_state {
+        return Ok(());
+    }
+    check(spec, spec.syntax, &names(spec, None, Some(state)))
+}
+
+fn check(spec: &JobSpec, syntax: Syntax, known: &Names) -> Result<(), FieldError> {
+    spec.texts().try_for_each(|(field, text)| {
+        template::check(text, syntax, known).map_err(|error| field_error(field, text, &error))
+    })
 }
 
 /// The word that gives a definition's syntax again; none if it is the usual one.
@@ -52,18 +74,53 @@ pub(super) fn word_of(spec: &JobSpec) -> Option<&'static str> {
     }
 }
 
-/// What a definition's texts may name; it depends on these jobs.
-fn names<'a>(spec: &JobSpec, upstream: impl Iterator<Item = &'a str>) -> Names {
+/// What a definition's texts may name. What its groups give, and which secrets there are,
+/// is known with a state alone; on which jobs it depends, where it is written.
+fn names(spec: &JobSpec, upstream: Option<BTreeSet<String>>, state: Option<&CoreState>) -> Names {
     let rules = spec.triggers.iter().filter_map(|trigger| trigger.kind.rule());
-    let params = spec.params.keys().chain(rules.flat_map(|rule| rule.params.keys()));
+    let own = spec.params.keys().chain(rules.flat_map(|rule| rule.params.keys()));
+    // Which area it will be is not asked: a definition is written for many.
+    let known = |name: &String| [name.clone(), plain_name(name).to_owned()];
+    let own: BTreeSet<String> = own.flat_map(known).collect();
+    let vars: Option<BTreeSet<String>> = match (&spec.group, state) {
+        (None, _) => Some(BTreeSet::new()),
+        (Some(_), None) => None,
+        (group, Some(state)) => {
+            let groups = state.groups_over(group.as_ref());
+            Some(groups.flat_map(|group| group.def.params.keys()).flat_map(known).collect())
+        }
+    };
     Names {
-        params: Some(params.cloned().collect()),
-        upstream: Some(upstream.map(str::to_owned).collect()),
-        state: Some(spec.keep_state),
-        // Nothing gives these yet.
-        vars: Some(BTreeSet::new()),
-        secrets: Some(BTreeSet::new()),
+        params: vars.as_ref().map(|vars| own.union(vars).cloned().collect()),
+        vars,
+        secrets: state
+            .map(|state| state.secrets_after(None).map(|(name, _)| name.to_string()).collect()),
     }
+}
+
+/// The secrets that a definition's texts name.
+///
+/// # Errors
+/// A name that no secret can have, or too many of them.
+pub(super) fn secrets_of(spec: &JobSpec) -> Result<BTreeSet<Name>, FieldError> {
+    let mut secrets = BTreeSet::new();
+    for (field, text) in spec.texts() {
+        let found = template::secrets_of(text, spec.syntax)
+            .map_err(|error| field_error(field.clone(), text, &error))?;
+        for name in found {
+            let name = Name::new(name).map_err(|error| {
+                let remedy = "correct the name: horai secret list";
+                FieldError::invalid(&field, name, format!("no such secret: {error}"), remedy)
+            })?;
+            secrets.insert(name);
+        }
+        if secrets.len() > JobSpec::MAX_SECRETS {
+            let problem = format!("the texts name {} secrets", secrets.len());
+            let remedy = format!("name at most {}", JobSpec::MAX_SECRETS);
+            return Err(FieldError::invalid(&field, secrets.len(), problem, remedy));
+        }
+    }
+    Ok(secrets)
 }
 
 fn field_error(field: String, text: &str, error: &TemplateError) -> FieldError {
@@ -77,7 +134,7 @@ fn field_error(field: String, text: &str, error: &TemplateError) -> FieldError {
 pub(super) async fn render(
     State(api): State<Api>,
     name: Segment,
-    params: Params,
+    params: super::params::Params,
 ) -> Result<Json<RenderedDto>, Fault> {
     let (name, params) = (name.name()?, params.only(&["nominal"])?);
     let nominal = params.parse::<Time>("nominal")?.map(|Time(at)| at);
@@ -92,9 +149,12 @@ pub(super) async fn render(
     // A preview has no run.
     let attempt = AttemptKey { run: horai_core::ids::RunId(0), shard: 0, number: 1 };
     let due = action.map_or(nominal, |action| action.due);
-    let values = job.spec.params_of(triggers);
+    let values = params_given(&state, &job.spec, triggers, &Params::new());
     let known = Known::of(&state, &job.spec, job.id, Some(key)).with(values);
-    let context = Arc::new(context_of(&state, &job.spec, attempt, (nominal, due), known));
+    let mut context = context_of(&state, &job.spec, attempt, (nominal, due), known);
+    let masked = |name: &Name| (name.to_string(), Secret::new(MASK));
+    context.secrets = job.spec.secrets.iter().map(masked).collect();
+    let context = Arc::new(context);
     let mut texts = BTreeMap::new();
     for (field, text) in job.spec.texts() {
         let rendered = template::render(text, job.spec.syntax, &context)

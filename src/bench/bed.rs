@@ -312,6 +312,8 @@ fn with_triggers(number: u32, triggers: Vec<TriggerDefinition>) -> JobDefinition
         keep_state: false,
         pool: None,
         slots: None,
+        areas: Vec::new(),
+        batch: None,
     }
 }
 

@@ -24,6 +24,9 @@ enum ActionCommand {
     List {
         /// Whose
         job: String,
+        /// Those of this batch key alone, such as 2024-01-30
+        #[arg(long, value_name = "KEY")]
+        batch: Option<String>,
         /// At most so many of the latest
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000))]
         limit: u32,
@@ -57,6 +60,10 @@ enum ActionCommand {
     },
 }
 
+/// What became of an action that was to run again, and has nothing to do.
+pub(super) const NOT_HERE: &str =
+    "counts as a success, without a run: its job has nothing to do in this area";
+
 /// Does what was asked.
 pub(super) fn run(args: ActionArgs, out: &mut impl Write) -> Result<(), Failure> {
     let ActionArgs { remote, verb } = args;
@@ -64,8 +71,8 @@ pub(super) fn run(args: ActionArgs, out: &mut impl Write) -> Result<(), Failure>
     let client = remote.client()?;
     wait(async {
         match verb {
-            ActionCommand::List { job, limit } => {
-                let mut actions = client.all_actions(&job).await?;
+            ActionCommand::List { job, batch, limit } => {
+                let mut actions = client.all_actions(&job, batch.as_deref()).await?;
                 actions.drain(..actions.len().saturating_sub(limit as usize));
                 print(out, format, &actions)
             }
@@ -77,8 +84,13 @@ pub(super) fn run(args: ActionArgs, out: &mut impl Write) -> Result<(), Failure>
                 print(out, format, &would)
             }
             ActionCommand::Recover { action, downstream, preview: false } => {
-                let run = client.recover(&action, downstream).await?;
-                print(out, format, &client.run(run).await?)
+                match client.recover(&action, downstream).await? {
+                    Some(run) => print(out, format, &client.run(run).await?),
+                    None => {
+                        note(format, &format!("{action} {NOT_HERE}"))?;
+                        print(out, format, &vec![client.action(&action).await?])
+                    }
+                }
             }
             ActionCommand::ForceSuccess { action, preview: true } => {
                 print(out, format, &client.settle_preview(&action, "force-success").await?)
@@ -112,11 +124,12 @@ impl Show for Vec<ActionDto> {
                 action.id.to_string(),
                 state,
                 moment(action.due),
+                or_dash(Some(&action.batch).filter(|batch| **batch != action.id.to_string())),
                 or_dash(action.run.as_ref()),
                 if waits.is_empty() { "-".to_owned() } else { waits.join(" ") },
             ]
         };
-        let titles = vec!["id", "state", "due", "run", "waits for"];
+        let titles = vec!["id", "state", "due", "batch", "run", "waits for"];
         View { titles, rows: self.iter().map(row).collect(), ..View::default() }
     }
 

@@ -13,9 +13,10 @@ use serde::de::DeserializeOwned;
 
 use super::failure::Failure;
 use crate::api::job_definition::JobDefinition;
-use crate::config::{self, Check};
+use crate::config::{self, Check, NodeConfig};
 use crate::error::{chain, exit};
 use crate::offline::plan::circle;
+use crate::secrets::Keyring;
 
 /// The largest job file, in bytes.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
@@ -135,7 +136,27 @@ pub(super) fn config<C: DeserializeOwned + Check>(
     file: &Path,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
-    let _checked: C = config::load(file, config::environment())?;
+    read_config::<C>(file, out).map(drop)
+}
+
+fn read_config<C: DeserializeOwned + Check>(
+    file: &Path,
+    out: &mut impl Write,
+) -> Result<C, Failure> {
+    let checked: C = config::load(file, config::environment())?;
     writeln!(out, "{} is well formed", file.display())?;
+    Ok(checked)
+}
+
+/// The same of a node, with the keys of secrets that it names.
+pub(super) fn node_config(file: &Path, out: &mut impl Write) -> Result<(), Failure> {
+    let checked: NodeConfig = read_config(file, out)?;
+    let Some(key_file) = &checked.secrets.key_file else { return Ok(()) };
+    let keys = Keyring::read(key_file).map_err(|error| {
+        let hint = "the same file belongs to every node; horai secret keygen --out FILE makes one";
+        Failure::new(chain(&error), hint, exit::BAD_CONFIG)
+    })?;
+    let ids: Vec<String> = keys.ids().map(|id| id.to_string()).collect();
+    writeln!(out, "{} holds the keys {}", key_file.display(), ids.join(", "))?;
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
 use horai_core::ids::NodeId;
+use horai_core::model::area::Area;
 use horai_core::time::{Span, UtcMillis};
 use horai_raft::membership::admission::AskError;
 use serde::Serialize;
@@ -43,6 +44,9 @@ pub(super) enum ClusterCommand {
         /// An instant that is planned so much too late is a misfire; 1s to 1d
         #[arg(long, value_name = "TIME", default_value = "60s")]
         misfire_after: Span,
+        /// Where it stands, such as EU: jobs whose `areas` do not name it are not run
+        #[arg(long)]
+        area: Option<Area>,
         #[command(flatten)]
         output: Output,
     },
@@ -60,6 +64,16 @@ pub(super) enum ClusterCommand {
     },
     /// Show members, leader, time and counts as one node knows them; fails if no leader answers
     Status {
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Show or change where the cluster stands; what is queued already runs all the same
+    Area {
+        /// The area, such as EU
+        name: Option<Area>,
+        /// It stands nowhere in particular: no job is left out
+        #[arg(long, conflicts_with = "name")]
+        none: bool,
         #[command(flatten)]
         remote: Remote,
     },
@@ -122,8 +136,8 @@ pub(super) struct Entry {
 /// Does what was asked.
 pub(super) fn run(verb: ClusterCommand, out: &mut impl Write) -> Result<(), Failure> {
     match verb {
-        ClusterCommand::Init { config, default_zone, misfire_after, output } => {
-            let choices = Choices { default_zone, misfire_after };
+        ClusterCommand::Init { config, default_zone, misfire_after, area, output } => {
+            let choices = Choices { default_zone, misfire_after, area };
             print(out, output.output, &init(&config, &choices)?)?;
             start_it(output.output, &config)
         }
@@ -153,6 +167,16 @@ pub(super) fn run(verb: ClusterCommand, out: &mut impl Write) -> Result<(), Fail
                 );
                 Failure::new(text, hint, exit::UNAVAILABLE)
             })
+        }
+        ClusterCommand::Area { name, none, remote } => {
+            let client = remote.client()?;
+            if none || name.is_some() {
+                let area = name.map(String::from);
+                wait(async { Ok(client.set_area(area.clone()).await?) })?;
+                return print(out, remote.output.output, &AreaView { area });
+            }
+            let area = wait(async { Ok(client.cluster().await?) })?.area;
+            print(out, remote.output.output, &AreaView { area })
         }
         ClusterCommand::Remove { node, remote } => {
             let client = remote.client_for(REMOVE)?;
@@ -279,6 +303,22 @@ fn confirm_time(time: Option<Time>, remote: &Remote) -> Result<(), Failure> {
     })
 }
 
+/// Where the cluster stands.
+#[derive(Debug, Serialize)]
+struct AreaView {
+    area: Option<String>,
+}
+
+impl Show for AreaView {
+    fn view(&self) -> View {
+        View { facts: vec![("area", or_dash(self.area.as_ref()))], ..View::default() }
+    }
+
+    fn ids(&self) -> Vec<String> {
+        self.area.iter().cloned().collect()
+    }
+}
+
 impl Show for FoundedView {
     fn view(&self) -> View {
         let facts = vec![
@@ -347,6 +387,9 @@ impl Show for ClusterDto {
             ("live actions", counts.live_actions.to_string()),
             ("applied", format!("{}, state {}", self.applied_index, self.state_hash)),
         ];
+        if let Some(area) = &self.area {
+            facts.insert(1, ("area", area.clone()));
+        }
         facts.extend(self.frozen.map(|since| ("frozen since", moment(since))));
         facts.extend(self.alarms.iter().map(|alarm| ("alarm", alarm.clone())));
         let titles = vec!["node", "role", "http", "grpc", "raft", "store"];

@@ -52,6 +52,11 @@ impl Failure {
                 exit::FAILED,
             ),
             server::Error::Store(error) => (of_store(error), exit::FAILED),
+            server::Error::Secrets(_) => (
+                "the file is made by `horai secret keygen --out FILE` and the same on all nodes; \
+                 without [secrets] the node runs, and jobs that need one wait while it leads",
+                exit::BAD_CONFIG,
+            ),
             server::Error::Closed(Closed::Removed) => {
                 ("with an empty data_dir, `horai cluster join` makes it a new node", exit::FAILED)
             }

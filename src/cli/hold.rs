@@ -1,8 +1,8 @@
-//! `horai group`, `horai freeze` and `horai unfreeze`: pauses of more than a job.
+//! `horai freeze`, `horai unfreeze` and `horai pauses`; and what each pause is told by.
 
 use std::io::Write;
 
-use clap::{Args, Subcommand};
+use clap::Args;
 
 use super::client::Held;
 use super::failure::Failure;
@@ -30,32 +30,6 @@ impl AfterPause {
     }
 }
 
-/// Groups of jobs.
-#[derive(Debug, Args)]
-pub(super) struct GroupArgs {
-    #[command(flatten)]
-    remote: Remote,
-    #[command(subcommand)]
-    verb: GroupCommand,
-}
-
-#[derive(Debug, Subcommand)]
-enum GroupCommand {
-    /// Start nothing new of a group's jobs, those that come later included
-    Pause {
-        /// The group, such as etl/nightly
-        group: String,
-    },
-    /// End a pause
-    Resume {
-        /// The group
-        group: String,
-        /// What becomes of the instants of the pause
-        #[arg(long, value_enum, default_value_t)]
-        missed: AfterPause,
-    },
-}
-
 /// Stops a whole cluster from starting anything.
 #[derive(Debug, Args)]
 pub(super) struct FreezeArgs {
@@ -78,14 +52,6 @@ pub(super) struct UnfreezeArgs {
 pub(super) struct PausesArgs {
     #[command(flatten)]
     remote: Remote,
-}
-
-/// Does what was asked of a group.
-pub(super) fn group(args: GroupArgs, out: &mut impl Write) -> Result<(), Failure> {
-    match args.verb {
-        GroupCommand::Pause { group } => pause(&args.remote, Held::Group(&group), out),
-        GroupCommand::Resume { group, missed } => resume(&args.remote, Held::Group(&group), missed),
-    }
 }
 
 /// Freezes the cluster.

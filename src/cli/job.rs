@@ -385,6 +385,10 @@ impl Show for JobDto {
             ("created", moment(self.created)),
             ("updated", moment(self.updated)),
         ]);
+        if !job.areas.is_empty() {
+            facts.push(("areas", list(&job.areas)));
+        }
+        facts.extend(job.batch.as_ref().map(|batch| ("batch", batch.to_string())));
         if job.keep_state {
             facts.push(("keeps", format!("a state: horai job state {}", self.name)));
         }

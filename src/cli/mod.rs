@@ -12,6 +12,7 @@ pub mod client;
 mod cluster;
 mod cron;
 mod failure;
+mod group;
 mod hold;
 mod job;
 mod job_state;
@@ -22,6 +23,7 @@ mod pool;
 mod remote;
 mod removal;
 mod run;
+mod secret;
 mod serve;
 mod trial;
 mod trigger;
@@ -65,8 +67,8 @@ enum Command {
     Calendar(calendar::CalendarArgs),
     /// Set, list and delete pools, whose slots runs take
     Pool(pool::PoolArgs),
-    /// Pause and resume groups of jobs
-    Group(hold::GroupArgs),
+    /// Set, list and delete parameters of groups of jobs; pause and resume groups
+    Group(group::GroupArgs),
     /// Start nothing new in the whole cluster; what runs goes on
     Freeze(hold::FreezeArgs),
     /// Let the cluster start what is due
@@ -79,6 +81,8 @@ enum Command {
     Backfill(backfill::BackfillArgs),
     /// List, show and cancel runs, read their output, see why they wait
     Run(run::RunArgs),
+    /// Set, list and delete values that jobs use and nobody reads; change their keys
+    Secret(secret::SecretArgs),
     /// Take and give back locks, of one slot or of more
     Lock(lock::LockArgs),
     /// When a cron expression fires, and what it means; needs no cluster
@@ -173,19 +177,20 @@ fn execute(command: Command, out: &mut impl Write) -> Result<ExitCode, Failure> 
         Command::Job(args) => job::run(args, out)?,
         Command::Calendar(args) => calendar::run(args, out)?,
         Command::Pool(args) => pool::run(args, out)?,
-        Command::Group(args) => hold::group(args, out)?,
+        Command::Group(args) => group::run(args, out)?,
         Command::Freeze(args) => hold::freeze(&args, out)?,
         Command::Unfreeze(args) => hold::unfreeze(&args)?,
         Command::Pauses(args) => hold::pauses(&args, out)?,
         Command::Action(args) => action::run(args, out)?,
         Command::Backfill(args) => backfill::run(args, out)?,
         Command::Run(args) => run::run(args, out)?,
+        Command::Secret(args) => secret::run(args, out)?,
         Command::Lock(args) => lock::run(args, out)?,
         Command::Cron(args) => cron::run(args, out)?,
         Command::Plan(args) => plan::run(args, out)?,
         Command::Trigger(verb) => trigger::run(&verb, out)?,
         Command::Config(ConfigCommand::Check { kind: ConfigKind::Node, file }) => {
-            check::config::<crate::config::NodeConfig>(&file, out)?;
+            check::node_config(&file, out)?;
         }
         Command::Config(ConfigCommand::Check { kind: ConfigKind::Worker, file }) => {
             check::config::<crate::config::WorkerConfig>(&file, out)?;
@@ -280,12 +285,26 @@ mod tests {
             "calendar list -o json",
             "calendar show holidays",
             "calendar delete holidays --revision 3",
+            "cluster init --config n.toml --area EU",
+            "cluster area",
+            "cluster area EU -o json",
+            "cluster area --none",
+            "group list -o quiet",
+            "group show etl/nightly",
+            "group set etl --param DAY=1 --param EU.WHERE=here --unset X --revision 3",
+            "group delete etl --revision 3",
+            "action list load --batch 2024-01-30",
             "group pause etl/nightly",
             "group resume etl --missed skip",
             "freeze --url http://a:1",
             "unfreeze --missed misfire",
             "pauses",
             "job check a.yaml b.yaml",
+            "secret set db-password --description d --revision 0",
+            "secret --url http://a:1 list -o json",
+            "secret delete db-password",
+            "secret rekey",
+            "secret keygen --out secrets.key",
             "job state load -o json",
             "job state load --clear --set A=1 --set B=2 --unset C",
             "run outputs r-17 -o json",
@@ -319,6 +338,8 @@ mod tests {
             "run show 17",
             "lock acquire l",
             "cluster remove",
+            "cluster area E/U",
+            "cluster area EU --none",
             "job list --timeout 3",
             "cron next",
             "cron next x --stdin",
@@ -331,6 +352,7 @@ mod tests {
             "backfill start a --from 2026-11-01 --to 2026-11-02 --hours 25:00-06:00",
             "backfill show 3",
             "job trigger a --action x",
+            "secret set db-password hunter2",
         ] {
             let words = std::iter::once("horai").chain(line.split(' '));
             assert!(super::Arguments::try_parse_from(words).is_err(), "{line}");

@@ -4,12 +4,13 @@ use std::io::Write;
 
 use clap::{Args, Subcommand};
 
+use super::action::NOT_HERE;
 use super::client::{LogsQuery, RunsQuery};
 use super::failure::Failure;
 use super::job_state::{Values, brief};
 use super::output::{Format, Show, View, moment, note, or_dash, print};
 use super::remote::{Remote, wait};
-use crate::api::dto::{ActionRef, AttemptDto, EndDto, ExplainDto, RunDto, RunRef};
+use crate::api::dto::{ActionRef, AttemptDto, EndDto, ExplainDto, RunDto, RunRef, Time};
 
 /// Entries asked for at once.
 const PAGE: usize = 500;
@@ -126,8 +127,13 @@ pub(super) fn run(args: RunArgs, out: &mut impl Write) -> Result<(), Failure> {
                     let text = format!("run {run} is of no action");
                     return Err(Failure::new(text, hint, crate::error::exit::CONFLICT));
                 };
-                let again = client.recover(&action, false).await?;
-                print(out, format, &client.run(again).await?)
+                match client.recover(&action, false).await? {
+                    Some(again) => print(out, format, &client.run(again).await?),
+                    None => {
+                        note(format, &format!("{action} {NOT_HERE}"))?;
+                        print(out, format, &vec![client.action(&action).await?])
+                    }
+                }
             }
             RunCommand::Explain { id } => {
                 let explained = match id.parse::<ActionRef>() {
@@ -174,6 +180,13 @@ impl Show for Vec<RunDto> {
     }
 }
 
+/// The batch key, unless it is only the action's name.
+fn batch(run: &RunDto) -> Option<&String> {
+    let Time(nominal) = run.nominal;
+    let own = ActionRef { job: run.job.clone(), nominal }.to_string();
+    Some(&run.batch).filter(|batch| **batch != own)
+}
+
 impl Show for RunDto {
     fn view(&self) -> View {
         let mut facts = vec![
@@ -183,6 +196,7 @@ impl Show for RunDto {
             ("action", or_dash(self.action.as_ref())),
             ("state", state(self)),
             ("nominal", moment(self.nominal)),
+            ("batch", or_dash(batch(self))),
             ("created", moment(self.created)),
             ("finished", or_dash(self.finished.map(moment))),
             ("priority", self.priority.to_string()),
@@ -250,7 +264,7 @@ mod tests {
 
     const RUN: &str = r#"{"id": "r-17", "kind": "schedule", "job": "load", "revision": 2,
         "action": "load@20261121T030000Z", "nominal": "2026-11-21T03:00:00.000Z",
-        "state": "running", "priority": 5, "created": "2026-11-21T03:00:00.004Z",
+        "batch": "2026-11-20", "state": "running", "priority": 5, "created": "2026-11-21T03:00:00.004Z",
         "ready_at": "2026-11-21T03:00:00.004Z", "finished": null, "retries": 1, "losses": 0,
         "cancel_requested": true, "attempts": [
         {"id": "r-17.1", "number": 1, "token": 8, "worker": "w1", "cause": "first",
@@ -275,6 +289,7 @@ mod tests {
         for line in [
             "state         running, cancelling\n",
             "action        load@20261121T030000Z\n",
+            "batch         2026-11-20\n",
             "r-17.1   w1      first  2026-11-21 03:00:00.010Z  2026-11-21 03:00:00.020Z  2026-11-21 03:00:01Z  exited 1  12 B\n",
             "r-17.2   w2      retry  2026-11-21 03:00:11.010Z  -                         -                     alive     -\n",
         ] {

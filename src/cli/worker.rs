@@ -1,13 +1,19 @@
-//! `horai worker list` and `show`: who runs jobs. To run a worker is another file's.
+//! `horai worker …`: who runs jobs, and who is given nothing more. To run a worker is
+//! another file's.
 
 use std::io::Write;
+use std::time::Duration;
 
 use clap::Subcommand;
 
 use super::failure::Failure;
-use super::output::{Show, View, moment, print};
+use super::output::{Format, Show, View, moment, note, print};
 use super::remote::{Remote, wait};
-use crate::api::dto::WorkerDto;
+use crate::api::dto::{DrainRequest, SpanText, WorkerDto};
+use crate::cli::client::Client;
+
+/// Between two looks at a worker that is being emptied.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// What can be asked about workers.
 #[derive(Debug, Subcommand)]
@@ -24,6 +30,45 @@ pub(super) enum WorkerCommand {
         /// Its name
         name: String,
     },
+    /// Give a worker nothing new; what runs there goes on
+    Cordon {
+        #[command(flatten)]
+        remote: Remote,
+        /// Its name
+        name: String,
+    },
+    /// Give a worker work again: ends a cordon or a drain
+    Uncordon {
+        #[command(flatten)]
+        remote: Remote,
+        /// Its name
+        name: String,
+    },
+    /// Give a worker nothing new, and wait until nothing runs there any more
+    Drain {
+        #[command(flatten)]
+        remote: Remote,
+        /// Its name
+        name: String,
+        /// After this, such as 10m, what still runs is ended and runs again elsewhere, as if
+        /// the worker were lost; jobs with `on_worker_lost: keep` are never ended
+        #[arg(long)]
+        deadline: Option<SpanText>,
+        /// Do not wait: the drain goes on by itself
+        #[arg(long)]
+        detach: bool,
+    },
+    /// Forget a worker that is stopped and empty
+    Remove {
+        #[command(flatten)]
+        remote: Remote,
+        /// Its name
+        name: String,
+        /// Even if jobs may run there, as far as is known: they run again elsewhere. Only
+        /// if its machine is gone for good
+        #[arg(long)]
+        force: bool,
+    },
 }
 
 /// Does what was asked.
@@ -31,25 +76,75 @@ pub(super) fn run(verb: WorkerCommand, out: &mut impl Write) -> Result<(), Failu
     match verb {
         WorkerCommand::List { remote } => {
             let client = remote.client()?;
-            let workers = wait(async {
-                let mut workers: Vec<WorkerDto> = Vec::new();
-                let mut after: Option<String> = None;
-                loop {
-                    let page = client.workers(after.as_deref()).await?;
-                    workers.extend(page.items);
-                    after = page.next;
-                    if after.is_none() {
-                        return Ok(workers);
-                    }
-                }
-            })?;
-            print(out, remote.output.output, &workers)
+            print(out, remote.output.output, &wait(all(&client))?)
         }
         WorkerCommand::Show { remote, name } => {
             let client = remote.client()?;
             let worker = wait(async { Ok(client.worker(&name).await?) })?;
             print(out, remote.output.output, &worker)
         }
+        WorkerCommand::Cordon { remote, name } => {
+            let client = remote.client()?;
+            wait(async { Ok(client.cordon_worker(&name, "cordon").await?) })?;
+            note(remote.output.output, &format!("worker {name} is given nothing new"))
+        }
+        WorkerCommand::Uncordon { remote, name } => {
+            let client = remote.client()?;
+            wait(async { Ok(client.cordon_worker(&name, "uncordon").await?) })?;
+            note(remote.output.output, &format!("worker {name} is given work again"))
+        }
+        WorkerCommand::Drain { remote, name, deadline, detach } => {
+            let (client, format) = (remote.client()?, remote.output.output);
+            let asked = DrainRequest { deadline };
+            wait(async {
+                client.drain_worker(&name, &asked).await?;
+                if detach {
+                    return note(format, &format!("worker {name} is being drained"));
+                }
+                empty(&client, &name, format).await
+            })
+        }
+        WorkerCommand::Remove { remote, name, force } => {
+            let client = remote.client()?;
+            wait(async { Ok(client.remove_worker(&name, force).await?) })?;
+            note(remote.output.output, &format!("worker {name} is forgotten"))
+        }
+    }
+}
+
+async fn all(client: &Client) -> Result<Vec<WorkerDto>, Failure> {
+    let mut workers: Vec<WorkerDto> = Vec::new();
+    let mut after: Option<String> = None;
+    loop {
+        let page = client.workers(after.as_deref()).await?;
+        workers.extend(page.items);
+        after = page.next;
+        if after.is_none() {
+            return Ok(workers);
+        }
+    }
+}
+
+/// Waits until nothing runs there any more, and tells what is left.
+async fn empty(client: &Client, name: &str, format: Format) -> Result<(), Failure> {
+    let mut told = None;
+    loop {
+        let worker = client.worker(name).await?;
+        if worker.duty != "draining" {
+            let problem = format!("somebody else has changed worker {name}: it is {}", worker.duty);
+            let hint = format!("look at it with horai worker show {name}, or drain it again");
+            return Err(Failure::new(problem, hint, crate::error::exit::CONFLICT));
+        }
+        if worker.used == 0 {
+            return note(format, &format!("worker {name} is empty"));
+        }
+        if told != Some(worker.used) {
+            told = Some(worker.used);
+            let until = worker.drain_until.map(|at| format!(", until {}", moment(at)));
+            let left = format!("{} attempts still run there", worker.used);
+            note(format, &format!("{left}{}", until.unwrap_or_default()))?;
+        }
+        tokio::time::sleep(LOOK).await;
     }
 }
 
@@ -59,7 +154,7 @@ impl Show for Vec<WorkerDto> {
         let row = |worker: &WorkerDto| {
             vec![
                 worker.name.clone(),
-                state(worker).to_owned(),
+                state(worker),
                 worker.used.to_string(),
                 worker.slots.to_string(),
                 worker.groups.join(", "),
@@ -86,7 +181,7 @@ impl Show for WorkerDto {
         let mut facts = vec![
             ("name", self.name.clone()),
             ("number", self.number.to_string()),
-            ("state", state(self).to_owned()),
+            ("state", state(self)),
             ("slots", format!("{} of {} used", self.used, self.slots)),
             ("groups", self.groups.join(", ")),
             ("labels", if self.labels.is_empty() { "-".to_owned() } else { labels.join(", ") }),
@@ -121,6 +216,12 @@ impl Show for WorkerDto {
     }
 }
 
-fn state(worker: &WorkerDto) -> &'static str {
-    if worker.connected { "connected" } else { "away" }
+fn state(worker: &WorkerDto) -> String {
+    let connected = if worker.connected { "connected" } else { "away" };
+    let until = worker.drain_until.map(|at| format!(" until {}", moment(at)));
+    match worker.duty.as_str() {
+        // A node of an earlier version does not say.
+        "open" | "" => connected.to_owned(),
+        duty => format!("{connected}, {duty}{}", until.unwrap_or_default()),
+    }
 }

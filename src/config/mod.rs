@@ -29,6 +29,9 @@ pub struct NodeConfig {
     /// Timing of elections.
     #[serde(default)]
     pub raft: RaftSection,
+    /// Keys of secrets.
+    #[serde(default)]
+    pub secrets: SecretsSection,
     /// What it logs.
     #[serde(default)]
     pub log: LogSection,
@@ -75,6 +78,15 @@ impl Default for RaftSection {
     fn default() -> Self {
         Self { heartbeat_ms: 50, election_min_ms: 200, election_max_ms: 400 }
     }
+}
+
+/// Keys of the secrets that jobs use.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SecretsSection {
+    /// File that holds the keys, a line each, the first for encrypting; readable by its
+    /// owner alone, and the same on every node. None: secrets are refused.
+    pub key_file: Option<PathBuf>,
 }
 
 /// What a process logs, on standard error.

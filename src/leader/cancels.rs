@@ -1,4 +1,5 @@
-//! Tells workers to end attempts whose runs someone asked to end.
+//! Tells workers to end attempts whose runs someone asked to end, or whose workers are
+//! drained and the time for that is over.
 //!
 //! The request is state; this only carries it. A worker that cannot be told now
 //! is told when it attaches again, which is the session's part.
@@ -37,9 +38,9 @@ pub(super) async fn run<R: Replica, O: Orders>(
     }
 }
 
-/// Pure: of what changed, the runs whose live attempt someone asked to end.
+/// Pure: of what changed, the runs whose live attempt must end.
 pub(super) fn to_cancel(state: &State, changed: &Changed<RunId>) -> Vec<RunId> {
-    let is_wanted = |run: &&Run| run.cancel_requested && run.live_attempt().is_some();
+    let is_wanted = |run: &&Run| run.must_end();
     let mut wanted: Vec<RunId> = match changed {
         Changed::Some(runs) => {
             runs.iter().filter_map(|id| state.run(*id)).filter(is_wanted).map(|r| r.id).collect()

@@ -55,6 +55,7 @@ pub(super) async fn run<R: Replica, O: Orders>(
             let time = term.replica.cluster_now().unwrap_or_default();
             let picks = term.replica.read(|state| {
                 let now: UtcMillis = time.max(state.now());
+                picker.look_at_keys(state, &|key| orders.has_key(key));
                 picker.pick(state, &connected, now, GROUP)
             });
             let is_last = picks.len() < GROUP;

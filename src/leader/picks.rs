@@ -6,16 +6,19 @@
 //! a group the head of the queue goes first, and each tenth choice is the
 //! longest-waiting run of all priorities, so that none starves. Late runs
 //! ("catch up") come last and at a bounded rate. Runs whose pools are full are
-//! passed over, a whole line of them at once; what they lack is kept for them.
+//! passed over, a whole line of them at once; what they lack is kept for them. Runs
+//! that need a secret whose key this leader has not are passed over one by one: they wait
+//! until it has the key or another node leads, because dispatched they could only fail.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::iter::Peekable;
 
 use horai_core::ids::{Incarnation, LeaderId, Name, RunId, WorkerId};
 use horai_core::machine::command::{Command, Envelope};
 use horai_core::machine::state::State;
 use horai_core::model::pool::Demand;
+use horai_core::model::secret::KeyId;
 use horai_core::mutants::{self, Mutant};
 use horai_core::placement::choose;
 use horai_core::placement::pools::Claims;
@@ -105,6 +108,8 @@ pub(super) struct Picker {
     cut: BTreeMap<Name, Demand>,
     /// A late run waits for the pace alone, or there are lines to look at still.
     is_not_done: bool,
+    /// Secrets that no order can be built of here.
+    closed: BTreeSet<Name>,
 }
 
 /// What orders lanes.
@@ -129,7 +134,28 @@ impl Picker {
             turns: 0,
             cut: BTreeMap::new(),
             is_not_done: false,
+            closed: BTreeSet::new(),
         }
+    }
+
+    /// Finds the secrets that this leader has no key for; runs that need one are not
+    /// picked until it is asked again.
+    pub(super) fn look_at_keys(&mut self, state: &State, has_key: &dyn Fn(KeyId) -> bool) {
+        self.closed.clear();
+        if state.secret_keys().all(has_key) {
+            return;
+        }
+        let closed = state.secrets_after(None).filter(|(_, secret)| !has_key(secret.sealed.key));
+        self.closed.extend(closed.map(|(name, _)| name.clone()));
+    }
+
+    /// True if a run needs a secret that no order can be built of here.
+    fn is_closed(&self, state: &State, run: RunId) -> bool {
+        if self.closed.is_empty() {
+            return false;
+        }
+        let spec = state.run(run).and_then(|run| state.spec(run.job, run.revision));
+        spec.is_some_and(|spec| spec.secrets.iter().any(|name| self.closed.contains(name)))
     }
 
     /// How many more may be under way.
@@ -205,7 +231,7 @@ impl Picker {
         let mut next: Option<WorkerId> = None;
         let mut has_all = false;
         while picks.len() < most {
-            let Some((place, run)) = self.candidate(&mut lanes) else {
+            let Some((place, run)) = self.candidate(state, &mut lanes) else {
                 has_all = true;
                 break;
             };
@@ -243,7 +269,7 @@ impl Picker {
     }
 
     /// The next run of a group and the place of its lane.
-    fn candidate(&mut self, lanes: &mut [Lane<'_>]) -> Option<(usize, RunId)> {
+    fn candidate(&mut self, state: &State, lanes: &mut [Lane<'_>]) -> Option<(usize, RunId)> {
         let is_oldest_turn = self.turns % OLDEST_EVERY == OLDEST_EVERY - 1;
         let mut best: Option<(usize, RunId, UtcMillis, Class)> = None;
         for (place, lane) in lanes.iter_mut().enumerate() {
@@ -251,7 +277,9 @@ impl Picker {
             if !is_beside && !is_oldest_turn {
                 break;
             }
-            while lane.runs.next_if(|(run, _)| self.in_flight.contains(*run)).is_some() {}
+            let is_passed_over =
+                |run: RunId| self.in_flight.contains(run) || self.is_closed(state, run);
+            while lane.runs.next_if(|(run, _)| is_passed_over(*run)).is_some() {}
             let Some((run, ready_at)) = lane.runs.peek().copied() else { continue };
             if lane.catch_up && !self.pace.has_one() {
                 self.is_not_done = true;

@@ -10,6 +10,7 @@ use horai_core::ids::{LeaderId, RunId, WorkerId};
 use horai_core::machine::command::{Actor, Command, Envelope};
 use horai_core::machine::outcome::Outcome;
 use horai_core::machine::state::State;
+use horai_core::model::secret::KeyId;
 use horai_core::time::UtcMillis;
 use horai_raft::{Error, Leadership, RaftNode};
 use tokio::sync::watch;
@@ -57,6 +58,11 @@ pub trait Orders: Clone + Send + Sync + 'static {
 
     /// Tells the worker of a run's live attempt to end it.
     fn cancel(&self, run: RunId);
+
+    /// True if orders can be built of secrets under that key.
+    fn has_key(&self, _key: KeyId) -> bool {
+        true
+    }
 }
 
 /// A command of a leader's own service.
@@ -120,5 +126,9 @@ impl Orders for Arc<Sessions> {
 
     fn cancel(&self, run: RunId) {
         Sessions::cancel(self, run);
+    }
+
+    fn has_key(&self, key: KeyId) -> bool {
+        self.keys().has(key)
     }
 }

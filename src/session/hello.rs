@@ -202,7 +202,7 @@ pub(crate) fn compare(
         let Some(attempt) = run.live_attempt().filter(|a| a.incarnation == incarnation) else {
             continue;
         };
-        if run.cancel_requested {
+        if run.must_end() {
             // One that it does not know is reported as gone, and so ends.
             answer.cancels.extend(start::cancel(state, run.id, worker, incarnation));
         } else if !known.contains(&(attempt.key, attempt.token))

@@ -42,6 +42,7 @@ pub use logs::{LogError, LogPart, LogRequest};
 pub use registry::WorkerLoad;
 pub use stream::Link;
 
+use crate::secrets::Keyring;
 use registry::{Leading, Registry};
 use results::Finished;
 use texts::Unrendered;
@@ -71,6 +72,7 @@ pub struct Sessions {
     node: Arc<Node>,
     registry: Mutex<Registry>,
     runtime: Handle,
+    keys: Arc<Keyring>,
 }
 
 impl Sessions {
@@ -80,8 +82,23 @@ impl Sessions {
     /// Outside a runtime.
     #[must_use]
     pub fn new(node: Arc<Node>) -> Arc<Self> {
+        Self::with_keys(node, Arc::new(Keyring::none()))
+    }
+
+    /// The same with keys of secrets.
+    ///
+    /// # Panics
+    /// Outside a runtime.
+    #[must_use]
+    pub fn with_keys(node: Arc<Node>, keys: Arc<Keyring>) -> Arc<Self> {
         let registry = Mutex::new(Registry::default());
-        Arc::new(Self { node, registry, runtime: Handle::current() })
+        Arc::new(Self { node, registry, runtime: Handle::current(), keys })
+    }
+
+    /// The keys of secrets that this node has.
+    #[must_use]
+    pub fn keys(&self) -> &Keyring {
+        &self.keys
     }
 
     /// What the worker port serves.
@@ -191,7 +208,7 @@ impl Sessions {
                 drafts.extend(runs.iter().filter_map(|run| draft(*run)));
             });
             for draft in drafts.drain(..) {
-                match draft.finish() {
+                match draft.finish(&self.keys) {
                     Ok(start) => starts.push(start),
                     Err(failed) => self.report_unrendered(worker, failed),
                 }

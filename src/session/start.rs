@@ -2,18 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use horai_core::ids::{Incarnation, LeaderId, RunId, WorkerId};
+use horai_core::ids::{Incarnation, LeaderId, Name, RunId, WorkerId};
 use horai_core::machine::state::State;
 use horai_core::model::job::{JobSpec, OnWorkerLost};
 use horai_core::model::run::{Attempt, Run};
 use horai_core::model::syntax::Syntax;
 use horai_core::mutants::{self, Mutant};
 use horai_core::time::UtcMillis;
+use horai_core::timing::batch;
 use horai_core::timing::zone::Zone;
 use horai_proto::worker as pb;
 use prost::Message;
 
-use super::texts::{Draft, Known, context_of, kept, params_of};
+use super::texts::{Draft, Known, context_of, kept, params_of, zone_of};
 use super::{FRAME, START_BYTES};
 use crate::worker::wire;
 
@@ -37,12 +38,12 @@ pub(crate) fn build(
         OnWorkerLost::Keep { keep_for } => (true, keep_for.0),
         OnWorkerLost::Rerun | OnWorkerLost::Fail => (false, 0),
     };
-    let zone = zone(state, spec);
+    let zone = zone_of(state, spec);
     Some(pb::Start {
         attempt: Some(wire::attempt_id(attempt.key, attempt.token)),
         fence: Some(wire::fence(leader)),
         executor: Some(wire::executor(&spec.executor)),
-        env: environment(state, spec, run),
+        env: environment(state, spec, run, &zone),
         timeout_ms: time_out(state, run, attempt, spec),
         grace_ms: spec.grace.0,
         lease_ms: spec.lease.0,
@@ -55,6 +56,9 @@ pub(crate) fn build(
         cause: attempt.cause.word().to_owned(),
         begin_by_ms: state.begin_by(run, attempt, spec).0,
         state: kept(state, spec, run.job).map(|values| pb::State { values }),
+        // They are put in with the values of the texts.
+        secrets: Vec::new(),
+        secret_script: false,
     })
 }
 
@@ -76,7 +80,9 @@ pub(super) fn draft(
         let known = Known::of(state, spec, run.job, run.action).with(params);
         (spec.syntax, context_of(state, spec, key, times, known))
     });
-    Some(Draft { start, key, token, texts })
+    let stored = |name: &Name| (name.clone(), state.secret(name).map(|s| s.sealed.clone()));
+    let sealed = spec.secrets.iter().map(stored).collect();
+    Some(Draft { start, key, token, texts, sealed })
 }
 
 /// How long the attempt may live from now on; 0 is without a limit.
@@ -86,19 +92,21 @@ fn time_out(state: &State, run: &Run, attempt: &Attempt, spec: &JobSpec) -> u64 
     limit.map_or(0, |span| span.0.max(1))
 }
 
-/// What the job declares, and what a worker does not know: the parameters, and
-/// that a run has one shard and no parameter of it.
-fn environment(state: &State, spec: &JobSpec, run: &Run) -> BTreeMap<String, String> {
-    let params = params_of(state, spec, run);
-    let params = params.into_iter().map(|(name, value)| (format!("HORAI_PARAM_{name}"), value));
-    let ours = [("HORAI_SHARD_TOTAL", "1"), ("HORAI_SHARD_PARAM", "")];
-    let ours = ours.map(|(key, value)| (key.to_owned(), value.to_owned()));
+/// What the job declares, and what a worker does not know: the parameters that hold in
+/// this area, the batch key, and that a run has one shard and no parameter of it.
+fn environment(state: &State, spec: &JobSpec, run: &Run, zone: &Zone) -> BTreeMap<String, String> {
+    // Those of groups first: what is nearer replaces them. A name with an area has served
+    // where it does, and a shell could not read it.
+    let params = state.group_params(spec).into_iter().chain(params_of(state, spec, run));
+    let params = params.filter(|(name, _)| JobSpec::is_param_name(name));
+    let params = params.map(|(name, value)| (format!("HORAI_PARAM_{name}"), value));
+    let ours = [
+        ("HORAI_BATCH_KEY", batch::key_of(spec, zone, run.nominal)),
+        ("HORAI_SHARD_TOTAL", "1".to_owned()),
+        ("HORAI_SHARD_PARAM", String::new()),
+    ];
+    let ours = ours.map(|(key, value)| (key.to_owned(), value));
     spec.env.clone().into_iter().chain(params).chain(ours).collect()
-}
-
-/// The job's zone, or the cluster's. Both were checked when they were written.
-fn zone(state: &State, spec: &JobSpec) -> Zone {
-    Zone::either(spec.zone.as_deref(), state.settings().map(|s| s.default_zone.as_str()))
 }
 
 /// `JOB@20261121T030000Z`; empty for a run that stands for no action. A back-fill's

@@ -3,21 +3,30 @@
 //! Rendered when an order is sent, for each attempt anew and never under the lock of the
 //! state. What cannot be rendered is no order: the attempt is over before it began, and
 //! is not tried again, because the same text and values would give the same.
+//!
+//! Here alone secrets are decrypted: what holds them is sent, and is never part of an
+//! entry, an error or a line of the log. An order whose secrets this node cannot decrypt
+//! is none either, but that is no fault of the job: the attempt counts as lost before it
+//! began, and its run waits for a leader that has the key.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use horai_core::ids::{ActionKey, AttemptKey, JobId, Token};
+use horai_core::ids::{ActionKey, AttemptKey, JobId, Name, Token, TriggerName};
 use horai_core::machine::command::EndReport;
 use horai_core::machine::state::State;
 use horai_core::model::job::JobSpec;
 use horai_core::model::output::Values;
+use horai_core::model::params::{Params, in_force};
 use horai_core::model::run::{EndKind, Run};
+use horai_core::model::secret::Sealed;
 use horai_core::model::syntax::Syntax;
 use horai_core::time::UtcMillis;
+use horai_core::timing::batch;
 use horai_core::timing::zone::Zone;
 use horai_proto::worker as pb;
 
+use crate::secrets::{Keyring, OpenError};
 use crate::template::{self, Context, TemplateError};
 
 /// An order whose texts are as the job wrote them.
@@ -27,6 +36,8 @@ pub(super) struct Draft {
     pub(super) token: Token,
     /// None if there is nothing to replace.
     pub(super) texts: Option<(Syntax, Context)>,
+    /// What the texts name, as it is stored; none if it is not there any more.
+    pub(super) sealed: Vec<(Name, Option<Sealed>)>,
 }
 
 /// An attempt that nothing can be started for.
@@ -39,7 +50,7 @@ pub(super) struct Unrendered {
 /// What the cluster knows of a run beside its times.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
-    params: Values,
+    params: Params,
     /// By the upstream job's name.
     outputs: BTreeMap<String, Values>,
     state: Values,
@@ -56,11 +67,11 @@ impl Known {
             Some((job.spec.name.to_string(), values.clone()))
         });
         let kept = kept(state, spec, job).unwrap_or_default();
-        Self { params: Values::new(), outputs: named.collect(), state: kept }
+        Self { params: Params::new(), outputs: named.collect(), state: kept }
     }
 
     /// The same with parameters.
-    pub(crate) fn with(self, params: Values) -> Self {
+    pub(crate) fn with(self, params: Params) -> Self {
         Self { params, ..self }
     }
 }
@@ -72,6 +83,7 @@ pub(super) fn kept(state: &State, spec: &JobSpec, job: JobId) -> Option<Values> 
 }
 
 /// The values of an attempt of a job; `times` are when it stands for, and when it was due.
+/// What its groups give is that of now, as whatever is not part of a definition.
 pub(crate) fn context_of(
     state: &State,
     spec: &JobSpec,
@@ -79,53 +91,98 @@ pub(crate) fn context_of(
     (nominal, due): (UtcMillis, UtcMillis),
     known: Known,
 ) -> Context {
-    let default = state.settings().map(|settings| settings.default_zone.as_str());
-    let zone = Zone::either(spec.zone.as_deref(), default);
+    let zone = zone_of(state, spec);
+    let batch = batch::key_of(spec, &zone, nominal);
+    let (area, vars) = (state.area().map(ToString::to_string), state.group_params(spec));
+    let plain = Context::new(spec.name.clone(), attempt, nominal, zone);
     let Known { params, outputs, state } = known;
-    let own = Context::new(spec.name.clone(), attempt, nominal, zone);
-    Context { due, params, outputs, state, ..own }
+    Context { due, area, batch, params, vars, outputs, state, ..plain }
 }
 
-/// The parameters of a run: its own over those of its triggers and its job.
-pub(super) fn params_of(state: &State, spec: &JobSpec, run: &Run) -> BTreeMap<String, String> {
+/// The job's zone, or the cluster's. Both were checked when they were written.
+pub(super) fn zone_of(state: &State, spec: &JobSpec) -> Zone {
+    let default = state.settings().map(|settings| settings.default_zone.as_str());
+    Zone::either(spec.zone.as_deref(), default)
+}
+
+/// The parameters of a run of these triggers, those of its groups apart: what is given
+/// with it goes before what its triggers give, and that before what the job does.
+pub(crate) fn params_given(
+    state: &State,
+    spec: &JobSpec,
+    triggers: &[TriggerName],
+    with_run: &Params,
+) -> Params {
+    in_force([with_run, &spec.trigger_params(triggers), &spec.params], state.area())
+}
+
+/// The same for a run that there is.
+pub(super) fn params_of(state: &State, spec: &JobSpec, run: &Run) -> Params {
     let action = run.action.and_then(|key| state.action(key));
-    let params = spec.params_of(action.map_or(&[], |action| &action.triggers));
-    params.into_iter().chain(run.params.clone()).collect()
+    params_given(state, spec, action.map_or(&[], |action| &action.triggers), &run.params)
 }
 
 impl Draft {
     /// The order as it is sent.
-    pub(super) fn finish(self) -> Result<pb::Start, Unrendered> {
-        let Self { mut start, key, token, texts } = self;
-        let Some((syntax, context)) = texts else { return Ok(start) };
-        match put_values(&mut start, syntax, &Arc::new(context)) {
-            Ok(()) => Ok(start),
-            Err((field, error)) => {
-                let how = EndKind::unrendered(&format!("{field}: {error}"));
-                let report =
-                    EndReport { how, started: None, ended: None, output_bytes: 0, output_crc: 0 };
-                Err(Unrendered { key, token, report })
-            }
-        }
+    pub(super) fn finish(self, keys: &Keyring) -> Result<pb::Start, Unrendered> {
+        let Self { mut start, key, token, texts, sealed } = self;
+        let Some((syntax, mut context)) = texts else { return Ok(start) };
+        let opened = open(sealed, keys, &mut context);
+        let put = opened.and_then(|()| {
+            let put = put_values(&mut start, syntax, &Arc::new(context));
+            put.map_err(|(field, error)| EndKind::unrendered(&format!("{field}: {error}")))
+        });
+        put.map(|()| start).map_err(|how| {
+            let report =
+                EndReport { how, started: None, ended: None, output_bytes: 0, output_crc: 0 };
+            Unrendered { key, token, report }
+        })
     }
 }
 
-/// Renders each text where it stands; says which one cannot be.
+/// Decrypts what the texts name; says how the attempt ends if that cannot be done.
+fn open(
+    sealed: Vec<(Name, Option<Sealed>)>,
+    keys: &Keyring,
+    context: &mut Context,
+) -> Result<(), EndKind> {
+    for (name, sealed) in sealed {
+        let Some(sealed) = sealed else {
+            return Err(EndKind::unrendered(&format!("secret {name} does not exist any more")));
+        };
+        let secret = keys.open(&name, &sealed).map_err(|error| match error {
+            OpenError::NoKey(key) => {
+                tracing::warn!(secret = %name, %key, "no key: the run waits for another leader");
+                EndKind::Gone
+            }
+            OpenError::Damaged(_) => EndKind::unrendered(&format!("secret {name}: {error}")),
+        })?;
+        context.secrets.insert(name.to_string(), secret);
+    }
+    Ok(())
+}
+
+/// Renders each text where it stands, and notes which secrets went into it; says which
+/// one cannot be.
 fn put_values(
     start: &mut pb::Start,
     syntax: Syntax,
     context: &Arc<Context>,
 ) -> Result<(), (String, TemplateError)> {
-    let put = |field: String, text: &mut String| {
+    let mut secrets = BTreeSet::new();
+    let mut put = |field: String, text: &mut String| {
+        let mut is_secret = false;
         if syntax.marks(text) {
             let rendered = template::render(text, syntax, context).map_err(|e| (field, e))?;
+            is_secret = !rendered.secrets.is_empty();
+            secrets.extend(rendered.secrets.into_iter().map(|(_, secret)| secret));
             *text = rendered.text.into_owned();
         }
-        Ok(())
+        Ok(is_secret)
     };
     match &mut start.executor {
         Some(pb::start::Executor::Shell(shell)) => {
-            put("shell".to_owned(), &mut shell.script)?;
+            start.secret_script = put("shell".to_owned(), &mut shell.script)?;
             for (i, text) in shell.interpreter.iter_mut().enumerate() {
                 put(format!("interpreter[{i}]"), text)?;
             }
@@ -142,5 +199,10 @@ fn put_values(
     for (key, text) in own {
         put(format!("env.{key}"), text)?;
     }
+    start.secrets = secrets.iter().map(|secret| secret.expose().to_owned()).collect();
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "texts_tests.rs"]
+mod tests;

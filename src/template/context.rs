@@ -48,9 +48,12 @@ pub struct Context {
     pub zone: Zone,
     /// The area whose `AREA.key` variables serve as `key`.
     pub area: Option<String>,
-    /// The run's parameters.
+    /// The run's parameters, those of its groups apart.
     pub params: BTreeMap<String, String>,
-    /// The variables of the job's groups, the nearest of each name.
+    /// The batch key of the action.
+    pub batch: String,
+    /// The parameters of the job's groups, which templates know as variables: the nearest
+    /// of each name. Parameters of the run go before them.
     pub vars: BTreeMap<String, String>,
     /// By the upstream job's name, what it put out.
     pub outputs: BTreeMap<String, BTreeMap<String, String>>,
@@ -65,6 +68,7 @@ impl Context {
     #[must_use]
     pub fn new(job: Name, attempt: AttemptKey, nominal: UtcMillis, zone: Zone) -> Self {
         Self {
+            batch: format!("{job}@{}", nominal.compact()),
             job,
             attempt,
             nominal,
@@ -82,6 +86,18 @@ impl Context {
     /// What the job's clock shows at an instant; none beyond the year 9999.
     pub(super) fn local(&self, at: UtcMillis) -> Option<LocalTime> {
         LocalTime::new(&self.zone, at)
+    }
+
+    /// A parameter of the run, or else of the job's groups, as it is written.
+    pub(super) fn param(&self, key: &str) -> Option<&str> {
+        let area = self.area.as_deref();
+        in_area(&self.params, area, key).or_else(|| in_area(&self.vars, area, key))
+    }
+
+    /// What [`Self::param`] knows.
+    pub(super) fn all_params(&self) -> BTreeMap<&str, &str> {
+        let all = self.vars.iter().chain(&self.params);
+        all.map(|(name, value)| (name.as_str(), value.as_str())).collect()
     }
 
     /// A variable by its name, or by the area and its name.

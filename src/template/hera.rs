@@ -1,7 +1,8 @@
 //! hera's `${…}`, as its scripts are written.
 //!
-//! - `${key}`: the run's parameter or else the variable of that name, or else of
-//!   `AREA.key`. Their values may hold `${…}` too; variables in a circle are refused.
+//! - `${key}`: the run's parameter of that name, or else of `AREA.key`; or else the same
+//!   of its groups' variables. Their values may hold `${…}` too; variables in a circle are
+//!   refused.
 //! - `${zdt.addDay(-1).format("yyyy-MM-dd")}`: the nominal time in the job's zone, moved and
 //!   written. `add(field, n)` and `set(field, n)` take the numbers of Java's `Calendar`:
 //!   1 year, 2 month (`set` from 0), 3 and 4 week, 5 to 7 day, 10 and 11 hour, 12 minute,
@@ -24,6 +25,7 @@ use horai_core::timing::local::{LocalTime, Shift};
 use super::context::{Context, Used, in_area};
 use super::error::{Fault, TemplateError};
 use super::jinja::circle;
+use super::names::{Names, no_secret};
 use super::zdt::{self, chain};
 use super::{MAX_SIZE, Rendered, patterns};
 
@@ -36,14 +38,31 @@ const MAX_PIECES: usize = 100_000;
 /// The longest name of a value, in bytes.
 const MAX_KEY: usize = 256;
 
-/// Says whether each `${zdt.…}` can be computed.
-pub(super) fn check(text: &str) -> Result<(), TemplateError> {
+/// What begins the name of a secret.
+const SECRET: &str = "${secret.";
+
+/// Says whether each `${zdt.…}` can be computed, and whether each secret is there.
+pub(super) fn check(text: &str, known: &Names) -> Result<(), TemplateError> {
     bounded(text)?;
+    if let Some(known) = &known.secrets {
+        for (at, name) in secrets(text).filter(|(_, name)| !known.contains(*name)) {
+            return Err(no_secret(text, at, name, known));
+        }
+    }
     let mut from = 0;
     while let Some(found) = text[from..].find(zdt::BEGIN) {
         from = chain(text, from + found)?.end;
     }
     Ok(())
+}
+
+/// The secrets that a text names, with the places where it does.
+pub(super) fn secrets(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.match_indices(SECRET).filter_map(|(at, _)| {
+        let inner = &text[at + 2..];
+        let close = inner.bytes().take(MAX_KEY).position(|byte| byte == b'}')?;
+        Some((at, &inner[SECRET.len() - 2..close]))
+    })
 }
 
 /// Puts the values into the text.
@@ -161,14 +180,12 @@ impl<'c> Expansion<'c> {
     fn find(&self, key: &str, origin: Origin) -> Option<Found<'c>> {
         let context = self.context;
         let area = context.area.as_deref();
-        let param = |area| in_area(&context.params, area, key);
-        let var = |area| in_area(&context.vars, area, key);
         let of_run = |value| Found::Text(value, Origin::Run);
         let of_job = |value| Found::Text(value, origin);
-        // Its own name goes before the area's, whoever gave the value.
-        let own = || param(None).map(of_run).or_else(|| var(None).map(of_job));
-        let of_area = || param(area).map(of_run).or_else(|| var(area).map(of_job));
-        own().or_else(of_area).or_else(|| match key.strip_prefix("secret.") {
+        // What is nearer goes first, under its own name or the area's.
+        let param = in_area(&context.params, area, key).map(of_run);
+        let var = || in_area(&context.vars, area, key).map(of_job);
+        param.or_else(var).or_else(|| match key.strip_prefix("secret.") {
             Some(name) if origin == Origin::Job => {
                 let secret = self.used.read(context, name)?;
                 Some(Found::Plain(Cow::Borrowed(secret.expose())))

@@ -66,6 +66,16 @@ fn names_of_the_golden_case() {
         context.area = Some("EU".to_owned());
         assert_eq!(rendered(text, context).unwrap(), wanted, "{vars:?} {text}");
     }
+    // What is nearer holds, whichever of the two names the area.
+    for (params, vars, wanted) in [
+        (&[("EU.name", "run")][..], &[("name", "group")][..], "run"),
+        (&[("name", "run")], &[("EU.name", "group")], "run"),
+        (&[("US.name", "run")], &[("EU.name", "group")], "group"),
+    ] {
+        let mut given = context(params, vars);
+        given.area = Some("EU".to_owned());
+        assert_eq!(rendered("${name}", given).unwrap(), wanted, "{params:?} {vars:?}");
+    }
     let given = context(&[("a", "run ${b}")], &[("a", "job"), ("b", "x")]);
     assert_eq!(rendered("${a}", given).unwrap(), "run x");
 }
@@ -127,6 +137,21 @@ fn secrets_are_for_the_job_and_told_to_the_caller() {
     let done = render("${p}", Syntax::Hera, &given).unwrap();
     assert_eq!((done.text.as_ref(), done.secrets.len()), ("${secret.key}", 0));
     assert!(!format!("{given:?} {done:?} {:?}", given.secrets).contains("hunter2"));
+}
+
+#[test]
+fn a_secret_that_is_not_there_is_refused_with_its_place() {
+    let known = |secrets: &[&str]| {
+        let secrets = secrets.iter().map(|secret| (*secret).to_owned()).collect();
+        Names { secrets: Some(secrets), ..Names::default() }
+    };
+    let text = "echo ${a}\n${secret.db} ${secret.token}";
+    assert_eq!(check(text, Syntax::Hera, &known(&["db", "token"])), Ok(()));
+    assert_eq!(check(text, Syntax::Hera, &Names::default()), Ok(()));
+    let error = check(text, Syntax::Hera, &known(&["db", "tokens"])).unwrap_err();
+    assert_eq!((error.line, error.column), (2, 14));
+    assert_eq!(error.message, "there is no secret `token`");
+    assert_eq!(error.remedy, "did you mean tokens?");
 }
 
 #[test]

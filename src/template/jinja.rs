@@ -119,6 +119,7 @@ impl Rendering {
             ("action", Value::from(format!("{}@{}", context.job, context.nominal.compact()))),
             ("run", Value::from(format!("r-{}", context.attempt.run))),
             ("attempt", section(Section::Attempt)),
+            ("batch", Value::from(context.batch.as_str())),
             ("params", section(Section::Params)),
             ("vars", Value::from_object(self.variables.clone())),
             ("outputs", section(Section::Outputs)),
@@ -196,7 +197,7 @@ impl Object for Values {
         let text = |values: &BTreeMap<String, String>| Some(Value::from(values.get(key)?.as_str()));
         match &self.section {
             Section::Attempt => (key == "number").then(|| Value::from(context.attempt.number)),
-            Section::Params => text(&context.params),
+            Section::Params => Some(Value::from(context.param(key)?)),
             Section::State => text(&context.state),
             Section::Outputs => context.outputs.contains_key(key).then(|| {
                 let section = Section::Output(key.to_owned());
@@ -214,7 +215,10 @@ impl Object for Values {
         };
         match &self.section {
             Section::Attempt | Section::Secrets => Enumerator::NonEnumerable,
-            Section::Params => names(&self.context.params),
+            Section::Params => {
+                let names = self.context.all_params().into_keys();
+                Enumerator::Values(names.map(Value::from).collect())
+            }
             Section::State => names(&self.context.state),
             Section::Outputs => {
                 let jobs = self.context.outputs.keys();
@@ -228,7 +232,7 @@ impl Object for Values {
         match &self.section {
             Section::Attempt => fmt::Display::fmt(&self.context.attempt, f),
             Section::Secrets => f.write_str("(secrets)"),
-            Section::Params => f.debug_map().entries(&self.context.params).finish(),
+            Section::Params => f.debug_map().entries(self.context.all_params()).finish(),
             Section::State => f.debug_map().entries(&self.context.state).finish(),
             Section::Outputs => f.debug_map().entries(&self.context.outputs).finish(),
             Section::Output(job) => {

@@ -16,10 +16,14 @@
 //!
 //! - `nominal`, `due`: times in the job's zone, see [`times`];
 //! - `job`, `action`, `run`, `attempt`: texts; `attempt.number` is a number;
-//! - `params.x`: of the run; `vars.x`: inherited from groups, and `AREA.x` among them
-//!   serves as `x` in that area unless there is an `x`;
+//! - `batch`: the batch key, a text;
+//! - `params.x`: of the run, its triggers, its job or a group, the nearest of them, as it
+//!   is written; `vars.x`: of groups alone. `AREA.x` among either serves as `x` in that
+//!   area, unless there is an `x` as near or nearer;
 //! - `outputs.JOB.x`, `outputs["job-name"].x`: what upstream jobs put out;
-//! - `state.x`: what the job's last run kept; `secrets.x`.
+//! - `state.x`: what the job's last run kept;
+//! - `secrets.x`, `secrets["db-password"]`: the name is written out, never computed, so
+//!   that whoever gives a run its parameters cannot choose a secret.
 //!
 //! Values of variables are templates too; those of params, outputs and state are not:
 //! whoever may give those is not whoever wrote the job.
@@ -48,6 +52,7 @@ mod property_tests;
 mod tests;
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub use horai_core::model::syntax::Syntax;
@@ -89,8 +94,20 @@ impl std::fmt::Debug for Rendered<'_> {
 pub fn check(text: &str, syntax: Syntax, known: &Names) -> Result<(), TemplateError> {
     match syntax {
         Syntax::Jinja => names::check(text, known),
-        Syntax::Hera => hera::check(text),
+        Syntax::Hera => hera::check(text, known),
         Syntax::Plain => Ok(()),
+    }
+}
+
+/// The names of the secrets that a text reads.
+///
+/// # Errors
+/// If the text cannot be read; [`check`] gives the same error.
+pub fn secrets_of(text: &str, syntax: Syntax) -> Result<BTreeSet<&str>, TemplateError> {
+    match syntax {
+        Syntax::Jinja => names::secrets(text),
+        Syntax::Hera => Ok(hera::secrets(text).map(|(_, name)| name).collect()),
+        Syntax::Plain => Ok(BTreeSet::new()),
     }
 }
 

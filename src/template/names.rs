@@ -23,9 +23,9 @@ pub struct Names {
 }
 
 /// The names that every text may use.
-pub(super) const ROOTS: [&str; 11] = [
-    "nominal", "due", "job", "action", "run", "attempt", "params", "vars", "outputs", "state",
-    "secrets",
+pub(super) const ROOTS: [&str; 12] = [
+    "nominal", "due", "job", "action", "run", "attempt", "batch", "params", "vars", "outputs",
+    "state", "secrets",
 ];
 
 /// The functions that every text may call.
@@ -56,6 +56,41 @@ pub(super) fn check(text: &str, known: &Names) -> Result<(), TemplateError> {
     let free = engine::free_names(text)?;
     let checker = Checker { text, known, free, own: own_names(&tags), asked: asked(&tags) };
     tags.iter().try_for_each(|tag| checker.tag(tag))
+}
+
+/// The secrets that a text names.
+pub(super) fn secrets(text: &str) -> Result<BTreeSet<&str>, TemplateError> {
+    let mut found = BTreeSet::new();
+    // Most texts name none, and need not be read for that.
+    if has_tags(text) && text.contains("secrets") {
+        for tag in &tags(text)? {
+            for number in 0..tag.words.len() {
+                if tag.name(number) == Some("secrets")
+                    && is_value(tag, number)
+                    && let Key::Known(name, _) = key(tag, number)
+                {
+                    found.insert(name);
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// A text names a secret that is not there.
+pub(super) fn no_secret(
+    text: &str,
+    at: usize,
+    name: &str,
+    known: &BTreeSet<String>,
+) -> TemplateError {
+    let name = shown(name);
+    let message = format!("there is no secret `{name}`");
+    let remedy = suggest(&name, known.iter().map(String::as_str), |_| {
+        format!("make it: horai secret set {name}, or correct the name")
+    });
+    let name = format!("secrets[\"{name}\"]");
+    TemplateError::at(text, at, Fault::Undefined { name }, message, remedy)
 }
 
 /// What a name is followed by that names one of its values: `.key` or `["key"]`.
@@ -217,7 +252,8 @@ impl<'t> Checker<'t> {
             };
             return self.undefined(at, shown(name), message, remedy);
         }
-        if self.own.contains(name) {
+        // Secrets have no second name, by which one could be read unnoticed.
+        if self.own.contains(name) && name != "secrets" {
             return Ok(());
         }
         let key = key(tag, number);
@@ -226,19 +262,14 @@ impl<'t> Checker<'t> {
             "params" => self.key(name, key, at, "parameter", self.known.params.as_ref()),
             "vars" => self.key(name, key, at, "variable", self.known.vars.as_ref()),
             "outputs" => self.key(name, key, at, "upstream job", self.known.upstream.as_ref()),
-            "secrets" if key == Key::Whole => {
-                let message = "secrets cannot be used as a whole";
-                let remedy = "name the one that is needed, as in secrets.x";
-                Err(TemplateError::at(self.text, at, Fault::Syntax, message, remedy))
-            }
-            "secrets" => self.key(name, key, at, "secret", self.known.secrets.as_ref()),
+            "secrets" => self.secret(key, at),
             "state" if self.known.state == Some(false) => {
                 let message = "the job keeps no state".to_owned();
                 let remedy = "add keep_state: true to the job".to_owned();
                 self.undefined(at, name.to_owned(), message, remedy)
             }
             "attempt" => self.attempt(key, at),
-            "job" | "action" | "run" => self.plain(name, key, at),
+            "job" | "action" | "run" | "batch" => self.plain(name, key, at),
             _ => Ok(()),
         }
     }
@@ -267,6 +298,21 @@ impl<'t> Checker<'t> {
             _ => format!("declare it, or write {name}|default(\"\")"),
         });
         self.undefined(at, name, message, remedy)
+    }
+
+    /// One that is there, whatever else the text says of it: a job whose secret may be
+    /// missing would run without it one day.
+    fn secret(&self, key: Key<'_>, at: usize) -> Result<(), TemplateError> {
+        let message = match key {
+            Key::Known(key, _) => {
+                let missing = self.known.secrets.as_ref().filter(|known| !known.contains(key));
+                return missing.map_or(Ok(()), |known| Err(no_secret(self.text, at, key, known)));
+            }
+            Key::Computed => "the name of a secret cannot be computed",
+            Key::Whole => "secrets cannot be used as a whole",
+        };
+        let remedy = "name the one that is needed, as in secrets.x or secrets[\"db-password\"]";
+        Err(TemplateError::at(self.text, at, Fault::Syntax, message, remedy))
     }
 
     fn attempt(&self, key: Key<'_>, at: usize) -> Result<(), TemplateError> {

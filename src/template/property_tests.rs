@@ -7,7 +7,7 @@ use horai_core::time::UtcMillis;
 use horai_core::timing::zone::Zone;
 use proptest::prelude::*;
 
-use super::{Context, Names, Secret, Syntax, check, render};
+use super::{Context, Names, Secret, Syntax, check, render, secrets_of};
 
 fn context() -> Context {
     let attempt = AttemptKey { run: RunId(1), shard: 0, number: 1 };
@@ -41,6 +41,8 @@ fn expressions() -> impl Strategy<Value = String> {
         "vars.a",
         "vars",
         "secrets.key",
+        "secrets['key']",
+        "secrets",
         "1",
         "'é'",
         "[1, 'a']",
@@ -77,11 +79,18 @@ fn expressions() -> impl Strategy<Value = String> {
 fn any_use(text: &str) -> Result<(), TestCaseError> {
     let context = Arc::new(context());
     for (_, syntax) in Syntax::ALL {
-        let _ = check(text, syntax, &Names::default());
+        let checked = check(text, syntax, &Names::default());
         match render(text, syntax, &context) {
             Ok(done) => {
                 let read = done.text.contains("hunter2");
                 prop_assert!(!read || !done.secrets.is_empty());
+                if checked.is_ok() {
+                    // All that is read is known before there are values.
+                    let named = secrets_of(text, syntax);
+                    let named = named.map_err(|error| TestCaseError::fail(error.to_string()))?;
+                    let is_named = |(name, _): &(String, Secret)| named.contains(name.as_str());
+                    prop_assert!(done.secrets.iter().all(is_named), "{named:?}");
+                }
             }
             Err(error) => {
                 let said = format!("{error} {error:?}");

@@ -7,7 +7,9 @@ use horai_core::ids::{AttemptKey, Name, RunId};
 use horai_core::time::UtcMillis;
 use horai_core::timing::zone::Zone;
 
-use super::{Context, Fault, MAX_SIZE, Names, Secret, Syntax, TemplateError, check, render};
+use super::{
+    Context, Fault, MAX_SIZE, Names, Secret, Syntax, TemplateError, check, render, secrets_of,
+};
 
 fn owned(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
@@ -37,7 +39,7 @@ fn rendered(text: &str) -> Result<String, TemplateError> {
 fn known() -> Names {
     let set = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
     Names {
-        params: set(&["day", "tpl"]),
+        params: set(&["day", "tpl", "table", "host", "EU.host"]),
         vars: set(&["table", "host", "EU.host"]),
         upstream: set(&["up", "up-1"]),
         secrets: set(&["key"]),
@@ -70,6 +72,10 @@ fn values_are_put_in_place() {
         ("{{ 'late' if due > nominal else 'sharp' }} {{ nominal == nominal }}", "late True"),
         ("{{ job }} {{ action }} {{ run }}", "load load@20240331T103456Z r-17"),
         ("{{ attempt }} {{ attempt.number + 1 }}", "r-17.2 3"),
+        ("{{ batch }} {{ [batch]|batch(1)|length }}", "load@20240331T103456Z 1"),
+        // What groups give is a parameter, too; as a variable it is a template.
+        ("{{ params.host }} {{ params.table }}", "eu-1 t_{{ nominal.format('%Y') }}"),
+        ("{{ vars.host }} {{ vars.table }} {{ params|length }}", "eu-1 t_2024 4"),
         ("{{ params.day }} {{ params['day']|upper }} {{ state.cursor }}", "seven SEVEN 99"),
         ("{{ outputs.up.file }} {{ outputs['up-1'].rows|int + 1 }}", "a.csv 13"),
         ("{{ vars.table }} {{ vars.host }} {{ vars['EU.host'] }}", "t_2024 eu-1 eu-1"),
@@ -121,6 +127,11 @@ fn checks_find_faults_with_their_places() {
         ("{{ outputs.dwon.x }}", (1, 4), "there is no upstream job `dwon`", "depends_on"),
         ("{{ outputs.up - rows }}", (1, 17), "`rows` is not known", "outputs[\"the-job\"]"),
         ("{{ secrets.kee }}", (1, 4), "there is no secret `kee`", "did you mean key?"),
+        // Nothing else may be said of one that is not there.
+        ("{{ secrets.ke_y|default('') }}", (1, 4), "there is no secret `ke_y`", "mean key?"),
+        ("{{ secrets['db-x'] }}", (1, 4), "there is no secret `db-x`", "secret set db-x"),
+        ("{% set secrets = secrets %}", (1, 8), "secrets cannot be used as a whole", "secrets.x"),
+        ("{{ secrets[params.day] }}", (1, 4), "the name of a secret cannot be", "secrets.x"),
         ("{{ secrets }}", (1, 4), "secrets cannot be used as a whole", "secrets.x"),
         ("{{ job.name }}", (1, 4), "`job` is a text and has no `name`", "write job"),
         ("{{ attempt.nr }}", (1, 4), "an attempt has `number`", "attempt.number"),
@@ -231,6 +242,19 @@ fn secrets_are_told_to_the_caller_and_to_nobody_else() {
     assert_eq!(rendered("{{ secrets }}").unwrap(), "(secrets)");
     assert!(rendered("{% for s in secrets %}{{ s }}{% endfor %}").is_err());
     assert!(rendered("{{ debug() }}").is_err());
+}
+
+#[test]
+fn the_secrets_that_a_text_reads_are_known_without_values() {
+    let named =
+        |text, syntax| -> Vec<&str> { secrets_of(text, syntax).unwrap().into_iter().collect() };
+    let text = "{{ secrets.a ~ secrets['b-c'] }} {% if secrets.d %}{{ x.secrets.e }}{% endif %} \
+                {%# {{ secrets.f }} #%} {% raw %}{{ secrets.g }}{% endraw %} secrets.h ${secret.i}";
+    assert_eq!(named(text, Syntax::Jinja), ["a", "b-c", "d"]);
+    let text = "${secret.a} ${x:-${secret.b-c}} ${secret.} ${secretx} ${secret.d secrets.e";
+    assert_eq!(named(text, Syntax::Hera), ["", "a", "b-c"]);
+    assert_eq!(named("{{ secrets.a }}", Syntax::Plain), [""; 0]);
+    assert!(secrets_of("{{ secrets.a }}{{ (((((((((((((1", Syntax::Jinja).is_err());
 }
 
 #[test]

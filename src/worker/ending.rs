@@ -15,6 +15,8 @@ use horai_core::model::run::EndKind;
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
+use super::mask::Masker;
+
 /// An attempt's end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ending {
@@ -47,6 +49,18 @@ impl Ending {
                 report.how = EndKind::bad_output(&why);
                 report.into()
             }
+        }
+    }
+}
+
+impl Ending {
+    /// Takes secrets out of what others may read. What stands for one is never longer.
+    pub fn mask(&mut self, masker: &Masker) {
+        for value in self.outputs.values_mut() {
+            *value = masker.mask(value);
+        }
+        if let EndKind::BadOutput { message } = &mut self.report.how {
+            *message = masker.mask(message);
         }
     }
 }
@@ -111,6 +125,19 @@ mod tests {
         let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
         rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, mode).unwrap();
         assert_eq!(why(&fifo), "it is no file any more");
+    }
+
+    #[test]
+    fn secrets_do_not_get_out() {
+        let outputs = Values::from([("A".to_owned(), "key=hunter2".to_owned())]);
+        let mut ending = Ending { report: exited(0), outputs };
+        let masker = Masker::new(["hunter2"]).unwrap();
+        ending.mask(&masker);
+        assert_eq!(ending.outputs["A"], "key=***");
+        let how = EndKind::bad_output("line 1: \"hunter2\" is no key");
+        let mut ending = Ending::from(EndReport { how, ..exited(0) });
+        ending.mask(&masker);
+        assert_eq!(ending.report.how, EndKind::bad_output("line 1: \"***\" is no key"));
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub mod jobs;
 pub mod journal;
 mod links;
 pub mod load;
+pub mod mask;
 pub mod output;
 pub mod place;
 mod retention;

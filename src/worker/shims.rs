@@ -18,6 +18,7 @@ use horai_proto::worker as pb;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
 use rustix::io::Errno;
+use tokio::io::AsyncWriteExt;
 
 use super::attempts::gone;
 use super::ending::Ending;
@@ -25,7 +26,7 @@ use super::executor::{self, Plan};
 use super::jobs::{Control, JobRunner, Started};
 use super::output::{self, Piece};
 use super::retention::Retention;
-use super::shim::dir::{self, Spec};
+use super::shim::dir::{self, Private, Spec};
 use super::shim::kill::{self, Process};
 use crate::files;
 
@@ -71,12 +72,17 @@ impl JobRunner for Shims {
         async move {
             let folder = self.folder(key);
             let at = folder.clone();
-            let control =
+            let (control, private) =
                 blocking(move || prepare(&at, &order, key, token, deadline_ms, offset_ms)).await?;
             let mut command = tokio::process::Command::new(&self.program);
-            command.arg("shim").arg(&folder).stdin(Stdio::null()).stdout(Stdio::null());
+            let stdin = if private.is_some() { Stdio::piped() } else { Stdio::null() };
+            command.arg("shim").arg(&folder).stdin(stdin).stdout(Stdio::null());
             command.stderr(Stdio::null());
             let mut shim = command.spawn()?;
+            if let (Some(private), Some(mut stdin)) = (private, shim.stdin.take()) {
+                // A shim that does not listen is over, and what it left behind tells.
+                let _ = stdin.write_all(&private).await;
+            }
             // However it ended, what it left on disk tells.
             let ended = async move { drop(shim.wait().await) }.boxed();
             Ok(Started { control: Box::new(control), ended })
@@ -158,7 +164,8 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
-/// Writes everything a shim needs, durably.
+/// Writes everything a shim needs, durably; but what holds secrets is given back, to be
+/// handed over in memory.
 fn prepare(
     folder: &Path,
     start: &pb::Start,
@@ -166,12 +173,20 @@ fn prepare(
     token: Token,
     deadline_ms: u64,
     cluster_offset_ms: i64,
-) -> io::Result<Fifo> {
+) -> io::Result<(Fifo, Option<Vec<u8>>)> {
     fs::create_dir_all(folder)?;
+    let is_private = !start.secrets.is_empty();
     let plan = executor::plan(start, folder).map_err(io::Error::other)?;
-    let Plan::Process { argv, script } = plan else {
+    let Plan::Process { mut argv, mut script } = plan else {
         return Err(io::Error::other("a noop needs no process"));
     };
+    let mut env = executor::environment(start, key, token, folder);
+    let private = is_private.then(|| Private {
+        argv: std::mem::take(&mut argv),
+        env: std::mem::take(&mut env),
+        script: start.secret_script.then(|| script.take()).flatten(),
+        secrets: start.secrets.clone(),
+    });
     if let Some(script) = script {
         fs::write(folder.join(dir::SCRIPT), script)?;
     }
@@ -183,7 +198,7 @@ fn prepare(
     mkfifoat(CWD, &fifo, Mode::RUSR | Mode::WUSR)?;
     let spec = Spec {
         argv,
-        env: executor::environment(start, key, token, folder),
+        env,
         timeout_ms: (start.timeout_ms > 0).then_some(start.timeout_ms),
         grace_ms: start.grace_ms,
         deadline_ms,
@@ -191,12 +206,14 @@ fn prepare(
         keep_for_ms: if start.keep { start.keep_for_ms } else { 0 },
         output_limit: OUTPUT_LIMIT,
         cluster_offset_ms,
+        private: is_private,
     };
     dir::write_spec(folder, &spec)?;
     if let Some(parent) = folder.parent() {
         files::sync_dir(parent)?;
     }
-    Fifo::open(folder)
+    let private = private.as_ref().map(dir::write_private).transpose()?;
+    Ok((Fifo::open(folder)?, private))
 }
 
 /// The result, once no shim is there; without one, ends what is left and says

@@ -56,7 +56,8 @@ pub fn result(key: AttemptKey, token: Token, ending: &Ending) -> pb::Result {
         EndKind::Exited { code } => How::Exited(*code),
         EndKind::Signaled { signal } => How::Signaled(*signal),
         EndKind::TimedOut => How::TimedOut(pb::Unit {}),
-        EndKind::Cancelled => How::Cancelled(pb::Unit {}),
+        // Why it was to end is the cluster's to know.
+        EndKind::Cancelled | EndKind::Drained => How::Cancelled(pb::Unit {}),
         EndKind::LeaseExpired => How::LeaseExpired(pb::Unit {}),
         // The cluster's own word, which no worker says.
         EndKind::NotStarted { message } | EndKind::Unrendered { message } => {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 
 mod agent;
+mod areas;
 mod backfill;
 mod cli;
 mod cluster;
@@ -10,10 +11,12 @@ mod durability;
 mod failover;
 mod fuzz;
 mod fuzz_inputs;
+mod membership;
 mod outputs;
 mod pools;
 mod recovery;
 mod refusals;
+mod secrets;
 mod server;
 mod session;
 mod storage;

@@ -15,8 +15,8 @@ const CORE_MAY_DEPEND_ON: [&str; 8] =
 /// Folders of the product crate and what each may import of the others.
 /// A folder that is not listed here may import nothing of ours, so a new one
 /// must be entered on purpose.
-const MAY_IMPORT: [(&str, &[&str]); 12] = [
-    ("api", &["error", "session", "telemetry", "template"]),
+const MAY_IMPORT: [(&str, &[&str]); 13] = [
+    ("api", &["error", "secrets", "session", "telemetry", "template"]),
     // `node` and `worker` are commands too, and hand over to what runs them; to
     // found a cluster or to join one is done on this machine's disk.
     (
@@ -31,6 +31,7 @@ const MAY_IMPORT: [(&str, &[&str]); 12] = [
             "joining",
             "launch",
             "offline",
+            "secrets",
             "server",
             "shutdown",
             "telemetry",
@@ -40,7 +41,9 @@ const MAY_IMPORT: [(&str, &[&str]); 12] = [
     // Of the worker its simulation takes the translation of wire messages.
     ("leader", &["session", "telemetry", "worker"]),
     // Of the worker only the translation of wire messages; tests run a whole one.
-    ("session", &["error", "template", "worker"]),
+    ("session", &["error", "secrets", "template", "worker"]),
+    // Of templates only the type of a value that nobody sees.
+    ("secrets", &["files", "template"]),
     ("telemetry", &["config"]),
     ("config", &["files"]),
     ("worker", &["files"]),

@@ -46,6 +46,7 @@ fn spec(script: &str) -> Spec {
         keep_for_ms: 0,
         output_limit: 1 << 20,
         cluster_offset_ms: 1_000_000,
+        private: false,
     }
 }
 

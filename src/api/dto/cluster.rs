@@ -23,6 +23,9 @@ pub struct ClusterDto {
     /// at every other node.
     #[serde(default)]
     pub alarms: Vec<String>,
+    /// Where it stands: jobs whose `areas` do not name it are not run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub area: Option<String>,
     /// Since when the whole cluster starts nothing new.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frozen: Option<Time>,
@@ -91,6 +94,16 @@ pub struct CountsDto {
     pub live_actions: u64,
     /// Runs that may be dispatched.
     pub queued: u64,
+}
+
+/// Says where the cluster stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AreaRequest {
+    /// The area; `null` for none. It must be said: nobody takes an area away by leaving
+    /// it out.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub area: Option<String>,
 }
 
 /// Hands leadership to a node.

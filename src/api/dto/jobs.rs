@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use horai_core::ids::{ActionKey, JobId};
+use horai_core::ids::{ActionKey, JobId, Name, Revision};
 use horai_core::machine::state::State;
 use horai_core::model::action::{
     Action, ActionState, Missed, MissedReason, SkipReason, Upstream, WaitReason,
@@ -12,7 +12,9 @@ use horai_core::model::job::{Job, TriggerKind, TriggerSpec};
 use horai_core::model::run::Run;
 use horai_core::model::run::RunState;
 use horai_core::model::trigger::{Dialect, TriggerRule};
+use horai_core::timing::batch;
 use horai_core::timing::cron::{CronRule, Spread};
+use horai_core::timing::zone::Zone;
 use serde::{Deserialize, Serialize};
 
 use super::text::{ActionRef, RunRef, Time};
@@ -176,6 +178,27 @@ impl JobDto {
     }
 }
 
+/// The batch key of an action, or of what stands for it: by that definition of its job if it
+/// is kept, else by the job's own.
+pub(crate) fn batch_of(state: &State, key: ActionKey, revision: Option<Revision>) -> String {
+    let pinned = revision.and_then(|revision| state.spec(key.job, revision));
+    let spec = pinned.or_else(|| state.job(key.job).map(|job| &job.spec));
+    let Some(spec) = spec else { return ActionRef::of(state, key).to_string() };
+    // Most have none, and no zone need be looked for.
+    let zone = spec.batch.map_or(Zone::UTC, |_| {
+        let usual = state.settings().map(|settings| settings.default_zone.as_str());
+        Zone::either(spec.zone.as_deref(), usual)
+    });
+    batch::key_of(spec, &zone, key.nominal)
+}
+
+/// The batch key of an action: by the definition that its run is pinned to, or that a run
+/// of it would be.
+pub(crate) fn batch_of_action(state: &State, key: ActionKey, action: &Action) -> String {
+    let run = action.run.and_then(|run| state.run(run));
+    batch_of(state, key, run.map(|run| run.revision))
+}
+
 /// The name of a job, or `#` and its number if it is deleted.
 pub(crate) fn job_name(state: &State, job: JobId) -> String {
     state.job(job).map_or_else(|| format!("#{job}"), |job| job.spec.name.to_string())
@@ -204,8 +227,12 @@ pub struct ActionDto {
     pub due: Time,
     /// `planned waiting ready running success failed cancelled skipped`.
     pub state: String,
-    /// Why it was skipped, or which limit of its job its run has passed.
+    /// Why it was skipped, or which limit of its job its run has passed; `area` if it
+    /// succeeded without a run, because its job has nothing to do in this area.
     pub reason: Option<String>,
+    /// Its batch key.
+    #[serde(default)]
+    pub batch: String,
     /// Triggers whose instant this is.
     pub triggers: Vec<String>,
     /// What it waits for.
@@ -268,6 +295,7 @@ impl ActionDto {
             ActionState::Skipped(SkipReason::Job) => Some("job"),
             ActionState::Skipped(SkipReason::Person) => Some("person"),
             ActionState::Skipped(SkipReason::Overlap) => Some("overlap"),
+            ActionState::Success if action.by_area => Some("area"),
             ActionState::Failed => {
                 let run = action.run_behind().and_then(|run| state.run(run));
                 run.and_then(|run| match run.state {
@@ -285,6 +313,7 @@ impl ActionDto {
             due: Time(action.due),
             state: action.state.word().to_owned(),
             reason: reason.map(str::to_owned),
+            batch: batch_of_action(state, key, action),
             triggers: action.triggers.iter().map(ToString::to_string).collect(),
             upstream: action.upstream.iter().map(|up| UpstreamDto::of(state, up)).collect(),
             run: action.run.map(RunRef),
@@ -359,6 +388,17 @@ impl ExplainDto {
     /// What a reason means for a run, if there is one already, in a sentence.
     #[must_use]
     pub fn detail(state: &State, run: Option<&Run>, reason: WaitReason) -> String {
+        if let Some(run) = run.filter(|_| reason == WaitReason::Secret) {
+            let names = state.closed_secrets(run);
+            let names: Vec<&str> = names.iter().map(Name::as_str).collect();
+            return format!(
+                "node {} leads and has not the key of its secrets {}: add the key to that node's \
+                 secrets.key_file and start it again, or let another node lead: horai cluster \
+                 transfer",
+                state.leader().node,
+                names.join(", ")
+            );
+        }
         let demand = run.filter(|_| reason == WaitReason::Pool).map(|run| state.demand_of(run));
         let lacking = demand.unwrap_or_default();
         let lacking = lacking.iter().filter(|(name, slots)| state.pool_free(name) < *slots);
@@ -389,6 +429,7 @@ impl ExplainDto {
             WaitReason::Load => "all workers of its group are above their load limits",
             WaitReason::Dispatching => "a worker is being told",
             WaitReason::FixedDelay => "the earlier run of its trigger has not ended",
+            WaitReason::Secret => "the node that leads has not the key of a secret of it",
         }
     }
 }

@@ -8,6 +8,7 @@
 mod backfills;
 mod calendars;
 mod cluster;
+mod groups;
 mod jobs;
 mod locks;
 mod outputs;
@@ -15,6 +16,7 @@ mod pools;
 mod problem;
 mod removal;
 mod runs;
+mod secrets;
 mod text;
 mod trial;
 mod workers;
@@ -24,14 +26,15 @@ pub use backfills::{
 };
 pub use calendars::{AppliedCalendar, CalendarDto, PauseDto, PausedDto, ResumeRequest, ResumedDto};
 pub use cluster::{
-    ClusterDto, CountsDto, LeaderDto, MemberDto, NewTokenDto, NodeRequest, SnapshotDto,
-    TimeRequest, TokenDto, TransferRequest,
+    AreaRequest, ClusterDto, CountsDto, LeaderDto, MemberDto, NewTokenDto, NodeRequest,
+    SnapshotDto, TimeRequest, TokenDto, TransferRequest,
 };
-pub(crate) use jobs::job_name;
+pub use groups::{GroupDto, InheritedParam, SetGroup};
 pub use jobs::{
     ActionDto, AppliedJob, AppliedJobs, ExplainDto, JobDto, JobSet, MissedDto, Page, RenderedDto,
     TriggerMeaning, UpstreamDto, WaitingTrigger,
 };
+pub(crate) use jobs::{batch_of_action, job_name};
 pub use locks::{AcquireRequest, HolderDto, LeaseDto, LockDto, LockTokenRequest, WaiterDto};
 pub use outputs::{EditState, JobStateDto};
 pub use pools::{PoolDto, SetPool};
@@ -39,6 +42,7 @@ pub use problem::{FieldProblem, Problem};
 pub use removal::{RemovalDto, RemovedDto};
 pub(crate) use runs::passed_limit;
 pub use runs::{AttemptDto, EndDto, RunDto, StartedRun};
+pub use secrets::{RekeyedDto, SecretDto, SecretSet, SetSecret};
 pub use text::{ActionRef, AttemptRef, BackfillRef, HoursText, RunRef, SpanText, TextError, Time};
 pub use trial::{ChangeDto, TrialDto};
-pub use workers::{LoadDto, WorkerDto};
+pub use workers::{DrainRequest, LoadDto, WorkerDto};

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use horai_core::ids::WorkerId;
+use horai_core::ids::{ActionKey, WorkerId};
 use horai_core::machine::state::State;
 use horai_core::model::run::{Attempt, AttemptEnd, EndKind, Run, RunResult, RunState};
 use serde::{Deserialize, Serialize};
 
-use super::jobs::job_name;
+use super::jobs::{batch_of, job_name};
 use super::text::{ActionRef, AttemptRef, BackfillRef, RunRef, Time};
 
 /// A run was made.
@@ -32,6 +32,9 @@ pub struct RunDto {
     pub action: Option<ActionRef>,
     /// The instant it stands for.
     pub nominal: Time,
+    /// The batch key of that instant.
+    #[serde(default)]
+    pub batch: String,
     /// `queued backoff running success failed cancelled deleted skipped`.
     pub state: String,
     /// Which limit of its job it has passed: `run_timeout` or `queue_timeout`.
@@ -82,6 +85,7 @@ impl RunDto {
             RunState::Finished { result, .. } => result.reason(),
             RunState::Queued | RunState::Backoff { .. } | RunState::Running => None,
         };
+        let stands_for = ActionKey { job: run.job, nominal: run.nominal };
         Self {
             id: RunRef(run.id),
             kind: run.kind.word().to_owned(),
@@ -89,6 +93,7 @@ impl RunDto {
             revision: run.revision.0,
             action: run.action.map(|key| ActionRef::of(state, key)),
             nominal: Time(run.nominal),
+            batch: batch_of(state, stands_for, Some(run.revision)),
             state: word.to_owned(),
             reason: reason.map(str::to_owned),
             priority: run.priority,
@@ -186,7 +191,7 @@ pub(crate) fn worker_name(state: &State, worker: WorkerId) -> String {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndDto {
     /// `exited signaled timed_out cancelled lease_expired not_started gone worker_lost
-    /// unrendered bad_output`.
+    /// unrendered drained bad_output`.
     pub how: String,
     /// The exit code, if it exited.
     #[serde(default, skip_serializing_if = "Option::is_none")]

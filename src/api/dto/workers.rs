@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use horai_core::machine::state::State;
-use horai_core::model::worker::Worker;
+use horai_core::model::worker::{Duty, Worker};
 use serde::{Deserialize, Serialize};
 
-use super::text::Time;
+use super::text::{SpanText, Time};
 
 /// A worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +25,12 @@ pub struct WorkerDto {
     pub slots: u32,
     /// Slots that live attempts take.
     pub used: u32,
+    /// What it is given: `open`, `cordoned` or `draining`, the latter two nothing new.
+    #[serde(default)]
+    pub duty: String,
+    /// When what still runs there is ended, if it is being drained with a deadline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain_until: Option<Time>,
     /// Where it runs.
     pub host: String,
     /// Version of its program.
@@ -52,6 +58,11 @@ impl WorkerDto {
             labels: profile.labels.clone(),
             slots: profile.slots,
             used: state.used_slots(worker.id),
+            duty: worker.duty.word().to_owned(),
+            drain_until: match worker.duty {
+                Duty::Draining { until } => until.map(Time),
+                Duty::Open | Duty::Cordoned => None,
+            },
             host: profile.host.clone(),
             version: profile.version.clone(),
             connected,
@@ -60,6 +71,16 @@ impl WorkerDto {
             load,
         }
     }
+}
+
+/// Empties a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrainRequest {
+    /// After this, what still runs is ended and runs again elsewhere; never, if nothing
+    /// is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<SpanText>,
 }
 
 /// How busy a worker's machine is. Ratios are per mille.

@@ -1,12 +1,15 @@
 //! The API in one process, against a real node that is alone in its cluster.
 
+mod areas;
 mod backfills;
 mod bad_input;
 mod definitions;
+mod groups;
 mod holds;
 mod outputs;
 mod pools;
 mod queries;
 mod removal;
 mod resources;
+mod secrets;
 mod support;

@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 use super::support::{Answer, Cluster};
 
 /// The first byte chooses; of one job there is something.
-const PATHS: [&str; 20] = [
+const PATHS: [&str; 22] = [
     "jobs",
     "calendars",
     "pools",
@@ -31,6 +31,8 @@ const PATHS: [&str; 20] = [
     "workers/none",
     "calendars/c",
     "pools/p",
+    "groups",
+    "groups/g",
     "readyz",
 ];
 
@@ -39,6 +41,7 @@ const PARTS: &[&str] = &[
     "after=",
     "before=",
     "job=",
+    "batch=",
     "from=",
     "to=",
     "attempt=",
@@ -103,6 +106,8 @@ impl World {
             let body = r#"{"name": "c", "weekly": "SUN"}"#;
             cluster.ask("PUT", "calendars/c", body).await;
             cluster.ask("PUT", "pools/p", r#"{"slots": 2}"#).await;
+            cluster.ask("PUT", "groups/g", r#"{"params": {"A": "1"}}"#).await;
+            cluster.ask("PUT", "groups/g%2Fin", "{}").await;
             cluster
         });
         Self { runtime, cluster }
@@ -136,7 +141,7 @@ fn check(world: &AssertUnwindSafe<World>, asked: &str) {
     let limit = limit.map_or(100, |text| text.parse().unwrap());
     assert!(items.len() <= limit, "{asked}: {}", answer.body);
     // Where a page ends the next one begins.
-    let pages = ["jobs?", "calendars?", "pools?", "locks?", "workers?", "pauses?"];
+    let pages = ["jobs?", "calendars?", "pools?", "groups?", "locks?", "workers?", "pauses?"];
     if let Some(path) = pages.iter().find(|path| asked.starts_with(**path))
         && let Some(next) = answer.body["next"].as_str()
     {

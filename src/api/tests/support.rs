@@ -21,6 +21,7 @@ use serde_json::Value;
 use tower::ServiceExt;
 
 use crate::api::{ApiState, router};
+use crate::secrets::Keyring;
 use crate::session::{Node, Sessions};
 
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -53,7 +54,12 @@ impl Answer {
 impl Cluster {
     /// A node that leads and has a cluster's settings and tokens.
     pub(super) async fn start() -> Self {
-        let cluster = Self::blank().await;
+        Self::start_with(Keyring::none()).await
+    }
+
+    /// The same with keys of secrets.
+    pub(super) async fn start_with(keys: Keyring) -> Self {
+        let cluster = Self::blank_with(keys).await;
         cluster.propose(Command::InitCluster(ClusterSettings::new(7))).await;
         for (name, purpose) in [("admin", TokenPurpose::Admin), ("join", TokenPurpose::Join)] {
             let hash = token_hash(name);
@@ -66,6 +72,10 @@ impl Cluster {
 
     /// A node that leads and holds nothing.
     pub(super) async fn blank() -> Self {
+        Self::blank_with(Keyring::none()).await
+    }
+
+    async fn blank_with(keys: Keyring) -> Self {
         let home = tempfile::tempdir().unwrap();
         let id = uuid::Uuid::new_v4();
         let stores = horai_raft::open::create(&home.path().join("raft"), id, 1).unwrap();
@@ -88,7 +98,7 @@ impl Cluster {
         })
         .await
         .unwrap();
-        let sessions = Sessions::new(Arc::clone(&node));
+        let sessions = Sessions::with_keys(Arc::clone(&node), Arc::new(keys));
         let router = router(ApiState { node: Arc::clone(&node), sessions });
         Self { node, router, _home: home }
     }

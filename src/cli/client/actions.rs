@@ -3,7 +3,7 @@
 use horai_core::time::UtcMillis;
 use reqwest::Method;
 
-use super::transport::{Call, read};
+use super::transport::{Answer, Call, read};
 use super::{ApiError, Client};
 use crate::api::dto::{
     ActionDto, ActionRef, ExplainDto, MissedDto, Page, RenderedDto, RunRef, StartedRun, Time,
@@ -22,16 +22,30 @@ impl Client {
         to: Option<UtcMillis>,
         limit: Option<u32>,
     ) -> Result<Page<ActionDto>, ApiError> {
-        let path = ["jobs", job, "actions"];
-        let call = Call::get(&path).with("from", from.map(Time)).with("to", to.map(Time));
-        self.read(call.with("limit", limit)).await
+        self.actions_of(job, (from, to), None, limit).await
     }
 
-    /// All of a job's actions that are kept, ascending.
-    pub async fn all_actions(&self, job: &str) -> Result<Vec<ActionDto>, ApiError> {
+    async fn actions_of(
+        &self,
+        job: &str,
+        (from, to): (Option<UtcMillis>, Option<UtcMillis>),
+        batch: Option<&str>,
+        limit: Option<u32>,
+    ) -> Result<Page<ActionDto>, ApiError> {
+        let path = ["jobs", job, "actions"];
+        let call = Call::get(&path).with("from", from.map(Time)).with("to", to.map(Time));
+        self.read(call.with("batch", batch).with("limit", limit)).await
+    }
+
+    /// All of a job's actions that are kept, ascending; of one batch key, if one is given.
+    pub async fn all_actions(
+        &self,
+        job: &str,
+        batch: Option<&str>,
+    ) -> Result<Vec<ActionDto>, ApiError> {
         let (mut all, mut from) = (Vec::new(), None);
         loop {
-            let page = self.actions(job, from, None, Some(PAGE)).await?;
+            let page = self.actions_of(job, (from, None), batch, Some(PAGE)).await?;
             all.extend(page.items);
             from = page.next.and_then(|next| next.parse::<Time>().ok()).map(|Time(at)| at);
             if from.is_none() {
@@ -56,13 +70,21 @@ impl Client {
         self.get(&["actions", &action.to_string(), "downstream"]).await
     }
 
-    /// Runs an action again; with all that follows from it if `downstream`.
-    pub async fn recover(&self, action: &ActionRef, downstream: bool) -> Result<RunRef, ApiError> {
+    /// Runs an action again; with all that follows from it if `downstream`. No run is made
+    /// of a job that has nothing to do in the cluster's area.
+    pub async fn recover(
+        &self,
+        action: &ActionRef,
+        downstream: bool,
+    ) -> Result<Option<RunRef>, ApiError> {
         let verb = if downstream { "super-recover" } else { "recover" };
         let action = action.to_string();
         let path = ["actions", &action, verb];
         let call = Call::write(Method::POST, &path);
-        read::<StartedRun>(self.send(&call).await?).map(|started| started.run)
+        match self.send(&call).await? {
+            Answer::Whole(body) if body.is_empty() => Ok(None),
+            answer => read::<StartedRun>(answer).map(|started| Some(started.run)),
+        }
     }
 
     /// Says what it has come to: `force-success` or `skip`.

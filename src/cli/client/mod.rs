@@ -8,10 +8,13 @@
 
 mod actions;
 mod backfills;
+mod groups;
 mod holds;
 mod outputs;
 mod pools;
+mod secrets;
 mod transport;
+mod workers;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -24,10 +27,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::dto::{
-    AcquireRequest, AppliedJob, AppliedJobs, AttemptRef, ClusterDto, ExplainDto, JobDto, JobSet,
-    LeaseDto, LockDto, LockTokenRequest, NewTokenDto, NodeRequest, Page, Problem, RemovalDto,
-    RemovedDto, RunDto, RunRef, SnapshotDto, SpanText, Time, TimeRequest, TokenDto,
-    TransferRequest, WorkerDto,
+    AcquireRequest, AppliedJob, AppliedJobs, AreaRequest, AttemptRef, ClusterDto, ExplainDto,
+    JobDto, JobSet, LeaseDto, LockDto, LockTokenRequest, NewTokenDto, NodeRequest, Page, Problem,
+    RemovalDto, RemovedDto, RunDto, RunRef, SnapshotDto, SpanText, Time, TimeRequest, TokenDto,
+    TransferRequest,
 };
 use crate::api::job_definition::JobDefinition;
 use crate::error::{ErrorCode, FieldError, chain};
@@ -180,6 +183,13 @@ impl Client {
         self.post(&["cluster", "transfer"], &TransferRequest { to }).await
     }
 
+    /// Says where the cluster stands.
+    pub async fn set_area(&self, area: Option<String>) -> Result<(), ApiError> {
+        let body = AreaRequest { area };
+        let call = Call::write(Method::PUT, &["cluster", "area"]).body(&body)?;
+        self.send(&call).await.map(drop)
+    }
+
     /// Takes a snapshot on the node that answers.
     pub async fn snapshot(&self) -> Result<SnapshotDto, ApiError> {
         read(self.send(&Call::write(Method::POST, &["cluster", "snapshot"])).await?)
@@ -295,16 +305,6 @@ impl Client {
         let mut logs = LogStream { client: self.clone(), run, query, part: None };
         logs.open().await?;
         Ok(logs)
-    }
-
-    /// Workers, in the order in which they first attached, a page.
-    pub async fn workers(&self, after: Option<&str>) -> Result<Page<WorkerDto>, ApiError> {
-        self.read(Call::get(&["workers"]).with("after", after)).await
-    }
-
-    /// A worker.
-    pub async fn worker(&self, name: &str) -> Result<WorkerDto, ApiError> {
-        self.get(&["workers", name]).await
     }
 
     /// Locks by name, a page.

@@ -6,22 +6,25 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{
-    ActionKey, AttemptKey, BackfillId, Incarnation, JobId, LeaderId, Name, NodeId, Revision, RunId,
-    Token, TriggerName, WorkerId,
+    ActionKey, AttemptKey, BackfillId, GroupPath, Incarnation, JobId, LeaderId, Name, NodeId,
+    Revision, RunId, Token, TriggerName, WorkerId,
 };
 use crate::model::access::{AccessToken, TokenHash};
 use crate::model::action::Missed;
+use crate::model::area::Area;
 use crate::model::backfill::{BackfillOrder, Steer};
 use crate::model::calendar::CalendarDef;
 use crate::model::cluster::ClusterSettings;
 use crate::model::edge::NoMatch;
+use crate::model::group::GroupDef;
 use crate::model::job::JobSpec;
 use crate::model::output::Values;
 use crate::model::pause::{AfterPause, PauseTarget};
 use crate::model::pool::PoolDef;
 use crate::model::run::{EndKind, RunOrder};
+use crate::model::secret::Sealed;
 use crate::model::stored::{Marked, extended};
-use crate::model::worker::WorkerProfile;
+use crate::model::worker::{Duty, WorkerProfile};
 use crate::time::{Span, UtcMillis};
 
 /// A command with who sent it and, where a client wants to send it again
@@ -294,6 +297,73 @@ pub enum Command {
         name: Name,
         /// The revision it must have.
         expected: Option<Revision>,
+    },
+    /// Creates a secret, or gives it another value.
+    PutSecret {
+        /// Its name, which the value is bound to.
+        name: Name,
+        /// The value.
+        sealed: Sealed,
+        /// For people; none keeps the one that it has.
+        description: Option<String>,
+        /// Compare-and-set: the revision it must have; 0 = must not exist.
+        expected: Option<Revision>,
+    },
+    /// Writes a secret's value under another key.
+    ResealSecret {
+        /// Which.
+        name: Name,
+        /// The same value.
+        sealed: Sealed,
+        /// The revision it must have: else it has another value meanwhile.
+        expected: Revision,
+    },
+    /// Removes a secret that no job names.
+    DeleteSecret {
+        /// Which.
+        name: Name,
+        /// The revision it must have.
+        expected: Option<Revision>,
+    },
+    /// A node says which secrets it has no key for.
+    CloseSecrets {
+        /// Who says so.
+        node: NodeId,
+        /// All of them, ascending.
+        closed: Vec<Name>,
+    },
+    /// Says where the cluster stands. What is queued already runs all the same.
+    SetArea {
+        /// The area; none leaves no job out.
+        area: Option<Area>,
+    },
+    /// Creates or changes the record of a group.
+    PutGroup {
+        /// The definition, checked.
+        def: Box<GroupDef>,
+        /// Compare-and-set: the revision it must have; 0 = must not exist.
+        expected: Option<Revision>,
+    },
+    /// Removes the record of a group; its jobs stay where they are.
+    DeleteGroup {
+        /// Which.
+        path: GroupPath,
+        /// The revision it must have.
+        expected: Option<Revision>,
+    },
+    /// Says what a worker is given from now on.
+    SetDuty {
+        /// Which.
+        worker: WorkerId,
+        /// What.
+        duty: Duty,
+    },
+    /// Forgets a worker.
+    RemoveWorker {
+        /// Which.
+        worker: WorkerId,
+        /// Even if attempts are alive there, as far as is known: they count as lost.
+        force: bool,
     },
     /// [`Command::Complete`], of an attempt that put something out.
     CompleteWith {

@@ -10,6 +10,7 @@ use super::kept::KeptIndex;
 use super::places::RunPlace;
 use super::pools::PoolIndex;
 use super::queue::Queue;
+use super::secrets::SecretIndex;
 use super::state::State;
 use crate::ids::{
     ActionKey, BackfillId, GroupPath, JobId, Name, NodeId, Revision, RunId, WorkerId,
@@ -21,6 +22,7 @@ use crate::model::calendar::StoredCalendar;
 use crate::model::job::{Job, JobSpec};
 use crate::model::lock::{Holder, Lock};
 use crate::model::run::{Run, RunState};
+use crate::model::worker::{Duty, Worker};
 use crate::mutants::{self, Mutant};
 use crate::time::{Span, UtcMillis};
 
@@ -41,6 +43,8 @@ pub(super) enum Timer {
     Lock(Name),
     /// A run that no worker has may have taken or waited too long.
     Limit(RunId),
+    /// The time for which a drain waits is over.
+    Drain(WorkerId),
 }
 
 /// Something that is over and may be dropped one day.
@@ -105,6 +109,7 @@ pub(super) struct Index {
     pub(super) live_backfills: OrdSet<BackfillId>,
     pub(super) job_backfills: OrdSet<(JobId, BackfillId)>,
     pub(super) pools: PoolIndex,
+    pub(super) secrets: SecretIndex,
     pub(super) kept: KeptIndex,
 }
 
@@ -190,6 +195,7 @@ impl Index {
                 self.calendar_users.remove(&user);
             }
             self.pools.job_removed(job);
+            self.secrets.job_changed(job, false);
         }
         if let Some(job) = new {
             self.job_names.insert(job.spec.name.clone(), job.id);
@@ -203,6 +209,7 @@ impl Index {
                 self.calendar_users.insert(user);
             }
             self.pools.job_put(job);
+            self.secrets.job_changed(job, true);
         }
     }
 
@@ -219,6 +226,22 @@ impl Index {
         if let Some(edge) = new.and_then(edge) {
             self.calendar_bases.insert(edge);
         }
+    }
+
+    /// A worker is written, or removed.
+    pub(super) fn worker_changed(&mut self, old: Option<&Worker>, new: Option<&Worker>) {
+        if let Some(gone) = old.filter(|_| new.is_none()) {
+            self.worker_names.remove(&gone.profile.name);
+        }
+        if let Some(made) = new.filter(|_| old.is_none()) {
+            self.worker_names.insert(made.profile.name.clone(), made.id);
+        }
+        let timer = |worker: Option<&Worker>| {
+            let worker = worker?;
+            let Duty::Draining { until: Some(at) } = worker.duty else { return None };
+            Some((at, Timer::Drain(worker.id)))
+        };
+        self.set_timer(timer(old), timer(new));
     }
 
     /// A back-fill is written, or removed.
@@ -401,8 +424,8 @@ impl State {
             let old = (None, RunPlace::default());
             index.run_changed(old, (Some(run), self.place_of(run)));
         }
-        for (id, worker) in self.workers.iter() {
-            index.worker_names.insert(worker.profile.name.clone(), *id);
+        for (_, worker) in self.workers.iter() {
+            index.worker_changed(None, Some(worker));
         }
         for (id, watch) in self.watches.iter() {
             index.set_timer(None, watch.check.map(|at| (at, Timer::Worker(*id))));
@@ -424,6 +447,9 @@ impl State {
         }
         for (_, backfill) in self.backfills.iter() {
             index.backfill_changed(None, Some(backfill));
+        }
+        for (_, secret) in self.secrets.iter() {
+            index.secrets.changed(None, Some(secret));
         }
         // After runs and back-fills: they say which definitions are pinned.
         for (pin, spec) in self.specs.iter() {

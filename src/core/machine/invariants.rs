@@ -48,6 +48,13 @@ pub fn check(state: &State) -> Result<(), String> {
         ensure(state.calendars.contains(name), || format!("job {job} has lost calendar {name}"))?;
     }
     check_pools(state)?;
+    for (name, job) in state.index.secrets.users() {
+        ensure(state.secrets.contains(name), || format!("job {job} has lost secret {name}"))?;
+    }
+    for (name, secret) in state.secrets.iter() {
+        let is_ordered = secret.closed_to.windows(2).all(|pair| pair[0] < pair[1]);
+        ensure(is_ordered, || format!("secret {name} is closed to nodes out of order"))?;
+    }
     for (target, _) in state.pauses() {
         if let PauseTarget::Trigger(job, trigger) = target {
             let is_there = state.job(*job).is_some_and(|j| j.spec.trigger(trigger).is_some());
@@ -206,6 +213,9 @@ fn check_actions(state: &State) -> Result<(), String> {
         ensure(action.finished.is_some() == action.state.is_final(), || {
             format!("action {key} is {:?}, finished {:?}", action.state, action.finished)
         })?;
+        ensure(!action.by_area || action.state == ActionState::Success, || {
+            format!("action {key} is {:?}, by its area", action.state)
+        })?;
         ensure(action.due >= key.nominal, || format!("action {key} is due before its time"))?;
         if action.state.is_final() {
             continue;
@@ -243,6 +253,7 @@ fn agree(action: &Action, run: Option<&Run>) -> bool {
             run.is_some_and(|r| matches!(r.state, RunState::Queued | RunState::Backoff { .. }))
         }
         ActionState::Running => run.is_some_and(|r| r.state == RunState::Running),
+        ActionState::Success if action.by_area => action.run.is_none(),
         ActionState::Success => result(RunResult::Success),
         ActionState::Failed => match run.map(|r| r.state) {
             Some(RunState::Finished { result, .. }) => result.is_failure(),

@@ -11,12 +11,15 @@ mod holds;
 mod index;
 pub mod invariants;
 mod kept;
+mod limits;
 pub mod outcome;
 mod places;
 mod pools;
 pub mod queue;
+mod secrets;
 pub mod snapshot;
 pub mod state;
+mod surroundings;
 mod table;
 
 #[cfg(test)]

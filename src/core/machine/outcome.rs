@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{
-    ActionKey, AttemptKey, BackfillId, JobId, LeaderId, Name, NodeId, Revision, RunId, Token,
-    WorkerId,
+    ActionKey, AttemptKey, BackfillId, GroupPath, JobId, LeaderId, Name, NodeId, Revision, RunId,
+    Token, WorkerId,
 };
+use crate::model::worker::Duty;
 use crate::time::UtcMillis;
 
 /// What one command did, and what changed on the way.
@@ -100,6 +101,18 @@ pub enum Outcome {
         /// Its revision now.
         revision: Revision,
         /// False if the definition was the same already.
+        changed: bool,
+    },
+    /// A secret is stored.
+    Secret {
+        /// Its revision now.
+        revision: Revision,
+    },
+    /// A group has this record.
+    Group {
+        /// Its revision now.
+        revision: Revision,
+        /// False if it was the same already.
         changed: bool,
     },
 }
@@ -296,6 +309,39 @@ pub enum Reject {
     /// A pool has not as many free slots as the run takes.
     #[error("pool {0} has no free slot")]
     PoolFull(Name),
+    /// No such secret.
+    #[error("secret {0} does not exist")]
+    NoSuchSecret(Name),
+    /// Jobs name it.
+    #[error("secret {name} is in use by {}", users(jobs, &[]))]
+    SecretInUse {
+        /// Which.
+        name: Name,
+        /// Jobs whose texts name it, up to 100.
+        jobs: Vec<Name>,
+    },
+    /// The group has no record.
+    #[error("group {0} has no parameters of its own")]
+    NoSuchGroup(GroupPath),
+    /// A worker that is given nothing new.
+    #[error("worker {worker} is {}", duty.word())]
+    NotOpen {
+        /// Which.
+        worker: WorkerId,
+        /// Why.
+        duty: Duty,
+    },
+    /// It was heard of only just now.
+    #[error("worker {0} is alive")]
+    WorkerAlive(WorkerId),
+    /// Attempts are alive there, as far as is known.
+    #[error("{attempts} attempts run on worker {worker}")]
+    WorkerBusy {
+        /// Which.
+        worker: WorkerId,
+        /// How many.
+        attempts: u64,
+    },
 }
 
 /// `jobs a, b; calendars c`.

@@ -33,12 +33,14 @@ pub struct Action {
     pub next_kind: Option<RunKind>,
     /// A person said what it came to; its last run did not.
     pub forced: bool,
+    /// It succeeded without a run, because its job has nothing to do in this area.
+    pub by_area: bool,
 }
 
 extended! {
     Action (ActionState)
     [state due revision triggers upstream run catch_up finished]
-    [1 next_kind 2 forced]
+    [1 next_kind 2 forced 13 by_area]
 }
 
 impl Action {
@@ -347,11 +349,13 @@ pub enum WaitReason {
     Dispatching,
     /// The earlier run of a fixed-delay trigger has not ended.
     FixedDelay,
+    /// The node that leads has not the key of a secret that it needs.
+    Secret,
 }
 
 impl WaitReason {
     /// Every reason, in the order in which `explain` asks.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::NotDue,
         Self::Upstream,
         Self::UpstreamFailed,
@@ -369,6 +373,7 @@ impl WaitReason {
         Self::Load,
         Self::Dispatching,
         Self::FixedDelay,
+        Self::Secret,
     ];
 
     /// The word in API and CLI.
@@ -392,6 +397,7 @@ impl WaitReason {
             Self::Load => "load",
             Self::Dispatching => "dispatching",
             Self::FixedDelay => "fixed_delay",
+            Self::Secret => "secret",
         }
     }
 }
@@ -426,6 +432,7 @@ mod tests {
                 finished: None,
                 next_kind: None,
                 forced: false,
+                by_area: false,
             };
             let fields = (
                 state,
@@ -440,7 +447,8 @@ mod tests {
             let bytes = postcard::to_stdvec(&plain).unwrap();
             assert_eq!(bytes, postcard::to_stdvec(&fields).unwrap(), "{state:?}");
             assert_eq!(postcard::from_bytes::<Action>(&bytes).unwrap(), plain);
-            let more = Action { next_kind: Some(RunKind::Recover), forced: true, ..plain };
+            let by_area = state == ActionState::Success;
+            let more = Action { next_kind: Some(RunKind::Recover), forced: true, by_area, ..plain };
             let bytes = postcard::to_stdvec(&more).unwrap();
             assert_eq!(postcard::from_bytes::<Action>(&bytes).unwrap(), more);
         }

@@ -1,12 +1,12 @@
 //! Settings that hold for the whole cluster, replicated so that every node
 //! decides alike.
 
-use serde::{Deserialize, Serialize};
-
+use super::area::Area;
+use super::stored::{Marked, extended};
 use crate::time::Span;
 
-/// Given once by `cluster init`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Given by `cluster init`; the area alone may be changed later.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterSettings {
     /// Random id of this cluster, never changed.
     pub uuid: u128,
@@ -17,6 +17,27 @@ pub struct ClusterSettings {
     pub lease_margin: Span,
     /// An instant planned later than this after it was due is a misfire. Default 60 s.
     pub misfire_after: Span,
+    /// Where it stands. A cluster without one leaves no job out.
+    pub area: Option<Area>,
+}
+
+extended! {
+    ClusterSettings (u128)
+    [uuid default_zone lease_margin misfire_after]
+    [1 area]
+}
+
+/// A random id is never zero.
+impl Marked for u128 {
+    type Raw = Self;
+
+    fn mark() -> Self {
+        0
+    }
+
+    fn read<E: serde::de::Error>(raw: Self) -> Result<Option<Self>, E> {
+        Ok((raw != Self::mark()).then_some(raw))
+    }
 }
 
 impl ClusterSettings {
@@ -28,6 +49,25 @@ impl ClusterSettings {
             default_zone: "UTC".to_owned(),
             lease_margin: Span::secs(10),
             misfire_after: Span::secs(60),
+            area: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_without_an_area_keep_their_bytes() {
+        let plain = ClusterSettings::new(7);
+        let fields =
+            (plain.uuid, plain.default_zone.clone(), plain.lease_margin, plain.misfire_after);
+        let bytes = postcard::to_stdvec(&plain).unwrap();
+        assert_eq!(bytes, postcard::to_stdvec(&fields).unwrap());
+        assert_eq!(postcard::from_bytes::<ClusterSettings>(&bytes).unwrap(), plain);
+        let of_eu = ClusterSettings { area: Some(Area::new("EU").unwrap()), ..plain };
+        let bytes = postcard::to_stdvec(&of_eu).unwrap();
+        assert_eq!(postcard::from_bytes::<ClusterSettings>(&bytes).unwrap(), of_eu);
     }
 }

@@ -1,11 +1,14 @@
 //! Jobs: what to run, when, where, and what to do when it goes wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::area::Area;
+use super::batch::BatchSpec;
 use super::edge::{EdgeSpec, PeriodUnit};
 use super::limits::RunLimits;
+use super::params::Params;
 use super::retry::{RetryRules, RetryWorker};
 use super::stored::extended;
 use super::syntax::Syntax;
@@ -70,7 +73,7 @@ pub struct JobSpec {
     pub on_worker_lost: OnWorkerLost,
     /// The folder it lies in.
     pub group: Option<GroupPath>,
-    /// What its runs get as `HORAI_PARAM_*`.
+    /// What its runs get as `HORAI_PARAM_*`, under names as [`super::params::is_name`] has them.
     pub params: BTreeMap<String, String>,
     /// In what periods its actions belong together.
     pub period: PeriodUnit,
@@ -90,6 +93,13 @@ pub struct JobSpec {
     pub retry_on_worker: RetryWorker,
     /// How many slots of which pools each of its runs takes while it runs; up to 8 pools.
     pub pools: BTreeMap<Name, u32>,
+    /// The secrets that its texts name, up to 32. Read from the texts when the job is
+    /// written: the machine reads none.
+    pub secrets: BTreeSet<Name>,
+    /// Where it has something to do, up to 32 areas; none means everywhere.
+    pub areas: BTreeSet<Area>,
+    /// How the batch key of its actions follows from their time.
+    pub batch: Option<BatchSpec>,
     /// What its runs put out is kept for the next one.
     pub keep_state: bool,
 }
@@ -99,7 +109,8 @@ extended! {
     [name description zone triggers depends_on executor env worker_group priority retries
         timeout grace lease on_worker_lost]
     [1 group 2 params 3 period 4 legacy_id 5 retry_rules 6 wait_limit 7 overlap
-        8 limits 9 pools 10 retry_on_worker 11 keep_state 12 syntax]
+        8 limits 9 pools 10 retry_on_worker 11 keep_state 12 syntax 13 areas 14 batch
+        21 secrets]
 }
 
 impl JobSpec {
@@ -133,8 +144,12 @@ impl JobSpec {
     pub const MAX_LEGACY_ID: u32 = 999_999;
     /// The longest wait of an action.
     pub const MAX_WAIT: Span = Span::secs(366 * 86_400);
+    /// The most secrets of one job.
+    pub const MAX_SECRETS: usize = 32;
     /// The most pools of one job.
     pub const MAX_POOLS: usize = 8;
+    /// The most areas of one job.
+    pub const MAX_AREAS: usize = 32;
     /// The largest definition, encoded, in bytes.
     pub const MAX_BYTES: usize = 256 * 1024;
 
@@ -167,6 +182,9 @@ impl JobSpec {
             limits: RunLimits::default(),
             retry_on_worker: RetryWorker::Any,
             pools: BTreeMap::new(),
+            secrets: BTreeSet::new(),
+            areas: BTreeSet::new(),
+            batch: None,
             keep_state: false,
         }
     }
@@ -192,12 +210,11 @@ impl JobSpec {
         own.max().unwrap_or(self.priority)
     }
 
-    /// The parameters of an action of these triggers: theirs over the job's, and
-    /// of two triggers those of the later one.
+    /// The parameters that these triggers give to an action: of two of them those of the
+    /// later one. They go before the job's.
     #[must_use]
-    pub fn params_of(&self, triggers: &[TriggerName]) -> BTreeMap<String, String> {
-        let own = self.rules(triggers).flat_map(|rule| rule.params.clone());
-        self.params.clone().into_iter().chain(own).collect()
+    pub fn trigger_params(&self, triggers: &[TriggerName]) -> Params {
+        self.rules(triggers).flat_map(|rule| rule.params.clone()).collect()
     }
 
     /// What may be a template, with the fields it stands in: script and arguments, and the
@@ -223,7 +240,7 @@ impl JobSpec {
         self.triggers.iter().any(|t| t.kind.fixed_delay().is_some())
     }
 
-    /// What can be the name of a parameter: as that of a variable in a shell.
+    /// What can be the plain name of a parameter: as that of a variable in a shell.
     #[must_use]
     pub fn is_param_name(text: &str) -> bool {
         let mut bytes = text.bytes();
@@ -429,9 +446,10 @@ mod tests {
         let (none, low, both) = (names(&[]), names(&["low"]), names(&["plain", "low"]));
         let gone = names(&["gone"]);
         assert_eq!([&none, &low, &both, &gone].map(|t| spec.priority_of(t)), [5, 2, 5, 5]);
-        assert_eq!(spec.params_of(&none), spec.params);
-        assert_eq!(spec.params_of(&both)["A"], "low");
-        assert_eq!((spec.params_of(&both).len(), spec.params_of(&low).len()), (2, 1));
+        assert_eq!(spec.trigger_params(&none), Params::new());
+        assert_eq!(spec.trigger_params(&both)["A"], "low");
+        let counts = [&both, &low].map(|triggers| spec.trigger_params(triggers).len());
+        assert_eq!(counts, [2, 1]);
     }
 
     #[test]

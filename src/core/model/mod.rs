@@ -6,18 +6,24 @@
 
 pub mod access;
 pub mod action;
+pub mod area;
 pub mod backfill;
+pub mod batch;
 pub mod calendar;
 pub mod cluster;
 pub mod edge;
+pub mod group;
 pub mod job;
 pub mod limits;
 pub mod lock;
 pub mod output;
+pub mod params;
 pub mod pause;
 pub mod pool;
 pub mod retry;
 pub mod run;
+pub mod secret;
+pub mod selector;
 pub(crate) mod stored;
 pub mod syntax;
 pub mod trigger;

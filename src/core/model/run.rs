@@ -51,13 +51,15 @@ pub struct Run {
     pub backfill: Option<BackfillId>,
     /// Its wait to begin counts from here, and not from `ready_at`: a pause has ended.
     pub waits_from: Option<UtcMillis>,
+    /// The attempt that is ended because its worker is drained, and its time is over.
+    pub drained: Option<u32>,
 }
 
 extended! {
     Run (RunId)
     [id kind job revision action nominal state priority catch_up created ready_at retries losses
         cancel_requested attempts]
-    [1 params 2 backfill 8 waits_from]
+    [1 params 2 backfill 4 drained 8 waits_from]
 }
 
 /// Numbers of runs are counted up from 1.
@@ -101,6 +103,7 @@ impl Run {
             params: BTreeMap::new(),
             backfill: None,
             waits_from: None,
+            drained: None,
         }
     }
 
@@ -109,6 +112,14 @@ impl Run {
     #[must_use]
     pub fn decides(&self) -> Option<ActionKey> {
         self.action.filter(|_| !matches!(self.kind, RunKind::Manual | RunKind::Debug))
+    }
+
+    /// True if its live attempt is to be ended: somebody asked for that, or its worker is
+    /// drained and the time for it is over.
+    #[must_use]
+    pub fn must_end(&self) -> bool {
+        let is_drained = |attempt: &Attempt| self.drained == Some(attempt.key.number);
+        self.live_attempt().is_some_and(|live| self.cancel_requested || is_drained(live))
     }
 
     /// True while it is not over.
@@ -318,6 +329,8 @@ pub enum AttemptCause {
     Retry,
     /// The worker of the one before was lost.
     WorkerLost,
+    /// The worker of the one before was drained.
+    Drained,
 }
 
 impl AttemptCause {
@@ -328,6 +341,7 @@ impl AttemptCause {
             Self::First => "first",
             Self::Retry => "retry",
             Self::WorkerLost => "worker_lost",
+            Self::Drained => "drained",
         }
     }
 }
@@ -383,6 +397,8 @@ pub enum EndKind {
         /// Why; at most 256 bytes.
         message: String,
     },
+    /// Its worker was drained, the time for that was over, and it was ended.
+    Drained,
     /// The process ended with 0, and what it put out cannot be taken.
     BadOutput {
         /// Why; at most 256 bytes.
@@ -432,6 +448,7 @@ impl EndKind {
             | Self::Cancelled
             | Self::NotStarted { .. }
             | Self::Unrendered { .. }
+            | Self::Drained
             | Self::BadOutput { .. } => false,
         }
     }
@@ -449,6 +466,7 @@ impl EndKind {
             Self::Gone => "gone",
             Self::WorkerLost => "worker_lost",
             Self::Unrendered { .. } => "unrendered",
+            Self::Drained => "drained",
             Self::BadOutput { .. } => "bad_output",
         }
     }
@@ -480,6 +498,7 @@ mod tests {
             params: BTreeMap::new(),
             backfill: None,
             waits_from: None,
+            drained: None,
         };
         // One behind the other, as they were before there were others.
         let first = (RunId(7), RunKind::Recover, JobId(3), Revision(2), plain.action, at);

@@ -1,15 +1,17 @@
 //! Workers as the cluster knows them. Load and connection are not here: they
-//! change too often to be replicated, and only the leader acts on them.
+//! change too often to be replicated, and only the leader acts on them. What an operator
+//! says of a worker is.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::stored::{Marked, extended};
 use crate::ids::{Incarnation, Name, WorkerId};
 use crate::time::UtcMillis;
 
 /// A worker that has attached at least once.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Worker {
     /// Its number.
     pub id: WorkerId,
@@ -19,6 +21,55 @@ pub struct Worker {
     pub last_heartbeat: UtcMillis,
     /// When the name first attached.
     pub registered: UtcMillis,
+    /// Whether it is given anything.
+    pub duty: Duty,
+}
+
+extended! {
+    Worker (WorkerId)
+    [id profile last_heartbeat registered]
+    [1 duty]
+}
+
+/// Numbers of workers are counted up from 1.
+impl Marked for WorkerId {
+    type Raw = Self;
+
+    fn mark() -> Self {
+        Self(0)
+    }
+
+    fn read<E: serde::de::Error>(raw: Self) -> Result<Option<Self>, E> {
+        Ok((raw != Self::mark()).then_some(raw))
+    }
+}
+
+/// What a worker is given, as an operator wants it. What runs there goes on in any case,
+/// but for a drain whose time is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Duty {
+    /// Whatever fits.
+    #[default]
+    Open,
+    /// Nothing new.
+    Cordoned,
+    /// Nothing new, and somebody waits until nothing runs there any more.
+    Draining {
+        /// When what still runs is ended, to run again elsewhere; none: whenever it ends.
+        until: Option<UtcMillis>,
+    },
+}
+
+impl Duty {
+    /// The word in API and CLI.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Cordoned => "cordoned",
+            Self::Draining { .. } => "draining",
+        }
+    }
 }
 
 /// What a worker declares when it attaches.

@@ -6,6 +6,7 @@ use crate::ids::{ActionKey, Name, RunId, WorkerId};
 use crate::machine::state::State;
 use crate::model::action::{Action, ActionState, WaitReason};
 use crate::model::run::{Run, RunState};
+use crate::model::worker::Duty;
 
 /// What is asked about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,16 +88,23 @@ fn explain_run(
     if hold.is_some() {
         return hold;
     }
+    if !state.closed_secrets(run).is_empty() {
+        return Some(WaitReason::Secret);
+    }
     let group = &state.spec(run.job, run.revision)?.worker_group;
     let serving = || serving(state, group, is_connected);
     if serving().next().is_none() {
         return Some(WaitReason::NoWorker);
     }
+    let is_open = |id: &WorkerId| state.worker(*id).is_some_and(|w| w.duty == Duty::Open);
+    if !serving().any(|id| is_open(&id)) {
+        return Some(WaitReason::Cordoned);
+    }
     if is_full(state, &state.demand_of(run)) {
         return Some(WaitReason::Pool);
     }
     let is_first = first_to_go(state, group) == Some(run.id);
-    if serving().any(|id| state.free_slots(id) > 0) {
+    if serving().filter(is_open).any(|id| state.free_slots(id) > 0) {
         return Some(if is_first { WaitReason::Dispatching } else { behind(run) });
     }
     Some(if is_first { WaitReason::Resource } else { behind(run) })

@@ -113,6 +113,13 @@ fn told(reason: WaitReason) -> Option<WaitReason> {
             case.with(manual(job)).runs(None).due().why_up()
         }
         WaitReason::Dispatching => case.due().why_up(),
+        WaitReason::Secret => {
+            let mut case = case.with(put_secret("a", 1, None));
+            let job = case.m.job(knowing("closed", &["a"]));
+            let (node, closed) = (case.m.state.leader().node, vec![name("a")]);
+            let case = case.with(Command::CloseSecrets { node, closed }).with(manual(job));
+            explain(&case.m.state, Subject::Run(case.m.queue()[0]), &|_| true)
+        }
         // Nothing says these of an action or a run: pools, cordons and loads are not
         // there yet, and what waits for the end of a fixed delay is no action but the
         // trigger that would give the next one.

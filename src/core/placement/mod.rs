@@ -7,10 +7,11 @@ use crate::ids::{RunId, WorkerId};
 use crate::machine::state::State;
 use crate::model::retry::RetryWorker;
 use crate::model::run::{Run, RunState};
+use crate::model::worker::{Duty, Worker};
 
 /// Chooses a worker for a run that may be dispatched: the first after `last`
 /// (the group's choice before, so that work goes round), and the lowest if
-/// none follows, that serves the run's group and has a slot that neither a live
+/// none follows, that is open, serves the run's group and has a slot that neither a live
 /// attempt takes nor `reserved` counts (dispatches that are proposed and not
 /// committed yet). A retry goes to one that its job prefers, if such a one has a slot;
 /// it does not wait for it, so that no run holds up those behind it.
@@ -30,8 +31,8 @@ pub fn choose(
     let start = last.map_or(0, |last| connected.partition_point(|id| *id <= last));
     let (before, after) = connected.split_at(start);
     let is_free = |id: &WorkerId| {
-        let serves = state.worker(*id).is_some_and(|w| w.profile.groups.contains(group));
-        serves && state.free_slots(*id) > reserved(*id)
+        let serves = |w: &Worker| w.duty == Duty::Open && w.profile.groups.contains(group);
+        state.worker(*id).is_some_and(serves) && state.free_slots(*id) > reserved(*id)
     };
     let free = || after.iter().chain(before).copied().filter(is_free);
     let preferred = match spec.retry_on_worker {

@@ -9,9 +9,11 @@
 //! [`schedule`] reads a trigger of any kind, with the [`calendar`]s that bound
 //! it, [`check`] does so for a whole job, and [`plan`] turns a cursor into what
 //! the log is asked for. A [`period`] is a stretch of local time as an interval of
-//! instants, and [`local`] what a clock shows, with its arithmetic. [`simulate`] answers
+//! instants, and [`local`] what a clock shows, with its arithmetic; a [`batch`] key
+//! names the stretch of data that an instant is about. [`simulate`] answers
 //! for Quartz's own triggers.
 
+pub mod batch;
 pub mod calendar;
 pub mod check;
 pub mod cron;

@@ -7,6 +7,7 @@ mod node;
 mod planning;
 mod pools;
 mod random;
+mod secrets;
 mod services;
 mod simulation;
 mod support;

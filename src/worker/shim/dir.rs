@@ -39,9 +39,9 @@ pub const WORK: &str = "work";
 /// the next: fields are only added, with defaults.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
-    /// Program and arguments.
+    /// Program and arguments; none if they come by [`Private`].
     pub argv: Vec<String>,
-    /// The job's whole environment.
+    /// The job's whole environment; none if it comes by [`Private`].
     pub env: BTreeMap<String, String>,
     /// Longest life; none means no limit.
     pub timeout_ms: Option<u64>,
@@ -58,6 +58,50 @@ pub struct Spec {
     pub output_limit: u64,
     /// Cluster time minus time since boot, as the worker knew it.
     pub cluster_offset_ms: i64,
+    /// What to run holds secrets, and comes by the shim's standard input.
+    #[serde(default)]
+    pub private: bool,
+}
+
+/// What to run, where that holds secrets: handed to the shim by its standard input, and
+/// never on disk.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Private {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// The job's whole environment.
+    pub env: BTreeMap<String, String>,
+    /// A script that holds secrets itself: the last argument is where it would be, and
+    /// becomes where it is.
+    pub script: Option<String>,
+    /// What is taken out of the output.
+    pub secrets: Vec<String>,
+}
+
+/// Without anything of it.
+impl std::fmt::Debug for Private {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Private").finish_non_exhaustive()
+    }
+}
+
+/// The form that [`read_private`] reads.
+///
+/// # Errors
+/// Only if memory cannot be had.
+pub fn write_private(private: &Private) -> io::Result<Vec<u8>> {
+    serde_json::to_vec(private).map_err(io::Error::other)
+}
+
+/// Reads it to the end of the stream: what a worker that was killed could not say in
+/// full is an error.
+///
+/// # Errors
+/// The system's, or that it is not one; without a word of what was read.
+pub fn read_private(mut from: impl io::Read) -> io::Result<Private> {
+    let mut bytes = Vec::new();
+    from.read_to_end(&mut bytes)?;
+    serde_json::from_slice(&bytes).map_err(|_| io::Error::other("what to run was cut short"))
 }
 
 /// Reads the spec.

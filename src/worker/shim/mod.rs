@@ -9,6 +9,7 @@
 
 pub mod dir;
 pub mod kill;
+mod launch;
 mod output;
 mod supervise;
 
@@ -49,14 +50,21 @@ fn run(dir: &Path) -> io::Result<()> {
     let me = kill::Process::of(std::process::id())
         .ok_or_else(|| io::Error::other("/proc shows no such process"))?;
     files::write_durably(&dir.join(dir::PID), me.to_string().as_bytes())?;
-    let spec = dir::read_spec(dir)?;
+    let mut spec = dir::read_spec(dir)?;
+    let private = if spec.private { Some(dir::read_private(io::stdin())?) } else { None };
     fs::create_dir_all(dir.join(dir::WORK))?;
-    let report = supervise::supervise(dir, &spec).unwrap_or_else(|e| EndReport {
+    let means = launch::Means::of(&mut spec, private)?;
+    let masker = means.masker.clone();
+    let report = supervise::supervise(dir, &spec, means).unwrap_or_else(|e| EndReport {
         how: EndKind::not_started(&e.to_string()),
         started: None,
         ended: None,
         output_bytes: 0,
         output_crc: 0,
     });
-    dir::write_result(dir, &Ending::of(report, &dir.join(dir::OUTPUTS)))
+    let mut ending = Ending::of(report, &dir.join(dir::OUTPUTS));
+    if let Some(masker) = masker {
+        ending.mask(&masker);
+    }
+    dir::write_result(dir, &ending)
 }

@@ -19,6 +19,7 @@ use rustix::process::{WaitOptions, wait};
 
 use super::dir::{self, Spec};
 use super::kill;
+use super::launch::Means;
 use super::output::Output;
 use crate::worker::clock::boot_ms;
 
@@ -44,7 +45,7 @@ enum Event {
 ///
 /// # Errors
 /// Why it could not be started.
-pub(super) fn supervise(dir: &Path, spec: &Spec) -> io::Result<EndReport> {
+pub(super) fn supervise(dir: &Path, spec: &Spec, means: Means) -> io::Result<EndReport> {
     let (events, inbox) = sync_channel(64);
     listen(&dir.join(dir::CONTROL), events.clone())?;
     let started = boot_ms();
@@ -54,9 +55,10 @@ pub(super) fn supervise(dir: &Path, spec: &Spec) -> io::Result<EndReport> {
         let ended = cluster(started);
         return Ok(EndReport { how, started: None, ended, output_bytes: 0, output_crc: 0 });
     }
-    let output = Output::create(&dir.join(dir::OUTPUT), spec.output_limit)?;
+    let Means { argv, env, script, masker, is_private } = means;
+    let output = Output::create(&dir.join(dir::OUTPUT), spec.output_limit, masker)?;
     let (program, arguments) =
-        spec.argv.split_first().ok_or_else(|| io::Error::other("no program is given"))?;
+        argv.split_first().ok_or_else(|| io::Error::other("no program is given"))?;
     let (reader, writer) = io::pipe()?;
     let job = {
         // The command holds the pipe's writing ends: gone at the end of this block.
@@ -64,14 +66,17 @@ pub(super) fn supervise(dir: &Path, spec: &Spec) -> io::Result<EndReport> {
         command
             .args(arguments)
             .env_clear()
-            .envs(&spec.env)
+            .envs(&env)
             .current_dir(dir.join(dir::WORK))
             .stdin(Stdio::null())
             .stdout(writer.try_clone()?)
             .stderr(writer)
             .process_group(0);
-        command.spawn().map_err(|e| io::Error::new(e.kind(), format!("{program}: {e}")))?
+        let shown = if is_private { "its program" } else { program };
+        command.spawn().map_err(|e| io::Error::new(e.kind(), format!("{shown}: {e}")))?
     };
+    // The job has them now, and nothing else here needs them.
+    drop((script, env));
     if let Some(process) = kill::Process::of(job.id()) {
         fs::write(dir.join(dir::JOB), process.to_string())?;
     }

@@ -11,8 +11,9 @@ mod process;
 pub(crate) mod small_disk;
 pub(crate) mod trace;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
@@ -156,14 +157,25 @@ impl Cluster {
 
     /// Runs a command of the program against this cluster.
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// The same with something on standard input.
+    pub(crate) fn run_fed(&self, arguments: &[&str], input: &str) -> Output {
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
         let urls: Vec<String> =
             self.nodes.iter().map(|n| format!("http://{}", n.address("http"))).collect();
-        std::process::Command::new(HORAI)
-            .args(arguments)
-            .env("HORAI_URL", urls.join(","))
-            .env("HORAI_TOKEN", &self.token)
-            .output()
-            .unwrap()
+        let mut command = Command::new(HORAI);
+        command.args(arguments);
+        command.env("HORAI_URL", urls.join(",")).env("HORAI_TOKEN", &self.token);
+        command
     }
 
     #[track_caller]

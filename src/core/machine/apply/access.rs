@@ -103,6 +103,8 @@ impl State {
         if record.retired.is_none() {
             record.retired = Some(now);
             self.nodes.put(node, record);
+            // What it could not open is nobody's concern any more.
+            self.close_secrets(node, &[]);
         }
         Ok(Outcome::Done)
     }

@@ -239,6 +239,10 @@ impl State {
             self.backfill_instants.put((backfill.id, at), elsewhere);
             return;
         }
+        let pinned = self.spec(backfill.job, backfill.revision);
+        if pinned.is_some_and(|spec| self.is_elsewhere(spec)) {
+            return self.pass_instant(backfill, key, ev);
+        }
         let Some(job) = self.jobs.get(&backfill.job) else { return };
         let id = self.meta.last_run.next();
         let mut run = Run::new(id, RunKind::Backfill, job, at, self.meta.now);
@@ -260,6 +264,19 @@ impl State {
         backfill.counts.live += 1;
         let live = BackfillInstant { state: InstantState::Live, run: Some(id) };
         self.backfill_instants.put((backfill.id, at), live);
+    }
+
+    /// An instant of a job that has nothing to do in this area: a success without a run.
+    fn pass_instant(&mut self, backfill: &mut Backfill, key: ActionKey, ev: &mut Vec<Event>) {
+        backfill.counts.success += 1;
+        let state = InstantState::Over(RunResult::Success);
+        let over = BackfillInstant { state, run: None };
+        self.backfill_instants.put((backfill.id, key.nominal), over);
+        if backfill.downstream && self.actions.contains(&key) {
+            self.reopen(key, None, ev);
+            let passed = self.pass_by_area(key);
+            self.settle_all(passed, ev);
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use crate::ids::{JobId, Name, Revision, TriggerName};
 use crate::model::edge::{EdgeSpec, Matching};
 use crate::model::job::{Backoff, Executor, Job, JobSpec, OnWorkerLost, TriggerKind};
 use crate::model::limits::RunLimits;
+use crate::model::params::is_name;
 use crate::model::pool::PoolDef;
 use crate::model::retry::RetryRules;
 use crate::time::UtcMillis;
@@ -37,6 +38,7 @@ impl State {
         check_spec(own, spec)?;
         self.check_calendars(spec)?;
         self.check_pools(spec)?;
+        self.check_secrets(spec)?;
         self.check_edges(own, spec)?;
         self.check_unforeseen(own, spec)?;
         let Some(old) = old else { return self.create_job(spec, ev) };
@@ -319,6 +321,11 @@ fn check_spec(own: JobId, spec: &JobSpec) -> Result<(), Reject> {
         within("keep_for", keep_for.0, 1000, YEAR_MS, "ms")?;
     }
     check_params("params", &spec.params)?;
+    at_most("areas", spec.areas.len(), JobSpec::MAX_AREAS)?;
+    if let Some(batch) = spec.batch {
+        let (offset, most) = (batch.offset.unsigned_abs(), batch.unit.max_offset().unsigned_abs());
+        within("batch.offset", u64::from(offset), 0, u64::from(most), "units in either direction")?;
+    }
     at_most("pools", spec.pools.len(), JobSpec::MAX_POOLS)?;
     for (pool, slots) in &spec.pools {
         let most = u64::from(PoolDef::MAX_SLOTS);
@@ -368,8 +375,11 @@ fn check_spec(own: JobId, spec: &JobSpec) -> Result<(), Reject> {
 pub(super) fn check_params(field: &str, params: &BTreeMap<String, String>) -> Result<(), Reject> {
     at_most(field, params.len(), JobSpec::MAX_PARAMS)?;
     for (name, value) in params {
-        if !JobSpec::is_param_name(name) {
-            let problem = format!("{name:?} is no name of a parameter; use letters, digits and _");
+        if !is_name(name) {
+            let problem = format!(
+                "{name:?} is no name of a parameter; use letters, digits and _, perhaps behind an \
+                 area and a dot"
+            );
             return Err(invalid(field, problem));
         }
         at_most(&format!("{field}.{name}"), value.len(), JobSpec::MAX_PARAM)?;

@@ -6,9 +6,12 @@
 //! is a rejection and leaves everything but time as it was.
 
 mod access;
+mod area;
 mod backfill;
 mod calendar;
 mod delete;
+mod duty;
+mod group;
 mod job;
 mod limits;
 mod lock;
@@ -21,6 +24,7 @@ mod pool;
 mod put;
 mod rerun;
 mod run;
+mod secret;
 mod tick;
 mod upstream;
 mod worker;
@@ -130,6 +134,19 @@ impl State {
             Command::Resume { target, missed } => self.resume(target, *missed, ev),
             Command::PutPool { def, expected } => self.put_pool(def, *expected, ev),
             Command::DeletePool { name, expected } => self.delete_pool(name, *expected),
+            Command::PutSecret { name, sealed, description, expected } => {
+                self.put_secret(name, sealed, description.as_deref(), *expected)
+            }
+            Command::ResealSecret { name, sealed, expected } => {
+                self.reseal_secret(name, sealed, *expected)
+            }
+            Command::DeleteSecret { name, expected } => self.delete_secret(name, *expected),
+            Command::CloseSecrets { node, closed } => Ok(self.close_secrets(*node, closed)),
+            Command::SetArea { area } => self.set_area(area.as_ref()),
+            Command::PutGroup { def, expected } => self.put_group(def, *expected),
+            Command::DeleteGroup { path, expected } => self.delete_group(path, *expected),
+            Command::SetDuty { worker, duty } => self.set_duty(*worker, *duty, ev),
+            Command::RemoveWorker { worker, force } => self.remove_worker(*worker, *force, ev),
         }
     }
 

@@ -43,13 +43,17 @@ impl State {
         if is_free { self.start(key, self.meta.now, ev) } else { Settled::new() }
     }
 
-    /// An action is ready: it starts, unless its job says otherwise.
+    /// An action is ready: it starts, unless its job says otherwise, or has nothing to do
+    /// in this area.
     pub(super) fn start(
         &mut self,
         key: ActionKey,
         ready_at: UtcMillis,
         ev: &mut Vec<Event>,
     ) -> Settled {
+        if self.is_job_elsewhere(key.job) {
+            return self.pass_by_area(key);
+        }
         let overlap = self.overlap_of(key.job);
         if overlap == Overlap::Allow || !self.has_live_run(key.job) {
             self.start_run(key, ready_at, ev);

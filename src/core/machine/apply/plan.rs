@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::super::command::{PlanBatch, PlanSource, PlannedAction};
+use super::super::index::Owner;
 use super::super::outcome::{Event, Outcome, Reject};
 use super::super::state::State;
 use super::at_most;
@@ -153,6 +154,7 @@ impl State {
             finished: None,
             next_kind: None,
             forced: false,
+            by_area: false,
         };
         self.put_action(key, action);
         ev.push(Event::Action(key));
@@ -209,6 +211,7 @@ impl State {
 
     /// The same for several.
     pub(super) fn settle_all(&mut self, mut work: Settled, ev: &mut Vec<Event>) {
+        let mut not_run = BTreeSet::new();
         while let Some((key, state)) = work.pop() {
             let now = self.meta.now;
             let Some(action) = self.actions.get(&key) else { continue };
@@ -216,7 +219,11 @@ impl State {
                 continue;
             }
             let run = action.run_behind();
+            if action.by_area {
+                not_run.insert(key.job);
+            }
             self.edit_action(key, |a| {
+                a.by_area &= state == ActionState::Success;
                 a.state = state;
                 a.finished = Some(now);
             });
@@ -227,6 +234,10 @@ impl State {
                 work.extend(self.revive_dependants(key, ev));
             }
             work.extend(self.next_in_line(key.job, ev));
+        }
+        // Such a job may never have a run whose end makes room.
+        for job in not_run {
+            self.retain(Owner::Job(job));
         }
     }
 

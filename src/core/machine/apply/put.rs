@@ -12,6 +12,7 @@ use crate::model::job::{Job, JobSpec};
 use crate::model::lock::Lock;
 use crate::model::output::{JobState, RunOutputs};
 use crate::model::run::Run;
+use crate::model::worker::Worker;
 use crate::time::UtcMillis;
 
 impl State {
@@ -93,6 +94,20 @@ impl State {
         let newest = self.jobs.get(&job).map(|job| job.revision.0);
         self.index.pins.contains_key(&(job, revision))
             || newest.is_some_and(|newest| revision.0.saturating_add(Job::KEPT_REVISIONS) >= newest)
+    }
+
+    pub(super) fn put_worker(&mut self, worker: Worker) {
+        self.index.worker_changed(self.workers.get(&worker.id), Some(&worker));
+        self.workers.put(worker.id, worker);
+    }
+
+    /// Only for workers on which nothing runs.
+    pub(super) fn remove_worker_record(&mut self, id: WorkerId) {
+        self.put_watch(id, Watch::default());
+        self.watches.remove(&id);
+        if let Some(old) = self.workers.remove(&id) {
+            self.index.worker_changed(Some(&old), None);
+        }
     }
 
     /// Only for finished runs.

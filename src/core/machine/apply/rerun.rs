@@ -18,7 +18,8 @@ use crate::time::UtcMillis;
 
 impl State {
     /// Runs an action again, whatever it came to and whatever it waits for; with all that
-    /// follows from it if `below`.
+    /// follows from it if `below`. Where its job has nothing to do in this area, it is a
+    /// success once more, and no run is made.
     pub(super) fn rerun(
         &mut self,
         key: ActionKey,
@@ -26,7 +27,10 @@ impl State {
         ev: &mut Vec<Event>,
     ) -> Result<Outcome, Reject> {
         self.idle_action(key)?;
-        self.room_for_runs(1)?;
+        let is_elsewhere = self.is_job_elsewhere(key.job);
+        if !is_elsewhere {
+            self.room_for_runs(1)?;
+        }
         let kind = if below { RunKind::SuperRecover } else { RunKind::Recover };
         if below {
             let tree: BTreeSet<ActionKey> = self.tree_below(key)?.into_iter().collect();
@@ -35,6 +39,11 @@ impl State {
             }
         }
         self.reopen(key, Some(kind), ev);
+        if is_elsewhere {
+            let passed = self.pass_by_area(key);
+            self.settle_all(passed, ev);
+            return Ok(Outcome::Done);
+        }
         self.start_run(key, self.meta.now, ev);
         let run = self.actions.get(&key).and_then(|action| action.run);
         run.map(|run| Outcome::Run { run }).ok_or(Reject::NoSuchAction(key))
@@ -156,6 +165,7 @@ impl State {
             action.finished = None;
             action.run = None;
             action.forced = false;
+            action.by_area = false;
             action.next_kind = kind;
         });
         ev.push(Event::Action(key));

@@ -13,6 +13,7 @@ use crate::model::retry::AfterFailure;
 use crate::model::run::{
     Attempt, AttemptCause, AttemptEnd, EndKind, Run, RunKind, RunResult, RunState,
 };
+use crate::model::worker::Duty;
 use crate::mutants::{self, Mutant};
 use crate::time::{Span, UtcMillis};
 
@@ -44,6 +45,9 @@ impl State {
         if !worker.profile.groups.contains(&spec.worker_group) {
             return Err(Reject::NotDispatchable(id));
         }
+        if worker.duty != Duty::Open {
+            return Err(Reject::NotOpen { worker: worker_id, duty: worker.duty });
+        }
         if self.free_slots(worker_id) == 0 {
             return Err(Reject::NoSlot(worker_id));
         }
@@ -57,6 +61,7 @@ impl State {
         let cause = match run.attempts.last().and_then(|a| a.end.as_ref()) {
             None => AttemptCause::First,
             Some(end) if end.how.is_loss() => AttemptCause::WorkerLost,
+            Some(end) if end.how == EndKind::Drained => AttemptCause::Drained,
             Some(_) => AttemptCause::Retry,
         };
         if run.attempts.len() >= Run::MAX_ATTEMPTS_KEPT {
@@ -157,6 +162,10 @@ impl State {
         let is_last = self.is_cut_by_run(old, spec, &end.how);
         let is_too_late = |until| spec.limits.run_ends(old).is_some_and(|end| end <= until);
         let mut run = old.clone();
+        let mut end = end;
+        if end.how == EndKind::Cancelled && old.must_end() && !old.cancel_requested {
+            end.how = EndKind::Drained;
+        }
         let how = end.how.clone();
         if let Some(attempt) = run.attempts.last_mut() {
             attempt.end = Some(end);
@@ -176,6 +185,14 @@ impl State {
             }
             run.losses += 1;
             return self.wait_again(run, self.meta.now, ev);
+        }
+        if how == EndKind::Drained {
+            let result = match policy {
+                _ if is_too_late(self.meta.now) => RunResult::RunTimedOut,
+                OnWorkerLost::Rerun => return self.wait_again(run, self.meta.now, ev),
+                OnWorkerLost::Fail | OnWorkerLost::Keep { .. } => RunResult::Failed,
+            };
+            return self.finish_run(run, result, ev);
         }
         match rules.judge(&how) {
             _ if is_last => return self.finish_run(run, RunResult::RunTimedOut, ev),

@@ -90,6 +90,7 @@ impl State {
                 Timer::Timeout(run) => self.give_up(run, EndKind::TimedOut, ev),
                 Timer::Worker(worker) => self.check_worker(worker, ev),
                 Timer::Lock(name) => self.check_lock(&name, ev),
+                Timer::Drain(worker) => self.drain_time_over(worker, ev),
             }
         }
         self.forget_requests();

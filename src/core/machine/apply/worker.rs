@@ -5,7 +5,7 @@ use super::super::state::{State, Watch};
 use super::{at_most, invalid, within};
 use crate::ids::{Incarnation, RunId, WorkerId};
 use crate::model::run::{Attempt, EndKind, Run};
-use crate::model::worker::{Worker, WorkerProfile};
+use crate::model::worker::{Duty, Worker, WorkerProfile};
 use crate::mutants::{self, Mutant};
 use crate::time::UtcMillis;
 
@@ -32,10 +32,8 @@ impl State {
             }
             let id = self.meta.last_worker.next();
             self.meta.last_worker = id;
-            self.index.worker_names.insert(profile.name.clone(), id);
-            let worker =
-                Worker { id, profile: profile.clone(), last_heartbeat: now, registered: now };
-            self.workers.put(id, worker);
+            let (profile, duty) = (profile.clone(), Duty::Open);
+            self.put_worker(Worker { id, profile, last_heartbeat: now, registered: now, duty });
             ev.push(Event::Worker(id));
             return Ok(Outcome::Worker { worker: id });
         };
@@ -46,7 +44,7 @@ impl State {
             let has_rebooted =
                 has_rebooted || (is_other && mutants::on(Mutant::IncarnationIsDeath));
             let worker = Worker { profile: profile.clone(), last_heartbeat: now, ..old.clone() };
-            self.workers.put(id, worker);
+            self.put_worker(worker);
             if has_rebooted {
                 // No process survives a boot: proof, whoever started it.
                 for run in self.running_on(id).map(|r| r.id).collect::<Vec<_>>() {
@@ -76,7 +74,7 @@ impl State {
             let worker = self.workers.get(id).filter(|w| w.profile.incarnation == *incarnation);
             if let Some(worker) = worker.filter(|w| w.last_heartbeat < self.meta.now) {
                 let worker = Worker { last_heartbeat: self.meta.now, ..worker.clone() };
-                self.workers.put(*id, worker);
+                self.put_worker(worker);
                 ev.push(Event::Worker(*id));
             }
         }

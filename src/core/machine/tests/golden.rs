@@ -13,7 +13,9 @@ use super::super::state::Limits;
 use super::support::*;
 use crate::ids::*;
 use crate::model::action::{Missed, MissedReason};
+use crate::model::area::Area;
 use crate::model::backfill::{BackfillOrder, Hours, Steer};
+use crate::model::batch::{BatchSpec, BatchUnit};
 use crate::model::calendar::{CalendarDef, CalendarRule};
 use crate::model::cluster::ClusterSettings;
 use crate::model::edge::{Condition, EdgeSpec, Matching, NoMatch, OnNoMatch, PeriodUnit};
@@ -23,7 +25,7 @@ use crate::model::pause::{AfterPause, PauseTarget};
 use crate::model::retry::{RetryRules, RetryWorker};
 use crate::model::run::{EndKind, RunOrder};
 use crate::model::trigger::*;
-use crate::model::worker::WorkerProfile;
+use crate::model::worker::{Duty, WorkerProfile};
 use crate::time::{Span, UtcMillis};
 
 const GOLDEN: &str = include_str!("../../../../tests/golden/command_v1.txt");
@@ -66,6 +68,15 @@ fn word(command: &Command) -> &'static str {
         Command::RemoveJob { .. } => "remove_job",
         Command::PutPool { .. } => "put_pool",
         Command::DeletePool { .. } => "delete_pool",
+        Command::PutSecret { .. } => "put_secret",
+        Command::ResealSecret { .. } => "reseal_secret",
+        Command::DeleteSecret { .. } => "delete_secret",
+        Command::CloseSecrets { .. } => "close_secrets",
+        Command::SetArea { .. } => "set_area",
+        Command::PutGroup { .. } => "put_group",
+        Command::DeleteGroup { .. } => "delete_group",
+        Command::SetDuty { .. } => "set_duty",
+        Command::RemoveWorker { .. } => "remove_worker",
         Command::CompleteWith { .. } => "complete_with",
         Command::EditState { .. } => "edit_state",
     }
@@ -188,7 +199,8 @@ fn commands() -> Vec<Command> {
     unmatched.actions[0].unmatched = none;
     let labels = BTreeMap::from([("zone".to_owned(), "b".to_owned())]);
     let extended = Box::new(extended_spec());
-    let group = PauseTarget::Group(GroupPath::new("etl").unwrap());
+    let etl = GroupPath::new("etl").unwrap();
+    let group = PauseTarget::Group(etl.clone());
     let paused = TriggerName("nightly".into());
     let put = |def| Command::PutCalendar { def: Box::new(def), expected: Some(Revision(1)) };
     let under = Command::PlanUnder { seen: 300, batches: vec![batch.clone()] };
@@ -242,6 +254,28 @@ fn commands() -> Vec<Command> {
         put_pool("licences", 2),
         Command::DeletePool { name: name("licences"), expected: Some(Revision(3)) },
         Command::ApplyJob { spec: Box::new(pooled_spec()), expected: None },
+        put_secret("db-password", 7, Some("of the warehouse")),
+        Command::ResealSecret {
+            name: name("db-password"),
+            sealed: sealed(8),
+            expected: Revision(1),
+        },
+        Command::DeleteSecret { name: name("db-password"), expected: Some(Revision(1)) },
+        Command::CloseSecrets { node: NodeId(3), closed: vec![name("db-password")] },
+        Command::ApplyJob { spec: Box::new(knowing("load", &["db-password"])), expected: None },
+        Command::InitCluster(ClusterSettings {
+            area: Some(Area::new("EU").unwrap()),
+            ..ClusterSettings::new(7)
+        }),
+        set_area(Some("EU")),
+        put_group(etl.clone(), &[("EU.WHERE", "here"), ("DAY", "1")], Some(Revision(1))),
+        Command::DeleteGroup { path: etl, expected: Some(Revision(2)) },
+        Command::ApplyJob { spec: Box::new(local_spec()), expected: None },
+        Command::SetDuty {
+            worker: WorkerId(3),
+            duty: Duty::Draining { until: Some(UtcMillis(9)) },
+        },
+        Command::RemoveWorker { worker: WorkerId(3), force: true },
         complete(attempt, token, EndKind::bad_output("line 2: no")),
         complete_with(attempt, token, &[("ROWS", "17"), ("TEXT", "a\nb")]),
         Command::ApplyJob { spec: Box::new(keeping("keeping")), expected: None },
@@ -304,6 +338,13 @@ fn backfill_order(job: JobId) -> BackfillOrder {
         priority: Some(1),
         again: Some(BackfillId(1)),
     }
+}
+
+/// A job of two areas, with a batch key and a parameter of one of them.
+fn local_spec() -> JobSpec {
+    let batch = Some(BatchSpec { unit: BatchUnit::Day, offset: -1 });
+    let params = BTreeMap::from([("EU.WHERE".to_owned(), "there".to_owned())]);
+    JobSpec { batch, params, ..only_in(&["EU", "US"], spec("local")) }
 }
 
 /// A job whose runs take slots of two pools.
@@ -385,6 +426,33 @@ fn pooled_state() -> Machine {
     m
 }
 
+/// Secrets that a node cannot open, and a job that names one.
+fn secret_state() -> Machine {
+    let mut m = Machine::new();
+    m.ok(put_secret("db-password", 7, Some("of the warehouse")));
+    m.ok(put_secret("token", 7, None));
+    m.after(1_000);
+    m.ok(put_secret("token", 8, None));
+    m.job(knowing("load", &["db-password", "token"]));
+    m.ok(Command::CloseSecrets { node: NodeId(3), closed: vec![name("token")] });
+    m
+}
+
+const GOLDEN_SECRETS: &str = include_str!("../../../../tests/golden/snapshot_secrets_v1.txt");
+
+/// An area, a group, and an action that succeeded because its job is of another area.
+fn local_state() -> Machine {
+    let mut m = Machine::new();
+    m.ok(set_area(Some("ASIA")));
+    m.ok(put_group(GroupPath::new("etl/nightly").unwrap(), &[("DAY", "1")], None));
+    let job = m.job(JobSpec { triggers: vec![cron("t")], ..local_spec() });
+    let at = m.now + 1_000;
+    m.plan(job, &[(at, vec![]), (at + 90_000, vec![])]);
+    m.after(2_000);
+    m
+}
+
+const GOLDEN_AREAS: &str = include_str!("../../../../tests/golden/snapshot_areas_v1.txt");
 /// Outputs that are held and such that were dropped, and states of jobs.
 fn putting_state() -> Machine {
     let mut m = Machine::with(Limits { output_bytes: 250, ..Limits::default() });
@@ -412,6 +480,8 @@ fn a_snapshot_keeps_its_bytes() {
     let states = [
         (full_state(), GOLDEN_STATE),
         (pooled_state(), GOLDEN_POOLS),
+        (secret_state(), GOLDEN_SECRETS),
+        (local_state(), GOLDEN_AREAS),
         (putting_state(), GOLDEN_OUTPUTS),
     ];
     for (m, golden) in states {

@@ -1,13 +1,16 @@
 //! Tests of the machine as a whole: one rule each, and random command lists.
 
 mod anchors;
+mod areas;
 mod backfills;
 mod calendars;
 mod deletion;
 mod delays;
+mod duties;
 mod edges;
 mod ends;
 mod golden;
+mod groups;
 mod limits;
 mod manual;
 mod outputs;
@@ -18,6 +21,7 @@ mod random;
 mod reports;
 mod reruns;
 mod rules;
+mod secrets;
 pub(crate) mod support;
 mod sweeps;
 mod upstream;

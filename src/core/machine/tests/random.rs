@@ -12,6 +12,7 @@ use super::super::state::{Limits, State};
 use super::outputs;
 use super::support::*;
 use crate::ids::*;
+use crate::model::area::Area;
 use crate::model::backfill::{BackfillOrder, Hours, Steer};
 use crate::model::calendar::{CalendarDef, CalendarRule};
 use crate::model::job::*;
@@ -20,6 +21,7 @@ use crate::model::pause::{AfterPause, PauseTarget};
 use crate::model::retry::RetryWorker;
 use crate::model::run::{EndKind, RunOrder};
 use crate::model::trigger::{RuleSpec, TriggerRule, Weekdays};
+use crate::model::worker::Duty;
 use crate::placement::pools::first_to_go;
 use crate::time::{Span, UtcMillis};
 
@@ -29,6 +31,9 @@ enum Step {
     Apply { name: u8, triggers: u8, upstream: Vec<u64>, policy: u8, rest: (u8, u8, u8) },
     Pool { name: u8, slots: u32 },
     DropPool(u8),
+    Area(u8),
+    Group { path: u8, value: u8, expected: Option<u64> },
+    DropGroup(u8),
     Calendar { name: u8, base: Option<u8>, day: u8 },
     DropCalendar(u8),
     Hold(u8, u64),
@@ -61,6 +66,12 @@ enum Step {
     DropToken(u8),
     Admit { hash: u8, store: u8, replaces: Option<u64> },
     Retire(u64),
+    Secret { name: u8, key: u8, expected: Option<u64> },
+    Reseal { name: u8, key: u8, expected: u64 },
+    DropSecret(u8),
+    Close { node: u64, names: Vec<u8> },
+    Duty { worker: u64, duty: u8 },
+    Forget { worker: u64, force: bool },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -71,13 +82,17 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             0..3_u8,
             prop::collection::vec(job(), 0..3),
             0..4_u8,
-            (0..4_u8, 0..5_u8, 0..8_u8),
+            (0..8_u8, 0..5_u8, 0..8_u8),
         )
             .prop_map(|(name, triggers, upstream, policy, rest)| {
                 Step::Apply { name, triggers, upstream, policy, rest }
             }),
         1 => (0..3_u8, 0..4_u32).prop_map(|(name, slots)| Step::Pool { name, slots }),
         1 => (0..3_u8).prop_map(Step::DropPool),
+        1 => (0..3_u8).prop_map(Step::Area),
+        1 => (0..3_u8, 0..3_u8, prop::option::of(0..3_u64))
+            .prop_map(|(path, value, expected)| Step::Group { path, value, expected }),
+        1 => (0..3_u8).prop_map(Step::DropGroup),
         1 => (0..3_u8, prop::option::of(0..3_u8), 0..3_u8)
             .prop_map(|(name, base, day)| Step::Calendar { name, base, day }),
         1 => (0..3_u8).prop_map(Step::DropCalendar),
@@ -127,6 +142,16 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0..3_u8, 0..4_u8, prop::option::of(0..5_u64))
             .prop_map(|(hash, store, replaces)| Step::Admit { hash, store, replaces }),
         1 => (0..5_u64).prop_map(Step::Retire),
+        1 => (0..3_u8, 0..3_u8, prop::option::weighted(0.3, 0..4_u64))
+            .prop_map(|(name, key, expected)| Step::Secret { name, key, expected }),
+        1 => (0..3_u8, 0..3_u8, 0..4_u64)
+            .prop_map(|(name, key, expected)| Step::Reseal { name, key, expected }),
+        1 => (0..3_u8).prop_map(Step::DropSecret),
+        1 => (0..4_u64, prop::collection::vec(0..4_u8, 0..4))
+            .prop_map(|(node, names)| Step::Close { node, names }),
+        1 => (1..4_u64, 0..4_u8).prop_map(|(worker, duty)| Step::Duty { worker, duty }),
+        1 => (1..4_u64, prop::bool::ANY)
+            .prop_map(|(worker, force)| Step::Forget { worker, force }),
     ];
     prop::collection::vec(step, 1..120)
 }
@@ -188,6 +213,10 @@ fn kind_of(rule: u8) -> TriggerKind {
     TriggerKind::Rule(Box::new(rule))
 }
 
+fn secret_name(number: u8) -> Name {
+    name(&format!("s{number}"))
+}
+
 fn calendar_name(number: u8) -> Name {
     name(&format!("c{number}"))
 }
@@ -204,15 +233,21 @@ fn pools_of(pools: u8) -> JobSpec {
     }
 }
 
+fn group_path(path: u8) -> GroupPath {
+    GroupPath::new(["g", "g/in", "g-2"][usize::from(path)]).unwrap()
+}
+
+fn area_name(area: u8) -> Area {
+    Area::new(["XX", "EU", "US"][usize::from(area)]).unwrap()
+}
+
 fn grown((group, rule, pools): (u8, u8, u8), spec: JobSpec) -> JobSpec {
-    let path = match group {
-        0 => Some("g"),
-        1 => Some("g/in"),
-        2 => Some("g-2"),
-        _ => None,
-    };
-    let group = path.map(|path| GroupPath::new(path).unwrap());
-    let mut spec = JobSpec { group, pools: pools_of(pools).pools, ..spec };
+    // Half of them have something to do in one area alone.
+    let areas = (group > 3).then(|| area_name(1 + pools % 2)).into_iter().collect();
+    let secrets = (group % 4 == 1).then(|| secret_name(rule % 3)).into_iter().collect();
+    let group = (group % 4 < 3).then(|| group_path(group % 4));
+    let pools = pools_of(pools).pools;
+    let mut spec = JobSpec { group, pools, areas, secrets, ..spec };
     if let Some(second) = spec.triggers.get_mut(1) {
         second.kind = kind_of(rule);
     }
@@ -271,6 +306,11 @@ fn command_of(m: &Machine, step: &Step) -> Command {
         }
         Step::Pool { name, slots } => put_pool(&format!("p{name}"), *slots),
         Step::DropPool(n) => Command::DeletePool { name: name(&format!("p{n}")), expected: None },
+        Step::Area(area) => Command::SetArea { area: (*area > 0).then(|| area_name(*area)) },
+        Step::Group { path, value, expected } => {
+            put_group(group_path(*path), &[("EU.A", &value.to_string())], expected.map(Revision))
+        }
+        Step::DropGroup(path) => Command::DeleteGroup { path: group_path(*path), expected: None },
         Step::Calendar { name, base, day } => {
             let def = CalendarDef {
                 name: calendar_name(*name),
@@ -421,6 +461,31 @@ fn command_of(m: &Machine, step: &Step) -> Command {
             replaces: replaces.map(NodeId),
         },
         Step::Retire(node) => Command::RetireNode { node: NodeId(*node) },
+        Step::Secret { name, key, expected } => {
+            let (name, expected) = (secret_name(*name), expected.map(Revision));
+            Command::PutSecret { name, sealed: sealed(*key), description: None, expected }
+        }
+        Step::Reseal { name, key, expected } => {
+            let (name, expected) = (secret_name(*name), Revision(*expected));
+            Command::ResealSecret { name, sealed: sealed(*key), expected }
+        }
+        Step::DropSecret(n) => Command::DeleteSecret { name: secret_name(*n), expected: None },
+        Step::Close { node, names } => {
+            let closed = names.iter().map(|n| secret_name(*n)).collect();
+            Command::CloseSecrets { node: NodeId(*node), closed }
+        }
+        Step::Duty { worker, duty } => {
+            let until = Some(UtcMillis(m.now + 1_000));
+            let duty = match duty {
+                0 | 1 => Duty::Open,
+                2 => Duty::Cordoned,
+                _ => Duty::Draining { until },
+            };
+            Command::SetDuty { worker: WorkerId(*worker), duty }
+        }
+        Step::Forget { worker, force } => {
+            Command::RemoveWorker { worker: WorkerId(*worker), force: *force }
+        }
         Step::Pass(_) => Command::Tick,
     }
 }
@@ -457,6 +522,9 @@ fn run_steps(steps: &[Step]) -> Machine {
     }
     for (pool, slots) in [("p0", 2), ("p1", 3)] {
         m.ok(put_pool(pool, slots));
+    }
+    for (secret, key) in [("s1", 1), ("s2", 2)] {
+        m.ok(put_secret(secret, key, None));
     }
     m.job(grown((1, 2, 5), spec_of(3, 2, &[], 2)));
     m.worker("w0", 2);

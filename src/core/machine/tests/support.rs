@@ -9,13 +9,16 @@ use super::super::state::{Limits, State};
 use crate::ids::*;
 use crate::model::access::{AccessToken, TokenPurpose};
 use crate::model::action::ActionState;
+use crate::model::area::Area;
 use crate::model::backfill::BackfillOrder;
 use crate::model::cluster::ClusterSettings;
 use crate::model::edge::EdgeSpec;
+use crate::model::group::GroupDef;
 use crate::model::job::*;
 use crate::model::output::Values;
 use crate::model::pool::PoolDef;
 use crate::model::run::EndKind;
+use crate::model::secret::{KeyId, Sealed};
 use crate::model::worker::WorkerProfile;
 use crate::time::{Span, UtcMillis};
 
@@ -271,6 +274,25 @@ pub(crate) fn put_pool(pool: &str, slots: u32) -> Command {
     Command::PutPool { def: Box::new(def), expected: None }
 }
 
+pub(crate) fn put_group(
+    path: GroupPath,
+    params: &[(&str, &str)],
+    expected: Option<Revision>,
+) -> Command {
+    let params = params.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let def = GroupDef { path, description: String::new(), params: params.collect() };
+    Command::PutGroup { def: Box::new(def), expected }
+}
+
+/// A job that has something to do in these areas alone.
+pub(crate) fn only_in(areas: &[&str], spec: JobSpec) -> JobSpec {
+    JobSpec { areas: areas.iter().map(|area| Area::new(area).unwrap()).collect(), ..spec }
+}
+
+pub(crate) fn set_area(area: Option<&str>) -> Command {
+    Command::SetArea { area: area.map(|area| Area::new(area).unwrap()) }
+}
+
 /// A job whose runs take slots of pools.
 pub(crate) fn taking(text: &str, pools: &[(&str, u32)]) -> JobSpec {
     let pools = pools.iter().map(|(pool, slots)| (name(pool), *slots)).collect();
@@ -292,4 +314,19 @@ pub(crate) fn backfill_of(job: JobId, count: i64) -> BackfillOrder {
         priority: None,
         again: None,
     }
+}
+
+/// A value that nobody can read, under a key of that number.
+pub(crate) fn sealed(key: u8) -> Sealed {
+    Sealed { key: KeyId([key; 8]), nonce: [9; 12], ciphertext: vec![key; 20] }
+}
+
+pub(crate) fn put_secret(secret: &str, key: u8, description: Option<&str>) -> Command {
+    let description = description.map(str::to_owned);
+    Command::PutSecret { name: name(secret), sealed: sealed(key), description, expected: None }
+}
+
+/// A job whose texts name secrets.
+pub(crate) fn knowing(job: &str, secrets: &[&str]) -> JobSpec {
+    JobSpec { secrets: secrets.iter().map(|secret| name(secret)).collect(), ..spec(job) }
 }

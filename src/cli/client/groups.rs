@@ -1,0 +1,40 @@
+//! Groups of jobs, as one asks for them.
+
+use reqwest::Method;
+
+use super::transport::{Call, read};
+use super::{ApiError, Client};
+use crate::api::dto::{GroupDto, Page, SetGroup};
+use crate::api::group_definition::GroupDefinition;
+
+impl Client {
+    /// Groups by path, a page.
+    pub async fn groups(&self, after: Option<&str>) -> Result<Page<GroupDto>, ApiError> {
+        self.read(Call::get(&["groups"]).with("after", after)).await
+    }
+
+    /// A group.
+    pub async fn group(&self, path: &str) -> Result<GroupDto, ApiError> {
+        self.get(&["groups", path]).await
+    }
+
+    /// Gives a group parameters, if its record has the revision `expected`; 0 = if it has
+    /// none.
+    pub async fn put_group(
+        &self,
+        path: &str,
+        group: &GroupDefinition,
+        expected: Option<u64>,
+    ) -> Result<SetGroup, ApiError> {
+        let address = ["groups", path];
+        let call = Call { expected, ..Call::write(Method::PUT, &address) };
+        read(self.send(&call.body(group)?).await?)
+    }
+
+    /// Removes the record of a group, if it has the revision `expected`.
+    pub async fn delete_group(&self, path: &str, expected: Option<u64>) -> Result<(), ApiError> {
+        let address = ["groups", path];
+        let call = Call { expected, ..Call::write(Method::DELETE, &address) };
+        self.send(&call).await.map(drop)
+    }
+}
