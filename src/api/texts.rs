@@ -42,7 +42,7 @@ pub(super) fn syntax_of<'a>(
         return Ok(Syntax::Plain);
     }
     let upstream = upstream.map(str::to_owned).collect();
-    check(spec, asked, &Names { upstream: Some(upstream), ..names(spec, None) })?;
+    check(spec, asked, &names(spec, Some(upstream), None))?;
     Ok(asked)
 }
 
@@ -56,7 +56,7 @@ pub(super) fn check_names(spec: &JobSpec, state: &CoreState) -> Result<(), Field
     if spec.syntax == Syntax::Plain || !rests_on_state {
         return Ok(());
     }
-    check(spec, spec.syntax, &names(spec, Some(state)))
+    check(spec, spec.syntax, &names(spec, None, Some(state)))
 }
 
 fn check(spec: &JobSpec, syntax: Syntax, known: &Names) -> Result<(), FieldError> {
@@ -75,8 +75,8 @@ pub(super) fn word_of(spec: &JobSpec) -> Option<&'static str> {
 }
 
 /// What a definition's texts may name. What its groups give, and which secrets there are,
-/// is known with a state alone.
-fn names(spec: &JobSpec, state: Option<&CoreState>) -> Names {
+/// is known with a state alone; on which jobs it depends, where it is written.
+fn names(spec: &JobSpec, upstream: Option<BTreeSet<String>>, state: Option<&CoreState>) -> Names {
     let rules = spec.triggers.iter().filter_map(|trigger| trigger.kind.rule());
     let own = spec.params.keys().chain(rules.flat_map(|rule| rule.params.keys()));
     // Which area it will be is not asked: a definition is written for many.
@@ -93,8 +93,7 @@ fn names(spec: &JobSpec, state: Option<&CoreState>) -> Names {
     Names {
         params: vars.as_ref().map(|vars| own.union(vars).cloned().collect()),
         vars,
-        // Their names are in the definition: looked at once, when it is read.
-        upstream: None,
+        upstream,
         state: Some(spec.keep_state),
         secrets: state
             .map(|state| state.secrets_after(None).map(|(name, _)| name.to_string()).collect()),

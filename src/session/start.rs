@@ -55,10 +55,10 @@ pub(crate) fn build(
         due_time: zone.rfc3339(due(state, run)),
         cause: attempt.cause.word().to_owned(),
         begin_by_ms: state.begin_by(run, attempt, spec).0,
+        state: kept(state, spec, run.job).map(|values| pb::State { values }),
         // They are put in with the values of the texts.
         secrets: Vec::new(),
         secret_script: false,
-        state: kept(state, spec, run.job).map(|values| pb::State { values }),
     })
 }
 

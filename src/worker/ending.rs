@@ -51,17 +51,17 @@ impl Ending {
             }
         }
     }
+}
 
-    /// The same without what nobody may read: what is put out is told to everybody.
-    #[must_use]
-    pub fn masked(mut self, masker: &Masker) -> Self {
-        if let EndKind::BadOutput { message } = &mut self.report.how {
-            *message = masker.mask(message);
-        }
+impl Ending {
+    /// Takes secrets out of what others may read. What stands for one is never longer.
+    pub fn mask(&mut self, masker: &Masker) {
         for value in self.outputs.values_mut() {
             *value = masker.mask(value);
         }
-        self
+        if let EndKind::BadOutput { message } = &mut self.report.how {
+            *message = masker.mask(message);
+        }
     }
 }
 
@@ -87,18 +87,6 @@ fn read(path: &Path) -> Result<Values, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn secrets_are_taken_out_of_what_is_put_out() {
-        let masker = Masker::new(["hunter2"]).unwrap();
-        let outputs = [("A", "x hunter2 y"), ("B", "plain")];
-        let outputs = outputs.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-        let masked = Ending { report: exited(0), outputs }.masked(&masker);
-        assert_eq!((&*masked.outputs["A"], &*masked.outputs["B"]), ("x *** y", "plain"));
-        let report = EndReport { how: EndKind::bad_output("line 1: hunter2"), ..exited(0) };
-        let masked = Ending::from(report).masked(&masker);
-        assert_eq!(masked.report.how, EndKind::bad_output("line 1: ***"));
-    }
 
     fn exited(code: i32) -> EndReport {
         let how = EndKind::Exited { code };
@@ -137,6 +125,19 @@ mod tests {
         let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
         rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, mode).unwrap();
         assert_eq!(why(&fifo), "it is no file any more");
+    }
+
+    #[test]
+    fn secrets_do_not_get_out() {
+        let outputs = Values::from([("A".to_owned(), "key=hunter2".to_owned())]);
+        let mut ending = Ending { report: exited(0), outputs };
+        let masker = Masker::new(["hunter2"]).unwrap();
+        ending.mask(&masker);
+        assert_eq!(ending.outputs["A"], "key=***");
+        let how = EndKind::bad_output("line 1: \"hunter2\" is no key");
+        let mut ending = Ending::from(EndReport { how, ..exited(0) });
+        ending.mask(&masker);
+        assert_eq!(ending.report.how, EndKind::bad_output("line 1: \"***\" is no key"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod holds;
 mod index;
 pub mod invariants;
 mod kept;
+mod limits;
 pub mod outcome;
 mod places;
 mod pools;

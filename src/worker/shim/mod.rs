@@ -62,10 +62,9 @@ fn run(dir: &Path) -> io::Result<()> {
         output_bytes: 0,
         output_crc: 0,
     });
-    let ending = Ending::of(report, &dir.join(dir::OUTPUTS));
-    let ending = match masker {
-        Some(masker) => ending.masked(&masker),
-        None => ending,
-    };
+    let mut ending = Ending::of(report, &dir.join(dir::OUTPUTS));
+    if let Some(masker) = masker {
+        ending.mask(&masker);
+    }
     dir::write_result(dir, &ending)
 }

@@ -480,9 +480,9 @@ fn a_snapshot_keeps_its_bytes() {
     let states = [
         (full_state(), GOLDEN_STATE),
         (pooled_state(), GOLDEN_POOLS),
-        (putting_state(), GOLDEN_OUTPUTS),
         (secret_state(), GOLDEN_SECRETS),
         (local_state(), GOLDEN_AREAS),
+        (putting_state(), GOLDEN_OUTPUTS),
     ];
     for (m, golden) in states {
         let mut text = String::new();
