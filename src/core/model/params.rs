@@ -3,7 +3,8 @@
 //! They are given on levels, the nearest first: of the run, of its triggers, of the job,
 //! of the job's group, and of the groups that this lies in. A name may begin with an area
 //! and a dot, as `EU.bucket` does: in a cluster of that area it counts as `bucket`, unless
-//! there is a plain `bucket` on its own level or on a nearer one.
+//! there is a plain `bucket` on its own level or on a nearer one. `secret.` is no area's:
+//! hera's scripts read secrets under such names, and no parameter may stand before those.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +19,9 @@ pub type Params = BTreeMap<String, String>;
 #[must_use]
 pub fn is_name(text: &str) -> bool {
     match text.split_once('.') {
-        Some((area, plain)) => Area::is_name(area) && JobSpec::is_param_name(plain),
+        Some((area, plain)) => {
+            Area::is_name(area) && area != "secret" && JobSpec::is_param_name(plain)
+        }
         None => JobSpec::is_param_name(text),
     }
 }
@@ -67,9 +70,8 @@ mod tests {
         for good in ["A", "_a1", "EU.A", "us-1.a", "0.a"] {
             assert!(is_name(good), "{good}");
         }
-        for bad in
-            ["", ".a", "EU.", "EU.1", "EU.a.b", "a-b", "E U.a", &format!("{}.a", "x".repeat(33))]
-        {
+        let long = format!("{}.a", "x".repeat(33));
+        for bad in ["", ".a", "EU.", "EU.1", "EU.a.b", "a-b", "E U.a", "secret.a", &long] {
             assert!(!is_name(bad), "{bad}");
         }
         assert_eq!((plain_name("EU.a"), plain_name("a")), ("a", "a"));
