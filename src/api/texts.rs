@@ -93,6 +93,8 @@ fn names(spec: &JobSpec, upstream: Option<BTreeSet<String>>, state: Option<&Core
     Names {
         params: vars.as_ref().map(|vars| own.union(vars).cloned().collect()),
         vars,
+        upstream,
+        state: Some(spec.keep_state),
         secrets: state
             .map(|state| state.secrets_after(None).map(|(name, _)| name.to_string()).collect()),
     }
