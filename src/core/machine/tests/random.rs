@@ -75,6 +75,7 @@ pub(super) enum Step {
 }
 
 /// How many cases a property gets: `HORAI_CORE_CASES=N` for N times as many.
+#[allow(clippy::disallowed_methods)] // tests alone are configured in this way
 pub(super) fn cases(count: u32) -> u32 {
     let times = std::env::var("HORAI_CORE_CASES").ok();
     count * times.map_or(1, |text| text.parse().unwrap())
