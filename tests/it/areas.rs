@@ -7,10 +7,6 @@ use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, until};
 
-fn data(cluster: &Cluster, arguments: &[&str]) -> Value {
-    serde_json::from_str(&cluster.run_ok(&[arguments, &["-o", "json"]].concat())).unwrap()
-}
-
 fn lines(proof: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(proof).unwrap_or_default();
     text.lines().map(str::to_owned).collect()
@@ -18,12 +14,7 @@ fn lines(proof: &Path) -> Vec<String> {
 
 /// Runs a job by hand until it has succeeded.
 fn run(cluster: &Cluster, arguments: &[&str]) -> Value {
-    let run = data(cluster, &[&["job", "trigger"], arguments].concat())["run"].clone();
-    let run = run.as_str().unwrap().to_owned();
-    let over = until(&format!("{run} is over"), || {
-        let shown = data(cluster, &["run", "show", &run]);
-        (!shown["finished"].is_null()).then_some(shown)
-    });
+    let over = cluster.over(&[&["job", "trigger"], arguments].concat());
     assert_eq!(over["state"], "success", "{over}");
     over
 }
@@ -32,8 +23,8 @@ fn run(cluster: &Cluster, arguments: &[&str]) -> Value {
 fn a_job_of_another_area_is_done_at_once_and_what_depends_on_it_runs() {
     let cluster = Cluster::start(1, 1);
     let proof = cluster.path("proof");
-    assert_eq!(data(&cluster, &["cluster", "area", "EU"])["area"], "EU");
-    assert_eq!(data(&cluster, &["cluster", "status"])["area"], "EU");
+    assert_eq!(cluster.data(&["cluster", "area", "EU"])["area"], "EU");
+    assert_eq!(cluster.data(&["cluster", "status"])["area"], "EU");
     let script = format!("echo \"$HORAI_ACTION_ID\" >> {}", proof.display());
     let load = json!({
         "name": "load", "areas": ["US"], "shell": script, "triggers": [{"cron": "0/1 * * * * ?"}],
@@ -49,9 +40,9 @@ fn a_job_of_another_area_is_done_at_once_and_what_depends_on_it_runs() {
     assert_eq!(action["run"], json!(null), "{action}");
     let shown = cluster.run_ok(&["action", "list", "load", "--limit", "1000"]);
     assert!(shown.contains("success (area)"), "{shown}");
-    let again = data(&cluster, &["action", "recover", &first]);
+    let again = cluster.data(&["action", "recover", &first]);
     assert_eq!(again[0]["reason"], "area", "{again}");
-    let why = data(&cluster, &["run", "explain", &first]);
+    let why = cluster.data(&["run", "explain", &first]);
     assert!(why["detail"].as_str().unwrap().contains("nothing to do in this area"), "{why}");
     // Whoever asks for it by hand gets a run; and everywhere is its area without one.
     run(&cluster, &["load"]);
@@ -97,10 +88,10 @@ fn the_nearest_group_holds_and_each_attempt_sees_it_as_it_is() {
     assert!(lines(&proof).pop().unwrap().starts_with("new 9 eu"), "{:?}", lines(&proof));
     run(&cluster, &["old"]);
     assert_eq!(lines(&proof).pop().unwrap(), "eu us far");
-    let shown = data(&cluster, &["group", "show", "etl/nightly"]);
+    let shown = cluster.data(&["group", "show", "etl/nightly"]);
     assert_eq!(shown["in_force"], json!({"BUCKET": "eu", "DAY": "1", "WHERE": "new"}));
     assert_eq!(shown["inherited"][0]["from"], "etl", "{shown}");
-    let rendered = data(&cluster, &["job", "render", "load@20260301T160000Z"]);
+    let rendered = cluster.data(&["job", "render", "load@20260301T160000Z"]);
     assert!(rendered["texts"]["shell"].as_str().unwrap().contains(" new "), "{rendered}");
 
     let refused = cluster.run(&["group", "set", "etl", "--unset", "BUCKETT"]);
@@ -136,11 +127,11 @@ fn batch_keys_are_in_the_environment_and_find_actions() {
     let id = "plain@20240130T190000Z";
     assert_eq!(lines(&proof), ["2024-01-30/2024-01-30".to_owned(), format!("{id}/{id}")]);
     let actions = until("some actions", || {
-        let all = data(&cluster, &["action", "list", "each"]);
+        let all = cluster.data(&["action", "list", "each"]);
         (all.as_array().unwrap().len() > 3).then_some(all)
     });
     let (key, id) = (actions[1]["batch"].as_str().unwrap(), &actions[1]["id"]);
-    let found = data(&cluster, &["action", "list", "each", "--batch", key]);
+    let found = cluster.data(&["action", "list", "each", "--batch", key]);
     assert_eq!((found.as_array().unwrap().len(), &found[0]["id"]), (1, id), "{found}");
     cluster.end();
 }
