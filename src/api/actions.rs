@@ -84,11 +84,13 @@ pub(super) async fn explain(
         let reason = reason_of(state, Subject::Action(key), &|id| connected.contains(&id));
         let unmet = action.upstream.iter().filter(|up| !up.is_met());
         let waits_for = unmet.filter_map(Upstream::awaited);
+        let run = action.run.and_then(|run| state.run(run));
+        let detail = reason.map(|reason| ExplainDto::detail(state, run, reason));
         Ok(Json(ExplainDto {
             id: ActionRef::of(state, key).to_string(),
             state: action.state.word().to_owned(),
             reason: reason.map(|reason| reason.word().to_owned()),
-            detail: reason.map_or_else(|| ended(state, action), ExplainDto::sentence).to_owned(),
+            detail: detail.unwrap_or_else(|| ended(state, action).to_owned()),
             waits_for: waits_for.map(|up| ActionRef::of(state, up)).collect(),
         }))
     })

@@ -104,6 +104,7 @@ impl Definitions {
             };
             let number = |name: &Name| number(state, name).or_else(|| made(name));
             let spec = job.to_spec(number).map_err(|error| self.fault(i, error))?;
+            job.check_pools(state).map_err(|error| self.fault(i, error))?;
             let calendar = |name: &Name| state.calendar(name).map(|calendar| &calendar.def);
             check_spec(&spec, zone, Some(&calendar)).map_err(|error| {
                 let place = self.place(i);

@@ -120,6 +120,15 @@ pub struct JobDefinition {
     /// Where a retry is made, if there is a choice: `any` (default), `same` or `another`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_on_worker: Option<String>,
+    /// How many slots of which pools each run takes while it runs.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pools: BTreeMap<String, u32>,
+    /// The same for one pool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+    /// How many slots of `pool` a run takes; default 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slots: Option<u32>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // the signature is serde's
@@ -194,6 +203,7 @@ impl JobDefinition {
             },
             legacy_id: self.legacy_id()?,
             syntax: Syntax::Plain,
+            pools: self.takes()?,
         };
         spec.syntax = texts::syntax_of(&spec, self.syntax.as_deref())?;
         match spec.check_edges(None) {

@@ -67,6 +67,9 @@ impl JobDefinition {
             queue_timeout: spec.limits.queue.map(|span| span.to_string()),
             retry_on_worker: (spec.retry_on_worker != RetryWorker::Any)
                 .then(|| word_of(spec.retry_on_worker, &RetryWorker::ALL).to_owned()),
+            pools: spec.pools.iter().map(|(name, slots)| (name.to_string(), *slots)).collect(),
+            pool: None,
+            slots: None,
         }
     }
 }
@@ -90,6 +93,8 @@ mod tests {
             "name: a\nshell: 'echo {{.ID}}'\nsyntax: none",
             "name: a\nexec: [echo, '${yesterday}']\nsyntax: hera",
             "name: a\nnoop: true\nrun_timeout: 2h\nqueue_timeout: 10m\nretry_on_worker: another",
+            "name: a\nnoop: true\npools: {warehouse: 2, licences: 1}",
+            "name: a\nnoop: true\npool: warehouse\nslots: 3",
             "name: a\nnoop: true\non_worker_lost: keep\nkeep_for: 2h\nzone: Asia/Tokyo",
             "name: a\nnoop: true\nperiod: week\nlegacy_id: 30\ndepends_on:\n  \
              - {job: b, match: all_in_period, base: true, on_no_match: wait}",

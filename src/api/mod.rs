@@ -28,6 +28,8 @@ mod locks;
 mod logs;
 mod params;
 mod pauses;
+pub mod pool_definition;
+mod pools;
 mod problem;
 mod removal;
 mod reruns;
@@ -134,6 +136,8 @@ fn router_within(state: ApiState, limit: Duration) -> Router {
             "/calendars/{name}",
             get(calendars::show).put(calendars::put).delete(calendars::delete),
         )
+        .route("/pools", get(pools::list))
+        .route("/pools/{name}", get(pools::show).put(pools::put).delete(pools::delete))
         .route("/jobs/{name}/actions", get(actions::list))
         .route("/jobs/{name}/missed", get(actions::missed))
         .route("/actions/{id}", get(actions::show))

@@ -197,6 +197,7 @@ fn code_of(reject: &Reject) -> ErrorCode {
         | Reject::NoSuchNode(_)
         | Reject::NoSuchCalendar(_)
         | Reject::NoSuchBackfill(_)
+        | Reject::NoSuchPool(_)
         | Reject::NoSuchTrigger { .. } => ErrorCode::NotFound,
         Reject::Full { .. } => ErrorCode::LimitReached,
         Reject::LockTaken(_) => ErrorCode::LockTaken,
@@ -221,6 +222,11 @@ fn remedy_of(reject: &Reject) -> &'static str {
         Reject::NoSuchCalendar(_) => "apply that calendar first, or correct the name",
         Reject::NoSuchTrigger { .. } => "look at the names of the job's triggers",
         Reject::CalendarInUse { .. } => "take it away from those first",
+        Reject::NoSuchPool(_) => "look which pools there are",
+        Reject::PoolInUse { .. } => "take it away from those jobs first, or wait for those runs",
+        Reject::PoolTooSmall { .. } => {
+            "leave it as many slots as each of them takes, or change those jobs first"
+        }
         Reject::CalendarCycle { .. } => "take one of these bases away",
         Reject::ActionActive { .. } => "wait for its end, or cancel that run first",
         Reject::BackfillOver(_) => "ask for another one: horai backfill start, or rerun",

@@ -79,7 +79,7 @@ pub(super) async fn explain(
         let run = RunDto::of(state, found);
         let reason = reason_of(state, Subject::Run(id), &|id| connected.contains(&id));
         let detail = match (reason, run.is_over()) {
-            (Some(reason), _) => ExplainDto::sentence(reason).to_owned(),
+            (Some(reason), _) => ExplainDto::detail(state, Some(found), reason),
             (None, true) => passed_limit(found).unwrap_or("it is over").to_owned(),
             (None, false) => run.attempts.last().map_or_else(
                 || "it does not wait".to_owned(),

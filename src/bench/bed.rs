@@ -308,6 +308,9 @@ fn with_triggers(number: u32, triggers: Vec<TriggerDefinition>) -> JobDefinition
         run_timeout: None,
         queue_timeout: None,
         retry_on_worker: None,
+        pools: BTreeMap::new(),
+        pool: None,
+        slots: None,
     }
 }
 

@@ -16,7 +16,7 @@ use crate::error::ErrorCode;
 /// Between two looks while in the queue.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// Locks and pools.
+/// Locks.
 #[derive(Debug, Args)]
 pub(super) struct LockArgs {
     #[command(flatten)]
@@ -37,7 +37,7 @@ enum LockCommand {
         /// Length of the lease, 1s to 24h; renew it in time
         #[arg(long, value_name = "TIME", default_value = "1m")]
         ttl: Span,
-        /// Slots it has; 1 is a lock, more a pool
+        /// How many may hold it at once
         #[arg(long, default_value_t = 1)]
         slots: u32,
         /// How long to wait if it is taken

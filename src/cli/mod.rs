@@ -17,6 +17,7 @@ mod job;
 mod lock;
 mod output;
 mod plan;
+mod pool;
 mod remote;
 mod removal;
 mod run;
@@ -60,6 +61,8 @@ enum Command {
     Job(job::JobArgs),
     /// Apply, list and delete calendars, which bound triggers
     Calendar(calendar::CalendarArgs),
+    /// Set, list and delete pools, whose slots runs take
+    Pool(pool::PoolArgs),
     /// Pause and resume groups of jobs
     Group(hold::GroupArgs),
     /// Start nothing new in the whole cluster; what runs goes on
@@ -74,7 +77,7 @@ enum Command {
     Backfill(backfill::BackfillArgs),
     /// List, show and cancel runs, read their output, see why they wait
     Run(run::RunArgs),
-    /// Take and give back locks and pools
+    /// Take and give back locks, of one slot or of more
     Lock(lock::LockArgs),
     /// When a cron expression fires, and what it means; needs no cluster
     Cron(cron::CronArgs),
@@ -167,6 +170,7 @@ fn execute(command: Command, out: &mut impl Write) -> Result<ExitCode, Failure> 
         Command::Cluster(verb) => cluster::run(verb, out)?,
         Command::Job(args) => job::run(args, out)?,
         Command::Calendar(args) => calendar::run(args, out)?,
+        Command::Pool(args) => pool::run(args, out)?,
         Command::Group(args) => hold::group(args, out)?,
         Command::Freeze(args) => hold::freeze(&args, out)?,
         Command::Unfreeze(args) => hold::unfreeze(&args)?,

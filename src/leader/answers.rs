@@ -27,7 +27,7 @@ pub(super) struct Answers {
     pub(super) failed: bool,
     /// Refused because the run was dispatched or over already.
     pub(super) duplicates: u64,
-    /// Refused because their worker had gone or filled up.
+    /// Refused because their worker had gone, or it or a pool had filled up.
     pub(super) outrun: u64,
     /// The first failure for another reason.
     pub(super) error: Option<Error>,
@@ -52,7 +52,7 @@ pub(super) fn read(
             Ok(Outcome::Rejected(
                 Reject::NotDispatchable(_) | Reject::RunOver(_) | Reject::NoSuchRun(_),
             )) => sorted.duplicates += 1,
-            // The worker went or filled up in between: the run waits on.
+            // The worker went, or it or a pool filled up in between: the run waits on.
             Ok(_) => sorted.outrun += 1,
             Err(Error::OutcomeUnknown) => {
                 sorted.failed = true;

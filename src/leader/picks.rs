@@ -5,16 +5,20 @@
 //! turns, so that one whose workers are busy or missing holds up no other. In
 //! a group the head of the queue goes first, and each tenth choice is the
 //! longest-waiting run of all priorities, so that none starves. Late runs
-//! ("catch up") come last and at a bounded rate.
+//! ("catch up") come last and at a bounded rate. Runs whose pools are full are
+//! passed over, a whole line of them at once; what they lack is kept for them.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::iter::Peekable;
 
 use horai_core::ids::{Incarnation, LeaderId, Name, RunId, WorkerId};
 use horai_core::machine::command::{Command, Envelope};
 use horai_core::machine::state::State;
+use horai_core::model::pool::Demand;
 use horai_core::mutants::{self, Mutant};
 use horai_core::placement::choose;
+use horai_core::placement::pools::Claims;
 use horai_core::time::{Span, UtcMillis};
 
 use super::in_flight::InFlight;
@@ -24,6 +28,9 @@ use super::ports::own;
 const OLDEST_EVERY: u32 = 10;
 /// Groups whose last worker is remembered.
 const GROUPS: usize = 4_096;
+/// Lines of a group that one round looks at. There are as many as runs wait with
+/// different demands for pools; where there are more, rounds take turns.
+const LINES: usize = 1_000;
 
 /// A dispatch to be proposed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,12 +101,23 @@ pub(super) struct Picker {
     /// The group served last; the next round begins behind it.
     served: Option<Name>,
     turns: u32,
-    /// A late run waits for the pace alone.
-    waits_for_pace: bool,
+    /// Where the next round goes on in groups that have more lines than one looks at.
+    cut: BTreeMap<Name, Demand>,
+    /// A late run waits for the pace alone, or there are lines to look at still.
+    is_not_done: bool,
 }
 
-/// A group's runs of one priority, longest-waiting first, without those under way.
-type Lane<'a> = Peekable<Box<dyn Iterator<Item = (RunId, UtcMillis)> + 'a>>;
+/// What orders lanes.
+type Class = (bool, Reverse<u8>);
+
+/// A group's runs of one priority and demand, longest-waiting first, without those
+/// under way.
+struct Lane<'a> {
+    class: Class,
+    catch_up: bool,
+    demand: Demand,
+    runs: Peekable<Box<dyn Iterator<Item = (RunId, UtcMillis)> + 'a>>,
+}
 
 impl Picker {
     pub(super) fn new(now: UtcMillis) -> Self {
@@ -109,7 +127,8 @@ impl Picker {
             last: BTreeMap::new(),
             served: None,
             turns: 0,
-            waits_for_pace: false,
+            cut: BTreeMap::new(),
+            is_not_done: false,
         }
     }
 
@@ -118,10 +137,11 @@ impl Picker {
         self.in_flight.room()
     }
 
-    /// How long to wait if nothing happens: until a late run may start.
+    /// How long to wait if nothing happens: until a late run may start, or others are
+    /// looked at.
     pub(super) fn wait(&self) -> Option<Span> {
         // A few at a time: a wake-up costs more than a start.
-        self.waits_for_pace.then_some(Span(20))
+        self.is_not_done.then_some(Span(20))
     }
 
     /// Chooses up to `most` dispatches, which are under way from now on.
@@ -134,7 +154,7 @@ impl Picker {
     ) -> Vec<Pick> {
         let mut picks = Vec::new();
         self.pace.advance(now);
-        self.waits_for_pace = false;
+        self.is_not_done = false;
         if connected.is_empty() {
             return picks;
         }
@@ -144,18 +164,22 @@ impl Picker {
             groups.rotate_left(first);
         }
         let most = most.min(self.room());
+        let mut claims = Claims::default();
         for group in groups {
             if picks.len() >= most {
                 break;
             }
             let before = picks.len();
-            self.pick_from(state, &group, connected, most, &mut picks);
+            self.pick_from(state, &group, connected, most, &mut claims, &mut picks);
             if picks.len() > before {
                 self.served = Some(group);
             }
         }
         if self.last.len() > GROUPS {
             self.last.clear();
+        }
+        if self.cut.len() > GROUPS {
+            self.cut.clear();
         }
         picks
     }
@@ -166,57 +190,81 @@ impl Picker {
         group: &Name,
         connected: &[WorkerId],
         most: usize,
+        claims: &mut Claims,
         picks: &mut Vec<Pick>,
     ) {
-        let mut last = self.last.get(group).copied();
-        let mut lanes: Vec<(bool, Lane<'_>)> = Vec::new();
-        for lane in state.queue_lanes(group) {
+        let read = state.queue_lanes(group, self.cut.get(group), LINES);
+        let mut lanes: Vec<Lane<'_>> = Vec::with_capacity(read.lanes.len());
+        for lane in read.lanes {
+            let class = lane.class();
             let runs: Box<dyn Iterator<Item = (RunId, UtcMillis)>> = Box::new(lane.runs);
-            lanes.push((lane.catch_up, runs.peekable()));
+            let (catch_up, demand) = (lane.catch_up, lane.demand);
+            lanes.push(Lane { class, catch_up, demand, runs: runs.peekable() });
         }
+        let mut last = self.last.get(group).copied();
+        let mut next: Option<WorkerId> = None;
+        let mut has_all = false;
         while picks.len() < most {
-            let Some((lane, run)) = self.candidate(&mut lanes) else { break };
+            let Some((place, run)) = self.candidate(&mut lanes) else {
+                has_all = true;
+                break;
+            };
             let reserved = |worker| self.in_flight.reserved(worker);
             // No worker of the group has a slot: the next run would find none either.
-            let Some(worker) = choose(state, run, connected, last, &reserved) else { break };
+            next = next.or_else(|| choose(state, run, connected, last, &reserved));
+            let Some(worker) = next else { break };
+            let Some(lane) = lanes.get_mut(place) else { break };
+            let reserved = |pool: &Name| self.in_flight.reserved_of(pool);
+            if !claims.fits(state, &lane.demand, &reserved) {
+                // What is behind it in its lane asks for the same.
+                lanes.remove(place);
+                continue;
+            }
             let Some(pick) = pick_of(state, run, worker) else { break };
-            if !self.in_flight.begin(run, worker) {
+            if !self.in_flight.begin(run, worker, &lane.demand) {
                 break;
             }
-            if let Some((catch_up, runs)) = lanes.get_mut(lane) {
-                runs.next();
-                if *catch_up {
-                    self.pace.take();
-                }
+            lane.runs.next();
+            if lane.catch_up {
+                self.pace.take();
             }
             self.turns = self.turns.wrapping_add(1);
-            last = Some(worker);
+            (last, next) = (Some(worker), None);
             picks.push(pick);
         }
         if let Some(last) = last {
             self.last.insert(group.clone(), last);
         }
+        self.is_not_done |= has_all && read.cut.is_some();
+        match read.cut {
+            Some(cut) => self.cut.insert(group.clone(), cut),
+            None => self.cut.remove(group),
+        };
     }
 
     /// The next run of a group and the place of its lane.
-    fn candidate(&mut self, lanes: &mut [(bool, Lane<'_>)]) -> Option<(usize, RunId)> {
+    fn candidate(&mut self, lanes: &mut [Lane<'_>]) -> Option<(usize, RunId)> {
         let is_oldest_turn = self.turns % OLDEST_EVERY == OLDEST_EVERY - 1;
-        let mut best: Option<(usize, RunId, UtcMillis)> = None;
-        for (place, (catch_up, runs)) in lanes.iter_mut().enumerate() {
-            while runs.next_if(|(run, _)| self.in_flight.contains(*run)).is_some() {}
-            let Some((run, ready_at)) = runs.peek().copied() else { continue };
-            if *catch_up && !self.pace.has_one() {
-                self.waits_for_pace = true;
+        let mut best: Option<(usize, RunId, UtcMillis, Class)> = None;
+        for (place, lane) in lanes.iter_mut().enumerate() {
+            let is_beside = best.is_none_or(|(.., class)| class == lane.class);
+            if !is_beside && !is_oldest_turn {
+                break;
+            }
+            while lane.runs.next_if(|(run, _)| self.in_flight.contains(*run)).is_some() {}
+            let Some((run, ready_at)) = lane.runs.peek().copied() else { continue };
+            if lane.catch_up && !self.pace.has_one() {
+                self.is_not_done = true;
                 continue;
             }
-            if !is_oldest_turn {
-                return Some((place, run));
-            }
-            if best.is_none_or(|(_, _, oldest)| ready_at < oldest) {
-                best = Some((place, run, ready_at));
+            let is_before = |(_, first, oldest, _): (usize, RunId, UtcMillis, Class)| {
+                ready_at < oldest || (is_beside && ready_at == oldest && run < first)
+            };
+            if best.is_none_or(is_before) {
+                best = Some((place, run, ready_at, lane.class));
             }
         }
-        best.map(|(place, run, _)| (place, run))
+        best.map(|(place, run, ..)| (place, run))
     }
 
     /// These were answered, one way or the other.

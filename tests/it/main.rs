@@ -10,6 +10,7 @@ mod durability;
 mod failover;
 mod fuzz;
 mod fuzz_inputs;
+mod pools;
 mod recovery;
 mod refusals;
 mod server;

@@ -9,6 +9,7 @@ use horai_core::model::action::{
 };
 use horai_core::model::edge::Condition;
 use horai_core::model::job::{Job, TriggerKind, TriggerSpec};
+use horai_core::model::run::Run;
 use horai_core::model::run::RunState;
 use horai_core::model::trigger::{Dialect, TriggerRule};
 use horai_core::timing::cron::{CronRule, Spread};
@@ -355,9 +356,21 @@ pub struct ExplainDto {
 }
 
 impl ExplainDto {
-    /// What a reason means, in a sentence.
+    /// What a reason means for a run, if there is one already, in a sentence.
     #[must_use]
-    pub fn sentence(reason: WaitReason) -> &'static str {
+    pub fn detail(state: &State, run: Option<&Run>, reason: WaitReason) -> String {
+        let demand = run.filter(|_| reason == WaitReason::Pool).map(|run| state.demand_of(run));
+        let lacking = demand.unwrap_or_default();
+        let lacking = lacking.iter().filter(|(name, slots)| state.pool_free(name) < *slots);
+        let told = lacking.map(|(name, slots)| {
+            let (has, used) = (state.pool(name).map_or(0, |p| p.def.slots), state.pool_used(name));
+            format!("pool {name} has {has} slots and {used} are in use; it takes {slots}")
+        });
+        told.reduce(|all, next| format!("{all}; {next}"))
+            .unwrap_or_else(|| Self::sentence(reason).to_owned())
+    }
+
+    fn sentence(reason: WaitReason) -> &'static str {
         match reason {
             WaitReason::NotDue => "its time has not come",
             WaitReason::Upstream => "an upstream action has not finished",

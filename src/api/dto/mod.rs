@@ -10,6 +10,7 @@ mod calendars;
 mod cluster;
 mod jobs;
 mod locks;
+mod pools;
 mod problem;
 mod removal;
 mod runs;
@@ -30,6 +31,7 @@ pub use jobs::{
     TriggerMeaning, UpstreamDto, WaitingTrigger,
 };
 pub use locks::{AcquireRequest, HolderDto, LeaseDto, LockDto, LockTokenRequest, WaiterDto};
+pub use pools::{PoolDto, SetPool};
 pub use problem::{FieldProblem, Problem};
 pub use removal::{RemovalDto, RemovedDto};
 pub(crate) use runs::passed_limit;

@@ -4,6 +4,7 @@ mod backfills;
 mod bad_input;
 mod definitions;
 mod holds;
+mod pools;
 mod queries;
 mod removal;
 mod resources;

@@ -11,9 +11,10 @@ use tokio::runtime::Runtime;
 use super::support::{Answer, Cluster};
 
 /// The first byte chooses; of one job there is something.
-const PATHS: [&str; 18] = [
+const PATHS: [&str; 20] = [
     "jobs",
     "calendars",
+    "pools",
     "locks",
     "workers",
     "pauses",
@@ -29,6 +30,7 @@ const PATHS: [&str; 18] = [
     "jobs/none",
     "workers/none",
     "calendars/c",
+    "pools/p",
     "readyz",
 ];
 
@@ -100,6 +102,7 @@ impl World {
             cluster.ask("POST", "jobs/a/trigger", "").await;
             let body = r#"{"name": "c", "weekly": "SUN"}"#;
             cluster.ask("PUT", "calendars/c", body).await;
+            cluster.ask("PUT", "pools/p", r#"{"slots": 2}"#).await;
             cluster
         });
         Self { runtime, cluster }
@@ -133,7 +136,7 @@ fn check(world: &AssertUnwindSafe<World>, asked: &str) {
     let limit = limit.map_or(100, |text| text.parse().unwrap());
     assert!(items.len() <= limit, "{asked}: {}", answer.body);
     // Where a page ends the next one begins.
-    let pages = ["jobs?", "calendars?", "locks?", "workers?", "pauses?"];
+    let pages = ["jobs?", "calendars?", "pools?", "locks?", "workers?", "pauses?"];
     if let Some(path) = pages.iter().find(|path| asked.starts_with(**path))
         && let Some(next) = answer.body["next"].as_str()
     {

@@ -9,6 +9,7 @@
 mod actions;
 mod backfills;
 mod holds;
+mod pools;
 mod transport;
 
 use std::sync::Arc;

@@ -17,6 +17,7 @@ use crate::model::cluster::ClusterSettings;
 use crate::model::edge::NoMatch;
 use crate::model::job::JobSpec;
 use crate::model::pause::{AfterPause, PauseTarget};
+use crate::model::pool::PoolDef;
 use crate::model::run::{EndKind, RunOrder};
 use crate::model::stored::{Marked, extended};
 use crate::model::worker::WorkerProfile;
@@ -278,6 +279,20 @@ pub enum Command {
         force: bool,
         /// Its live runs are asked to end.
         cancel: bool,
+    },
+    /// Creates or changes a pool; what runs keeps the slots that it has.
+    PutPool {
+        /// The definition, checked.
+        def: Box<PoolDef>,
+        /// Compare-and-set: the revision it must have; 0 = must not exist.
+        expected: Option<Revision>,
+    },
+    /// Removes a pool that nothing names.
+    DeletePool {
+        /// Which.
+        name: Name,
+        /// The revision it must have.
+        expected: Option<Revision>,
     },
 }
 

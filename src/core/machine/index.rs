@@ -3,11 +3,12 @@
 //! Never stored: a restored node rebuilds it, and [`super::invariants`] checks
 //! that it equals a rebuild. So every entry is a function of records alone.
 
-use std::cmp::Reverse;
-
 use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
 
+use super::places::RunPlace;
+use super::pools::PoolIndex;
+use super::queue::Queue;
 use super::state::State;
 use crate::ids::{
     ActionKey, BackfillId, GroupPath, JobId, Name, NodeId, Revision, RunId, WorkerId,
@@ -18,7 +19,7 @@ use crate::model::backfill::Backfill;
 use crate::model::calendar::StoredCalendar;
 use crate::model::job::{Job, JobSpec};
 use crate::model::lock::{Holder, Lock};
-use crate::model::run::{Attempt, Run, RunState};
+use crate::model::run::{Run, RunState};
 use crate::mutants::{self, Mutant};
 use crate::time::{Span, UtcMillis};
 
@@ -39,45 +40,6 @@ pub(super) enum Timer {
     Lock(Name),
     /// A run that no worker has may have taken or waited too long.
     Limit(RunId),
-}
-
-/// Place in the queue: group, then what is due now, priority, time, number.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct QueueKey {
-    pub(super) group: Name,
-    pub(super) catch_up: bool,
-    pub(super) priority: Reverse<u8>,
-    pub(super) ready_at: UtcMillis,
-    pub(super) run: RunId,
-}
-
-impl QueueKey {
-    /// Before every run of the group.
-    pub(super) fn first_of(group: Name) -> Self {
-        Self {
-            group,
-            catch_up: false,
-            priority: Reverse(u8::MAX),
-            ready_at: UtcMillis(i64::MIN),
-            run: RunId(0),
-        }
-    }
-
-    /// Behind every run of this group, class and priority.
-    pub(super) fn last_of_lane(&self) -> Self {
-        Self { ready_at: UtcMillis::MAX, run: RunId(u64::MAX), ..self.clone() }
-    }
-
-    /// Behind every run of the group.
-    pub(super) fn last_of(group: Name) -> Self {
-        Self {
-            group,
-            catch_up: true,
-            priority: Reverse(0),
-            ready_at: UtcMillis::MAX,
-            run: RunId(u64::MAX),
-        }
-    }
 }
 
 /// Something that is over and may be dropped one day.
@@ -115,7 +77,7 @@ pub(super) struct Index {
     pub(super) successes: OrdSet<ActionKey>,
     /// (upstream, downstream) of actions that failed, or were skipped with an upstream one.
     pub(super) revivable: OrdSet<(ActionKey, ActionKey)>,
-    pub(super) queue: OrdSet<QueueKey>,
+    pub(super) queue: Queue,
     pub(super) timers: OrdSet<(UtcMillis, Timer)>,
     pub(super) running: OrdSet<(WorkerId, RunId)>,
     pub(super) used_slots: OrdMap<WorkerId, u32>,
@@ -141,6 +103,7 @@ pub(super) struct Index {
     pub(super) calendar_bases: OrdSet<(Name, Name)>,
     pub(super) live_backfills: OrdSet<BackfillId>,
     pub(super) job_backfills: OrdSet<(JobId, BackfillId)>,
+    pub(super) pools: PoolIndex,
 }
 
 /// The calendars that a job's triggers name.
@@ -223,6 +186,7 @@ impl Index {
             for user in calendars_of(job) {
                 self.calendar_users.remove(&user);
             }
+            self.pools.job_removed(job);
         }
         if let Some(job) = new {
             self.job_names.insert(job.spec.name.clone(), job.id);
@@ -235,6 +199,7 @@ impl Index {
             for user in calendars_of(job) {
                 self.calendar_users.insert(user);
             }
+            self.pools.job_put(job);
         }
     }
 
@@ -272,6 +237,12 @@ impl Index {
             }
             _ => {}
         }
+    }
+
+    /// A definition is kept beside its job's own, or who is pinned to it has changed.
+    pub(super) fn spec_pinned(&mut self, pin: (JobId, Revision), spec: &JobSpec) {
+        let is_pinned = self.pins.contains_key(&pin);
+        self.pools.pinned(pin, spec, is_pinned);
     }
 
     /// An action is written, or removed.
@@ -350,12 +321,18 @@ impl Index {
         let Some(id) = old.or(new).map(|r| r.id) else { return };
         let Some((job, owner)) = old.or(new).map(|r| (r.job, Owner::of(r))) else { return };
         if old_place.queue != new_place.queue {
-            if let Some(key) = old_place.queue {
-                self.queue.remove(&key);
+            if let Some(place) = old_place.queue {
+                self.pools.wait(&place.demand, false);
+                self.queue.remove(&place);
             }
-            if let Some(key) = new_place.queue {
-                self.queue.insert(key);
+            if let Some(place) = new_place.queue {
+                self.pools.wait(&place.demand, true);
+                self.queue.insert(place);
             }
+        }
+        if old_place.holds != new_place.holds {
+            self.pools.hold(&old_place.holds, false);
+            self.pools.hold(&new_place.holds, true);
         }
         self.set_timer(old_place.timer, new_place.timer);
         let on = |r: Option<&Run>| r.and_then(Run::live_attempt).map(|a| a.worker);
@@ -409,75 +386,7 @@ impl Index {
     }
 }
 
-/// Where a run stands in queue and time; needs its definition.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct RunPlace {
-    pub(super) queue: Option<QueueKey>,
-    pub(super) timer: Option<(UtcMillis, Timer)>,
-}
-
 impl State {
-    /// Until when an attempt may begin at latest: whoever counts its time-out from
-    /// its start ends it before the cluster's own backstop does. And none begins when
-    /// its run must be over.
-    #[must_use]
-    pub fn begin_by(&self, run: &Run, attempt: &Attempt, spec: &JobSpec) -> UtcMillis {
-        let by_lease = self.dispatch_counts_from(attempt).plus(spec.lease);
-        spec.limits.run_ends(run).map_or(by_lease, |end| end.min(by_lease))
-    }
-
-    /// How long an attempt may live if it begins at `from`: its own time-out, or what
-    /// is left of its run's.
-    #[must_use]
-    pub fn time_out_of(
-        &self,
-        run: &Run,
-        attempt: &Attempt,
-        spec: &JobSpec,
-        from: UtcMillis,
-    ) -> Option<Span> {
-        spec.timeout.into_iter().chain(spec.limits.left(run, attempt, from)).min()
-    }
-
-    /// Its dispatch, or anew the begin of each leader: cluster time may have been set
-    /// anew.
-    pub(super) fn dispatch_counts_from(&self, attempt: &Attempt) -> UtcMillis {
-        attempt.dispatched.max(self.meta.lease_floor)
-    }
-
-    /// The place of a run, as job and definition are now.
-    pub(super) fn place_of(&self, run: &Run) -> RunPlace {
-        let Some(spec) = self.spec(run.job, run.revision) else { return RunPlace::default() };
-        match run.state {
-            RunState::Queued => {
-                let queue = (!self.is_run_out(run)).then(|| QueueKey {
-                    group: spec.worker_group.clone(),
-                    catch_up: run.catch_up,
-                    priority: Reverse(run.priority),
-                    ready_at: run.ready_at,
-                    run: run.id,
-                });
-                let waits = spec.limits.wait_ends(run).filter(|_| queue.is_some());
-                let end = spec.limits.run_ends(run).into_iter().chain(waits).min();
-                RunPlace { queue, timer: end.map(|at| (at, Timer::Limit(run.id))) }
-            }
-            RunState::Backoff { until } => {
-                RunPlace { queue: None, timer: Some((until, Timer::Backoff(run.id))) }
-            }
-            RunState::Running => {
-                // The shim counts from the start, which comes at latest at
-                // `State::begin_by`; this is only the backstop behind it.
-                let timer = run.live_attempt().and_then(|attempt| {
-                    let timeout = self.time_out_of(run, attempt, spec, attempt.dispatched)?;
-                    let span = self.outlasting(spec.lease.plus(timeout)).plus(spec.grace);
-                    Some((self.dispatch_counts_from(attempt).plus(span), Timer::Timeout(run.id)))
-                });
-                RunPlace { queue: None, timer }
-            }
-            RunState::Finished { .. } => RunPlace::default(),
-        }
-    }
-
     /// The index that the records give.
     pub(super) fn rebuilt_index(&self) -> Index {
         let mut index = Index::default();
@@ -517,6 +426,10 @@ impl State {
         }
         for (_, backfill) in self.backfills.iter() {
             index.backfill_changed(None, Some(backfill));
+        }
+        // After runs and back-fills: they say which definitions are pinned.
+        for (pin, spec) in self.specs.iter() {
+            index.spec_pinned(*pin, spec);
         }
         for ((job, _), _) in self.missed.iter() {
             count(&mut index.missed_count, job, true);

@@ -45,6 +45,7 @@ pub fn check(state: &State) -> Result<(), String> {
     for (name, job) in &state.index.calendar_users {
         ensure(state.calendars.contains(name), || format!("job {job} has lost calendar {name}"))?;
     }
+    check_pools(state)?;
     for (target, _) in state.pauses() {
         if let PauseTarget::Trigger(job, trigger) = target {
             let is_there = state.job(*job).is_some_and(|j| j.spec.trigger(trigger).is_some());
@@ -95,6 +96,21 @@ fn check_backfills(state: &State) -> Result<(), String> {
     }
     let orphan = state.backfill_instants.iter().find(|((id, _), _)| !state.backfills.contains(id));
     ensure(orphan.is_none(), || format!("an instant of no back-fill: {orphan:?}"))
+}
+
+/// What a definition takes of a pool is there, though perhaps taken.
+fn check_pools(state: &State) -> Result<(), String> {
+    let pinned = state.specs.iter().filter(|(pin, _)| state.index.pins.contains_key(*pin));
+    let pinned = pinned.map(|(_, spec)| spec);
+    for spec in state.jobs.iter().map(|(_, job)| &job.spec).chain(pinned) {
+        for (name, slots) in &spec.pools {
+            let has = state.pool(name).map(|pool| pool.def.slots);
+            ensure(has.is_some_and(|has| has >= *slots), || {
+                format!("job {} takes {slots} slots of pool {name}: {has:?}", spec.name)
+            })?;
+        }
+    }
+    Ok(())
 }
 
 fn check_fixed_delays(state: &State) -> Result<(), String> {

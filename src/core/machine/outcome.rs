@@ -95,6 +95,13 @@ pub enum Outcome {
         /// How many of its live runs were asked to end.
         cancelled: u32,
     },
+    /// A pool has this definition.
+    Pool {
+        /// Its revision now.
+        revision: Revision,
+        /// False if the definition was the same already.
+        changed: bool,
+    },
 }
 
 /// Why a command was refused.
@@ -265,6 +272,30 @@ pub enum Reject {
     /// The back-fill is over.
     #[error("back-fill b-{0} is over")]
     BackfillOver(BackfillId),
+    /// No such pool.
+    #[error("pool {0} does not exist")]
+    NoSuchPool(Name),
+    /// Definitions name it.
+    #[error("pool {name} is in use by {users}")]
+    PoolInUse {
+        /// Which.
+        name: Name,
+        /// Who.
+        users: PoolUsers,
+    },
+    /// Definitions take more slots than it would have.
+    #[error("{slots} slots of pool {name} are fewer than a run takes of {users}")]
+    PoolTooSmall {
+        /// Which.
+        name: Name,
+        /// As asked for.
+        slots: u32,
+        /// Whose runs take more.
+        users: PoolUsers,
+    },
+    /// A pool has not as many free slots as the run takes.
+    #[error("pool {0} has no free slot")]
+    PoolFull(Name),
 }
 
 /// `jobs a, b; calendars c`.
@@ -275,6 +306,53 @@ fn users(jobs: &[Name], calendars: &[Name]) -> String {
     };
     let parts = [list("jobs", jobs), list("calendars", calendars)];
     parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
+
+/// Who takes slots of a pool.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PoolUsers {
+    /// How many jobs.
+    pub job_count: u64,
+    /// Up to 100 of them.
+    pub jobs: Vec<Name>,
+    /// Live runs of definitions that are not their job's any more, up to 100.
+    pub runs: Vec<RunId>,
+    /// Back-fills of such definitions, up to 100.
+    pub backfills: Vec<BackfillId>,
+}
+
+impl PoolUsers {
+    /// The most that are named of a kind.
+    pub const MOST: usize = 100;
+    /// The most that are shown of a kind.
+    const SHOWN: usize = 5;
+
+    /// True if nobody does.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.jobs.is_empty() && self.runs.is_empty() && self.backfills.is_empty()
+    }
+}
+
+/// `7 jobs: a, b, c, d, e, …; runs of earlier definitions: r-1`.
+impl std::fmt::Display for PoolUsers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let list = |what: &str, names: Vec<String>| {
+            let cut = if names.len() > Self::SHOWN { ", …" } else { "" };
+            let shown: Vec<&str> = names.iter().take(Self::SHOWN).map(String::as_str).collect();
+            (!shown.is_empty()).then(|| format!("{what}: {}{cut}", shown.join(", ")))
+        };
+        let many = if self.job_count == 1 { "job" } else { "jobs" };
+        let jobs = self.jobs.iter().map(ToString::to_string).collect();
+        let runs = self.runs.iter().map(|run| format!("r-{run}")).collect();
+        let backfills = self.backfills.iter().map(|id| format!("b-{id}")).collect();
+        let parts = [
+            list(&format!("{} {many}", self.job_count), jobs),
+            list("runs of earlier definitions", runs),
+            list("back-fills of earlier definitions", backfills),
+        ];
+        f.write_str(&parts.into_iter().flatten().collect::<Vec<_>>().join("; "))
+    }
 }
 
 /// Something changed.
@@ -292,4 +370,6 @@ pub enum Event {
     Worker(WorkerId),
     /// A lock's holders or waiters changed.
     Lock,
+    /// A pool has another number of slots.
+    Pool,
 }

@@ -23,6 +23,7 @@ use crate::model::cluster::ClusterSettings;
 use crate::model::job::{Job, JobSpec};
 use crate::model::lock::Lock;
 use crate::model::pause::{Pause, PauseTarget, Sweep};
+use crate::model::pool::Pool;
 use crate::model::run::Run;
 use crate::model::worker::Worker;
 use crate::time::{DRIFT, Span, UtcMillis};
@@ -68,6 +69,8 @@ pub struct Limits {
     pub backfills: usize,
     /// Instants of all of them.
     pub backfill_instants: usize,
+    /// Pools.
+    pub pools: usize,
     /// Timers released by one command.
     pub timers: usize,
     /// Jobs that one command withdraws the plan of, or lets go on, when many are
@@ -99,6 +102,7 @@ impl Default for Limits {
             pauses: 100_000,
             backfills: 1_000,
             backfill_instants: 500_000,
+            pools: 10_000,
             timers: 2_000,
             sweep: 500,
             max_wait: Span::secs(2 * 86_400),
@@ -172,6 +176,7 @@ pub struct State {
     pub(super) replans: Table<Name, Replan>,
     pub(super) backfills: Table<BackfillId, Backfill>,
     pub(super) backfill_instants: Table<(BackfillId, UtcMillis), BackfillInstant>,
+    pub(super) pools: Table<Name, Pool>,
     pub(super) index: Index,
 }
 
@@ -189,7 +194,7 @@ macro_rules! each_table {
     ($call:ident) => {
         $call!(
             jobs specs cursors floors actions runs workers watches locks requests missed tokens nodes
-            calendars pauses sweeps replans backfills backfill_instants
+            calendars pauses sweeps replans pools backfills backfill_instants
         )
     };
 }
@@ -221,6 +226,7 @@ impl State {
             replans: Table::new(17),
             backfills: Table::new(19),
             backfill_instants: Table::new(20),
+            pools: Table::new(18),
             index: Index::default(),
         }
     }

@@ -88,6 +88,8 @@ pub struct JobSpec {
     pub limits: RunLimits,
     /// On which worker a retry is made.
     pub retry_on_worker: RetryWorker,
+    /// How many slots of which pools each of its runs takes while it runs; up to 8 pools.
+    pub pools: BTreeMap<Name, u32>,
 }
 
 extended! {
@@ -95,7 +97,7 @@ extended! {
     [name description zone triggers depends_on executor env worker_group priority retries
         timeout grace lease on_worker_lost]
     [1 group 2 params 3 period 4 legacy_id 5 retry_rules 6 wait_limit 7 overlap
-        8 limits 10 retry_on_worker 12 syntax]
+        8 limits 9 pools 10 retry_on_worker 12 syntax]
 }
 
 impl JobSpec {
@@ -129,6 +131,8 @@ impl JobSpec {
     pub const MAX_LEGACY_ID: u32 = 999_999;
     /// The longest wait of an action.
     pub const MAX_WAIT: Span = Span::secs(366 * 86_400);
+    /// The most pools of one job.
+    pub const MAX_POOLS: usize = 8;
     /// The largest definition, encoded, in bytes.
     pub const MAX_BYTES: usize = 256 * 1024;
 
@@ -160,6 +164,7 @@ impl JobSpec {
             syntax: Syntax::Plain,
             limits: RunLimits::default(),
             retry_on_worker: RetryWorker::Any,
+            pools: BTreeMap::new(),
         }
     }
 

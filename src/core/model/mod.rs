@@ -14,6 +14,7 @@ pub mod job;
 pub mod limits;
 pub mod lock;
 pub mod pause;
+pub mod pool;
 pub mod retry;
 pub mod run;
 pub(crate) mod stored;

@@ -1,6 +1,7 @@
 //! Why something has not run yet: the first true reason, from the replicated
 //! state and from what only the leader knows, which workers are connected.
 
+use super::pools::{first_to_go, is_full};
 use crate::ids::{ActionKey, Name, RunId, WorkerId};
 use crate::machine::state::State;
 use crate::model::action::{Action, ActionState, WaitReason};
@@ -91,7 +92,10 @@ fn explain_run(
     if serving().next().is_none() {
         return Some(WaitReason::NoWorker);
     }
-    let is_first = state.queue(group).next() == Some(run.id);
+    if is_full(state, &state.demand_of(run)) {
+        return Some(WaitReason::Pool);
+    }
+    let is_first = first_to_go(state, group) == Some(run.id);
     if serving().any(|id| state.free_slots(id) > 0) {
         return Some(if is_first { WaitReason::Dispatching } else { behind(run) });
     }

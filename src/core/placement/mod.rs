@@ -1,6 +1,7 @@
 //! Where: which waiting run goes to which worker, and why one waits. Pure, and only read by the leader.
 
 pub mod explain;
+pub mod pools;
 
 use crate::ids::{RunId, WorkerId};
 use crate::machine::state::State;

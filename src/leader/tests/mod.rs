@@ -5,6 +5,7 @@ mod edges;
 mod holds;
 mod node;
 mod planning;
+mod pools;
 mod random;
 mod services;
 mod simulation;

@@ -230,6 +230,7 @@ impl World {
     fn new() -> Self {
         let fake = Fake::new(false);
         fake.user(calendar(60 - 1));
+        fake.user(put_pool("p", 30));
         Self {
             worker: fake.worker("w", &["default"], 10_000),
             book: PlanBook::default(),
@@ -299,7 +300,9 @@ impl World {
         let ups: Vec<JobId> = ups.into_iter().collect();
         let crons: Vec<&str> = cron.into_iter().collect();
         let group = at.is_multiple_of(2).then(|| GroupPath::new("g/in").unwrap());
-        let id = self.fake.job(JobSpec { group, ..spec(&format!("j{at}"), &crons, &ups) });
+        let pools =
+            if at.is_multiple_of(3) { BTreeMap::from([(name("p"), 1)]) } else { BTreeMap::new() };
+        let id = self.fake.job(JobSpec { group, pools, ..spec(&format!("j{at}"), &crons, &ups) });
         self.jobs.push(Known { id, cron, is_bound: false, since: self.fake.now() });
     }
 

@@ -169,6 +169,35 @@ async fn requests_to_end_a_run_are_passed_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slots_of_a_pool_are_given_on_at_once_and_never_twice() {
+    let world = World::new();
+    let worker = world.fake.worker("w", &["default"], 100);
+    world.told.connect(worker);
+    world.fake.set_leader(Some(leader(2)));
+    world.fake.user(put_pool("p", 2));
+    let job = world.fake.job(taking("a", &[("p", 1)]));
+    let begun = std::time::Instant::now();
+    for _ in 0..30 {
+        world.trigger(job);
+    }
+    for done in (0..30).step_by(2) {
+        until("two more", || world.told.starts().len() == done + 2).await;
+        assert_eq!(world.fake.view().pool_used(&name("p")), 2);
+        world.fake.complete_all();
+    }
+    // Each end wakes the dispatcher: nothing waits for the next look.
+    assert!(begun.elapsed() < std::time::Duration::from_secs(10));
+    // So does a pool that is made larger.
+    for _ in 0..3 {
+        world.trigger(job);
+    }
+    until("two of three", || world.told.starts().len() == 32).await;
+    world.fake.user(put_pool("p", 3));
+    until("the third", || world.told.starts().len() == 33).await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn thousands_due_at_once_are_all_dispatched() {
     let world = World::new();
     let workers = ["w1", "w2"].map(|text| world.fake.worker(text, &["default"], 3_000));

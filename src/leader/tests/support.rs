@@ -12,6 +12,7 @@ use horai_core::machine::state::State;
 use horai_core::model::cluster::ClusterSettings;
 use horai_core::model::edge::{EdgeSpec, Matching};
 use horai_core::model::job::*;
+use horai_core::model::pool::PoolDef;
 use horai_core::model::run::EndKind;
 use horai_core::model::worker::WorkerProfile;
 use horai_core::time::{Span, UtcMillis};
@@ -278,6 +279,18 @@ pub(super) fn spec(text: &str, triggers: &[&str], upstream: &[JobId]) -> JobSpec
         lease: Span::secs(86_400),
         ..JobSpec::noop(name(text))
     }
+}
+
+/// Creates or changes a pool.
+pub(super) fn put_pool(pool: &str, slots: u32) -> Command {
+    let def = PoolDef { name: name(pool), slots, description: String::new() };
+    Command::PutPool { def: Box::new(def), expected: None }
+}
+
+/// A job without instants whose runs take slots of pools.
+pub(super) fn taking(text: &str, pools: &[(&str, u32)]) -> JobSpec {
+    let pools = pools.iter().map(|(pool, slots)| (name(pool), *slots)).collect();
+    JobSpec { pools, ..spec(text, &[], &[]) }
 }
 
 /// Waits until something holds; fails loudly after ten seconds.

@@ -96,12 +96,15 @@ impl State {
         }
         if let Some(old) = self.backfills.remove(&id) {
             self.index.backfill_changed(Some(&old), None);
+            self.pins_changed((old.job, old.revision));
         }
     }
 
     fn put_backfill(&mut self, backfill: Backfill) {
+        let pin = (backfill.job, backfill.revision);
         self.index.backfill_changed(self.backfills.get(&backfill.id), Some(&backfill));
         self.backfills.put(backfill.id, backfill);
+        self.pins_changed(pin);
     }
 
     pub(super) fn steer_backfill(

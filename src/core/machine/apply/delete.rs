@@ -161,7 +161,7 @@ impl State {
             }
         }
         if self.index.pins.contains_key(&(id, job.revision)) {
-            self.specs.put((id, job.revision), job.spec.clone());
+            self.keep_spec((id, job.revision), job.spec.clone());
         }
         for source in sources_of(&job.spec) {
             self.cursors.remove(&(id, source));

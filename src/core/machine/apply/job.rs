@@ -11,6 +11,7 @@ use crate::ids::{JobId, Name, Revision, TriggerName};
 use crate::model::edge::{EdgeSpec, Matching};
 use crate::model::job::{Backoff, Executor, Job, JobSpec, OnWorkerLost, TriggerKind};
 use crate::model::limits::RunLimits;
+use crate::model::pool::PoolDef;
 use crate::model::retry::RetryRules;
 use crate::time::UtcMillis;
 
@@ -35,6 +36,7 @@ impl State {
         check_revision(expected, old.as_deref().map_or(Revision(0), |j| j.revision))?;
         check_spec(own, spec)?;
         self.check_calendars(spec)?;
+        self.check_pools(spec)?;
         self.check_edges(own, spec)?;
         self.check_unforeseen(own, spec)?;
         let Some(old) = old else { return self.create_job(spec, ev) };
@@ -84,7 +86,7 @@ impl State {
         }
         let pin = (id, old.revision);
         if self.specs.len() < self.limits.definitions || self.index.pins.contains_key(&pin) {
-            self.specs.put(pin, old.spec.clone());
+            self.keep_spec(pin, old.spec.clone());
         }
         let revision = old.revision.next();
         let job = Job { revision, spec: spec.clone(), updated: self.meta.now, ..old.clone() };
@@ -317,6 +319,11 @@ fn check_spec(own: JobId, spec: &JobSpec) -> Result<(), Reject> {
         within("keep_for", keep_for.0, 1000, YEAR_MS, "ms")?;
     }
     check_params("params", &spec.params)?;
+    at_most("pools", spec.pools.len(), JobSpec::MAX_POOLS)?;
+    for (pool, slots) in &spec.pools {
+        let most = u64::from(PoolDef::MAX_SLOTS);
+        within(&format!("pools.{pool}"), u64::from(*slots), 1, most, "slots")?;
+    }
     if let Err(wrong) = spec.check_edges(Some(own)) {
         let dot = if wrong.field.is_empty() { "" } else { "." };
         let field = format!("depends_on[{}]{dot}{}", wrong.edge, wrong.field);

@@ -48,19 +48,22 @@ impl State {
         Ok(outcome)
     }
 
-    /// The definition that a run is to be pinned to: the job's own if none is named.
+    /// The definition that a run is to be pinned to: the job's own if none is named. Of an
+    /// earlier one the pools may be gone.
     pub(super) fn kept_spec<'a>(
         &'a self,
         job: &'a Job,
         revision: Option<Revision>,
     ) -> Result<&'a JobSpec, Reject> {
         let Some(asked) = revision else { return Ok(&job.spec) };
-        self.spec(job.id, asked).ok_or_else(|| {
+        let spec = self.spec(job.id, asked).ok_or_else(|| {
             let first = self.specs.range((job.id, Revision(0))..=(job.id, job.revision)).next();
             let first = first.map_or(job.revision, |((_, revision), _)| *revision);
             let problem = format!("{asked} is not kept; use {first} to {}", job.revision);
             invalid("revision", problem)
-        })
+        })?;
+        self.check_pools(spec)?;
+        Ok(spec)
     }
 
     /// Refuses more live runs than the cluster may hold.

@@ -16,6 +16,7 @@ mod manual;
 mod overlap;
 mod pause;
 mod plan;
+mod pool;
 mod put;
 mod rerun;
 mod run;
@@ -119,6 +120,8 @@ impl State {
             Command::PlanUnder { seen, batches } => self.plan_under(*seen, batches, ev),
             Command::Pause { target } => self.pause(target, &envelope.actor, ev),
             Command::Resume { target, missed } => self.resume(target, *missed, ev),
+            Command::PutPool { def, expected } => self.put_pool(def, *expected, ev),
+            Command::DeletePool { name, expected } => self.delete_pool(name, *expected),
         }
     }
 

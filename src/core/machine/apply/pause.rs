@@ -131,7 +131,7 @@ impl State {
         self.sweep_one(target, ev);
         if *target == PauseTarget::Cluster {
             // One is enough to make the dispatcher look at the queue.
-            ev.extend(self.index.queue.get_min().map(|first| Event::Ready(first.run)));
+            ev.extend(self.index.queue.any().map(Event::Ready));
         }
     }
 

@@ -3,7 +3,8 @@
 //! Everything in [`super`] that changes an indexed record does it here, and
 //! nothing here decides anything.
 
-use super::super::index::{RunPlace, Timer, count};
+use super::super::index::{Timer, count};
+use super::super::places::RunPlace;
 use super::super::state::{State, Watch};
 use crate::ids::{ActionKey, JobId, Name, Revision, RunId, WorkerId};
 use crate::model::action::{Action, Missed, Upstream};
@@ -56,15 +57,33 @@ impl State {
         self.index.run_changed((old, old_place), (Some(&run), place));
         let (is_over, pin) = (!run.is_live(), (run.job, run.revision));
         self.runs.put(run.id, run);
+        self.pins_changed(pin);
         if is_over {
             self.drop_spec(pin);
         }
     }
 
+    /// Keeps a definition beside the job's own: somebody is pinned to it, or may be.
+    pub(super) fn keep_spec(&mut self, pin: (JobId, Revision), spec: JobSpec) {
+        self.specs.put(pin, spec);
+        self.pins_changed(pin);
+    }
+
+    /// Who is pinned to a definition has changed: it counts as a user of its pools while
+    /// somebody is.
+    pub(super) fn pins_changed(&mut self, pin: (JobId, Revision)) {
+        if let Some(spec) = self.specs.get(&pin) {
+            self.index.spec_pinned(pin, spec);
+        }
+    }
+
     /// Drops an earlier definition that no run needs and nobody may ask for any more.
-    pub(super) fn drop_spec(&mut self, (job, revision): (JobId, Revision)) {
-        if !self.is_spec_kept((job, revision)) {
-            self.specs.remove(&(job, revision));
+    pub(super) fn drop_spec(&mut self, pin: (JobId, Revision)) {
+        if self.is_spec_kept(pin) {
+            return;
+        }
+        if let Some(spec) = self.specs.remove(&pin) {
+            self.index.spec_pinned(pin, &spec);
         }
     }
 

@@ -7,6 +7,7 @@ use super::super::state::State;
 use crate::ids::{AttemptKey, Incarnation, RunId, Token, WorkerId};
 use crate::model::action::{ActionState, SkipReason};
 use crate::model::job::OnWorkerLost;
+use crate::model::pool::Demand;
 use crate::model::retry::AfterFailure;
 use crate::model::run::{
     Attempt, AttemptCause, AttemptEnd, EndKind, Run, RunKind, RunResult, RunState,
@@ -44,6 +45,9 @@ impl State {
         }
         if self.free_slots(worker_id) == 0 {
             return Err(Reject::NoSlot(worker_id));
+        }
+        if let Some(pool) = self.full_pool(&Demand::of(spec)) {
+            return Err(Reject::PoolFull(pool));
         }
         let now = self.meta.now;
         let allowance = self.allowance(run);

@@ -1,7 +1,5 @@
 //! Back-fills: every instant once, so many at a time, whatever happens meanwhile.
 
-use std::collections::BTreeMap;
-
 use super::super::command::*;
 use super::super::outcome::{Outcome, Reject};
 use super::super::state::Limits;
@@ -12,23 +10,6 @@ use crate::model::backfill::*;
 use crate::model::job::{JobSpec, Overlap};
 use crate::model::run::{Run, RunKind, RunResult};
 use crate::time::UtcMillis;
-
-/// Instants 1 s apart, long ago.
-fn order(job: JobId, count: i64) -> BackfillOrder {
-    BackfillOrder {
-        job,
-        revision: None,
-        instants: (1..=count).map(|n| UtcMillis(n * 1_000)).collect(),
-        passed_over: 0,
-        newest_first: false,
-        concurrency: 2,
-        hours: None,
-        downstream: false,
-        params: BTreeMap::new(),
-        priority: None,
-        again: None,
-    }
-}
 
 fn begin(m: &mut Machine, order: BackfillOrder) -> BackfillId {
     match m.ok(Command::StartBackfill(Box::new(order))) {
@@ -64,7 +45,7 @@ fn instants_run_in_order_so_many_at_once_and_keep_their_results() {
     let mut m = Machine::new();
     let worker = m.worker("w", 9);
     let job = m.job(spec("a"));
-    let id = begin(&mut m, order(job, 5));
+    let id = begin(&mut m, backfill_of(job, 5));
     assert_eq!(nominals(&m), [1_000, 2_000]);
     assert!(queued(&m).iter().all(|r| r.kind == RunKind::Backfill && r.backfill == Some(id)));
     next(&mut m, worker, 0);
@@ -80,7 +61,7 @@ fn instants_run_in_order_so_many_at_once_and_keep_their_results() {
     assert_eq!(state(3_000), InstantState::Over(RunResult::Success));
     assert_eq!(m.state.live_backfills().count(), 0);
 
-    let id = begin(&mut m, BackfillOrder { newest_first: true, ..order(job, 5) });
+    let id = begin(&mut m, BackfillOrder { newest_first: true, ..backfill_of(job, 5) });
     assert_eq!(nominals(&m), [5_000, 4_000]);
     assert_eq!(id, BackfillId(2));
 }
@@ -90,7 +71,7 @@ fn a_pause_holds_it_and_a_stop_ends_it_but_a_pause_of_the_job_does_not() {
     let mut m = Machine::new();
     let worker = m.worker("w", 9);
     let job = m.job(spec("a"));
-    let id = begin(&mut m, order(job, 5));
+    let id = begin(&mut m, backfill_of(job, 5));
     m.ok(Command::PauseJob { job });
     next(&mut m, worker, 0);
     assert_eq!(of(&m, id).counts.live, 2, "the job's pause is not the back-fill's");
@@ -119,7 +100,7 @@ fn it_begins_nothing_outside_its_hours() {
     let worker = m.worker("w", 9);
     let job = m.job(spec("a"));
     let hours = Some(Hours { from: 60, until: 120 });
-    let id = begin(&mut m, BackfillOrder { hours, ..order(job, 5) });
+    let id = begin(&mut m, BackfillOrder { hours, ..backfill_of(job, 5) });
     assert_eq!(nominals(&m), Vec::<i64>::new());
     let open = |open| Command::OpenBackfill { backfill: id, open };
     m.ok(open(true));
@@ -145,7 +126,7 @@ fn it_changes_no_action_unless_that_was_asked_for() {
     next(&mut m, worker, 1);
     assert_eq!(state_of(&m, key(up, at)), ActionState::Failed);
     let instants = vec![UtcMillis(1), UtcMillis(at), UtcMillis(at + 1_000)];
-    let plain = BackfillOrder { instants: instants.clone(), ..order(up, 0) };
+    let plain = BackfillOrder { instants: instants.clone(), ..backfill_of(up, 0) };
     let id = begin(&mut m, plain);
     next(&mut m, worker, 0);
     next(&mut m, worker, 0);
@@ -155,7 +136,7 @@ fn it_changes_no_action_unless_that_was_asked_for() {
     assert_eq!((counts.success, counts.skipped), (2, 1));
     assert!(!of(&m, id).is_live());
 
-    begin(&mut m, BackfillOrder { instants, downstream: true, ..order(up, 0) });
+    begin(&mut m, BackfillOrder { instants, downstream: true, ..backfill_of(up, 0) });
     next(&mut m, worker, 0);
     assert_eq!(state_of(&m, key(up, at)), ActionState::Ready);
     next(&mut m, worker, 0);
@@ -169,7 +150,7 @@ fn runs_stay_with_the_definition_and_are_in_nobodys_way() {
     let worker = m.worker("w", 9);
     let job = m.job(JobSpec { overlap: Overlap::Skip, ..triggered("a") });
     let at = m.now + 1_000;
-    let id = begin(&mut m, order(job, 5));
+    let id = begin(&mut m, backfill_of(job, 5));
     for priority in 1..9 {
         m.job(JobSpec { priority, overlap: Overlap::Skip, ..triggered("a") });
     }
@@ -192,7 +173,7 @@ fn the_end_of_the_job_ends_it() {
     let mut m = Machine::new();
     let worker = m.worker("w", 9);
     let job = m.job(spec("a"));
-    let id = begin(&mut m, order(job, 5));
+    let id = begin(&mut m, backfill_of(job, 5));
     let attempt = m.dispatch(m.queue()[0], worker);
     m.ok(Command::DeleteJob { job, expected: None });
     assert_eq!((of(&m, id).state, of(&m, id).counts.cancelled), (BackfillState::Stopped, 1));
@@ -206,9 +187,9 @@ fn the_oldest_that_are_over_give_way() {
     let limits = Limits { backfills: 2, backfill_instants: 6, ..Limits::default() };
     let mut m = Machine::with(limits);
     let job = m.job(spec("a"));
-    let first = begin(&mut m, order(job, 3));
-    let second = begin(&mut m, order(job, 3));
-    let full = Command::StartBackfill(Box::new(order(job, 1)));
+    let first = begin(&mut m, backfill_of(job, 3));
+    let second = begin(&mut m, backfill_of(job, 3));
+    let full = Command::StartBackfill(Box::new(backfill_of(job, 1)));
     assert!(matches!(m.refused(full.clone()), Reject::Full { limit: 2, .. }));
     for run in m.queue() {
         m.ok(steer(second, Steer::Stop));
@@ -237,14 +218,14 @@ fn what_is_asked_for_is_checked() {
         other => panic!("{other:?}"),
     };
     let twice = vec![UtcMillis(1), UtcMillis(1)];
-    assert_eq!(field(order(job, 0)), "instants");
-    assert_eq!(field(order(job, 20_001)), "instants");
-    assert_eq!(field(BackfillOrder { instants: twice, ..order(job, 1) }), "instants");
-    assert_eq!(field(BackfillOrder { concurrency: 0, ..order(job, 1) }), "concurrency");
-    assert_eq!(field(BackfillOrder { concurrency: 101, ..order(job, 1) }), "concurrency");
+    assert_eq!(field(backfill_of(job, 0)), "instants");
+    assert_eq!(field(backfill_of(job, 20_001)), "instants");
+    assert_eq!(field(BackfillOrder { instants: twice, ..backfill_of(job, 1) }), "instants");
+    assert_eq!(field(BackfillOrder { concurrency: 0, ..backfill_of(job, 1) }), "concurrency");
+    assert_eq!(field(BackfillOrder { concurrency: 101, ..backfill_of(job, 1) }), "concurrency");
     let hours = Some(Hours { from: 7, until: 7 });
-    assert_eq!(field(BackfillOrder { hours, ..order(job, 1) }), "hours");
-    assert_eq!(field(BackfillOrder { priority: Some(10), ..order(job, 1) }), "priority");
+    assert_eq!(field(BackfillOrder { hours, ..backfill_of(job, 1) }), "hours");
+    assert_eq!(field(BackfillOrder { priority: Some(10), ..backfill_of(job, 1) }), "priority");
     let revision = Some(Revision(4));
-    assert_eq!(field(BackfillOrder { revision, ..order(job, 1) }), "revision");
+    assert_eq!(field(BackfillOrder { revision, ..backfill_of(job, 1) }), "revision");
 }

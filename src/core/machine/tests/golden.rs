@@ -63,6 +63,8 @@ fn word(command: &Command) -> &'static str {
         Command::SteerBackfill { .. } => "steer_backfill",
         Command::OpenBackfill { .. } => "open_backfill",
         Command::RemoveJob { .. } => "remove_job",
+        Command::PutPool { .. } => "put_pool",
+        Command::DeletePool { .. } => "delete_pool",
     }
 }
 
@@ -234,6 +236,9 @@ fn commands() -> Vec<Command> {
         Command::ApplyJob { spec: Box::new(limited_spec()), expected: None },
         Command::ApplyJob { spec: Box::new(picky_spec()), expected: None },
         Command::RemoveJob { job, expected: Some(Revision(2)), force: true, cancel: false },
+        put_pool("licences", 2),
+        Command::DeletePool { name: name("licences"), expected: Some(Revision(3)) },
+        Command::ApplyJob { spec: Box::new(pooled_spec()), expected: None },
     ]);
     all
 }
@@ -294,6 +299,11 @@ fn backfill_order(job: JobId) -> BackfillOrder {
     }
 }
 
+/// A job whose runs take slots of two pools.
+fn pooled_spec() -> JobSpec {
+    taking("pooled", &[("licences", 1), ("warehouse", 300)])
+}
+
 #[test]
 fn every_command_keeps_its_bytes() {
     let mut text = String::new();
@@ -351,25 +361,45 @@ fn full_state() -> Machine {
     m
 }
 
+/// Pools, a run that holds slots by a definition that was changed since, and one
+/// that waits.
+fn pooled_state() -> Machine {
+    let mut m = Machine::new();
+    m.ok(put_pool("licences", 1));
+    m.ok(put_pool("warehouse", 300));
+    m.ok(put_pool("warehouse", 400));
+    let worker = m.worker("w", 2);
+    let job = m.job(pooled_spec());
+    m.ok(Command::TriggerJob { job });
+    let run = m.queue()[0];
+    m.dispatch(run, worker);
+    m.ok(apply(taking("pooled", &[("licences", 1)])));
+    m.ok(Command::TriggerJob { job });
+    m
+}
+
+const GOLDEN_POOLS: &str = include_str!("../../../../tests/golden/snapshot_pools_v1.txt");
+
 #[test]
 fn a_snapshot_keeps_its_bytes() {
-    let m = full_state();
-    let mut text = String::new();
-    for record in records(&m.state) {
-        let hex: String = record.iter().fold(String::new(), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        });
-        let _ = writeln!(text, "{hex}");
+    for (m, golden) in [(full_state(), GOLDEN_STATE), (pooled_state(), GOLDEN_POOLS)] {
+        let mut text = String::new();
+        for record in records(&m.state) {
+            let hex: String = record.iter().fold(String::new(), |mut hex, byte| {
+                let _ = write!(hex, "{byte:02x}");
+                hex
+            });
+            let _ = writeln!(text, "{hex}");
+        }
+        assert_eq!(text, golden, "\n--- encoded now:\n{text}---");
+        let mut restore = Restore::default();
+        for line in golden.lines() {
+            let byte = |at| u8::from_str_radix(&line[at..at + 2], 16).unwrap();
+            let bytes = (0..line.len()).step_by(2).map(byte);
+            restore.push(&bytes.collect::<Vec<u8>>()).unwrap();
+        }
+        let restored = restore.finish().unwrap();
+        assert_eq!(restored.hash(), m.state.hash());
+        assert_eq!(invariants::check(&restored), Ok(()));
     }
-    assert_eq!(text, GOLDEN_STATE, "\n--- encoded now:\n{text}---");
-    let mut restore = Restore::default();
-    for line in GOLDEN_STATE.lines() {
-        let bytes =
-            (0..line.len()).step_by(2).map(|at| u8::from_str_radix(&line[at..at + 2], 16).unwrap());
-        restore.push(&bytes.collect::<Vec<u8>>()).unwrap();
-    }
-    let restored = restore.finish().unwrap();
-    assert_eq!(restored.hash(), m.state.hash());
-    assert_eq!(invariants::check(&restored), Ok(()));
 }

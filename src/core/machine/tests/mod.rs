@@ -12,6 +12,7 @@ mod limits;
 mod manual;
 mod overlap;
 mod pauses;
+mod pools;
 mod random;
 mod reports;
 mod reruns;

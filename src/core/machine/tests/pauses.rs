@@ -69,7 +69,7 @@ fn a_frozen_cluster_starts_nothing_and_what_runs_goes_on() {
     // What is ahead is withdrawn; what is due keeps its run, and is not given away.
     assert_eq!(m.state_of(job, base + 60_000), None);
     assert_eq!(m.state.cursor(job, &source("t")), Some(UtcMillis(m.now)));
-    assert!(m.state.queue_lanes(&crate::model::job::default_group()).is_empty());
+    assert!(m.state.queue_lanes(&crate::model::job::default_group(), None, 9).lanes.is_empty());
     let incarnation = Incarnation(1);
     let dispatch = Command::Dispatch { run: queued, number: 1, worker, incarnation };
     assert_eq!(m.refused(dispatch.clone()), Reject::NotDispatchable(queued));

@@ -19,12 +19,15 @@ use crate::model::pause::{AfterPause, PauseTarget};
 use crate::model::retry::RetryWorker;
 use crate::model::run::{EndKind, RunOrder};
 use crate::model::trigger::{RuleSpec, TriggerRule, Weekdays};
+use crate::placement::pools::first_to_go;
 use crate::time::{Span, UtcMillis};
 
 /// A command whose details are filled in from the state it meets.
 #[derive(Debug, Clone)]
 enum Step {
-    Apply { name: u8, triggers: u8, upstream: Vec<u64>, policy: u8, group: u8, rule: u8 },
+    Apply { name: u8, triggers: u8, upstream: Vec<u64>, policy: u8, rest: (u8, u8, u8) },
+    Pool { name: u8, slots: u32 },
+    DropPool(u8),
     Calendar { name: u8, base: Option<u8>, day: u8 },
     DropCalendar(u8),
     Hold(u8, u64),
@@ -61,10 +64,18 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let job = || prop_oneof![4 => 1..4_u64, 1 => 0..6_u64];
     let step = prop_oneof![
-        3 => (0..4_u8, 0..3_u8, prop::collection::vec(job(), 0..3), 0..4_u8, 0..4_u8, 0..5_u8)
-            .prop_map(|(name, triggers, upstream, policy, group, rule)| {
-                Step::Apply { name, triggers, upstream, policy, group, rule }
+        3 => (
+            0..4_u8,
+            0..3_u8,
+            prop::collection::vec(job(), 0..3),
+            0..4_u8,
+            (0..4_u8, 0..5_u8, 0..8_u8),
+        )
+            .prop_map(|(name, triggers, upstream, policy, rest)| {
+                Step::Apply { name, triggers, upstream, policy, rest }
             }),
+        1 => (0..3_u8, 0..4_u32).prop_map(|(name, slots)| Step::Pool { name, slots }),
+        1 => (0..3_u8).prop_map(Step::DropPool),
         1 => (0..3_u8, prop::option::of(0..3_u8), 0..3_u8)
             .prop_map(|(name, base, day)| Step::Calendar { name, base, day }),
         1 => (0..3_u8).prop_map(Step::DropCalendar),
@@ -177,14 +188,27 @@ fn calendar_name(number: u8) -> Name {
     name(&format!("c{number}"))
 }
 
-fn grown(group: u8, rule: u8, spec: JobSpec) -> JobSpec {
+/// What runs take of pools: of none, of one, of two, and of one that may not be there.
+fn pools_of(pools: u8) -> JobSpec {
+    match pools {
+        0 | 1 => taking("j", &[]),
+        2 | 3 => taking("j", &[("p0", 1)]),
+        4 => taking("j", &[("p0", 2)]),
+        5 => taking("j", &[("p0", 1), ("p1", 1)]),
+        6 => taking("j", &[("p1", 3)]),
+        _ => taking("j", &[("p2", 1)]),
+    }
+}
+
+fn grown((group, rule, pools): (u8, u8, u8), spec: JobSpec) -> JobSpec {
     let path = match group {
         0 => Some("g"),
         1 => Some("g/in"),
         2 => Some("g-2"),
         _ => None,
     };
-    let mut spec = JobSpec { group: path.map(|path| GroupPath::new(path).unwrap()), ..spec };
+    let group = path.map(|path| GroupPath::new(path).unwrap());
+    let mut spec = JobSpec { group, pools: pools_of(pools).pools, ..spec };
     if let Some(second) = spec.triggers.get_mut(1) {
         second.kind = kind_of(rule);
     }
@@ -237,9 +261,11 @@ fn plan(m: &Machine, job: u64, count: i64, stale: bool) -> Vec<PlanBatch> {
 
 fn command_of(m: &Machine, step: &Step) -> Command {
     match step {
-        Step::Apply { name, triggers, upstream, policy, group, rule } => {
-            apply(grown(*group, *rule, spec_of(*name, *triggers, upstream, *policy)))
+        Step::Apply { name, triggers, upstream, policy, rest } => {
+            apply(grown(*rest, spec_of(*name, *triggers, upstream, *policy)))
         }
+        Step::Pool { name, slots } => put_pool(&format!("p{name}"), *slots),
+        Step::DropPool(n) => Command::DeletePool { name: name(&format!("p{n}")), expected: None },
         Step::Calendar { name, base, day } => {
             let def = CalendarDef {
                 name: calendar_name(*name),
@@ -406,7 +432,10 @@ fn run_steps(steps: &[Step]) -> Machine {
     for n in 0..2 {
         m.ok(command_of(&Machine::new(), &Step::Calendar { name: n, base: None, day: n }));
     }
-    m.job(grown(1, 2, spec_of(3, 2, &[], 2)));
+    for (pool, slots) in [("p0", 2), ("p1", 3)] {
+        m.ok(put_pool(pool, slots));
+    }
+    m.job(grown((1, 2, 5), spec_of(3, 2, &[], 2)));
     m.worker("w0", 2);
     m.worker("w1", 3);
     for step in steps {
@@ -422,7 +451,13 @@ fn run_steps(steps: &[Step]) -> Machine {
             _ => None,
         };
         let command = command_of(&m, step);
-        m.send_as(command, request);
+        let outcome = m.send_as(command.clone(), request);
+        if let (Command::Dispatch { run, .. }, Outcome::Dispatched { .. }) = (command, outcome) {
+            let demand = m.state.demand_of(m.state.run(run).unwrap());
+            for (pool, _) in demand.iter() {
+                assert!(m.state.pool_used(pool) <= m.state.pool(pool).unwrap().def.slots);
+            }
+        }
     }
     m
 }
@@ -438,11 +473,17 @@ fn calm_down(m: &mut Machine) {
     }
     let worker = m.worker("calm", 10_000);
     for _ in 0..30 {
-        while let Some(run) = m.queue().first().copied() {
-            m.dispatch(run, worker);
-        }
-        for (attempt, token) in running(&m.state) {
-            m.ok(complete(attempt, token, exit(0)));
+        loop {
+            while let Some(run) = first_to_go(&m.state, &default_group()) {
+                m.dispatch(run, worker);
+            }
+            let live = running(&m.state);
+            if live.is_empty() {
+                break;
+            }
+            for (attempt, token) in live {
+                m.ok(complete(attempt, token, exit(0)));
+            }
         }
         m.after(9 * 3_600_000);
     }
@@ -469,6 +510,9 @@ proptest! {
         prop_assert_eq!(m.state.live_actions(), 0);
         prop_assert!(m.queue().is_empty() && running(&m.state).is_empty());
         prop_assert!(m.state.locks_after(None).next().is_none());
+        for pool in m.state.pools_after(None).map(|pool| &pool.def.name) {
+            prop_assert_eq!((m.state.pool_used(pool), m.state.pool_waiting(pool)), (0, 0));
+        }
         let idle = m.send(Command::Tick);
         prop_assert_eq!(idle, Outcome::Done);
     }

@@ -1,5 +1,7 @@
 //! A machine under test: short words for commands, and a check after each.
 
+use std::collections::BTreeMap;
+
 use super::super::command::*;
 use super::super::invariants;
 use super::super::outcome::{Outcome, Reject};
@@ -7,9 +9,11 @@ use super::super::state::{Limits, State};
 use crate::ids::*;
 use crate::model::access::{AccessToken, TokenPurpose};
 use crate::model::action::ActionState;
+use crate::model::backfill::BackfillOrder;
 use crate::model::cluster::ClusterSettings;
 use crate::model::edge::EdgeSpec;
 use crate::model::job::*;
+use crate::model::pool::PoolDef;
 use crate::model::run::EndKind;
 use crate::model::worker::WorkerProfile;
 use crate::time::{Span, UtcMillis};
@@ -232,5 +236,33 @@ pub(crate) fn token_of(byte: u8, expires: Option<i64>) -> AccessToken {
         hash: [byte; 32],
         expires: expires.map(UtcMillis),
         created: UtcMillis(0),
+    }
+}
+
+pub(crate) fn put_pool(pool: &str, slots: u32) -> Command {
+    let def = PoolDef { name: name(pool), slots, description: String::new() };
+    Command::PutPool { def: Box::new(def), expected: None }
+}
+
+/// A job whose runs take slots of pools.
+pub(crate) fn taking(text: &str, pools: &[(&str, u32)]) -> JobSpec {
+    let pools = pools.iter().map(|(pool, slots)| (name(pool), *slots)).collect();
+    JobSpec { pools, ..spec(text) }
+}
+
+/// A back-fill of instants 1 s apart, long ago, two at once.
+pub(crate) fn backfill_of(job: JobId, count: i64) -> BackfillOrder {
+    BackfillOrder {
+        job,
+        revision: None,
+        instants: (1..=count).map(|n| UtcMillis(n * 1_000)).collect(),
+        passed_over: 0,
+        newest_first: false,
+        concurrency: 2,
+        hours: None,
+        downstream: false,
+        params: BTreeMap::new(),
+        priority: None,
+        again: None,
     }
 }

@@ -184,7 +184,7 @@ impl Oracle {
                     }
                 }
                 Event::Lock => self.on_locks(state)?,
-                Event::Worker(_) => {}
+                Event::Worker(_) | Event::Pool => {}
             }
         }
         Ok(())

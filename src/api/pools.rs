@@ -1,0 +1,82 @@
+//! Pools: list, set, read, delete.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use horai_core::ids::Name;
+use horai_core::machine::command::Command;
+use horai_core::machine::outcome::Outcome;
+
+use super::Api;
+use super::dto::{Page, PoolDto, SetPool};
+use super::jobs::{etag, revision};
+use super::params::{Params, Segment, page};
+use super::pool_definition::PoolDefinition;
+use super::problem::Fault;
+use super::write::{Expected, Write, odd};
+use crate::error::{ErrorCode, FieldError};
+
+pub(super) async fn list(
+    State(api): State<Api>,
+    params: Params,
+) -> Result<Json<Page<PoolDto>>, Fault> {
+    let params = params.only(&["limit", "after"])?;
+    let (limit, after) = (params.limit()?, params.parse::<Name>("after")?);
+    api.fresh(&params).await?;
+    Ok(Json(api.read(|state| {
+        let pools = state.pools_after(after);
+        page(pools, limit, |pool| pool.def.name.to_string(), |pool| PoolDto::of(state, pool))
+    })))
+}
+
+pub(super) async fn show(
+    State(api): State<Api>,
+    name: Segment,
+    params: Params,
+) -> Result<Response, Fault> {
+    let (name, params) = (name.name()?, params.only(&[])?);
+    api.fresh(&params).await?;
+    let found = api.read(|state| state.pool(&name).map(|pool| PoolDto::of(state, pool)));
+    let pool = found.ok_or_else(|| Fault::not_found("pool", &name))?;
+    Ok(([(header::ETAG, etag(pool.revision))], Json(pool)).into_response())
+}
+
+pub(super) async fn put(
+    State(api): State<Api>,
+    name: Segment,
+    write: Write,
+) -> Result<Response, Fault> {
+    let name = name.name()?;
+    let definition: PoolDefinition = write.json()?;
+    let expected = revision(&write);
+    let outcome = api
+        .write(&write, |state| {
+            let old = state.pool(&name).map(|pool| &pool.def);
+            if write.expected() == Some(Expected::Something) && old.is_none() {
+                let problem = format!("pool {name} does not exist");
+                let remedy = "leave If-Match out to create it";
+                let error = FieldError::invalid("If-Match", "*", problem, remedy);
+                return Err(error.with_code(ErrorCode::WrongRevision).into());
+            }
+            let def = Box::new(definition.to_def(&name, old)?);
+            Ok(Command::PutPool { def, expected })
+        })
+        .await?;
+    let Outcome::Pool { revision, changed } = outcome else { return Err(odd(&outcome)) };
+    let set = SetPool { name: name.to_string(), revision: revision.0, changed };
+    let is_new = changed && revision.0 == 1;
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, [(header::ETAG, etag(revision.0))], Json(set)).into_response())
+}
+
+pub(super) async fn delete(
+    State(api): State<Api>,
+    name: Segment,
+    write: Write,
+) -> Result<StatusCode, Fault> {
+    write.empty()?;
+    let (name, expected) = (name.name()?, revision(&write));
+    api.write(&write, |_| Ok(Command::DeletePool { name, expected })).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
