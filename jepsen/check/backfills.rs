@@ -437,8 +437,8 @@ mod tests {
         let order = Case::new(1, false).ran(1, -4, 3_000, 3_300).ran(2, -2, 4_000, 4_300);
         let order = order.ran(3, -3, 5_000, 5_300).ran(4, -1, 6_000, 6_300);
         assert_eq!(order.found(), ["out of order"]);
-        assert_eq!(in_a_row().steered("pause", 3_400).found(), ["began while paused"; 2]);
-        assert_eq!(in_a_row().steered("stop", 4_400).found(), ["began while paused"]);
+        assert_eq!(in_a_row().steered("pause", 3_400).found(), ["began while paused"; 3]);
+        assert_eq!(in_a_row().steered("stop", 4_400).found(), ["began while paused"; 2]);
         let mut open = in_a_row();
         open.instants.insert(-1, ("live".to_owned(), "r-4".to_owned()));
         assert_eq!(open.found(), ["not over", "another result"]);

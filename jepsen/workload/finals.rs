@@ -256,6 +256,16 @@ pub(super) async fn read_backfills(ctx: &Ctx) -> Result<(), Error> {
     Ok(())
 }
 
+/// Every pool, and what of it is in use, on every node.
+pub(super) async fn read_pools(ctx: &Ctx) -> Result<(), Error> {
+    for client in ctx.clients.iter() {
+        let what = ("final-pools", client.node.as_str(), Value::Null);
+        let ask = Request::get("pools");
+        Process::new(ctx).ask(client, what, ask, |answer| answer.body["items"].clone()).await?;
+    }
+    Ok(())
+}
+
 /// Every node's own view, and everything that is known of every job.
 pub(super) async fn read_everything(ctx: &Ctx) -> Result<(), Error> {
     for client in ctx.clients.iter() {

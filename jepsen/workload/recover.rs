@@ -31,6 +31,8 @@ pub(crate) const TREES: [(&str, &str); 3] = [("rec-0", "root"), ("rec-1", "left"
 pub(crate) const RESTLESS: &str = "rec-3";
 /// Instants of all trees.
 const INSTANTS: &str = "7/15 * * * * ?";
+/// The job whose every run is tried twice.
+const RETRIED: &str = "right";
 /// With this code a job fails that is to fail.
 const CODE: u8 = 9;
 /// What is asked for in a tree, step after step: an operation and the job of its action.
@@ -87,11 +89,15 @@ fn jobs(ctx: &Ctx, tree: &str, fails: &str, ms: u64) -> Vec<Value> {
         if *node == fails {
             options.push(("first", format!("{CODE},1")));
         }
+        if *node == RETRIED {
+            options.push(("exit", "1,0".to_owned()));
+        }
         let mut job = json!({
             "name": format!("{tree}-{node}"),
             "exec": ctx.exec(&options),
             "lease": "10s",
             "on_worker_lost": "rerun",
+            "retries": {"count": u32::from(*node == RETRIED), "backoff": "500ms"},
         });
         if ups.is_empty() {
             job["triggers"] = json!([{"name": "t", "cron": INSTANTS}]);
@@ -132,7 +138,7 @@ async fn visit(ctx: &Ctx, tree: &str, plans: &[Plan], until: Instant) -> Result<
                 break;
             }
             let job = format!("{tree}-{node}");
-            if !matches!(ask(ctx, &mut process, op, &job, nominal, until).await?, Asked::Answered) {
+            if !matches!(ask(&mut process, op, &job, nominal, until).await?, Asked::Answered) {
                 break;
             }
         }
@@ -197,7 +203,6 @@ fn compact(ms: i64) -> String {
 }
 
 async fn ask(
-    ctx: &Ctx,
     process: &mut Process<'_>,
     op: &str,
     job: &str,
@@ -242,7 +247,7 @@ async fn give_no_rest(ctx: &Ctx, until: Instant) -> Result<(), Error> {
         let Some(nominal) = first_after(ctx, &root, Stamp::now().utc - back).await else { continue };
         let (node, _) = NODES[rng.random_range(0..NODES.len())];
         let op = if rng.random_bool(0.7) { "super-recover" } else { "recover" };
-        ask(ctx, &mut process, op, &format!("{RESTLESS}-{node}"), nominal, until).await?;
+        ask(&mut process, op, &format!("{RESTLESS}-{node}"), nominal, until).await?;
     }
     Ok(())
 }

@@ -197,7 +197,7 @@ impl Trees<'_> {
             checked.count("trees of unknown steps, not judged", 1);
             return;
         }
-        let mut model = Tree::fired(NODES, fails);
+        let mut model = Tree::fired(&NODES, fails);
         for step in self.steps_of(tree, nominal).filter(|step| step.done) {
             model.step(step.op, step.node);
         }

@@ -2,12 +2,13 @@
 //! the tree is at rest: a plain reading of what recoveries promise, for one instant of
 //! jobs that wait for success and nothing else.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// What an action came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stands {
     Waiting,
+    Running,
     Success,
     Failed,
     /// With what it waits for.
@@ -21,6 +22,7 @@ impl Stands {
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
+            Self::Running => "running",
             Self::Success => "success",
             Self::Failed => "failed",
             Self::SkippedWith | Self::SkippedBy => "skipped",
@@ -61,6 +63,8 @@ pub(super) struct Tree {
     nodes: BTreeMap<String, Node>,
     /// Fails when it first runs.
     fails: String,
+    /// Runs that have not ended.
+    live: VecDeque<String>,
 }
 
 impl Tree {
@@ -75,10 +79,11 @@ impl Tree {
             runs: Vec::new(),
         };
         let all = nodes.iter().map(|(name, ups)| ((*name).to_owned(), node(ups))).collect();
-        let mut tree = Self { nodes: all, fails: fails.to_owned() };
+        let mut tree = Self { nodes: all, fails: fails.to_owned(), live: VecDeque::new() };
         for (root, _) in nodes.iter().filter(|(_, ups)| ups.is_empty()) {
             tree.run(root, "schedule");
         }
+        tree.come_to_rest();
         tree
     }
 
@@ -122,6 +127,17 @@ impl Tree {
                 self.settle(on, Stands::SkippedBy, None);
             }
             _ => {}
+        }
+        self.come_to_rest();
+    }
+
+    /// One run after the other ends, and what follows begins.
+    fn come_to_rest(&mut self) {
+        while let Some(name) = self.live.pop_front() {
+            let last = self.runs(&name).len().checked_sub(1);
+            let good = self.runs(&name).last().is_some_and(|run| run.good);
+            let stands = if good { Stands::Success } else { Stands::Failed };
+            self.settle(&name, stands, last);
         }
     }
 
@@ -183,10 +199,8 @@ impl Tree {
         // Who is run by a person waits for nobody.
         let after = if kind == "recover" { Vec::new() } else { after.collect() };
         node.runs.push(Expected { kind, good, after });
-        (node.has_run, node.next) = (true, None);
-        let run = node.runs.len() - 1;
-        let stands = if good { Stands::Success } else { Stands::Failed };
-        self.settle(name, stands, Some(run));
+        (node.has_run, node.next, node.stands) = (true, None, Stands::Running);
+        self.live.push_back(name.to_owned());
     }
 
     fn settle(&mut self, name: &str, to: Stands, run: Option<usize>) {
@@ -240,7 +254,7 @@ mod tests {
     use crate::workload::RECOVER_NODES as NODES;
 
     fn kinds(fails: &str, steps: &[(&str, &str)]) -> Vec<String> {
-        let mut tree = Tree::fired(NODES, fails);
+        let mut tree = Tree::fired(&NODES, fails);
         steps.iter().for_each(|(op, on)| tree.step(op, on));
         let of = |node: &str| {
             let runs = tree.runs(node).iter().map(|run| {
@@ -292,7 +306,7 @@ mod tests {
             kinds("left", &[("super-recover", "left")]),
             ["sc success", "DE,su success", "de success", "su success", "su success"]
         );
-        let mut tree = Tree::fired(NODES, "");
+        let mut tree = Tree::fired(&NODES, "");
         tree.step("super-recover", "left");
         assert_eq!(
             tree.runs("leaf")[1].after,

@@ -11,6 +11,7 @@ use crate::ids::{ActionKey, JobId};
 use crate::model::action::{ActionState, SkipReason};
 use crate::model::job::Overlap;
 use crate::model::run::{RunResult, RunState};
+use crate::mutants::{self, Mutant};
 use crate::time::UtcMillis;
 
 /// Actions that are to be settled, each with what it came to.
@@ -60,6 +61,9 @@ impl State {
             Overlap::Skip => return vec![(key, REPLACED)],
             Overlap::QueueOne | Overlap::CancelRunning => {
                 let waiting = self.in_line(key.job, Some(key));
+                if !waiting.is_empty() && mutants::on(Mutant::QueueOneKeepsOldest) {
+                    return vec![(key, REPLACED)];
+                }
                 if waiting.iter().any(|other| other.nominal > key.nominal) {
                     return vec![(key, REPLACED)];
                 }

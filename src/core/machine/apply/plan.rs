@@ -222,12 +222,25 @@ impl State {
             });
             ev.push(Event::Action(key));
             self.count_delay(key, ev);
+            if self.tells_nobody(key) {
+                continue;
+            }
             work.extend(self.tell_dependants((key, state, run), ev));
             if state == ActionState::Success {
                 work.extend(self.revive_dependants(key, ev));
             }
             work.extend(self.next_in_line(key.job, ev));
+            if state == ActionState::Success && mutants::on(Mutant::SuperVisitsTwice) {
+                self.visit_again(key, ev);
+            }
         }
+    }
+
+    /// What must not be: a recovery after which nothing goes on.
+    fn tells_nobody(&self, key: ActionKey) -> bool {
+        let run = self.actions.get(&key).and_then(|action| action.run);
+        let kind = run.and_then(|run| self.runs.get(&run)).map(|run| run.kind);
+        kind == Some(RunKind::Recover) && mutants::on(Mutant::RecoverTellsNobody)
     }
 
     /// Tells those that wait for an action how it ended; says what that means for some.

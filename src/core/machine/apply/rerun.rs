@@ -13,7 +13,7 @@ use super::overlap::Settled;
 use crate::ids::ActionKey;
 use crate::model::action::{Action, ActionState, SkipReason, Upstream};
 use crate::model::edge::Standing;
-use crate::model::run::RunKind;
+use crate::model::run::{Run, RunKind};
 use crate::time::UtcMillis;
 
 impl State {
@@ -142,6 +142,18 @@ impl State {
                 }
             }
         });
+    }
+
+    /// What must not be: an action below a recovery runs again until it has run once for
+    /// each of its edges.
+    pub(super) fn visit_again(&mut self, key: ActionKey, ev: &mut Vec<Event>) {
+        let is_it = |run: &&Run| run.action == Some(key) && run.kind == RunKind::SuperRecover;
+        let visits = self.runs.iter().map(|(_, run)| &**run).filter(is_it).count();
+        let edges = self.actions.get(&key).map_or(0, |action| action.upstream.len());
+        if edges > 1 && visits % edges != 0 {
+            self.reopen(key, Some(RunKind::SuperRecover), ev);
+            self.start_run(key, self.meta.now, ev);
+        }
     }
 
     /// It is as if the action had never run; the next run of it is of this kind. Nobody
