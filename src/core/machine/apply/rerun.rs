@@ -148,7 +148,7 @@ impl State {
     /// each of its edges.
     pub(super) fn visit_again(&mut self, key: ActionKey, ev: &mut Vec<Event>) {
         let is_it = |run: &&Run| run.action == Some(key) && run.kind == RunKind::SuperRecover;
-        let visits = self.runs.iter().map(|(_, run)| &**run).filter(is_it).count();
+        let visits = self.runs.iter().map(|(_, run)| run).filter(is_it).count();
         let edges = self.actions.get(&key).map_or(0, |action| action.upstream.len());
         if edges > 1 && visits % edges != 0 {
             self.reopen(key, Some(RunKind::SuperRecover), ev);

@@ -64,7 +64,7 @@ impl State {
         }
         if mutants::on(Mutant::BackoffBeginsAnew) {
             let waits = |run: &&Run| matches!(run.state, RunState::Backoff { .. });
-            let all = self.runs.iter().map(|(_, run)| &**run).filter(waits);
+            let all = self.runs.iter().map(|(_, run)| run).filter(waits);
             for run in all.cloned().collect::<Vec<Run>>() {
                 let spec = self.spec(run.job, run.revision);
                 let wait = spec.map_or(Span::ZERO, |spec| spec.retries.backoff.delay(run.retries));
