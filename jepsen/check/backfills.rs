@@ -65,11 +65,7 @@ pub(crate) fn check(evidence: &Evidence, records: &Records) -> Checked {
 }
 
 /// Those that were acknowledged; one request makes one.
-fn fills<'a>(
-    checked: &mut Checked,
-    evidence: &'a Evidence,
-    records: &'a Records,
-) -> Vec<Fill<'a>> {
+fn fills<'a>(checked: &mut Checked, evidence: &'a Evidence, records: &'a Records) -> Vec<Fill<'a>> {
     let mut fills: Vec<Fill<'a>> = Vec::new();
     let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
     let mut keys: BTreeMap<&str, &str> = BTreeMap::new();
@@ -384,14 +380,14 @@ mod tests {
         fn found(mut self) -> Vec<String> {
             let utc = json!({"utc": BASE_UTC + 50_000});
             self.planted.op(50_000, Some(50_001), "horizon", "", json!(null), Kind::Ok, utc);
-            let instant = |(minute, (state, run)): (&i64, &(String, String))| {
-                json!({"nominal": at(minute * 60_000), "state": state, "run": run})
-            };
+            let instant = |(minute, (state, run)): (&i64, &(String, String))| json!({"nominal": at(minute * 60_000), "state": state, "run": run});
             let instants = json!(self.instants.iter().map(instant).collect::<Vec<_>>());
             let (runs, fills) = (json!(self.runs), json!([{"id": "b-1"}]));
-            for (f, k, v) in
-                [("runs", "", runs), ("final-instants", "b-1", instants), ("final-backfills", "", fills)]
-            {
+            for (f, k, v) in [
+                ("runs", "", runs),
+                ("final-instants", "b-1", instants),
+                ("final-backfills", "", fills),
+            ] {
                 self.planted.op(51_000, Some(51_001), f, k, json!(null), Kind::Ok, v);
             }
             let evidence = self.planted.evidence();
@@ -412,10 +408,11 @@ mod tests {
     #[test]
     fn a_range_in_order_is_accepted() {
         assert_eq!(in_a_row().found(), NONE);
-        let back = [-1, -2, -3, -4].into_iter().zip(1..).fold(Case::new(2, true), |case, (m, n)| {
-            let from = 3_000 + i64::try_from(n / 3).unwrap() * 1_000;
-            case.ran(n, m, from, from + 300)
-        });
+        let back =
+            [-1, -2, -3, -4].into_iter().zip(1..).fold(Case::new(2, true), |case, (m, n)| {
+                let from = 3_000 + i64::try_from(n / 3).unwrap() * 1_000;
+                case.ran(n, m, from, from + 300)
+            });
         assert_eq!(back.found(), NONE);
         let mut stopped = Case::new(1, false).ran(1, -4, 3_000, 3_300).steered("stop", 3_200);
         for minute in -3..0 {
@@ -459,7 +456,8 @@ mod tests {
                 "nominal": at(4_000), "action": "x@x", "created": at(7_000),
                 "finished": at(7_100), "attempts": []})
         };
-        let mut runs = vec![run(1, LIVE, "schedule", "failed"), run(2, LIVE, "backfill", "success")];
+        let mut runs =
+            vec![run(1, LIVE, "schedule", "failed"), run(2, LIVE, "backfill", "success")];
         if below {
             runs.push(run(3, BELOW, "dependency", "success"));
         }

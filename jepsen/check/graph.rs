@@ -96,14 +96,20 @@ impl Of<'_> {
                 Some(waits) => self.judge_action(checked, *nominal, action, &waits, horizon),
             }
         }
-        // What ran is judged by the jobs' own lines, whether or not a record is left.
-        for ((_, nominal), runs) in self.runs.range((self.job, from)..=(self.job, i64::MAX)) {
-            self.judge_runs(checked, *nominal, runs);
-        }
-        if self.details.is_empty() || horizon <= from {
+        if horizon <= from {
             return;
         }
-        let oldest = if self.details.len() < KEPT { i64::MIN } else {
+        // What ran is judged by the jobs' own lines, whether or not a record is left. What
+        // came later may have begun after what it waits for was read.
+        for ((_, nominal), runs) in self.runs.range((self.job, from)..=(self.job, horizon)) {
+            self.judge_runs(checked, *nominal, runs);
+        }
+        if self.details.is_empty() {
+            return;
+        }
+        let oldest = if self.details.len() < KEPT {
+            i64::MIN
+        } else {
             self.details.keys().next().copied().unwrap_or(i64::MIN)
         };
         for nominal in self.graph.between(self.job, from.max(oldest), horizon) {
@@ -234,9 +240,13 @@ impl Of<'_> {
             let end = limit.map(|limit| nominal.saturating_add(limit));
             reason == "expired" && action.finished.zip(end).is_some_and(|(at, end)| at >= end)
         };
-        let wanted = if stands.contains(&Stands::Closed) { "skipped with what it waits for" }
-            else if stands.contains(&Stands::Open) { "waiting" }
-            else { "over" };
+        let wanted = if stands.contains(&Stands::Closed) {
+            "skipped with what it waits for"
+        } else if stands.contains(&Stands::Open) {
+            "waiting"
+        } else {
+            "over"
+        };
         let is_right = match (wanted, state) {
             ("waiting", "skipped") => has_expired(),
             ("waiting", _) => state == "waiting",
@@ -319,9 +329,9 @@ impl Of<'_> {
                 None => Some(format!("{name} never succeeded")),
             },
             Must::SucceedOrSkip if state == "skipped" && !lives => None,
-            Must::SucceedOrSkip => success.is_none_or(|at| at > start).then(|| {
-                format!("{name} had neither succeeded nor been skipped")
-            }),
+            Must::SucceedOrSkip => success
+                .is_none_or(|at| at > start)
+                .then(|| format!("{name} had neither succeeded nor been skipped")),
             Must::Fail if success.is_some() => Some(format!("{name} succeeded")),
             Must::Fail | Must::End | Must::Order if lives => Some(format!("{name} was not over")),
             Must::Fail | Must::End | Must::Order => None,

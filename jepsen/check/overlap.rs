@@ -109,7 +109,8 @@ impl Of<'_> {
                     checked.count("beside others", 1);
                 } else if earlier.lives_at(self.evidence, later.start) {
                     let ms = (earlier.last - later.start) / MS;
-                    let told = format!("{} began while {} lived for {ms} ms", later.run, earlier.run);
+                    let told =
+                        format!("{} began while {} lived for {ms} ms", later.run, earlier.run);
                     checked.wrong("two at once", self.job, told, later.start);
                 } else {
                     checked.count("overlaps of a frozen worker", 1);
@@ -119,8 +120,7 @@ impl Of<'_> {
                 continue;
             }
             if let Some(other) = before.filter(|other| other.nominal > later.nominal) {
-                let told =
-                    format!("{} began after {}", shown(later.nominal), shown(other.nominal));
+                let told = format!("{} began after {}", shown(later.nominal), shown(other.nominal));
                 checked.wrong("out of order", self.job, told, later.start);
             }
             before = Some(*later);
@@ -128,7 +128,11 @@ impl Of<'_> {
     }
 
     /// One that began must end well, or was cancelled where the policy cancels.
-    fn fault_of_begun(&self, checked: &mut Checked, nominal: i64) -> Option<(&'static str, String)> {
+    fn fault_of_begun(
+        &self,
+        checked: &mut Checked,
+        nominal: i64,
+    ) -> Option<(&'static str, String)> {
         let of_it = |run: &&super::records::RunRecord| {
             run.job == self.job && run.nominal == nominal && run.is_of_plan()
         };
@@ -168,7 +172,8 @@ impl Of<'_> {
         let is_replaced = (action.state.as_str(), action.reason.as_str()) == ("skipped", "overlap");
         let is_cancelled = action.state == "cancelled" && self.policy == "cancel_running";
         if !action.is_over() || !(is_replaced || is_cancelled || action.state == "failed") {
-            let told = format!("it did not begin; its action is {} {}", action.state, action.reason);
+            let told =
+                format!("it did not begin; its action is {} {}", action.state, action.reason);
             return Some(("lost", told));
         }
         if action.state == "failed" {
@@ -262,7 +267,15 @@ mod tests {
             self.planted.op(at + 2, Some(at + 3), "runs", "", json!(null), Kind::Ok, runs);
             let k = "overlap-x";
             let actions = json!(self.actions);
-            self.planted.op(at + 4, Some(at + 5), "final-actions", k, json!(null), Kind::Ok, actions);
+            self.planted.op(
+                at + 4,
+                Some(at + 5),
+                "final-actions",
+                k,
+                json!(null),
+                Kind::Ok,
+                actions,
+            );
             let evidence = self.planted.evidence();
             let records = Records::of(&evidence);
             let fires = Fires::of(&evidence, &records);
@@ -316,7 +329,10 @@ mod tests {
         // The newest was dropped for the older one.
         let older = case("queue_one").ran(1, 10_000, 10_000, 15_000, "success");
         let older = older.ran(2, 12_000, 15_100, 18_000, "success").skipped(14_000, 14_001);
-        assert_eq!(older.ran(3, 16_000, 18_100, 20_000, "success").found(), ["replaced by nothing"]);
+        assert_eq!(
+            older.ran(3, 16_000, 18_100, 20_000, "success").found(),
+            ["replaced by nothing"]
+        );
         let cancel = case("cancel_running").ran(1, 10_000, 10_000, 10_500, "cancelled");
         let cancel = cancel.ran(2, 12_000, 12_100, 13_000, "success");
         let cancel = cancel.ran(3, 14_000, 14_100, 15_000, "success");

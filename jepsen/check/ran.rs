@@ -58,9 +58,8 @@ impl Ran {
     /// True if its worker was frozen with all that ends attempts: then only a resource
     /// that checks tokens is safe, as documented.
     pub(crate) fn outlived(&self, evidence: &Evidence, at: u64) -> bool {
-        let is_it = |one: &Try| {
-            one.last >= at && evidence.outlived_lease(&one.worker, one.start, one.last)
-        };
+        let is_it =
+            |one: &Try| one.last >= at && evidence.outlived_lease(&one.worker, one.start, one.last);
         self.tries.iter().any(is_it)
     }
 }

@@ -127,12 +127,17 @@ fn judge_record(checked: &mut Checked, record: &RunRecord, policy: &Policy) {
         let is_last = place + 1 == record.attempts.len();
         match wanted {
             Some(state) if !is_last => {
-                let told = format!("after attempt {} it was {state}, and another followed", place + 1);
+                let told =
+                    format!("after attempt {} it was {state}, and another followed", place + 1);
                 return checked.wrong("too many retries", &record.id, told, 0);
             }
             None if is_last => {
-                let told = format!("{} after {} attempts, {used} retries of {}",
-                    record.state, place + 1, policy.count);
+                let told = format!(
+                    "{} after {} attempts, {used} retries of {}",
+                    record.state,
+                    place + 1,
+                    policy.count
+                );
                 return checked.wrong("too few retries", &record.id, told, 0);
             }
             _ => {}
@@ -191,7 +196,8 @@ fn judge_waits(
         let (least, most) = policy.wait(retries as u64);
         let before = number.checked_sub(1).and_then(|n| attempts.get(&n));
         let Some(before) = before else { continue };
-        let (ended, began) = (evidence.utc_of_mono(before.last), evidence.utc_of_mono(attempt.start));
+        let (ended, began) =
+            (evidence.utc_of_mono(before.last), evidence.utc_of_mono(attempt.start));
         let shorter = SHORTER_MS + least / SHORTER_SHARE + behind_ms(evidence, ended..=began);
         if began - ended + shorter < least {
             let told = format!("attempt {number} after {} ms instead of {least}", began - ended);
@@ -204,17 +210,16 @@ fn judge_waits(
             continue;
         }
         if known > deadline(evidence, ended) {
-            let told = format!("the end of attempt {} was known {} ms later",
-                number - 1, known - ended);
+            let told =
+                format!("the end of attempt {} was known {} ms later", number - 1, known - ended);
             checked.wrong("told late", &record.id, told, before.last);
         }
         checked.count("waits", 1);
         let due = known.max(ended).saturating_add(most);
         if began > deadline(evidence, due) {
             let (waited, late) = (began - ended, millis_of(evidence.test.late_ms));
-            let told = format!(
-                "attempt {number} after {waited} ms instead of {most}, and {late} at most"
-            );
+            let told =
+                format!("attempt {number} after {waited} ms instead of {most}, and {late} at most");
             checked.wrong("too late", &record.id, told, attempt.start.max(MS));
         }
     }
@@ -294,8 +299,7 @@ mod tests {
         let only = json!({"retries": {"count": 3, "backoff": "1s", "retry_on": [1]}});
         assert_eq!(retry(only.clone(), &[1, 2], &[1_100], "failed", 1), NONE);
         assert_eq!(retry(only, &[1], &[0], "failed", 0), ["too few retries"]);
-        let skip =
-            json!({"retries": {"count": 3, "backoff": "1s"}, "skip_exit_codes": [9]});
+        let skip = json!({"retries": {"count": 3, "backoff": "1s"}, "skip_exit_codes": [9]});
         assert_eq!(retry(skip.clone(), &[1, 9], &[1_100], "skipped", 1), NONE);
         assert_eq!(retry(skip, &[1, 9], &[1_100], "failed", 1), ["another end"]);
     }

@@ -282,7 +282,8 @@ impl Graph {
                 Match::Hera => {
                     let own = base.map_or(job.legacy, |base| self.legacy(&job.edges[base].job));
                     let own = number(job.zone, at, own);
-                    let far = |up: &i64| number(job.zone, *up, self.legacy(&edge.job)).abs_diff(own);
+                    let far =
+                        |up: &i64| number(job.zone, *up, self.legacy(&edge.job)).abs_diff(own);
                     ups().into_iter().min_by_key(|up| (far(up), *up))
                 }
             };

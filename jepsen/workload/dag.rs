@@ -132,9 +132,7 @@ fn rules(ctx: &Ctx, zone: &str) -> Vec<Value> {
         job
     };
     let if_ends = |job: &str, how: &str| json!([{"job": job, "condition": how}]);
-    let no_match = |word: &str| {
-        json!([base("dag-d"), {"job": "dag-once", "match": "latest_before", "on_no_match": word}])
-    };
+    let no_match = |word: &str| json!([base("dag-d"), {"job": "dag-once", "match": "latest_before", "on_no_match": word}]);
     let mut own = fires(ctx, "dag-own", &[], json!({"cron": "9/20 * * * * ?"}));
     own["depends_on"] = json!([edge("dag-own", "latest_before")]);
     let mut hour = fires(ctx, "dag-own-hour", &[], json!({"cron": "11/20 * * * * ?"}));

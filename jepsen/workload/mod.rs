@@ -362,10 +362,7 @@ impl Workload {
 
     /// True if it judges when runs begin or end, so that a pause of all would be in its way.
     fn counts_time(self) -> bool {
-        !matches!(
-            self,
-            Self::CronFires | Self::Set | Self::Lock | Self::Register | Self::ApiFuzz
-        )
+        !matches!(self, Self::CronFires | Self::Set | Self::Lock | Self::Register | Self::ApiFuzz)
     }
 
     /// Whether these leave room for pauses of the whole cluster.

@@ -30,8 +30,7 @@ const CLIENTS: u32 = 1;
 const PATIENCE: Duration = Duration::from_secs(90);
 
 fn job(ctx: &Ctx, (name, policy, ms, exits): (&str, &str, u64, &str)) -> Value {
-    let options =
-        [("ms", ms.to_string()), ("tick", "100".to_owned()), ("exit", exits.to_owned())];
+    let options = [("ms", ms.to_string()), ("tick", "100".to_owned()), ("exit", exits.to_owned())];
     json!({
         "name": name,
         "triggers": [{"name": "bursts", "cron": BURSTS}],

@@ -29,8 +29,7 @@ const CLIENTS: u32 = 2;
 const PATIENCE: Duration = Duration::from_secs(90);
 
 fn job(ctx: &Ctx, name: &str, takes: &[(&str, u64)], ms: u64, exits: &str) -> Value {
-    let options =
-        [("ms", ms.to_string()), ("tick", "50".to_owned()), ("exit", exits.to_owned())];
+    let options = [("ms", ms.to_string()), ("tick", "50".to_owned()), ("exit", exits.to_owned())];
     let mut job = json!({
         "name": name,
         "exec": ctx.exec(&options),

@@ -244,7 +244,9 @@ async fn give_no_rest(ctx: &Ctx, until: Instant) -> Result<(), Error> {
         tokio::time::sleep(Ctx::seldom(1.0, &mut rng)).await;
         let back = rng.random_range(0..40_000);
         let root = format!("{RESTLESS}-root");
-        let Some(nominal) = first_after(ctx, &root, Stamp::now().utc - back).await else { continue };
+        let Some(nominal) = first_after(ctx, &root, Stamp::now().utc - back).await else {
+            continue;
+        };
         let (node, _) = NODES[rng.random_range(0..NODES.len())];
         let op = if rng.random_bool(0.7) { "super-recover" } else { "recover" };
         ask(&mut process, op, &format!("{RESTLESS}-{node}"), nominal, until).await?;

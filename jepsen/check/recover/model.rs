@@ -308,10 +308,7 @@ mod tests {
         );
         let mut tree = Tree::fired(&NODES, "");
         tree.step("super-recover", "left");
-        assert_eq!(
-            tree.runs("leaf")[1].after,
-            [("join".to_owned(), 1), ("root".to_owned(), 0)]
-        );
+        assert_eq!(tree.runs("leaf")[1].after, [("join".to_owned(), 1), ("root".to_owned(), 0)]);
     }
 
     #[test]
