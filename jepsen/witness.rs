@@ -10,6 +10,9 @@
 //! - `--ms N`       how long to run (default 0)
 //! - `--tick MS`    append a `tick` this often meanwhile
 //! - `--exit C,C…`  exit code of attempt 1, 2, …; the last one goes on (default 0)
+//! - `--when M,R,C` exit with C if the nominal second of the hour leaves R divided by M
+//! - `--first C,M`  the first run for an instant exits with C if its minute is a multiple
+//!   of M; whatever runs for the same instant later does not
 //! - `--label TEXT` repeated in each line
 //! - `--lines N`    print so many lines `<attempt> <seq> <crc>` evenly over the time
 //! - `--resource FOLDER` show the fencing token to a resource that keeps the largest
@@ -82,6 +85,10 @@ struct Options {
     ms: u64,
     tick: u64,
     exits: Vec<u8>,
+    /// Divisor, rest and code.
+    when: Option<[u64; 3]>,
+    /// Code, and the divisor of its minutes.
+    first: Option<[u64; 2]>,
     lines: u64,
     resource: Option<PathBuf>,
     fork: bool,
@@ -105,6 +112,8 @@ fn options() -> Result<Options, String> {
                 let codes = value.split(',').map(str::parse).collect::<Result<_, _>>();
                 parsed.exits = codes.map_err(|e| format!("--exit {value}: {e}"))?;
             }
+            "--when" => parsed.when = Some(numbers(&name, &value)?),
+            "--first" => parsed.first = Some(numbers(&name, &value)?),
             "--resource" => parsed.resource = Some(value.into()),
             "--fork" => parsed.fork = value == "yes",
             "--stubborn" => parsed.stubborn = value == "yes",
@@ -116,6 +125,51 @@ fn options() -> Result<Options, String> {
         return Err("--to FOLDER is missing".into());
     }
     Ok(parsed)
+}
+
+fn numbers<const N: usize>(name: &str, value: &str) -> Result<[u64; N], String> {
+    let parts = value.split(',').map(str::parse).collect::<Result<Vec<u64>, _>>();
+    let parts = parts.map_err(|e| format!("{name} {value}: {e}"))?;
+    parts.try_into().map_err(|_| format!("{name} {value}: {N} numbers are asked for"))
+}
+
+/// Minute and second of the instant that this is for; none if it is for none.
+fn nominal() -> Option<(u64, u64)> {
+    let text = env("HORAI_NOMINAL_TIME");
+    let part = |from: usize| text.get(from..from + 2)?.parse::<u64>().ok();
+    Some((part(14)?, part(17)?))
+}
+
+/// True if no other run for this instant has begun before. Who is first leaves its
+/// number, so that all its attempts are of the first run.
+fn is_first(folder: &PathBuf) -> Result<bool, String> {
+    let folder = folder.join("first");
+    std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    let path = folder.join(format!("{}@{}", env("HORAI_JOB"), env("HORAI_NOMINAL_TIME")));
+    let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+    let mut file = opened.map_err(|e| format!("{}: {e}", path.display()))?;
+    file.lock().map_err(|e| e.to_string())?;
+    let (mut known, own) = (String::new(), env("HORAI_RUN_ID"));
+    file.read_to_string(&mut known).map_err(|e| e.to_string())?;
+    if known.is_empty() {
+        file.write_all(own.as_bytes()).map_err(|e| e.to_string())?;
+    }
+    Ok(known.is_empty() || known == own)
+}
+
+/// What the instant says of the exit code, if it says something.
+fn code_of_instant(options: &Options) -> Result<Option<u8>, String> {
+    let Some((minute, second)) = nominal() else { return Ok(None) };
+    let code = |code: u64| u8::try_from(code).map_err(|e| e.to_string()).map(Some);
+    if let Some([of, rest, then]) = options.when
+        && (minute * 60 + second) % of.max(1) == rest
+    {
+        return code(then);
+    }
+    match options.first {
+        Some([then, of]) if minute % of.max(1) == 0 && is_first(&options.to)? => code(then),
+        _ => Ok(None),
+    }
 }
 
 /// Whose attempt this is, in the fields of every line.
@@ -217,6 +271,7 @@ fn be_a_child(witness: &mut Witness, tick: Duration) -> Result<(), String> {
 
 fn run(options: &Options) -> Result<u8, String> {
     let mut witness = Witness::open(options)?;
+    let of_instant = if options.child { None } else { code_of_instant(options)? };
     let tick = Duration::from_millis(if options.tick == 0 { 200 } else { options.tick });
     if options.child {
         be_a_child(&mut witness, tick)?;
@@ -268,7 +323,7 @@ fn run(options: &Options) -> Result<u8, String> {
     }
     let which = usize::try_from(witness.count.max(1) - 1).unwrap_or(0);
     let last = options.exits.len().saturating_sub(1);
-    let code = options.exits.get(which.min(last)).copied().unwrap_or(0);
+    let code = of_instant.or_else(|| options.exits.get(which.min(last)).copied()).unwrap_or(0);
     witness.say("end", &format!(",\"exit\":{code}"))?;
     Ok(code)
 }

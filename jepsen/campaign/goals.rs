@@ -27,8 +27,12 @@ pub(super) struct Goal {
     pub(super) fires: u64,
 }
 
+/// What goals that are about one workload must have seen.
+const OF_WORKLOADS: &[(&str, u64)] =
+    &[("kill-leader", 8), ("freeze-", 8), ("partition-", 12), ("worker-", 12)];
+
 /// The goals, the most telling first.
-pub(super) const GOALS: [Goal; 11] = [
+pub(super) const GOALS: [Goal; 18] = [
     Goal {
         name: "kill-leader",
         arguments: "--workload cron-fires --nemesis kill-leader --rate 3400 --time 120 --interval 6000",
@@ -118,6 +122,56 @@ pub(super) const GOALS: [Goal; 11] = [
             ("admin-snapshot", 10),
         ],
         seconds: 0,
+        fires: 0,
+    },
+    Goal {
+        name: "dag",
+        arguments: "--workload dag --nemesis kill,freeze,partition,worker --time 120 --interval 8000",
+        faults: OF_WORKLOADS,
+        seconds: 0,
+        fires: 0,
+    },
+    Goal {
+        name: "retries",
+        arguments: "--workload retries --nemesis kill,freeze,partition,worker --time 120 --interval 8000",
+        faults: OF_WORKLOADS,
+        seconds: 0,
+        fires: 0,
+    },
+    Goal {
+        name: "overlap",
+        arguments: "--workload overlap --nemesis kill,freeze,partition,worker --time 120 --interval 8000",
+        faults: OF_WORKLOADS,
+        seconds: 0,
+        fires: 0,
+    },
+    Goal {
+        name: "pools",
+        arguments: "--workload pools --nemesis kill,freeze,partition,worker --time 120 --interval 8000",
+        faults: OF_WORKLOADS,
+        seconds: 0,
+        fires: 0,
+    },
+    Goal {
+        name: "recover",
+        arguments: "--workload recover --nemesis kill,freeze,partition,worker --time 120 --interval 8000",
+        faults: OF_WORKLOADS,
+        seconds: 0,
+        fires: 0,
+    },
+    Goal {
+        name: "backfill",
+        arguments: "--workload backfill --nemesis kill,freeze,partition,worker --time 120 --interval 8000",
+        faults: OF_WORKLOADS,
+        seconds: 0,
+        fires: 0,
+    },
+    Goal {
+        name: "mixed",
+        arguments: "--workload mixed --nemesis partition,packets,kill,freeze,power,disk,worker \
+                    --time 300 --interval 12000",
+        faults: &[],
+        seconds: 3600,
         fires: 0,
     },
     Goal {

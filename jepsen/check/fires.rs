@@ -100,6 +100,9 @@ impl Fires {
             };
             let targets = targets(&claims, is_left_out);
             fires.claims.insert(job.clone(), claims);
+            if is_judged_apart(life) {
+                continue;
+            }
             fires.judge(evidence, records, job, JobFires { targets, starts });
         }
         // Jobs that nobody ever applied, or that have no triggers, do not fire.
@@ -259,6 +262,8 @@ impl Fires {
     }
 }
 
+/// Kinds of runs that instants make.
+const FIRES: [&str; 2] = ["schedule", "dependency"];
 /// A run goes on after so many lost workers, and fails with the next.
 const MOST_LOSSES: u64 = 3;
 
@@ -283,6 +288,17 @@ fn is_lost_with_workers(evidence: &Evidence, records: &Records, job: &str, at: i
     })
 }
 
+/// True if its runs wait for one another or for slots: then an instant is not late, and
+/// need not run; `overlap` and `pools` say what must become of it.
+fn is_judged_apart(life: &Life) -> bool {
+    life.changes.iter().any(|change| {
+        let definition = &change.after.definition;
+        definition["overlap"].as_str().is_some_and(|policy| policy != "allow")
+            || !definition["pool"].is_null()
+            || !definition["pools"].is_null()
+    })
+}
+
 /// First starts of runs that stand for an instant, by job.
 fn starts(
     evidence: &Evidence,
@@ -290,7 +306,13 @@ fn starts(
     lives: &BTreeMap<String, Life>,
 ) -> BTreeMap<String, Vec<Start>> {
     let mut first: BTreeMap<(&str, &str), Start> = BTreeMap::new();
-    for line in evidence.witness.iter().filter(|line| line.e == Said::Start) {
+    // What somebody asked for is no fire: that he did is judged where he asks.
+    let is_fire = |run: &str| {
+        let kind = records.runs.get(run).map(|run| run.kind.as_str());
+        kind.is_none_or(|kind| FIRES.contains(&kind))
+    };
+    let starts = evidence.witness.iter().filter(|line| line.e == Said::Start);
+    for line in starts.filter(|line| is_fire(&line.run)) {
         let Some(nominal) = line.nominal_ms().filter(|_| !line.action.is_empty()) else { continue };
         let (run, at) = (line.run.clone(), line.utc_ms());
         first.entry((&line.job, &line.run)).or_insert(Start { nominal, run, at });

@@ -10,7 +10,7 @@ const ALWAYS: [&str; 9] =
     ["coverage", "effects", "fires", "attempts", "answers", "recovery", "raft", "stuck", "finals"];
 
 /// Checkers that a workload calls for.
-const OF_WORKLOADS: [(&str, &str); 10] = [
+const OF_WORKLOADS: [(&str, &str); 14] = [
     ("cron-fires", "misfires"),
     ("cron-fires", "delays"),
     ("cron-fires", "calendars"),
@@ -19,17 +19,27 @@ const OF_WORKLOADS: [(&str, &str); 10] = [
     ("register", "register"),
     ("dag", "dependencies"),
     ("retries", "retries"),
+    ("overlap", "overlap"),
+    ("pools", "pools"),
+    ("recover", "recover"),
+    ("backfill", "backfills"),
     ("cancel", "cancel"),
     ("logs", "logs"),
 ];
 
 /// What a checker must have counted for its word to mean anything, if a workload ran.
-const SEEN: [(&str, &str, &str); 6] = [
+const SEEN: [(&str, &str, &str); 12] = [
     ("cron-fires", "delays", "delays"),
     ("cron-fires", "fires", "expected"),
     ("cron-fires", "attempts", "attempts"),
     ("set", "set", "acknowledged"),
     ("lock", "locks", "grants"),
+    ("dag", "dependencies", "edges"),
+    ("retries", "retries", "retries"),
+    ("overlap", "overlap", "instants"),
+    ("pools", "pools", "attempts"),
+    ("recover", "recover", "trees judged"),
+    ("backfill", "backfills", "instants"),
     ("cancel", "cancel", "cancelled"),
 ];
 

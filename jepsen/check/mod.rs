@@ -6,6 +6,7 @@
 //! done to say that all is well. *valid*: none of these.
 
 pub(crate) mod attempts;
+mod backfills;
 pub(crate) mod calendars;
 pub(crate) mod claims;
 pub(crate) mod coverage;
@@ -24,10 +25,15 @@ pub(crate) mod locks;
 pub(crate) mod matching;
 pub(crate) mod misfires;
 pub(crate) mod output;
+mod overlap;
 pub(crate) mod policy;
+mod pools;
 pub(crate) mod raft;
+mod ran;
 pub(crate) mod records;
+mod recover;
 pub(crate) mod recovery;
+mod retries;
 pub(crate) mod set_full;
 pub(crate) mod spans;
 pub(crate) mod stuck;
@@ -244,10 +250,22 @@ pub(crate) fn all(evidence: &Evidence) -> Results {
         checkers.push(linear::check(evidence));
     }
     if evidence.ran("dag") {
-        checkers.push(graph::check(evidence));
+        checkers.push(graph::check(evidence, &records));
     }
     if evidence.ran("retries") {
-        checkers.push(policy::retries(evidence, &records));
+        checkers.push(retries::check(evidence, &records));
+    }
+    if evidence.ran("overlap") {
+        checkers.push(overlap::check(evidence, &records, &fires));
+    }
+    if evidence.ran("pools") {
+        checkers.push(pools::check(evidence, &records));
+    }
+    if evidence.ran("recover") {
+        checkers.push(recover::check(evidence, &records));
+    }
+    if evidence.ran("backfill") {
+        checkers.push(backfills::check(evidence, &records));
     }
     if evidence.ran("cancel") {
         checkers.push(policy::cancels(evidence, &records));
@@ -255,7 +273,7 @@ pub(crate) fn all(evidence: &Evidence) -> Results {
     if evidence.ran("logs") {
         checkers.push(output::logs(evidence, &records));
     }
-    if evidence.ran("cancel") || evidence.ran("logs") {
+    if ["cancel", "logs", "overlap", "pools", "recover"].iter().any(|w| evidence.ran(w)) {
         checkers.push(triggers::check(evidence, &records));
     }
     checkers.push(output::answers(evidence));

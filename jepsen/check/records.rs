@@ -45,7 +45,7 @@ pub(crate) struct RunRecord {
     pub(crate) id: String,
     /// Whose.
     pub(crate) job: String,
-    /// `schedule dependency manual`.
+    /// `schedule dependency manual recover super_recover debug backfill`.
     pub(crate) kind: String,
     /// `success failed cancelled deleted`.
     pub(crate) state: String,
@@ -57,8 +57,84 @@ pub(crate) struct RunRecord {
     pub(crate) retries: u64,
     /// Workers lost.
     pub(crate) losses: u64,
+    /// When it was made, milliseconds of cluster time.
+    pub(crate) created: i64,
+    /// When it was over, milliseconds of cluster time.
+    pub(crate) finished: Option<i64>,
+    /// The back-fill that it is of; empty if it is of none.
+    pub(crate) backfill: String,
     /// Its tries, oldest first.
     pub(crate) attempts: Vec<AttemptRecord>,
+}
+
+impl RunRecord {
+    /// Runs get their numbers in the order in which they are made.
+    pub(crate) fn number(&self) -> u64 {
+        number_of(&self.id)
+    }
+
+    /// True if its action has what it came to: not so of runs beside the plan.
+    pub(crate) fn is_of_plan(&self) -> bool {
+        self.has_action && !BESIDE_PLAN.contains(&self.kind.as_str())
+    }
+}
+
+/// Kinds of runs that say nothing of an action, whatever they stand for.
+const BESIDE_PLAN: [&str; 3] = ["manual", "debug", "backfill"];
+
+/// The number in `r-17`; 0 if it is none.
+pub(crate) fn number_of(run: &str) -> u64 {
+    run.strip_prefix("r-").and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+/// An upstream action that an action names.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct UpstreamRecord {
+    /// The upstream job.
+    pub(crate) job: String,
+    /// Its instant, milliseconds; none if the edge found none.
+    pub(crate) nominal: Option<i64>,
+    /// What it means that there is none: `no_upstream wait skip`.
+    pub(crate) no_match: String,
+}
+
+/// An action as it was read at the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ActionRecord {
+    /// `planned waiting ready running success failed cancelled skipped`.
+    pub(crate) state: String,
+    /// Why it was skipped.
+    pub(crate) reason: String,
+    /// When that was so, milliseconds of cluster time.
+    pub(crate) finished: Option<i64>,
+    /// What it waits for.
+    pub(crate) upstream: Vec<UpstreamRecord>,
+}
+
+impl ActionRecord {
+    fn of(value: &Value) -> Self {
+        let up = |value: &Value| UpstreamRecord {
+            job: text(&value["job"]),
+            nominal: value["action"].as_str().and_then(|action| nominal_of(action)),
+            no_match: text(&value["no_match"]),
+        };
+        Self {
+            state: text(&value["state"]),
+            reason: text(&value["reason"]),
+            finished: instant(&value["finished"]),
+            upstream: value["upstream"].as_array().into_iter().flatten().map(up).collect(),
+        }
+    }
+
+    /// True if nothing more happens by itself.
+    pub(crate) fn is_over(&self) -> bool {
+        ["success", "failed", "cancelled", "skipped"].contains(&self.state.as_str())
+    }
+}
+
+/// The instant in `JOB@20261121T030000Z`, milliseconds.
+pub(crate) fn nominal_of(action: &str) -> Option<i64> {
+    action.rsplit_once('@').and_then(|(_, at)| millis(at))
 }
 
 /// Instants that were recorded as not run.
@@ -89,6 +165,8 @@ pub(crate) struct Records {
     pub(crate) missed: BTreeMap<String, Vec<MissedRecord>>,
     /// Actions at the end, by job: nominal time and state.
     pub(crate) actions: BTreeMap<String, BTreeMap<i64, String>>,
+    /// The same with all that was read of them.
+    pub(crate) details: BTreeMap<String, BTreeMap<i64, ActionRecord>>,
 }
 
 fn instant(value: &Value) -> Option<i64> {
@@ -120,6 +198,9 @@ fn run(value: &Value) -> Option<RunRecord> {
         has_action: !value["action"].is_null(),
         retries: value["retries"].as_u64().unwrap_or(0),
         losses: value["losses"].as_u64().unwrap_or(0),
+        created: instant(&value["created"]).unwrap_or(i64::MIN),
+        finished: instant(&value["finished"]),
+        backfill: text(&value["backfill"]),
         attempts: value["attempts"].as_array().into_iter().flatten().map(attempt).collect(),
     })
 }
@@ -151,6 +232,11 @@ impl Records {
                         |value: &Value| Some((instant(&value["nominal"])?, text(&value["state"])));
                     let states = items().filter_map(state).collect();
                     records.actions.insert(op.ask.k.clone(), states);
+                    let whole = |value: &Value| {
+                        Some((instant(&value["nominal"])?, ActionRecord::of(value)))
+                    };
+                    let all = items().filter_map(whole).collect();
+                    records.details.insert(op.ask.k.clone(), all);
                 }
                 _ => {}
             }
@@ -194,5 +280,17 @@ impl Records {
         let all = self.missed.get(job).into_iter().flatten();
         let mut all = all.filter(|range| range.reason == "misfire");
         all.any(|range| (range.from..=range.to).contains(&nominal))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_actions_and_runs_are_read() {
+        assert_eq!(nominal_of("a.b@20261121T100005Z"), millis("2026-11-21T10:00:05Z"));
+        assert_eq!(nominal_of("a@20261121T100005.250Z"), millis("2026-11-21T10:00:05.250Z"));
+        assert_eq!((nominal_of("a"), number_of("r-17"), number_of("x")), (None, 17, 0));
     }
 }

@@ -15,7 +15,7 @@ use crate::store::{Band, CORE_ALONE, Evidence, Said, Stage};
 use crate::time::MS;
 
 /// Operations that change something through the log.
-const WRITES: [&str; 18] = [
+const WRITES: [&str; 26] = [
     "add",
     "apply",
     "calendar",
@@ -34,6 +34,14 @@ const WRITES: [&str; 18] = [
     "reg-cas",
     "trigger",
     "cancel",
+    "recover",
+    "super-recover",
+    "force-success",
+    "skip-action",
+    "backfill",
+    "backfill-rerun",
+    "backfill-steer",
+    "pool",
 ];
 
 /// What followed one fault.

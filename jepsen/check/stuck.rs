@@ -58,7 +58,7 @@ pub(crate) fn check(evidence: &Evidence, records: &Records) -> Checked {
         }
         checked.count("open at the end", 1);
         let reason = op.result()["reason"].as_str();
-        if let Some(fault) = fault_of(f, reason, op, nominal, &lives, records) {
+        if let Some(fault) = fault_of(f, reason, op, (nominal, horizon), &lives, records) {
             let told = format!("{state}, {}: {fault}", reason.unwrap_or("no reason"));
             checked.wrong("stuck", id, told, op.ask.t);
         }
@@ -71,7 +71,7 @@ fn fault_of(
     f: &str,
     reason: Option<&str>,
     op: &Op,
-    nominal: i64,
+    (nominal, horizon): (i64, i64),
     lives: &BTreeMap<String, Life>,
     records: &Records,
 ) -> Option<String> {
@@ -93,8 +93,24 @@ fn fault_of(
         let meant = life.into_iter().flat_map(|life| life.possible(op.ask.utc));
         meant.flat_map(|meant| meant.depends_on.iter()).map(String::as_str).collect::<Vec<_>>()
     };
-    let state = |job: &str| records.actions.get(job).and_then(|all| all.get(&nominal));
-    let is = |job: &str, what: &[&str]| state(job).is_some_and(|s| what.contains(&s.as_str()));
+    let state = |job: &str, at: i64| records.actions.get(job).and_then(|all| all.get(&at));
+    let own = records.details.get(job).and_then(|all| all.get(&nominal));
+    // What it names, which `dependencies` judges; where nobody read that, the same instant.
+    let named = own.into_iter().flat_map(|own| &own.upstream);
+    let named: Vec<(&str, i64)> =
+        named.filter_map(|up| Some((up.job.as_str(), up.nominal?))).collect();
+    let waits_for: Vec<(&str, i64)> = if named.is_empty() {
+        upstream().into_iter().map(|up| (up, nominal)).collect()
+    } else {
+        named
+    };
+    let has = |what: &[&str]| {
+        let mut all = waits_for.iter().filter_map(|(job, at)| state(job, *at));
+        all.any(|state| what.contains(&state.as_str()))
+    };
+    // An edge that found none may have to wait, and what is not due yet is waited for.
+    let waits_in_vain = own.is_some_and(|own| own.upstream.iter().any(|up| up.no_match == "wait"));
+    let is_ahead = waits_for.iter().any(|(_, at)| *at > horizon);
     let is_true = match reason {
         "paused" => is_paused(job),
         "frozen" => is_frozen(),
@@ -102,11 +118,11 @@ fn fault_of(
         // What was open when it was read may have failed before the reason was asked
         // for; an open one is judged itself.
         "upstream_failed" => {
-            let may_have = ["failed", "cancelled", "planned", "waiting", "ready", "running"];
-            f == "open-action" && upstream().iter().any(|up| is(up, &may_have))
+            f == "open-action"
+                && has(&["failed", "cancelled", "planned", "waiting", "ready", "running"])
         }
         // It waits for one that waits itself, whose reason is judged too.
-        "upstream" => upstream().iter().any(|up| is(up, &["waiting", "ready", "running"])),
+        "upstream" => has(&["waiting", "ready", "running"]) || waits_in_vain || is_ahead,
         // All others pass by themselves on a healthy cluster, and had the time to.
         _ => false,
     };

@@ -278,7 +278,8 @@ impl Book {
                 now.exists = true;
                 now.definition = change.definition.clone();
                 let names = now.definition["depends_on"].as_array().into_iter().flatten();
-                now.depends_on = names.filter_map(Value::as_str).map(str::to_owned).collect();
+                let name = |edge: &Value| edge.as_str().or(edge["job"].as_str()).map(str::to_owned);
+                now.depends_on = names.filter_map(name).collect();
             }
         }
         self.within(change.key, now)

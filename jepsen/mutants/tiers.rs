@@ -64,7 +64,22 @@ pub(super) struct Case {
 }
 
 /// Faults that few worlds show, as tests by hand do: these are asked first.
-const BY_HAND: [&str; 3] = ["skip-stays-alone", "planner-trusts-itself", "lock-lease-not-extended"];
+const BY_HAND: [&str; 14] = [
+    "skip-stays-alone",
+    "planner-trusts-itself",
+    "lock-lease-not-extended",
+    "retry-is-schedule",
+    "backoff-begins-anew",
+    "manual-tells",
+    "debug-sets-state",
+    "backfill-tells",
+    "backfill-repeats",
+    "recover-tells-nobody",
+    "super-visits-twice",
+    "backoff-lets-others",
+    "queue-one-keeps-oldest",
+    "pool-overfull",
+];
 
 impl Case {
     /// True if tests written by hand are the likely ones to find it.
@@ -128,6 +143,17 @@ pub(super) const CASES: &[Case] = &[
     core("pause-stops-half-way", None, "more,pause"),
     core("replan-stops-half-way", None, "more"),
     core("questions-take-time", None, "stop"),
+    core("retry-is-schedule", None, "beside"),
+    core("backoff-begins-anew", None, "beside,elect"),
+    core("manual-tells", None, "beside"),
+    core("debug-sets-state", None, "beside"),
+    core("backfill-tells", None, "beside"),
+    core("backfill-repeats", None, "beside"),
+    core("recover-tells-nobody", None, "beside"),
+    core("super-visits-twice", None, "beside"),
+    core("backoff-lets-others", None, ""),
+    core("queue-one-keeps-oldest", None, ""),
+    core("pool-overfull", None, ""),
     cluster("ack-before-sync", Some(1), "power-all,power"),
     cluster("vote-not-synced", Some(2), "power-vote"),
     cluster("snapshot-not-synced", Some(3), "power,power-all"),

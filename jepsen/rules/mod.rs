@@ -7,6 +7,7 @@
 
 mod calendars;
 mod cron;
+pub(crate) mod graph;
 mod rates;
 
 use std::collections::{BTreeMap, BTreeSet};

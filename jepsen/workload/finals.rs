@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{Ctx, Error, MOST_PAGES, Process};
 use crate::client::{Client, Outcome, Request};
 use crate::history::Came;
-use crate::time::{Stamp, millis};
+use crate::time::{Stamp, millis, shown};
 
 /// Between two looks at the list of runs.
 const LOOK: Duration = Duration::from_secs(3);
@@ -181,6 +181,47 @@ pub(super) async fn drain(ctx: &Ctx, patience: Duration) -> Result<(), Error> {
     }
 }
 
+/// Waits until no action of these jobs is open whose instant has come by now: such as
+/// have no run yet are seen by nobody else.
+pub(super) async fn await_actions(
+    ctx: &Ctx,
+    jobs: &[String],
+    patience: Duration,
+) -> Result<(), Error> {
+    await_none_in(ctx, jobs, &["planned", "waiting", "ready", "running"], patience).await
+}
+
+/// The same, but for what waits.
+pub(super) async fn await_runs(
+    ctx: &Ctx,
+    jobs: &[String],
+    patience: Duration,
+) -> Result<(), Error> {
+    await_none_in(ctx, jobs, &["ready", "running"], patience).await
+}
+
+async fn await_none_in(
+    ctx: &Ctx,
+    jobs: &[String],
+    states: &[&str],
+    patience: Duration,
+) -> Result<(), Error> {
+    let (until, now) = (Instant::now() + patience, shown(Stamp::now().utc));
+    for job in jobs {
+        let path = format!("jobs/{job}/actions");
+        loop {
+            let query = [("to", now.clone())];
+            let found = items(ctx.any(), &path, &query, "from").await.unwrap_or_default();
+            let is_open = |action: &Value| states.iter().any(|state| action["state"] == **state);
+            if (!found.is_empty() && !found.iter().any(is_open)) || Instant::now() >= until {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+    Ok(())
+}
+
 /// True if all of them wait because their job is paused: they will not end.
 async fn are_paused(ctx: &Ctx, runs: &[Value]) -> bool {
     for run in runs {
@@ -200,6 +241,27 @@ async fn explain_runs(ctx: &Ctx, runs: &[Value]) -> Result<(), Error> {
         let what = ("open-run", id, json!({"job": run["job"], "nominal": run["nominal"]}));
         let ask = Request::get(&path);
         Process::new(ctx).ask(ctx.any(), what, ask, |answer| answer.body.clone()).await?;
+    }
+    Ok(())
+}
+
+/// Every back-fill, and what became of each of its instants.
+pub(super) async fn read_backfills(ctx: &Ctx) -> Result<(), Error> {
+    let what = ("final-backfills", "");
+    let all = read_somewhere(ctx, what, "backfills", &[], "before").await?;
+    for id in all.iter().flatten().filter_map(|backfill| backfill["id"].as_str()) {
+        let path = format!("backfills/{id}/instants");
+        read_somewhere(ctx, ("final-instants", id), &path, &[], "after").await?;
+    }
+    Ok(())
+}
+
+/// Every pool, and what of it is in use, on every node.
+pub(super) async fn read_pools(ctx: &Ctx) -> Result<(), Error> {
+    for client in ctx.clients.iter() {
+        let what = ("final-pools", client.node.as_str(), Value::Null);
+        let ask = Request::get("pools");
+        Process::new(ctx).ask(client, what, ask, |answer| answer.body["items"].clone()).await?;
     }
     Ok(())
 }

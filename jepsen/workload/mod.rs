@@ -6,17 +6,27 @@
 //! answers decides only how far a stream is read.
 
 mod api_fuzz;
+mod backfill;
 mod cancel;
 mod cron_fires;
 mod dag;
 pub(crate) mod finals;
+mod load;
 mod lock;
 mod logs;
+mod overlap;
+mod pools;
+mod recover;
 mod register;
 mod retries;
 mod set;
 
+pub(crate) use backfill::{BELOW as BACKFILL_BELOW, LIVE as BACKFILL_LIVE};
 pub(crate) use cancel::GRACE_MS as CANCEL_GRACE_MS;
+pub(crate) use load::Load;
+pub(crate) use recover::{
+    NODES as RECOVER_NODES, RESTLESS as RECOVER_RESTLESS, TREES as RECOVER_TREES,
+};
 
 use std::collections::BTreeSet;
 use std::io;
@@ -25,7 +35,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::BoxFuture;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 use serde_json::{Value, json};
@@ -293,10 +303,18 @@ pub(crate) enum Workload {
     Lock,
     /// Compare-and-set on definitions.
     Register,
-    /// Success dependencies.
+    /// Graphs of jobs, with every rule of matching and every condition.
     Dag,
     /// Attempts that fail.
     Retries,
+    /// Instants that come while runs of their job are live.
+    Overlap,
+    /// Runs that take slots.
+    Pools,
+    /// Actions that are run again, with what follows from them.
+    Recover,
+    /// Ranges of the past.
+    Backfill,
     /// Runs that are cancelled.
     Cancel,
     /// Output that is followed.
@@ -307,13 +325,17 @@ pub(crate) enum Workload {
 
 impl Workload {
     /// All of them: the mix.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::CronFires,
         Self::Set,
         Self::Lock,
         Self::Register,
         Self::Dag,
         Self::Retries,
+        Self::Overlap,
+        Self::Pools,
+        Self::Recover,
+        Self::Backfill,
         Self::Cancel,
         Self::Logs,
         Self::ApiFuzz,
@@ -328,6 +350,10 @@ impl Workload {
             Self::Register => "register",
             Self::Dag => "dag",
             Self::Retries => "retries",
+            Self::Overlap => "overlap",
+            Self::Pools => "pools",
+            Self::Recover => "recover",
+            Self::Backfill => "backfill",
             Self::Cancel => "cancel",
             Self::Logs => "logs",
             Self::ApiFuzz => "api-fuzz",
@@ -336,7 +362,7 @@ impl Workload {
 
     /// True if it judges when runs begin or end, so that a pause of all would be in its way.
     fn counts_time(self) -> bool {
-        matches!(self, Self::Dag | Self::Retries | Self::Cancel | Self::Logs)
+        !matches!(self, Self::CronFires | Self::Set | Self::Lock | Self::Register | Self::ApiFuzz)
     }
 
     /// Whether these leave room for pauses of the whole cluster.
@@ -373,6 +399,10 @@ impl Workload {
             Self::CronFires => Box::pin(cron_fires::setup(ctx)),
             Self::Dag => Box::pin(dag::setup(ctx)),
             Self::Retries => Box::pin(retries::setup(ctx)),
+            Self::Overlap => Box::pin(overlap::setup(ctx)),
+            Self::Pools => Box::pin(pools::setup(ctx)),
+            Self::Recover => Box::pin(recover::setup(ctx)),
+            Self::Backfill => Box::pin(backfill::setup(ctx)),
             Self::Cancel => Box::pin(cancel::setup(ctx)),
             Self::Logs => Box::pin(logs::setup(ctx)),
             Self::Set | Self::Lock | Self::Register | Self::ApiFuzz => {
@@ -392,6 +422,10 @@ impl Workload {
             Self::Lock => Box::pin(lock::main(ctx, until)),
             Self::Register => Box::pin(register::main(ctx, until)),
             Self::Dag | Self::Retries => Box::pin(std::future::ready(Ok(()))),
+            Self::Overlap => Box::pin(overlap::main(ctx, until)),
+            Self::Pools => Box::pin(pools::main(ctx, until)),
+            Self::Recover => Box::pin(recover::main(ctx, until)),
+            Self::Backfill => Box::pin(backfill::main(ctx, until)),
             Self::Cancel => Box::pin(cancel::main(ctx, until)),
             Self::Logs => Box::pin(logs::main(ctx, until)),
             Self::ApiFuzz => Box::pin(api_fuzz::main(ctx, until)),
@@ -407,6 +441,7 @@ impl Workload {
         match self {
             Self::CronFires => Box::pin(cron_fires::settle(ctx)),
             Self::Set => Box::pin(set::settle(ctx)),
+            Self::Backfill => Box::pin(backfill::settle(ctx)),
             _ => Box::pin(std::future::ready(Ok(()))),
         }
     }
@@ -419,59 +454,12 @@ impl Workload {
         match self {
             Self::Set => Box::pin(set::finish(ctx)),
             Self::Logs => Box::pin(logs::finish(ctx)),
+            Self::Overlap => Box::pin(overlap::finish(ctx)),
+            Self::Pools => Box::pin(pools::finish(ctx)),
+            Self::Recover => Box::pin(recover::finish(ctx)),
+            Self::Backfill => Box::pin(backfill::finish(ctx)),
             _ => Box::pin(std::future::ready(Ok(()))),
         }
-    }
-}
-
-/// Phases of a test, for all its workloads side by side. Between them the caller
-/// moves the writer's phase, and breaks and heals the cluster.
-pub(crate) struct Load {
-    workloads: Vec<Workload>,
-}
-
-impl Load {
-    /// Of these.
-    pub(crate) fn new(workloads: Vec<Workload>) -> Self {
-        Self { workloads }
-    }
-
-    /// Makes what the main phase needs.
-    ///
-    /// # Errors
-    /// [`Error`]
-    pub(crate) async fn setup(&self, ctx: &Ctx) -> Result<(), Error> {
-        join_all(self.workloads.iter().map(|w| w.setup(ctx))).await.into_iter().collect()
-    }
-
-    /// Asks until the time is over, and looks at records before they are forgotten.
-    ///
-    /// # Errors
-    /// [`Error`]
-    pub(crate) async fn main(&self, ctx: &Ctx, until: Instant) -> Result<(), Error> {
-        let all = join_all(self.workloads.iter().map(|w| w.main(ctx, until)));
-        let (done, watched) = tokio::join!(all, finals::watch_runs(ctx, until));
-        watched?;
-        done.into_iter().collect()
-    }
-
-    /// After everything has healed: ends what is planned, waits until nothing is
-    /// open any more (at most `patience`), and reads everything on every node.
-    ///
-    /// # Errors
-    /// [`Error`]
-    pub(crate) async fn finish(&self, ctx: &Ctx, patience: Duration) -> Result<(), Error> {
-        ctx.writer.enter("drain");
-        let settled = join_all(self.workloads.iter().map(|w| w.settle(ctx))).await;
-        settled.into_iter().collect::<Result<Vec<()>, _>>()?;
-        finals::mark_horizon(ctx).await?;
-        finals::drain(ctx, patience).await?;
-        ctx.writer.enter("final");
-        join_all(self.workloads.iter().map(|w| w.finish(ctx)))
-            .await
-            .into_iter()
-            .collect::<Result<Vec<()>, _>>()?;
-        finals::read_everything(ctx).await
     }
 }
 

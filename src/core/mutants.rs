@@ -109,6 +109,28 @@ mutants! {
     PlansUnderOldCalendars = "plans-under-old-calendars",
     /// A fixed delay gets its next action before the last one is over.
     FixedDelayOverlaps = "fixed-delay-overlaps",
+    /// A retry makes a run one of its schedule.
+    RetryIsSchedule = "retry-is-schedule",
+    /// A wait before a retry begins anew with each leader.
+    BackoffBeginsAnew = "backoff-begins-anew",
+    /// A run by hand that stands for an action sets its state and tells its dependants.
+    ManualTells = "manual-tells",
+    /// A run that tries something out sets the state of the action that it stands for.
+    DebugSetsState = "debug-sets-state",
+    /// A back-fill sets the states of actions and tells those that wait, asked to or not.
+    BackfillTells = "backfill-tells",
+    /// A back-fill that goes on after a pause begins where it had begun before.
+    BackfillRepeats = "backfill-repeats",
+    /// A recovery tells nobody.
+    RecoverTellsNobody = "recover-tells-nobody",
+    /// A recovery of all below visits an action once for each of its edges.
+    SuperVisitsTwice = "super-visits-twice",
+    /// A run that waits for a retry is not in the way of others of its job.
+    BackoffLetsOthers = "backoff-lets-others",
+    /// Of those that wait for a live run the oldest stays.
+    QueueOneKeepsOldest = "queue-one-keeps-oldest",
+    /// A dispatch does not look whether a pool has the slots.
+    PoolOverfull = "pool-overfull",
     /// Entries are acknowledged before they are synced.
     AckBeforeSync = "ack-before-sync",
     /// A sync is sled's flush alone, which is none.

@@ -154,8 +154,8 @@ fn runs_wait_while_the_leader_lacks_a_key_and_keys_can_be_changed() {
     );
     until("the third node to lead", || {
         cluster.run(&["cluster", "transfer", &stranger]);
-        let leads = cluster.data(&["cluster", "status"])["leader"]["node"].clone();
-        (leads == *stranger).then_some(())
+        let leads = cluster.data(&["cluster", "status"])["leader"]["node"].to_string();
+        (leads == stranger).then_some(())
     });
     let waiting = trigger(&cluster, "knowing");
     // Who is behind it in the queue is not held up.

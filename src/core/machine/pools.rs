@@ -12,6 +12,7 @@ use crate::ids::{BackfillId, JobId, Name, Revision, RunId};
 use crate::model::job::{Job, JobSpec};
 use crate::model::pool::{Demand, Pool};
 use crate::model::run::Run;
+use crate::mutants::{self, Mutant};
 
 /// See the module.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -97,6 +98,9 @@ impl State {
     #[must_use]
     pub fn pool_free(&self, name: &Name) -> u32 {
         let slots = self.pools.get(name).map_or(0, |pool| pool.def.slots);
+        if mutants::on(Mutant::PoolOverfull) {
+            return slots;
+        }
         slots.saturating_sub(self.pool_used(name))
     }
 

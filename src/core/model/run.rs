@@ -10,6 +10,7 @@ use super::stored::{Marked, extended};
 use crate::ids::{
     ActionKey, AttemptKey, BackfillId, Incarnation, JobId, Revision, RunId, Token, WorkerId,
 };
+use crate::mutants::{self, Mutant};
 use crate::time::UtcMillis;
 
 /// One request to execute a job.
@@ -115,7 +116,12 @@ impl Run {
     /// the plan changes none.
     #[must_use]
     pub fn decides(&self) -> Option<ActionKey> {
-        self.action.filter(|_| !matches!(self.kind, RunKind::Manual | RunKind::Debug))
+        let decides = match self.kind {
+            RunKind::Manual => mutants::on(Mutant::ManualTells),
+            RunKind::Debug => mutants::on(Mutant::DebugSetsState),
+            _ => true,
+        };
+        self.action.filter(|_| decides)
     }
 
     /// True if its live attempt is to be ended: somebody asked for that, or its worker is
@@ -141,7 +147,10 @@ impl Run {
     /// True while another run of the job must wait, where its definition says so.
     #[must_use]
     pub fn has_turn(&self) -> bool {
-        self.is_live() && self.kind.takes_turns()
+        let waits = matches!(self.state, RunState::Backoff { .. });
+        self.is_live()
+            && self.kind.takes_turns()
+            && !(waits && mutants::on(Mutant::BackoffLetsOthers))
     }
 
     /// The attempt that is dispatched and has not ended.

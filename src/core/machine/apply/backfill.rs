@@ -20,6 +20,7 @@ use crate::model::backfill::{
 use crate::model::history::{Cause, Note};
 use crate::model::job::JobSpec;
 use crate::model::run::{Run, RunKind, RunResult};
+use crate::mutants::{self, Mutant};
 use crate::time::UtcMillis;
 
 /// Instants taken up by one command: no command takes long.
@@ -126,6 +127,9 @@ impl State {
             (_, Steer::Resume) => BackfillState::Running,
             (_, Steer::Stop) => BackfillState::Stopped,
         };
+        if to == Steer::Resume && mutants::on(Mutant::BackfillRepeats) {
+            backfill.cursor = None;
+        }
         self.put_backfill(backfill);
         self.keep_filling(id, ev);
         Ok(Outcome::Done)
@@ -251,7 +255,8 @@ impl State {
         run.priority = backfill.priority;
         run.params = backfill.params.clone();
         run.backfill = Some(backfill.id);
-        run.action = state.filter(|_| backfill.downstream).map(|_| key);
+        let tells = backfill.downstream || mutants::on(Mutant::BackfillTells);
+        run.action = state.filter(|_| tells).map(|_| key);
         self.meta.last_run = id;
         if let Some(key) = run.action {
             let note = self.note_of_fill(backfill, key);

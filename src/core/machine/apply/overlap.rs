@@ -12,6 +12,7 @@ use crate::model::action::{ActionState, SkipReason};
 use crate::model::history::Cause;
 use crate::model::job::Overlap;
 use crate::model::run::{RunResult, RunState};
+use crate::mutants::{self, Mutant};
 use crate::time::UtcMillis;
 
 /// Actions that are to be settled, each with what it came to.
@@ -66,6 +67,9 @@ impl State {
             Overlap::QueueOne | Overlap::CancelRunning => {
                 let waiting: Vec<ActionKey> =
                     self.in_line(key.job).filter(|other| *other != key).collect();
+                if !waiting.is_empty() && mutants::on(Mutant::QueueOneKeepsOldest) {
+                    return vec![(key, REPLACED)];
+                }
                 if waiting.last().is_some_and(|newest| newest.nominal > key.nominal) {
                     return vec![(key, REPLACED)];
                 }
@@ -104,8 +108,8 @@ impl State {
         met.filter(|key| self.actions.get(key).is_some_and(|a| self.may_start(*key, a)))
     }
 
-    /// Asks for the end of the job's live runs, in whose place this one is to run. Those that are not with a worker are over
-    /// at once, and their actions are to be settled.
+    /// Asks for the end of the job's live runs, in whose place this one is to run. Those that
+    /// are not with a worker are over at once, and their actions are to be settled.
     fn cancel_live(&mut self, next: ActionKey, ev: &mut Vec<Event>) -> Settled {
         let mut settled = Settled::new();
         for id in self.live_runs_of(next.job) {

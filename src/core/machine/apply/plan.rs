@@ -235,6 +235,9 @@ impl State {
             });
             ev.push(Event::Action(key));
             self.count_delay(key, ev);
+            if self.tells_nobody(key) {
+                continue;
+            }
             work.extend(self.tell_dependants((key, state, run), ev));
             if state == ActionState::Success {
                 work.extend(self.revive_dependants(key, ev));
@@ -243,11 +246,21 @@ impl State {
                 // There is no run whose end would be another's turn.
                 work.extend(self.next_in_line(key.job, ev));
             }
+            if state == ActionState::Success && mutants::on(Mutant::SuperVisitsTwice) {
+                self.visit_again(key, ev);
+            }
         }
         // Such a job may never have a run whose end makes room.
         for job in not_run {
             self.retain(Owner::Job(job));
         }
+    }
+
+    /// What must not be: a recovery after which nothing goes on.
+    fn tells_nobody(&self, key: ActionKey) -> bool {
+        let run = self.actions.get(&key).and_then(|action| action.run);
+        let kind = run.and_then(|run| self.runs.get(&run)).map(|run| run.kind);
+        kind == Some(RunKind::Recover) && mutants::on(Mutant::RecoverTellsNobody)
     }
 
     /// Tells those that wait for an action how it ended; says what that means for some.

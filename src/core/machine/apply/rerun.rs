@@ -15,7 +15,7 @@ use crate::ids::ActionKey;
 use crate::model::action::{Action, ActionState, SkipReason, Upstream};
 use crate::model::edge::Standing;
 use crate::model::history::{Cause, Note};
-use crate::model::run::RunKind;
+use crate::model::run::{Run, RunKind};
 use crate::time::UtcMillis;
 
 impl State {
@@ -160,6 +160,19 @@ impl State {
                 }
             }
         });
+    }
+
+    /// What must not be: an action below a recovery runs again until it has run once for
+    /// each of its edges.
+    pub(super) fn visit_again(&mut self, key: ActionKey, ev: &mut Vec<Event>) {
+        let is_it = |run: &&Run| run.action == Some(key) && run.kind == RunKind::SuperRecover;
+        let visits = self.runs.iter().map(|(_, run)| run).filter(is_it).count();
+        let edges = self.actions.get(&key).map_or(0, |action| action.upstream.len());
+        if edges > 1 && visits % edges != 0 {
+            let note = self.own_note(Cause::Recovered(self.before(key)));
+            self.reopen(key, Some(RunKind::SuperRecover), note, ev);
+            self.start_run(key, self.meta.now, ev);
+        }
     }
 
     /// It is as if the action had never run; the next run of it is of this kind. Nobody

@@ -211,6 +211,9 @@ impl State {
             return self.finish_run(run, RunResult::RunTimedOut, ev);
         }
         run.retries = retry;
+        if mutants::on(Mutant::RetryIsSchedule) {
+            run.kind = RunKind::Schedule;
+        }
         self.wait_again(run, until, ev);
     }
 

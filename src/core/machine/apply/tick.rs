@@ -9,7 +9,7 @@ use super::invalid;
 use crate::ids::{ActionKey, LeaderId, RunId};
 use crate::model::action::{ActionState, SkipReason};
 use crate::model::cluster::ClusterSettings;
-use crate::model::run::EndKind;
+use crate::model::run::{EndKind, Run, RunState};
 use crate::mutants::{self, Mutant};
 use crate::time::{Span, UtcMillis};
 
@@ -60,6 +60,15 @@ impl State {
                 for (source, cursor) in self.cursors_of(job) {
                     self.cursors.put((job, source), cursor.max(now));
                 }
+            }
+        }
+        if mutants::on(Mutant::BackoffBeginsAnew) {
+            let waits = |run: &&Run| matches!(run.state, RunState::Backoff { .. });
+            let all = self.runs.iter().map(|(_, run)| run).filter(waits);
+            for run in all.cloned().collect::<Vec<Run>>() {
+                let spec = self.spec(run.job, run.revision);
+                let wait = spec.map_or(Span::ZERO, |spec| spec.retries.backoff.delay(run.retries));
+                self.put_run(Run { state: RunState::Backoff { until: now.plus(wait) }, ..run });
             }
         }
         if mutants::on(Mutant::RedispatchAtTakeover) {

@@ -4,9 +4,10 @@ use super::super::command::*;
 use super::support::*;
 use crate::ids::{AttemptKey, JobId, RunId, Token, WorkerId};
 use crate::model::action::{ActionState, SkipReason, WaitReason};
-use crate::model::job::{JobSpec, Overlap};
+use crate::model::job::{Backoff, JobSpec, Overlap, RetryPolicy};
 use crate::model::run::EndKind;
 use crate::placement::explain::{Subject, explain};
+use crate::time::Span;
 
 const SKIPPED: ActionState = ActionState::Skipped(SkipReason::Overlap);
 
@@ -127,4 +128,16 @@ fn an_edit_that_allows_it_lets_all_go() {
     line.second().second();
     line.m.ok(apply(triggered("a")));
     assert_eq!(line.states(3)[1..], [ActionState::Ready; 2]);
+}
+
+#[test]
+fn a_run_that_waits_for_a_retry_is_in_the_way_too() {
+    let mut line = Line::new(Overlap::Skip, 0);
+    let retries = RetryPolicy { count: 1, backoff: Backoff::Fixed { delay: Span::secs(9) } };
+    line.job = line.m.job(JobSpec { retries, overlap: Overlap::Skip, ..triggered("b") });
+    line.m.plan(line.job, &[(line.begin + 1000, vec![]), (line.begin + 2000, vec![])]);
+    let attempt = line.second().runs();
+    line.m.complete(attempt, exit(1));
+    line.second();
+    assert_eq!(line.states(2)[1], SKIPPED);
 }

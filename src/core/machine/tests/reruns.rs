@@ -5,8 +5,9 @@ use super::super::outcome::{Outcome, Reject};
 use super::support::*;
 use crate::ids::{ActionKey, JobId, RunId, WorkerId};
 use crate::model::action::{ActionState, SkipReason};
-use crate::model::job::JobSpec;
+use crate::model::job::{Backoff, JobSpec, RetryPolicy};
 use crate::model::run::RunKind;
+use crate::time::Span;
 
 const SKIPPED: ActionState = ActionState::Skipped(SkipReason::Upstream);
 
@@ -263,4 +264,29 @@ fn what_ended_while_an_action_was_over_counts_when_it_is_run_again() {
     g.ends(ids[0], 0);
     g.m.ok(Command::Rerun { action: down, below: false });
     assert!(g.m.state.action(down).unwrap().upstream[0].is_met());
+}
+
+#[test]
+fn a_retry_is_of_the_kind_of_its_run_and_its_wait_stands_whoever_leads() {
+    let retries = RetryPolicy { count: 1, backoff: Backoff::Fixed { delay: Span::secs(60) } };
+    let mut m = Machine::new();
+    let worker = m.worker("w", 9);
+    let job = m.job(JobSpec { retries, ..triggered("a") });
+    let at = m.now + 1000;
+    m.plan(job, &[(at, vec![])]);
+    m.after(1000);
+    let first = m.queue()[0];
+    let attempt = m.dispatch(first, worker);
+    m.complete(attempt, exit(0));
+    let action = key(job, at);
+    let Outcome::Run { run } = m.ok(Command::Rerun { action, below: false }) else { panic!() };
+    let attempt = m.dispatch(run, worker);
+    m.complete(attempt, exit(1));
+    m.after(30_000);
+    m.ok(Command::LeaderStarted(leader(2)));
+    m.after(29_000);
+    assert_eq!(m.queue(), []);
+    m.after(1_000);
+    assert_eq!(m.queue(), [run]);
+    assert_eq!(m.state.run(run).unwrap().kind, RunKind::Recover);
 }

@@ -81,6 +81,8 @@ pub(super) struct Fires {
     pub(super) calendars: BTreeMap<Name, CalendarDef>,
     /// How many steps changes of calendars may still take.
     pub(super) steps: usize,
+    /// Actions that somebody opened again: they may go back, and run at any time.
+    pub(super) reopened: BTreeSet<ActionKey>,
     pauses: Pauses,
 }
 
@@ -367,7 +369,9 @@ impl Fires {
             }
             return Ok(());
         };
+        let is_reopened = self.reopened.contains(&key);
         let edges = match &old {
+            Some(old) if !old.is_gone && is_reopened => old.edges.clone(),
             Some(old) if !old.is_gone => {
                 if old.state.is_final() && old.state != action.state {
                     return Err(format!("{key} was {:?}, is {:?}", old.state, action.state));
@@ -384,7 +388,7 @@ impl Fires {
         };
         let is_started = action.run.is_some() && old.as_ref().is_none_or(|old| old.run.is_none());
         let is_held = self.is_action_held(key.job, &action.triggers);
-        if is_started && (at < key.nominal.0 || is_held) {
+        if is_started && !is_reopened && (at < key.nominal.0 || is_held) {
             return Err(format!("{key} is started at {at}, its job is held: {is_held}"));
         }
         if action.state.is_final() && old.is_none_or(|old| !old.state.is_final()) {

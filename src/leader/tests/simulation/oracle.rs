@@ -13,9 +13,10 @@ use horai_core::machine::state::State;
 use horai_core::model::action::{Action, ActionState};
 use horai_core::model::job::OnWorkerLost;
 use horai_core::model::pause::{AfterPause, PauseTarget};
-use horai_core::model::run::{Attempt, EndKind, Run, RunResult, RunState};
+use horai_core::model::run::{Attempt, EndKind, Run, RunKind, RunResult, RunState};
 use horai_core::time::{Span, UtcMillis};
 
+use super::beside::Beside;
 use super::fires::Fires;
 use super::replicas::Problem;
 use super::script::JobShape;
@@ -52,6 +53,7 @@ struct Belief {
 pub(super) struct Oracle {
     shapes: BTreeMap<u64, JobShape>,
     pub(super) fires: Fires,
+    beside: Beside,
     runs: BTreeMap<RunId, RunSeen>,
     given: BTreeMap<Token, Given>,
     processes: BTreeMap<Token, Process>,
@@ -86,6 +88,7 @@ impl Oracle {
         Self {
             shapes: BTreeMap::new(),
             fires: Fires::default(),
+            beside: Beside::default(),
             runs: BTreeMap::new(),
             given: BTreeMap::new(),
             processes: BTreeMap::new(),
@@ -164,6 +167,8 @@ impl Oracle {
         self.on_fences(before, state.now().0, envelope, &applied.outcome, is_new)?;
         if is_new {
             self.on_command(&envelope.command, (before, state), &applied.outcome, now)?;
+            let opened = self.beside.on_commit((before, state), envelope, &applied.outcome)?;
+            self.fires.reopened.extend(opened);
         }
         let is_leaders = matches!(envelope.actor, Actor::Leader(leader) if leader == self.leader);
         self.fires.take_turns((before, state), is_leaders, now)?;
@@ -276,6 +281,7 @@ impl Oracle {
 
     fn on_run(&mut self, run: &Run, state: &State) -> Result<(), Problem> {
         let id = run.id;
+        self.beside.on_run(run, state)?;
         let seen = self.runs.entry(id).or_default();
         let finished = match run.state {
             RunState::Finished { result, .. } => Some(result),
@@ -299,11 +305,13 @@ impl Oracle {
                 ensure(is_one_of, || format!("{} is retry {failed} of {allowed:?}", attempt.key))?;
                 let action = run.action.and_then(|key| state.action(key));
                 let triggers = action.map_or(&[][..], |action| &action.triggers);
-                let is_held =
-                    state.job(run.job).is_some() && self.fires.is_action_held(run.job, triggers);
+                let is_held = state.job(run.job).is_some()
+                    && run.kind != RunKind::Backfill
+                    && self.fires.is_action_held(run.job, triggers);
                 ensure(!is_held, || format!("{} is dispatched, but its job pauses", attempt.key))?;
                 let (key, incarnation) = (attempt.key, attempt.incarnation);
-                let action = run.decides();
+                let decides = !matches!(run.kind, RunKind::Manual | RunKind::Debug);
+                let action = run.action.filter(|_| decides);
                 let since = state.now().0;
                 let given = Given { key, incarnation, action, since, has_ended: false };
                 (self.highest, seen.last) = (token, number);
@@ -336,7 +344,9 @@ impl Oracle {
                 process.is_some_and(EndKind::is_success)
             });
             ensure(is_real, || format!("run {id} is a success, and no process was"))?;
-            if let Some(key) = run.action {
+            let is_first = matches!(run.kind, RunKind::Schedule | RunKind::Dependency);
+            let is_open = |key: &ActionKey| self.fires.reopened.contains(key);
+            if let Some(key) = run.action.filter(|key| is_first && !is_open(key)) {
                 ensure(self.recorded.insert(key), || format!("{key} succeeded twice"))?;
             }
         }
@@ -357,7 +367,8 @@ impl Oracle {
         if let Some(other) = self.alive.get(&key.run) {
             return Err(format!("{key} (token {token}) runs while token {other} still does"));
         }
-        if let Some(action) = given.action {
+        let reopened = &self.fires.reopened;
+        if let Some(action) = given.action.filter(|action| !reopened.contains(action)) {
             ensure(state.now() >= action.nominal, || format!("{action} runs early"))?;
             let seen = self.fires.seen(action);
             let edges = seen.map_or(&[][..], |seen| &seen.edges);

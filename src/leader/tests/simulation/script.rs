@@ -1,6 +1,7 @@
 //! What happens to a simulated cluster: an explicit list of events, drawn from
 //! a seed up front, so that a failing list can be cut down and read.
 
+use super::beside::Asked;
 use super::calendar::{Cron, Field, Zone, days};
 use super::rng::Rng;
 
@@ -160,6 +161,8 @@ pub(super) enum Event {
     /// Deletes a job while others wait for what it has not begun, as soon as there is one.
     Drop,
     Trigger(u64),
+    /// What a person asks for beside the plan.
+    Beside(Asked),
     /// Of the live runs the so many-th.
     Cancel(u64),
     /// Somebody pauses a job just before one of its runs is dispatched, for so long; or,
@@ -446,6 +449,8 @@ pub(super) struct Focus {
     users: Vec<u64>,
     /// With all that was thought of later.
     more: bool,
+    /// With runs beside the plan, recoveries and back-fills.
+    beside: bool,
 }
 
 impl Focus {
@@ -456,8 +461,12 @@ impl Focus {
     pub(super) fn named(names: &str) -> Self {
         let mut focus = Self::default();
         for name in names.split(',').filter(|name| !name.is_empty()) {
-            if name == "more" {
-                focus.more = true;
+            match name {
+                "more" => focus.more = true,
+                "beside" => focus.beside = true,
+                _ => {}
+            }
+            if ["more", "beside"].contains(&name) {
                 continue;
             }
             let of = |all: &[(&str, u64)]| all.iter().find(|(n, _)| *n == name).map(|(_, k)| *k);
@@ -570,6 +579,9 @@ pub(super) fn draw(seed: u64, focus: &Focus) -> (Setup, Vec<Step>) {
     }
     if seed >= MANY_WORLDS || focus.more {
         super::extras::add_more(&setup, length, &mut steps);
+    }
+    if focus.beside {
+        super::beside::add(&setup, length, &mut steps);
     }
     steps.sort_by_key(|step| step.at);
     (setup, steps)

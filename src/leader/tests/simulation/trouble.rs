@@ -38,6 +38,7 @@ impl World {
             | Event::Delete(_)
             | Event::Trigger(_)
             | Event::Cancel(_) => self.on_user_event(place),
+            Event::Beside(asked) => self.on_asked(asked),
             Event::Drop => {
                 let unit = self.setup.scale.unit();
                 let job = self.replicas.truth.jobs_after(None).find(|job| self.holds_up(job.id));
