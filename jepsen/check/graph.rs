@@ -374,8 +374,13 @@ mod tests {
     }
 
     fn both() -> Case {
-        let (start, names): (fn(i64) -> Option<i64>, fn(i64) -> i64) = (|_| Some(230), |at| at);
-        Case { edges: json!(["dag-a", "dag-b"]), start, b_exit: 0, c: ("success", ""), names }
+        Case {
+            edges: json!(["dag-a", "dag-b"]),
+            start: |_| Some(230),
+            b_exit: 0,
+            c: ("success", ""),
+            names: |at| at,
+        }
     }
 
     fn at(ms: i64) -> String {

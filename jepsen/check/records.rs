@@ -115,7 +115,7 @@ impl ActionRecord {
     fn of(value: &Value) -> Self {
         let up = |value: &Value| UpstreamRecord {
             job: text(&value["job"]),
-            nominal: value["action"].as_str().and_then(|action| nominal_of(action)),
+            nominal: value["action"].as_str().and_then(nominal_of),
             no_match: text(&value["no_match"]),
         };
         Self {

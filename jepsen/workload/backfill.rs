@@ -14,8 +14,9 @@ use super::{Ctx, Error, Process, apply_set, finals, page};
 use crate::client::{Outcome, Request};
 use crate::time::{Stamp, millis, shown};
 
-/// Name, how long an attempt lasts, and what its witness does besides.
-const PAST: [(&str, u64, &[(&str, &str)]); 3] = [
+/// A job's name, how long an attempt lasts, and what its witness does besides.
+type Past = (&'static str, u64, &'static [(&'static str, &'static str)]);
+const PAST: [Past; 3] = [
     ("bf-plain", 300, &[]),
     ("bf-fails", 200, &[("first", "7,3")]),
     ("bf-retry", 150, &[("exit", "1,0")]),
@@ -35,7 +36,7 @@ const MINUTE_MS: i64 = 60_000;
 pub(super) async fn setup(ctx: &Ctx) -> Result<(), Error> {
     let now = Stamp::now().utc;
     let (start, end) = (shown(whole(now) - MINUTES * MINUTE_MS), shown(whole(now) - MINUTE_MS));
-    let past = |(name, ms, more): &(&str, u64, &[(&str, &str)])| {
+    let past = |(name, ms, more): &Past| {
         let mut options = vec![("ms", ms.to_string()), ("tick", "100".to_owned())];
         options.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
         json!({

@@ -14,8 +14,9 @@ use crate::client::Request;
 
 /// The pools and their slots.
 pub(crate) const POOLS: [(&str, u64); 2] = [("pool-a", 3), ("pool-b", 2)];
-/// Name, what a run takes, how long an attempt lasts and how it exits.
-const JOBS: [(&str, &[(&str, u64)], u64, &str); 6] = [
+/// A job's name, what a run takes, how long an attempt lasts and how it exits.
+type Takes = (&'static str, &'static [(&'static str, u64)], u64, &'static str);
+const JOBS: [Takes; 6] = [
     ("pool-one", &[("pool-a", 1)], 900, "0"),
     ("pool-two", &[("pool-a", 2)], 700, "0"),
     ("pool-all", &[("pool-a", 3)], 400, "0"),

@@ -227,9 +227,10 @@ fn check_actions(state: &State) -> Result<(), String> {
                 continue;
             };
             let above = state.action(above);
-            // What was met stays so while that one is run again, or because a person said it.
+            // What was met stays so while that one is run again, or because a person said it,
+            // and when that one is forgotten before this one is run again.
             let is_passed = above.is_some_and(|a| up.judge(a.state) == Standing::Passed);
-            ensure(state.may_come(up.action) && (up.is_met() || !is_passed), || {
+            ensure(up.is_met() || (state.may_come(up.action) && !is_passed), || {
                 format!("action {key} is wrong about {}", up.action)
             })?;
         }

@@ -166,8 +166,13 @@ impl State {
         let first = ActionKey { job, nominal: UtcMillis(before.0.saturating_add(1)) };
         let last = ActionKey { job, nominal: after };
         let awaited = self.index.upstream.range((first, LOWEST)..=(last, HIGHEST));
-        let lost: Vec<(ActionKey, ActionKey)> =
-            awaited.filter(|(up, _)| !self.actions.contains(up)).copied().collect();
+        // One that was met and forgotten since is missed by nobody who runs again.
+        let is_lost = |(up, down): &&(ActionKey, ActionKey)| {
+            let waits = |u: &Upstream| u.awaited() == Some(*up) && !u.is_met();
+            let down = self.actions.get(down);
+            !self.actions.contains(up) && down.is_some_and(|a| a.upstream.iter().any(waits))
+        };
+        let lost: Vec<(ActionKey, ActionKey)> = awaited.filter(is_lost).copied().collect();
         for (up, down) in lost {
             self.lose_upstream(up, down, ev);
         }

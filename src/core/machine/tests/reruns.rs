@@ -2,6 +2,7 @@
 
 use super::super::command::*;
 use super::super::outcome::{Outcome, Reject};
+use super::super::state::Limits;
 use super::support::*;
 use crate::ids::{ActionKey, JobId, RunId, WorkerId};
 use crate::model::action::{ActionState, SkipReason};
@@ -289,4 +290,29 @@ fn a_retry_is_of_the_kind_of_its_run_and_its_wait_stands_whoever_leads() {
     m.after(1_000);
     assert_eq!(m.queue(), [run]);
     assert_eq!(m.state.run(run).unwrap().kind, RunKind::Recover);
+}
+
+#[test]
+fn an_action_whose_upstream_is_forgotten_runs_again() {
+    let mut m = Machine::with(Limits { ended_per_job: 2, ..Limits::default() });
+    let worker = m.worker("w", 9);
+    let up = m.job(triggered("a"));
+    let down = m.job(after_jobs("b", &[up]));
+    let first = m.now + 1000;
+    let instants: Vec<_> = (0..6).map(|n| (first + n * 1000, vec![])).collect();
+    m.plan(up, &instants);
+    m.plan(down, &[(first, vec![key(up, first)])]);
+    for _ in 0..6 {
+        m.after(1000);
+        while let Some(run) = m.queue().first().copied() {
+            let attempt = m.dispatch(run, worker);
+            m.complete(attempt, exit(0));
+        }
+    }
+    assert!(m.state.action(key(up, first)).is_none(), "it is forgotten");
+    m.ok(Command::Rerun { action: key(down, first), below: true });
+    let run = m.queue()[0];
+    let attempt = m.dispatch(run, worker);
+    m.complete(attempt, exit(0));
+    assert_eq!(m.state.action(key(down, first)).unwrap().state, ActionState::Success);
 }
