@@ -233,6 +233,11 @@ impl<'t> Checker<'t> {
 
     fn value(&self, tag: &Tag<'t>, number: usize, name: &str) -> Result<(), TemplateError> {
         let at = tag.words[number].at;
+        if name == "secrets" {
+            // Nothing else has this name, and secrets have no other, by which one could be
+            // read unnoticed.
+            return self.secret(key(tag, number), at);
+        }
         if !self.free.contains(name) || FUNCTIONS.contains(&name) {
             return Ok(());
         }
@@ -250,8 +255,7 @@ impl<'t> Checker<'t> {
             };
             return self.undefined(at, shown(name), message, remedy);
         }
-        // Secrets have no second name, by which one could be read unnoticed.
-        if self.own.contains(name) && name != "secrets" {
+        if self.own.contains(name) {
             return Ok(());
         }
         let key = key(tag, number);
@@ -260,7 +264,6 @@ impl<'t> Checker<'t> {
             "params" => self.key(name, key, at, "parameter", self.known.params.as_ref()),
             "vars" => self.key(name, key, at, "variable", self.known.vars.as_ref()),
             "outputs" => self.key(name, key, at, "upstream job", self.known.upstream.as_ref()),
-            "secrets" => self.secret(key, at),
             "attempt" => self.attempt(key, at),
             "job" | "action" | "run" => self.plain(name, key, at),
             _ => Ok(()),
