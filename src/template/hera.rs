@@ -44,7 +44,8 @@ const SECRET: &str = "${secret.";
 pub(super) fn check(text: &str, known: &Names) -> Result<(), TemplateError> {
     bounded(text)?;
     if let Some(known) = &known.secrets {
-        for (at, name) in secrets(text).filter(|(_, name)| !known.contains(*name)) {
+        let missing = secrets(text).find(|(_, name)| !known.contains(*name));
+        if let Some((at, name)) = missing {
             return Err(no_secret(text, at, name, known));
         }
     }
