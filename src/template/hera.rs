@@ -45,8 +45,8 @@ const SECRET: &str = "${secret.";
 pub(super) fn check(text: &str, known: &Names) -> Result<(), TemplateError> {
     bounded(text)?;
     if let Some(known) = &known.secrets {
-        let mut missing = secrets(text).filter(|(_, name)| !known.contains(*name));
-        if let Some((at, name)) = missing.next() {
+        let missing = secrets(text).find(|(_, name)| !known.contains(*name));
+        if let Some((at, name)) = missing {
             return Err(no_secret(text, at, name, known));
         }
     }

@@ -235,6 +235,11 @@ impl<'t> Checker<'t> {
 
     fn value(&self, tag: &Tag<'t>, number: usize, name: &str) -> Result<(), TemplateError> {
         let at = tag.words[number].at;
+        if name == "secrets" {
+            // Nothing else has this name, and secrets have no other, by which one could be
+            // read unnoticed.
+            return self.secret(key(tag, number), at);
+        }
         if !self.free.contains(name) || FUNCTIONS.contains(&name) {
             return Ok(());
         }
@@ -252,8 +257,7 @@ impl<'t> Checker<'t> {
             };
             return self.undefined(at, shown(name), message, remedy);
         }
-        // Secrets have no second name, by which one could be read unnoticed.
-        if self.own.contains(name) && name != "secrets" {
+        if self.own.contains(name) {
             return Ok(());
         }
         let key = key(tag, number);
@@ -262,7 +266,6 @@ impl<'t> Checker<'t> {
             "params" => self.key(name, key, at, "parameter", self.known.params.as_ref()),
             "vars" => self.key(name, key, at, "variable", self.known.vars.as_ref()),
             "outputs" => self.key(name, key, at, "upstream job", self.known.upstream.as_ref()),
-            "secrets" => self.secret(key, at),
             "state" if self.known.state == Some(false) => {
                 let message = "the job keeps no state".to_owned();
                 let remedy = "add keep_state: true to the job".to_owned();
