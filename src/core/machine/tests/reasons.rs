@@ -228,7 +228,9 @@ impl Opinion<'_> {
         let has_one = self.state.live_actions_of(job.id).any(|key| {
             let action = self.state.action(key).unwrap();
             let is_ahead = action.state == ActionState::Planned && action.due > self.state.now();
-            action.triggers.contains(trigger) && !is_ahead
+            // One of an earlier definition may be of a trigger of another kind.
+            let is_of_it = action.revision == job.revision && action.triggers.contains(trigger);
+            is_of_it && !is_ahead
         });
         let is_delayed = job.spec.trigger(trigger).unwrap().kind.fixed_delay().is_some();
         match why {
@@ -246,6 +248,11 @@ type Seen = BTreeMap<&'static str, u32>;
 
 /// Judges every reason that is told in this state.
 fn judge(m: &Machine, connected: Connected<'_>, seen: &mut Seen) {
+    if m.state.sweeps.len() > 0 {
+        // Begin or end of a pause comes to one job after the other: until it has come to all,
+        // records of some are of before and those of others of after.
+        return;
+    }
     let opinion = Opinion { state: &m.state, connected };
     let mut judged = |what: &dyn std::fmt::Debug, why: Option<WaitReason>, is_true: bool| {
         let why = why.unwrap_or_else(|| panic!("{what:?} waits for nothing that is told"));
