@@ -110,7 +110,7 @@ fn a_failure_is_recovered_and_what_waits_for_it_goes_on() {
 /// Who asked, and what became of it.
 fn the_recovery_is_told(cluster: &Cluster, action: &str, run: &str) {
     let of = |arguments: &[&str]| {
-        let told = data(cluster, arguments).as_array().unwrap().clone();
+        let told = cluster.data(arguments).as_array().unwrap().clone();
         assert!(told.is_sorted_by_key(|change| change["at"].as_str().unwrap()), "{told:?}");
         told
     };
@@ -129,7 +129,7 @@ fn the_recovery_is_told(cluster: &Cluster, action: &str, run: &str) {
     assert!(told[5]["by"].as_str().unwrap().starts_with("worker "), "{told:?}");
     let table = cluster.run_ok(&["run", "history", run]);
     assert!(table.starts_with("AT "), "{table}");
-    assert_eq!(data(cluster, &["run", "show", run])["history"], json!(told));
+    assert_eq!(cluster.data(&["run", "show", run])["history"], json!(told));
 }
 
 #[test]

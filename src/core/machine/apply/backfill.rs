@@ -254,9 +254,7 @@ impl State {
         run.action = state.filter(|_| backfill.downstream).map(|_| key);
         self.meta.last_run = id;
         if let Some(key) = run.action {
-            let cause = Cause::Backfilled(backfill.id, self.before(key));
-            let note = Note { at: self.meta.now, by: backfill.by.clone(), cause };
-            self.reopen(key, None, note, ev);
+            self.take_action(backfill, key, ev);
             self.edit_action(key, |action| {
                 action.state = ActionState::Ready;
                 action.run = Some(id);
@@ -269,6 +267,13 @@ impl State {
         self.backfill_instants.put((backfill.id, at), live);
     }
 
+    /// What an action came to is for the back-fill to say now.
+    fn take_action(&mut self, backfill: &Backfill, key: ActionKey, ev: &mut Vec<Event>) {
+        let cause = Cause::Backfilled(backfill.id, self.before(key));
+        let note = Note { at: self.meta.now, by: backfill.by.clone(), cause };
+        self.reopen(key, None, note, ev);
+    }
+
     /// An instant of a job that has nothing to do in this area: a success without a run.
     fn pass_instant(&mut self, backfill: &mut Backfill, key: ActionKey, ev: &mut Vec<Event>) {
         backfill.counts.success += 1;
@@ -276,7 +281,7 @@ impl State {
         let over = BackfillInstant { state, run: None };
         self.backfill_instants.put((backfill.id, key.nominal), over);
         if backfill.downstream && self.actions.contains(&key) {
-            self.reopen(key, None, ev);
+            self.take_action(backfill, key, ev);
             let passed = self.pass_by_area(key);
             self.settle_all(passed, ev);
         }
