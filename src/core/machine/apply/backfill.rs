@@ -259,8 +259,7 @@ impl State {
         run.action = state.filter(|_| tells).map(|_| key);
         self.meta.last_run = id;
         if let Some(key) = run.action {
-            let note = self.note_of_fill(backfill, key);
-            self.reopen(key, None, note, ev);
+            self.take_action(backfill, key, ev);
             self.edit_action(key, |action| {
                 action.state = ActionState::Ready;
                 action.run = Some(id);
@@ -273,10 +272,11 @@ impl State {
         self.backfill_instants.put((backfill.id, at), live);
     }
 
-    /// That the back-fill opens the action again, as whoever asked for it.
-    fn note_of_fill(&self, backfill: &Backfill, key: ActionKey) -> Note {
+    /// What an action came to is for the back-fill to say now.
+    fn take_action(&mut self, backfill: &Backfill, key: ActionKey, ev: &mut Vec<Event>) {
         let cause = Cause::Backfilled(backfill.id, self.before(key));
-        Note { at: self.meta.now, by: backfill.by.clone(), cause }
+        let note = Note { at: self.meta.now, by: backfill.by.clone(), cause };
+        self.reopen(key, None, note, ev);
     }
 
     /// An instant of a job that has nothing to do in this area: a success without a run.
@@ -286,8 +286,7 @@ impl State {
         let over = BackfillInstant { state, run: None };
         self.backfill_instants.put((backfill.id, key.nominal), over);
         if backfill.downstream && self.actions.contains(&key) {
-            let note = self.note_of_fill(backfill, key);
-            self.reopen(key, None, note, ev);
+            self.take_action(backfill, key, ev);
             let passed = self.pass_by_area(key);
             self.settle_all(passed, ev);
         }

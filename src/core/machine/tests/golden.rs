@@ -438,6 +438,40 @@ fn secret_state() -> Machine {
     m
 }
 
+/// What people did to runs and actions: a note of each kind.
+fn noted_state() -> Machine {
+    let mut m = Machine::new();
+    let worker = m.worker("w", 9);
+    let up = m.job(JobSpec { overlap: Overlap::CancelRunning, ..triggered("up") });
+    let down = m.job(after_jobs("down", &[up]));
+    let at = m.now + 1_000;
+    let [first, last] = [at, at + 1_000].map(|at| key(up, at));
+    m.plan(up, &[(at, vec![]), (at + 1_000, vec![])]);
+    m.plan(down, &[(at, vec![first]), (at + 1_000, vec![last])]);
+    m.after(1_000).after(1_000);
+    let ends = |m: &mut Machine, code| {
+        let attempt = m.dispatch(m.queue()[0], worker);
+        m.complete(attempt, exit(code));
+    };
+    ends(&mut m, 1);
+    m.by("ann", Command::Rerun { action: last, below: true });
+    ends(&mut m, 0);
+    ends(&mut m, 1);
+    m.by("bob", Command::SettleAction { action: first, success: false });
+    m.by("bob", Command::SettleAction { action: first, success: true });
+    let instants = vec![last.nominal];
+    let order = BackfillOrder { instants, downstream: true, ..backfill_of(up, 1) };
+    m.by("eve", Command::StartBackfill(Box::new(order)));
+    m.by("eve", Command::TriggerJob { job: down });
+    let run = m.state.runs_before(None).next().unwrap().id;
+    m.by("ann", Command::CancelRun { run });
+    let gone = m.job(spec("gone"));
+    m.by("ann", Command::TriggerJob { job: gone });
+    m.by("bob", Command::DeleteJob { job: gone, expected: None });
+    m
+}
+
+const GOLDEN_NOTES: &str = include_str!("../../../../tests/golden/snapshot_notes_v1.txt");
 const GOLDEN_SECRETS: &str = include_str!("../../../../tests/golden/snapshot_secrets_v1.txt");
 
 /// An area, a group, and an action that succeeded because its job is of another area.
@@ -483,6 +517,7 @@ fn a_snapshot_keeps_its_bytes() {
         (secret_state(), GOLDEN_SECRETS),
         (local_state(), GOLDEN_AREAS),
         (putting_state(), GOLDEN_OUTPUTS),
+        (noted_state(), GOLDEN_NOTES),
     ];
     for (m, golden) in states {
         let mut text = String::new();

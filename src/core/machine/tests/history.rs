@@ -370,7 +370,8 @@ fn any_history_is_in_order_and_whole() {
             for (key, action) in m.state.actions_of(job.id, UtcMillis(i64::MIN), UtcMillis::MAX) {
                 let told = of_action(&m.state, key, action);
                 prop_assert!(told.is_sorted_by_key(|change| change.at), "{:?}", told);
-                let ends = told.iter().filter(|c| matches!(c.what, What::Settled(_) | What::Elsewhere)).count();
+                let is_end = |c: &&Change| matches!(c.what, What::Settled(_) | What::Elsewhere);
+                let ends = told.iter().filter(is_end).count();
                 prop_assert_eq!(ends, usize::from(action.state.is_final()), "{:?}", told);
             }
         }
