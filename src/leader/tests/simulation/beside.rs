@@ -75,7 +75,7 @@ impl World {
         match asked {
             Asked::Run(slot, debug) => {
                 let job = job(slot)?;
-                let action = Some(over(job).last()?.nominal);
+                let action = Some(over(job).next_back()?.nominal);
                 let order = RunOrder { debug, action, ..RunOrder::default() };
                 Some(Command::RunJob { job, order: Box::new(order) })
             }
@@ -83,7 +83,7 @@ impl World {
                 let job = job(slot)?;
                 // Delays are counted from the first end, by the books of instants.
                 let counts = state.job(job)?.spec.has_fixed_delay();
-                let action = over(job).last().filter(|_| !counts)?;
+                let action = over(job).next_back().filter(|_| !counts)?;
                 Some(Command::Rerun { action, below })
             }
             Asked::Fill(slot, count, concurrency) => {
