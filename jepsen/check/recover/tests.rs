@@ -1,3 +1,5 @@
+//! Histories made by hand, right ones and wrong ones, for each rule of the checker.
+
 use serde_json::{Value, json};
 
 use super::super::planted::{BASE_UTC, Planted};
