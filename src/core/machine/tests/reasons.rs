@@ -228,9 +228,7 @@ impl Opinion<'_> {
         let has_one = self.state.live_actions_of(job.id).any(|key| {
             let action = self.state.action(key).unwrap();
             let is_ahead = action.state == ActionState::Planned && action.due > self.state.now();
-            // One of an earlier definition may be of a trigger of another kind.
-            let is_of_it = action.revision == job.revision && action.triggers.contains(trigger);
-            is_of_it && !is_ahead
+            action.triggers.contains(trigger) && !is_ahead
         });
         let is_delayed = job.spec.trigger(trigger).unwrap().kind.fixed_delay().is_some();
         match why {
