@@ -87,8 +87,10 @@ fn graph(dice: &mut Dice, count: usize, mild: bool) -> Vec<Made> {
     let mut made: Vec<Made> = Vec::new();
     for n in 0..count {
         let is_root = n == 0 || dice.one_in(6);
-        let crons: Vec<&str> =
+        // A trigger is named by its expression: no job has one twice.
+        let crons: BTreeSet<&str> =
             (0..usize::from(is_root) * (1 + dice.below(2))).map(|_| dice.pick(&CRONS)).collect();
+        let crons: Vec<&str> = crons.into_iter().collect();
         let mut spec = JobSpec {
             zone: Some(dice.pick(&ZONES).to_owned()),
             ..spec(&format!("j{n}"), &crons, &[])
