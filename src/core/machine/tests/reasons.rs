@@ -235,7 +235,7 @@ impl Opinion<'_> {
             WaitReason::Paused => is_held,
             WaitReason::Frozen => !is_held && self.is_frozen(),
             WaitReason::FixedDelay => !is_held && is_delayed && has_one,
-            WaitReason::NotDue => !is_held && !(is_delayed && has_one),
+            WaitReason::NotDue => !(is_held || is_delayed && has_one),
             _ => false,
         }
     }
