@@ -97,8 +97,7 @@ fn graph(dice: &mut Dice, count: usize, mild: bool) -> Vec<Made> {
         if dice.one_in(8) {
             spec.period = dice.pick(&[PeriodUnit::Hour, PeriodUnit::Week]);
         }
-        let mut ups: BTreeSet<usize> =
-            (0..dice.below(4)).filter_map(|_| (n > 0).then(|| dice.below(n))).collect();
+        let mut ups: BTreeSet<usize> = (0..dice.below(4).min(n)).map(|_| dice.below(n)).collect();
         if n > 0 && !is_root {
             ups.insert(n - 1);
         }
