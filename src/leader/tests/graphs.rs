@@ -87,10 +87,9 @@ fn graph(dice: &mut Dice, count: usize, mild: bool) -> Vec<Made> {
     let mut made: Vec<Made> = Vec::new();
     for n in 0..count {
         let is_root = n == 0 || dice.one_in(6);
-        // A trigger is named by its expression: no job has one twice.
         let crons: BTreeSet<&str> =
             (0..usize::from(is_root) * (1 + dice.below(2))).map(|_| dice.pick(&CRONS)).collect();
-        let crons: Vec<&str> = crons.into_iter().collect();
+        let crons = Vec::from_iter(crons);
         let mut spec = JobSpec {
             zone: Some(dice.pick(&ZONES).to_owned()),
             ..spec(&format!("j{n}"), &crons, &[])
@@ -98,8 +97,7 @@ fn graph(dice: &mut Dice, count: usize, mild: bool) -> Vec<Made> {
         if dice.one_in(8) {
             spec.period = dice.pick(&[PeriodUnit::Hour, PeriodUnit::Week]);
         }
-        let mut ups: BTreeSet<usize> =
-            (0..dice.below(4)).filter(|_| n > 0).map(|_| dice.below(n)).collect();
+        let mut ups: BTreeSet<usize> = (0..dice.below(4).min(n)).map(|_| dice.below(n)).collect();
         if n > 0 && !is_root {
             ups.insert(n - 1);
         }
@@ -315,7 +313,7 @@ fn a_day_of_any_graph_is_the_same_in_whatever_order_its_jobs_were_made() {
         let mut dice = Dice(seed);
         let count = 8 + dice.below(16);
         let made = graph(&mut dice, count, false);
-        let mut worlds = [(); 2].map(|()| World::new(&made, &mut dice, 7));
+        let mut worlds = [(); 2].map(|()| World::new(&made, &mut dice, 12));
         for _ in 0..26 * 2 {
             for world in &mut worlds {
                 world.pass(30 * MINUTE);
@@ -342,7 +340,7 @@ fn a_day_of_any_graph_is_the_same_in_whatever_order_its_jobs_were_made() {
         };
         assert!(left.iter().all(is_over), "seed {seed}: {left:?}");
     }
-    assert!(runs > 300 && waits > 5 && actions > 500, "{runs} runs, {waits} waits, {actions}");
+    assert!(runs > 200 && waits > 5 && actions > 500, "{runs} runs, {waits} waits, {actions}");
 }
 
 #[test]
