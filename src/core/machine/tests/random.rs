@@ -75,11 +75,7 @@ pub(super) enum Step {
 }
 
 /// How many cases a property gets: `HORAI_CORE_CASES=N` for N times as many.
-<<<<<<< HEAD
-#[allow(clippy::disallowed_methods)] // tests alone are configured in this way
-=======
 #[expect(clippy::disallowed_methods, reason = "how long to test is no configuration of the core")]
->>>>>>> history
 pub(super) fn cases(count: u32) -> u32 {
     let times = std::env::var("HORAI_CORE_CASES").ok();
     count * times.map_or(1, |text| text.parse().unwrap())
