@@ -9,7 +9,6 @@ use proptest::prelude::*;
 use super::super::command::*;
 use super::super::outcome::Outcome;
 use super::super::snapshot::{Restore, records};
-use super::random::cases;
 use super::support::*;
 use crate::ids::*;
 use crate::model::backfill::*;

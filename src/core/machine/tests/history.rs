@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::super::command::*;
-use super::random::{cases, run_steps, steps};
+use super::random::{run_steps, steps};
 use super::support::*;
 use crate::history::{By, Change, What, of_action, of_run};
 use crate::ids::*;

@@ -74,13 +74,6 @@ pub(super) enum Step {
     Forget { worker: u64, force: bool },
 }
 
-/// How many cases a property gets: `HORAI_CORE_CASES=N` for N times as many.
-#[expect(clippy::disallowed_methods, reason = "how long to test is no configuration of the core")]
-pub(super) fn cases(count: u32) -> u32 {
-    let times = std::env::var("HORAI_CORE_CASES").ok();
-    count * times.map_or(1, |text| text.parse().unwrap())
-}
-
 pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let job = || prop_oneof![4 => 1..4_u64, 1 => 0..6_u64];
     let step = prop_oneof![

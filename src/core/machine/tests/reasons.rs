@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::super::command::*;
 use super::super::state::State;
-use super::random::{cases, run_steps, steps};
+use super::random::{run_steps, steps};
 use super::support::*;
 use crate::ids::*;
 use crate::model::action::{Action, ActionState, Upstream, WaitReason};

@@ -342,3 +342,10 @@ pub(crate) fn put_secret(secret: &str, key: u8, description: Option<&str>) -> Co
 pub(crate) fn knowing(job: &str, secrets: &[&str]) -> JobSpec {
     JobSpec { secrets: secrets.iter().map(|secret| name(secret)).collect(), ..spec(job) }
 }
+
+/// How many cases a property gets: `HORAI_CORE_CASES=N` for N times as many.
+#[expect(clippy::disallowed_methods, reason = "how long to test is no configuration of the core")]
+pub(crate) fn cases(count: u32) -> u32 {
+    let times = std::env::var("HORAI_CORE_CASES").ok();
+    count * times.map_or(1, |text| text.parse().unwrap())
+}
