@@ -20,6 +20,7 @@ mod overlap;
 mod pauses;
 mod pools;
 mod random;
+mod random_specs;
 mod reasons;
 mod reports;
 mod reruns;

@@ -1,0 +1,95 @@
+//! Names and definitions of the random commands: few, so that commands meet.
+
+use super::support::*;
+use crate::ids::*;
+use crate::model::area::Area;
+use crate::model::job::*;
+use crate::model::limits::RunLimits;
+use crate::model::retry::RetryWorker;
+use crate::model::trigger::{RuleSpec, TriggerRule};
+use crate::time::Span;
+
+/// The second trigger's kind: a fixed delay, one with a calendar, or a cron.
+pub(super) fn kind_of(rule: u8) -> TriggerKind {
+    let rule = match rule {
+        0 | 1 => {
+            let delay = Span::secs(2);
+            let params = [("A".to_owned(), "b".to_owned())].into();
+            RuleSpec { params, ..RuleSpec::new(TriggerRule::FixedDelay { delay }) }
+        }
+        2 | 3 => {
+            let calendars = vec![calendar_name(rule - 2)];
+            let every = Span::secs(1);
+            let interval = TriggerRule::Interval { every, repeats: None };
+            RuleSpec { calendars, priority: Some(9), ..RuleSpec::new(interval) }
+        }
+        _ => return cron("y").kind,
+    };
+    TriggerKind::Rule(Box::new(rule))
+}
+
+pub(super) fn secret_name(number: u8) -> Name {
+    name(&format!("s{number}"))
+}
+
+pub(super) fn calendar_name(number: u8) -> Name {
+    name(&format!("c{number}"))
+}
+
+/// What runs take of pools: of none, of one, of two, and of one that may not be there.
+pub(super) fn pools_of(pools: u8) -> JobSpec {
+    match pools {
+        0 | 1 => taking("j", &[]),
+        2 | 3 => taking("j", &[("p0", 1)]),
+        4 => taking("j", &[("p0", 2)]),
+        5 => taking("j", &[("p0", 1), ("p1", 1)]),
+        6 => taking("j", &[("p1", 3)]),
+        _ => taking("j", &[("p2", 1)]),
+    }
+}
+
+pub(super) fn group_path(path: u8) -> GroupPath {
+    GroupPath::new(["g", "g/in", "g-2"][usize::from(path)]).unwrap()
+}
+
+pub(super) fn area_name(area: u8) -> Area {
+    Area::new(["XX", "EU", "US"][usize::from(area)]).unwrap()
+}
+
+pub(super) fn grown((group, rule, pools): (u8, u8, u8), spec: JobSpec) -> JobSpec {
+    // Half of them have something to do in one area alone.
+    let areas = (group > 3).then(|| area_name(1 + pools % 2)).into_iter().collect();
+    let secrets = (group % 4 == 1).then(|| secret_name(rule % 3)).into_iter().collect();
+    let group = (group % 4 < 3).then(|| group_path(group % 4));
+    let pools = pools_of(pools).pools;
+    let mut spec = JobSpec { group, pools, areas, secrets, ..spec };
+    if let Some(second) = spec.triggers.get_mut(1) {
+        second.kind = kind_of(rule);
+    }
+    spec
+}
+
+pub(super) fn spec_of(number: u8, triggers: u8, upstream: &[u64], policy: u8) -> JobSpec {
+    let edges: Vec<JobId> = upstream.iter().map(|n| JobId(*n)).collect();
+    let delay = Span(u64::from(policy) * 1000);
+    let overlap = usize::from(number + policy) % Overlap::ALL.len();
+    JobSpec {
+        triggers: (0..triggers).map(|n| cron(["x", "y"][usize::from(n)])).collect(),
+        retries: RetryPolicy { count: u32::from(policy), backoff: Backoff::Fixed { delay } },
+        timeout: (policy > 1).then(|| Span::secs(3)),
+        limits: RunLimits {
+            run: (policy == 3).then(|| Span::secs(20)),
+            queue: policy.is_multiple_of(2).then(|| Span::secs(6)),
+        },
+        retry_on_worker: RetryWorker::ALL[usize::from(policy) % 3].1,
+        lease: Span::secs(5),
+        keep_state: policy > 1,
+        on_worker_lost: match policy {
+            0 => OnWorkerLost::Fail,
+            1 => OnWorkerLost::Keep { keep_for: Span::secs(30) },
+            _ => OnWorkerLost::Rerun,
+        },
+        overlap: Overlap::ALL[overlap].1,
+        ..after_jobs(&format!("j{number}"), &edges)
+    }
+}
