@@ -145,7 +145,8 @@ impl Of<'_> {
                 checked.count("cancelled for others", 1);
                 let at = record.finished.unwrap_or(i64::MIN);
                 let next = self.sure.iter().find(|other| **other > nominal);
-                let had_come = next.is_some_and(|next| *next <= at + edge(self.evidence));
+                // What is ahead of the last instant that is judged may have taken its place.
+                let had_come = next.is_none_or(|next| *next <= at + edge(self.evidence));
                 (!had_come).then(|| {
                     ("cancelled for nothing", "no later instant had come by its end".to_owned())
                 })
