@@ -6,6 +6,7 @@ use horai_core::ids::{GroupPath, Name};
 use horai_core::model::job::{JobSpec, MisfirePolicy};
 use horai_core::model::limits::RunLimits;
 use horai_core::model::params::is_name;
+use horai_core::model::selector::Selector;
 use horai_core::time::Span;
 
 use crate::error::{ErrorCode, FieldError};
@@ -65,6 +66,15 @@ pub(super) fn run_limit(field: &str, text: Option<&str>) -> Result<Option<Span>,
     }
     let remedy = format!("write {} to {}", RunLimits::MIN, RunLimits::MAX);
     Err(FieldError::invalid(field, text, "no run is limited to that", remedy))
+}
+
+/// Which workers a job wants, by their labels.
+pub(super) fn selector(text: &str) -> Result<Selector, FieldError> {
+    Selector::read(text).map_err(|error| {
+        let problem = format!("{} (column {})", error.problem, error.column);
+        let remedy = "write labels of workers, joined by &&, || and !: zone == \"a\" && ssd";
+        FieldError::invalid("workers", text, problem, remedy)
+    })
 }
 
 /// A list that is not too long.

@@ -18,7 +18,7 @@ use horai_core::time::Span;
 use serde::{Deserialize, Serialize};
 
 use super::definition_parts::{
-    at_most, group, name, params, priority, run_limit, span, span_or, word,
+    at_most, group, name, params, priority, run_limit, selector, span, span_or, word,
 };
 pub use super::edge_definition::EdgeDefinition;
 use super::edge_definition::{edge_error, edges};
@@ -66,6 +66,9 @@ pub struct JobDefinition {
     /// Workers of this group may run it; default `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker_group: Option<String>,
+    /// Which of them, by their labels: `zone == "a" && ssd`. Default all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workers: Option<String>,
     /// 0 to 9, 9 first; default 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<u8>,
@@ -181,6 +184,7 @@ impl JobDefinition {
                 Some(group) => name("worker_group", group)?,
                 None => default_group(),
             },
+            workers: self.workers.as_deref().map(selector).transpose()?,
             priority: self.priority()?,
             retries: self
                 .retries

@@ -48,6 +48,7 @@ impl JobDefinition {
             env: spec.env.clone(),
             worker_group: (spec.worker_group.as_str() != JobSpec::DEFAULT_GROUP)
                 .then(|| spec.worker_group.to_string()),
+            workers: spec.workers.as_ref().map(ToString::to_string),
             priority: (spec.priority != JobSpec::DEFAULT_PRIORITY).then_some(spec.priority),
             retries: RetryDefinition::of_spec(spec),
             timeout: spec.timeout.map(|span| span.to_string()),
@@ -100,6 +101,7 @@ mod tests {
             "name: a\nnoop: true\nrun_timeout: 2h\nqueue_timeout: 10m\nretry_on_worker: another",
             "name: a\nnoop: true\npools: {warehouse: 2, licences: 1}",
             "name: a\nexec: [echo, '{{ outputs.b.ROWS }} {{ state.N }}']\ndepends_on: [b]\nkeep_state: true",
+            "name: a\nnoop: true\nworkers: 'zone == \"a\" && !(ssd || gpu)'",
             "name: a\nnoop: true\npool: warehouse\nslots: 3",
             "name: a\nnoop: true\nareas: [EU, US]\nbatch: {unit: day, offset: -1}\nparams: {EU.A: b}",
             "name: a\nnoop: true\nbatch: {unit: other}",

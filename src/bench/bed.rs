@@ -290,6 +290,7 @@ fn with_triggers(number: u32, triggers: Vec<TriggerDefinition>) -> JobDefinition
         noop: true,
         env: BTreeMap::new(),
         worker_group: None,
+        workers: None,
         priority: None,
         retries: None,
         timeout: None,

@@ -391,6 +391,7 @@ impl Show for JobDto {
             ("created", moment(self.created)),
             ("updated", moment(self.updated)),
         ]);
+        facts.extend(job.workers.as_ref().map(|labels| ("with labels", labels.clone())));
         if !job.areas.is_empty() {
             facts.push(("areas", list(&job.areas)));
         }

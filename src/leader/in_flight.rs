@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use horai_core::ids::{Name, RunId, WorkerId};
-use horai_core::model::pool::Demand;
+use horai_core::model::demand::Demand;
 
 /// Dispatches under way, and the slots of workers and pools they will take.
 #[derive(Debug, Default)]
@@ -47,7 +47,7 @@ impl InFlight {
         if self.room() == 0 || self.contains(run) {
             return false;
         }
-        for (pool, slots) in demand.iter() {
+        for (pool, slots) in demand.pools() {
             *self.pools.entry(pool.clone()).or_default() += slots;
         }
         self.runs.insert(run, (worker, demand.clone()));
@@ -59,7 +59,7 @@ impl InFlight {
     pub(super) fn end(&mut self, run: RunId) {
         let Some((worker, demand)) = self.runs.remove(&run) else { return };
         less(&mut self.reserved, &worker, 1);
-        for (pool, slots) in demand.iter() {
+        for (pool, slots) in demand.pools() {
             less(&mut self.pools, pool, slots);
         }
     }

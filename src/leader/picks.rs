@@ -5,8 +5,9 @@
 //! turns, so that one whose workers are busy or missing holds up no other. In
 //! a group the head of the queue goes first, and each tenth choice is the
 //! longest-waiting run of all priorities, so that none starves. Late runs
-//! ("catch up") come last and at a bounded rate. Runs whose pools are full are
-//! passed over, a whole line of them at once; what they lack is kept for them. Runs
+//! ("catch up") come last and at a bounded rate. Runs whose pools are full, or for which
+//! no worker of the kind that they ask for has a slot, are passed over, a whole line of
+//! them at once; what they lack of pools is kept for them. Runs
 //! that need a secret whose key this leader has not are passed over one by one: they wait
 //! until it has the key or another node leads, because dispatched they could only fail.
 
@@ -17,8 +18,9 @@ use std::iter::Peekable;
 use horai_core::ids::{Incarnation, LeaderId, Name, RunId, WorkerId};
 use horai_core::machine::command::{Command, Envelope};
 use horai_core::machine::state::State;
-use horai_core::model::pool::Demand;
+use horai_core::model::demand::Demand;
 use horai_core::model::secret::KeyId;
+use horai_core::model::worker::Duty;
 use horai_core::mutants::{self, Mutant};
 use horai_core::placement::choose;
 use horai_core::placement::pools::Claims;
@@ -32,7 +34,7 @@ const OLDEST_EVERY: u32 = 10;
 /// Groups whose last worker is remembered.
 const GROUPS: usize = 4_096;
 /// Lines of a group that one round looks at. There are as many as runs wait with
-/// different demands for pools; where there are more, rounds take turns.
+/// different demands; where there are more, rounds take turns.
 const LINES: usize = 1_000;
 
 /// A dispatch to be proposed.
@@ -227,19 +229,23 @@ impl Picker {
             let (catch_up, demand) = (lane.catch_up, lane.demand);
             lanes.push(Lane { class, catch_up, demand, runs: runs.peekable() });
         }
+        let mut crew = Crew::of(state, group, connected, &self.in_flight);
         let mut last = self.last.get(group).copied();
-        let mut next: Option<WorkerId> = None;
         let mut has_all = false;
-        while picks.len() < most {
+        // Without a free slot the next run would find none either.
+        while picks.len() < most && !crew.is_full() {
             let Some((place, run)) = self.candidate(state, &mut lanes) else {
                 has_all = true;
                 break;
             };
             let reserved = |worker| self.in_flight.reserved(worker);
-            // No worker of the group has a slot: the next run would find none either.
-            next = next.or_else(|| choose(state, run, connected, last, &reserved));
-            let Some(worker) = next else { break };
+            let worker = choose(state, run, crew.workers(), last, &reserved);
             let Some(lane) = lanes.get_mut(place) else { break };
+            let Some(worker) = worker else {
+                // Other workers have slots. What is behind it in its lane finds none either.
+                lanes.remove(place);
+                continue;
+            };
             let reserved = |pool: &Name| self.in_flight.reserved_of(pool);
             if !claims.fits(state, &lane.demand, &reserved) {
                 // What is behind it in its lane asks for the same.
@@ -255,7 +261,8 @@ impl Picker {
                 self.pace.take();
             }
             self.turns = self.turns.wrapping_add(1);
-            (last, next) = (Some(worker), None);
+            last = Some(worker);
+            crew.took(worker);
             picks.push(pick);
         }
         if let Some(last) = last {
@@ -302,6 +309,44 @@ impl Picker {
                 continue;
             }
             self.in_flight.end(pick.run);
+        }
+    }
+}
+
+/// Workers of a group that have a slot.
+struct Crew {
+    /// Ascending.
+    workers: Vec<WorkerId>,
+    free: BTreeMap<WorkerId, u32>,
+}
+
+impl Crew {
+    fn of(state: &State, group: &Name, connected: &[WorkerId], in_flight: &InFlight) -> Self {
+        let serves = |id: &WorkerId| {
+            let worker = state.worker(*id).filter(|worker| worker.duty == Duty::Open);
+            worker.is_some_and(|worker| worker.profile.groups.contains(group))
+        };
+        let free = |id: WorkerId| state.free_slots(id).saturating_sub(in_flight.reserved(id));
+        let all = connected.iter().copied().filter(serves).map(|id| (id, free(id)));
+        let free: BTreeMap<WorkerId, u32> = all.filter(|(_, free)| *free > 0).collect();
+        Self { workers: free.keys().copied().collect(), free }
+    }
+
+    fn workers(&self) -> &[WorkerId] {
+        &self.workers
+    }
+
+    fn is_full(&self) -> bool {
+        self.workers.is_empty()
+    }
+
+    /// A slot of that worker is given away.
+    fn took(&mut self, worker: WorkerId) {
+        let Some(free) = self.free.get_mut(&worker) else { return };
+        *free -= 1;
+        if *free == 0 {
+            self.free.remove(&worker);
+            self.workers.retain(|id| *id != worker);
         }
     }
 }

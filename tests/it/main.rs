@@ -13,6 +13,7 @@ mod fuzz;
 mod fuzz_inputs;
 mod membership;
 mod outputs;
+mod placement;
 mod pools;
 mod recovery;
 mod refusals;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use horai_core::ids::{ActionKey, JobId, Name, Revision};
 use horai_core::machine::state::State;
 use horai_core::model::action::{Action, ActionState, Missed, MissedReason, Upstream, WaitReason};
+use horai_core::model::demand::Demand;
 use horai_core::model::edge::Condition;
 use horai_core::model::job::{Job, TriggerKind, TriggerSpec};
 use horai_core::model::run::Run;
@@ -427,13 +428,27 @@ impl ExplainDto {
         }
         let demand = run.filter(|_| reason == WaitReason::Pool).map(|run| state.demand_of(run));
         let lacking = demand.unwrap_or_default();
-        let lacking = lacking.iter().filter(|(name, slots)| state.pool_free(name) < *slots);
+        let lacking = lacking.pools().filter(|(name, slots)| state.pool_free(name) < *slots);
         let told = lacking.map(|(name, slots)| {
             let (has, used) = (state.pool(name).map_or(0, |p| p.def.slots), state.pool_used(name));
             format!("pool {name} has {has} slots and {used} are in use; it takes {slots}")
         });
         told.reduce(|all, next| format!("{all}; {next}"))
-            .unwrap_or_else(|| Self::sentence(reason).to_owned())
+            .unwrap_or_else(|| Self::of_workers(state, run, reason))
+    }
+
+    /// The sentence, with the labels that the run's worker must have.
+    fn of_workers(state: &State, run: Option<&Run>, reason: WaitReason) -> String {
+        let sentence = Self::sentence(reason).to_owned();
+        let about = matches!(
+            reason,
+            WaitReason::NoWorker | WaitReason::Cordoned | WaitReason::Resource | WaitReason::Load
+        );
+        let demand = run.filter(|_| about).map(|run| state.demand_of(run));
+        let wanted = demand.as_ref().and_then(Demand::workers);
+        wanted.map_or(sentence.clone(), |wanted| {
+            format!("{sentence}; of those workers it takes the ones with the labels {wanted}")
+        })
     }
 
     fn sentence(reason: WaitReason) -> &'static str {
@@ -449,10 +464,10 @@ impl ExplainDto {
             WaitReason::Backoff => "it waits before a retry",
             WaitReason::CatchUp => "it was planned late, and what is due now goes first",
             WaitReason::Queue => "others of its worker group go first",
-            WaitReason::NoWorker => "no worker of its group is connected",
-            WaitReason::Cordoned => "all workers of its group are cordoned",
-            WaitReason::Resource => "no worker of its group has a free slot",
-            WaitReason::Load => "all workers of its group are above their load limits",
+            WaitReason::NoWorker => "no worker that may run it is connected",
+            WaitReason::Cordoned => "all connected workers that may run it are cordoned",
+            WaitReason::Resource => "no worker that may run it has a free slot",
+            WaitReason::Load => "all workers that may run it are above their load limits",
             WaitReason::Dispatching => "a worker is being told",
             WaitReason::FixedDelay => "the earlier run of its trigger has not ended",
             WaitReason::Secret => "the node that leads has not the key of a secret of it",

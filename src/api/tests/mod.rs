@@ -8,6 +8,7 @@ mod groups;
 mod history;
 mod holds;
 mod outputs;
+mod placement;
 mod pools;
 mod queries;
 mod removal;

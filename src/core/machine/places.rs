@@ -4,8 +4,8 @@
 use super::index::Timer;
 use super::queue::Place;
 use super::state::State;
+use crate::model::demand::Demand;
 use crate::model::job::JobSpec;
-use crate::model::pool::Demand;
 use crate::model::run::{Attempt, Run, RunState};
 use crate::time::{Span, UtcMillis};
 

@@ -9,8 +9,9 @@ use imbl::{OrdMap, OrdSet};
 
 use super::state::{State, above};
 use crate::ids::{BackfillId, JobId, Name, Revision, RunId};
+use crate::model::demand::Demand;
 use crate::model::job::{Job, JobSpec};
-use crate::model::pool::{Demand, Pool};
+use crate::model::pool::Pool;
 use crate::model::run::Run;
 use crate::mutants::{self, Mutant};
 
@@ -62,14 +63,14 @@ impl PoolIndex {
 
     /// An attempt begins, or ends.
     pub(super) fn hold(&mut self, demand: &Demand, on: bool) {
-        for (name, slots) in demand.iter() {
+        for (name, slots) in demand.pools() {
             count(&mut self.used, name, slots, on);
         }
     }
 
     /// A run comes into the queue, or leaves it.
     pub(super) fn wait(&mut self, demand: &Demand, on: bool) {
-        for (name, _) in demand.iter() {
+        for (name, _) in demand.pools() {
             count(&mut self.waiting, name, 1, on);
         }
     }
@@ -144,7 +145,7 @@ impl State {
         self.index.pools.pinned.range(range).map(|(_, _, job, rev)| (*job, *rev))
     }
 
-    /// What a run takes of pools while it runs.
+    /// What a run asks for.
     #[must_use]
     pub fn demand_of(&self, run: &Run) -> Demand {
         self.spec(run.job, run.revision).map(Demand::of).unwrap_or_default()

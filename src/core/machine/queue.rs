@@ -1,15 +1,16 @@
 //! The queue of runs that may be dispatched: how it is kept, and how it is read.
 //!
-//! Runs of a worker group that ask for the same of pools stand in one line.
-//! Whether its first run fits decides it for all behind it: so a full pool costs
-//! one look, however many wait for it, and holds up no other line. The other
-//! way, to keep runs that wait for a full pool apart, would move them back and
-//! forth as it fills and empties, and of those that need several pools it would
-//! depend on the past who stands where. Here a run's place follows from the run
-//! alone, nobody moves when a pool changes, and each step is O(log n). Who reads
-//! looks at each line once: there are as many as there are different demands.
+//! Runs of a worker group that ask for the same, of pools and of their worker, stand
+//! in one line. Whether its first run fits decides it for all behind it: so a full
+//! pool, or a label that no worker has, costs one look, however many wait for it, and
+//! holds up no other line. The other way, to keep runs that wait for a full pool
+//! apart, would move them back and forth as it fills and empties, and of those that
+//! need several pools it would depend on the past who stands where. Here a run's
+//! place follows from the run alone, nobody moves when a pool or a worker changes,
+//! and each step is O(log n). Who reads looks at each line once: there are as many as
+//! there are different demands.
 //!
-//! Nothing here asks whether a pool is full: that is [`crate::placement`]'s.
+//! Nothing here asks whether a demand can be met: that is [`crate::placement`]'s.
 
 use std::cmp::Reverse;
 use std::ops::Bound;
@@ -18,8 +19,8 @@ use imbl::{OrdMap, OrdSet};
 
 use super::state::State;
 use crate::ids::{Name, RunId};
+use crate::model::demand::Demand;
 use crate::model::job::JobSpec;
-use crate::model::pool::Demand;
 use crate::model::run::Run;
 use crate::time::UtcMillis;
 
@@ -62,7 +63,7 @@ impl Place {
     }
 }
 
-/// Runs of one group that ask for the same.
+/// Runs of one group that ask for the same thing.
 type Line = OrdSet<Rank>;
 
 /// See the module. Neither a group nor a line is ever empty.
@@ -108,7 +109,7 @@ pub struct QueueLane<I> {
     pub catch_up: bool,
     /// 9 goes first.
     pub priority: u8,
-    /// What each of them takes of pools.
+    /// What each of them asks for.
     pub demand: Demand,
     /// Runs and when they might have been dispatched, the longest-waiting first.
     pub runs: I,
@@ -133,8 +134,8 @@ pub struct Lanes<I> {
 }
 
 impl State {
-    /// Runs of a worker group that may be dispatched as far as pools let them, first
-    /// to go first.
+    /// Runs of a worker group that may be dispatched as far as their demands let them,
+    /// first to go first.
     pub fn queue(&self, group: &Name) -> impl Iterator<Item = RunId> {
         let lines = self.index.queue.groups.get(group).into_iter().flat_map(OrdMap::values);
         let mut lines: Vec<_> = lines.map(|line| line.iter().peekable()).collect();
@@ -184,7 +185,7 @@ impl State {
         self.index.queue.groups.keys().cloned().collect()
     }
 
-    /// How many runs may be dispatched, as far as pools let them.
+    /// How many runs may be dispatched, as far as their demands let them.
     #[must_use]
     pub fn queue_len(&self) -> usize {
         self.index.queue.len

@@ -356,9 +356,9 @@ pub enum WaitReason {
     CatchUp,
     /// Others of its group are before it.
     Queue,
-    /// Its group has no worker attached.
+    /// Its group has no worker attached, or none with the labels that it asks for.
     NoWorker,
-    /// All workers of its group are cordoned.
+    /// All those workers are cordoned.
     Cordoned,
     /// No worker has the slots or memory it asks for.
     Resource,

@@ -5,12 +5,8 @@
 //! is live. So what is in use follows from the runs, and no slot can be lost.
 //! Plain data; what is in use is counted in [`crate::machine`].
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 
-use super::job::JobSpec;
 use crate::ids::{Name, Revision};
 use crate::time::UtcMillis;
 
@@ -43,28 +39,4 @@ pub struct Pool {
     pub created: UtcMillis,
     /// When this revision was committed.
     pub updated: UtcMillis,
-}
-
-/// What a run takes of pools, by their names. Cheap to clone: it is part of each
-/// waiting run's place in the queue.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Demand(Option<Arc<BTreeMap<Name, u32>>>);
-
-impl Demand {
-    /// What runs of that definition take.
-    #[must_use]
-    pub fn of(spec: &JobSpec) -> Self {
-        Self((!spec.pools.is_empty()).then(|| Arc::new(spec.pools.clone())))
-    }
-
-    /// True if it takes nothing.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_none()
-    }
-
-    /// Pools and how many slots of each, by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&Name, u32)> {
-        self.0.iter().flat_map(|pools| pools.iter()).map(|(name, slots)| (name, *slots))
-    }
 }

@@ -1,8 +1,8 @@
 //! Which workers a job wants, by their labels: `zone == "a" && ssd`.
 //!
-//! A selector is stored as it was written, and read again where it is needed: it is short,
-//! and one meaning of a text is kept in one place. Plain logic over text values; numbers
-//! are compared as text, so a worker that has `cores: 8` is chosen by `cores == "8"`.
+//! A selector is stored as it was written, and read where it comes into memory: so one
+//! meaning of a text is kept in one place. Plain logic over text values; numbers are
+//! compared as text, so a worker that has `cores: 8` is chosen by `cores == "8"`.
 //!
 //! ```text
 //! any   = all { "||" all }
@@ -13,14 +13,26 @@
 //! A key alone is true if the label is there and is neither empty nor `false`. A label that
 //! is not there is unlike every text, so `zone != "a"` takes workers without a zone.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
-/// What a worker's labels must be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Selector(Test);
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a worker's labels must be. Cheap to clone: it is part of each waiting run's place in
+/// the queue. Two are equal if they are written the same.
+#[derive(Debug, Clone)]
+pub struct Selector(Arc<Read>);
+
+/// A text and what it means.
+#[derive(Debug)]
+struct Read {
+    text: String,
+    test: Test,
+}
+
+#[derive(Debug, PartialEq, Eq)]
 enum Test {
     Has(String),
     Is(String, Vec<String>),
@@ -64,23 +76,68 @@ impl Selector {
         let mut reader = Reader { tokens: tokens(text)?, next: 0, depth: 0 };
         let test = reader.any()?;
         match reader.peek() {
-            Token::End => Ok(Self(test)),
+            Token::End => Ok(Self(Arc::new(Read { text: text.to_owned(), test }))),
             other => Err(reader.wrong(&format!("{other} is not expected here; write && or ||"))),
         }
+    }
+
+    /// As it was written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0.text
     }
 
     /// True if a worker with these labels is one of those that are meant.
     #[must_use]
     pub fn takes(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.0.holds(labels)
+        self.0.test.holds(labels)
     }
 
     /// The labels that it asks about, in their order in the text; one may come twice.
     #[must_use]
     pub fn keys(&self) -> Vec<&str> {
         let mut keys = Vec::new();
-        self.0.keys(&mut keys);
+        self.0.test.keys(&mut keys);
         keys
+    }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl PartialEq for Selector {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Selector {}
+
+impl PartialOrd for Selector {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Selector {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_str().cmp(other.as_str())
+    }
+}
+
+impl Serialize for Selector {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Selector {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::read(&text).map_err(serde::de::Error::custom)
     }
 }
 
@@ -383,7 +440,12 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read_again(test in any_test()) {
-            prop_assert_eq!(Selector::read(&written(&test)).unwrap(), Selector(test));
+            let text = written(&test);
+            let read = Selector::read(&text).unwrap();
+            prop_assert_eq!(&read.0.test, &test);
+            let stored = postcard::to_stdvec(&read).unwrap();
+            prop_assert_eq!(&stored, &postcard::to_stdvec(&text).unwrap());
+            prop_assert_eq!(postcard::from_bytes::<Selector>(&stored).unwrap(), read);
         }
 
         #[test]

@@ -5,9 +5,10 @@ use super::pools::{first_to_go, is_full};
 use crate::ids::{ActionKey, Name, RunId, WorkerId};
 use crate::machine::state::State;
 use crate::model::action::{Action, ActionState, Upstream, WaitReason};
+use crate::model::demand::Demand;
 use crate::model::job::{Job, TriggerSpec};
 use crate::model::run::{Run, RunState};
-use crate::model::worker::Duty;
+use crate::model::worker::{Duty, Worker};
 
 /// What is asked about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,22 +124,28 @@ fn explain_run(
         return Some(WaitReason::Secret);
     }
     let group = &state.spec(run.job, run.revision)?.worker_group;
-    let serving = || serving(state, group, is_connected);
-    if serving().next().is_none() {
+    let demand = state.demand_of(run);
+    let crew: Vec<&Worker> = crew(state, group, &demand, is_connected).collect();
+    if crew.is_empty() {
         return Some(WaitReason::NoWorker);
     }
-    let is_open = |id: &WorkerId| state.worker(*id).is_some_and(|w| w.duty == Duty::Open);
-    if !serving().any(|id| is_open(&id)) {
+    let open: Vec<&Worker> = crew.into_iter().filter(|w| w.duty == Duty::Open).collect();
+    if open.is_empty() {
         return Some(WaitReason::Cordoned);
     }
-    if is_full(state, &state.demand_of(run)) {
+    if is_full(state, &demand) {
         return Some(WaitReason::Pool);
     }
-    let is_first = first_to_go(state, group) == Some(run.id);
-    if serving().filter(is_open).any(|id| state.free_slots(id) > 0) {
-        return Some(if is_first { WaitReason::Dispatching } else { behind(run) });
-    }
-    Some(if is_first { WaitReason::Resource } else { behind(run) })
+    let is_free = |worker: &&Worker| state.free_slots(worker.id) > 0;
+    let free: Vec<&Worker> = open.iter().copied().filter(is_free).collect();
+    let (contested, reason) = match free.is_empty() {
+        true => (open, WaitReason::Resource),
+        false => (free, WaitReason::Dispatching),
+    };
+    // Who asks for other workers takes none from it.
+    let is_rival = |other: &Demand| contested.iter().any(|worker| other.suits(&worker.profile));
+    let is_first = first_to_go(state, group, &is_rival) == Some(run.id);
+    Some(if is_first { reason } else { behind(run) })
 }
 
 /// Others go first: because it came late, or because they are before it.
@@ -146,11 +153,14 @@ fn behind(run: &Run) -> WaitReason {
     if run.catch_up { WaitReason::CatchUp } else { WaitReason::Queue }
 }
 
-fn serving<'a>(
+/// Connected workers that serve a group and are of the kind that is asked for.
+pub fn crew<'a>(
     state: &'a State,
     group: &'a Name,
+    demand: &'a Demand,
     is_connected: &'a dyn Fn(WorkerId) -> bool,
-) -> impl Iterator<Item = WorkerId> + 'a {
-    let workers = state.workers_after(None).filter(|w| w.profile.groups.contains(group));
-    workers.map(|w| w.id).filter(|id| is_connected(*id))
+) -> impl Iterator<Item = &'a Worker> {
+    let serves =
+        |worker: &&Worker| worker.profile.groups.contains(group) && demand.suits(&worker.profile);
+    state.workers_after(None).filter(serves).filter(|worker| is_connected(worker.id))
 }

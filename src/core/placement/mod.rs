@@ -5,14 +5,15 @@ pub mod pools;
 
 use crate::ids::{RunId, WorkerId};
 use crate::machine::state::State;
+use crate::model::demand::Demand;
 use crate::model::retry::RetryWorker;
 use crate::model::run::{Run, RunState};
 use crate::model::worker::{Duty, Worker};
 
 /// Chooses a worker for a run that may be dispatched: the first after `last`
 /// (the group's choice before, so that work goes round), and the lowest if
-/// none follows, that is open, serves the run's group and has a slot that neither a live
-/// attempt takes nor `reserved` counts (dispatches that are proposed and not
+/// none follows, that is open, serves the run's group, has the labels that its job asks
+/// for, and a slot that neither a live attempt takes nor `reserved` counts (dispatches that are proposed and not
 /// committed yet). A retry goes to one that its job prefers, if such a one has a slot;
 /// it does not wait for it, so that no run holds up those behind it.
 ///
@@ -27,11 +28,14 @@ pub fn choose(
 ) -> Option<WorkerId> {
     let run = state.run(run).filter(|r| r.state == RunState::Queued)?;
     let spec = state.spec(run.job, run.revision)?;
-    let group = &spec.worker_group;
+    let (group, demand) = (&spec.worker_group, Demand::of(spec));
     let start = last.map_or(0, |last| connected.partition_point(|id| *id <= last));
     let (before, after) = connected.split_at(start);
     let is_free = |id: &WorkerId| {
-        let serves = |w: &Worker| w.duty == Duty::Open && w.profile.groups.contains(group);
+        let serves = |w: &Worker| {
+            let profile = &w.profile;
+            w.duty == Duty::Open && profile.groups.contains(group) && demand.suits(profile)
+        };
         state.worker(*id).is_some_and(serves) && state.free_slots(*id) > reserved(*id)
     };
     let free = || after.iter().chain(before).copied().filter(is_free);

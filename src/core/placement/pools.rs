@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use crate::ids::{Name, RunId};
 use crate::machine::queue::QueueLane;
 use crate::machine::state::State;
-use crate::model::pool::Demand;
+use crate::model::demand::Demand;
 
 /// Pools that are kept for runs which were asked about before and did not fit.
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ impl Claims {
         let lacks = |name: &Name, slots: u32| {
             self.kept.contains(name) || state.pool_free(name) < slots.saturating_add(reserved(name))
         };
-        let lacking = demand.iter().filter(|(name, slots)| lacks(name, *slots));
+        let lacking = demand.pools().filter(|(name, slots)| lacks(name, *slots));
         let lacking: Vec<Name> = lacking.map(|(name, _)| name.clone()).collect();
         let fits = lacking.is_empty();
         self.kept.extend(lacking);
@@ -39,13 +39,14 @@ impl Claims {
 /// True if what a run takes of pools is not there, whoever is before it.
 #[must_use]
 pub fn is_full(state: &State, demand: &Demand) -> bool {
-    demand.iter().any(|(name, slots)| state.pool_free(name) < slots)
+    demand.pools().any(|(name, slots)| state.pool_free(name) < slots)
 }
 
-/// The first run of a worker group that pools let go.
+/// The first run of a worker group that pools let go, of those whose demand `counts`.
 #[must_use]
-pub fn first_to_go(state: &State, group: &Name) -> Option<RunId> {
+pub fn first_to_go(state: &State, group: &Name, counts: &dyn Fn(&Demand) -> bool) -> Option<RunId> {
     let lanes = state.queue_lanes(group, None, usize::MAX).lanes.into_iter();
+    let lanes = lanes.filter(|lane| counts(&lane.demand));
     let head = |mut lane: QueueLane<_>| {
         let (run, ready_at) = Iterator::next(&mut lane.runs)?;
         Some((lane.class(), ready_at, run, lane.demand))

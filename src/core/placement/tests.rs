@@ -4,10 +4,12 @@ use super::choose;
 use super::explain::{Subject, explain};
 use crate::ids::{RunId, WorkerId};
 use crate::machine::command::Command;
+use crate::machine::outcome::Reject;
 use crate::machine::tests::support::*;
 use crate::model::action::WaitReason;
 use crate::model::job::{Backoff, JobSpec, RetryPolicy};
 use crate::model::retry::RetryWorker;
+use crate::model::worker::Duty;
 use crate::time::Span;
 
 #[test]
@@ -118,4 +120,40 @@ fn every_wait_has_its_reason() {
     let attempt = m.dispatch(run, worker);
     m.complete(attempt, exit(1));
     assert_eq!(why(&m, down), Some(WaitReason::UpstreamFailed));
+}
+
+#[test]
+fn labels_choose_workers_and_a_job_that_none_suits_holds_up_nobody() {
+    let mut m = Machine::new();
+    let plain = m.attach(labelled("plain", 1, &[("zone", "b")]));
+    let fast = m.attach(labelled("fast", 1, &[("zone", "a"), ("ssd", "true")]));
+    let both = [plain, fast];
+    let (nowhere, picky, any) = (
+        m.job(choosy("nowhere", "zone == 'c'")),
+        m.job(choosy("picky", "zone == 'a' && ssd")),
+        m.job(spec("any")),
+    );
+    for job in [nowhere, picky, any, any] {
+        m.ok(Command::TriggerJob { job });
+    }
+    let runs = m.queue();
+    let chosen = |m: &Machine, n: usize| choose(&m.state, runs[n], &both, None, &|_| 0);
+    assert_eq!([0, 1, 2].map(|n| chosen(&m, n)), [None, Some(fast), Some(plain)]);
+    let why = |m: &Machine, n: usize| explain(&m.state, Subject::Run(runs[n]), &|_| true);
+    assert_eq!(why(&m, 0), Some(WaitReason::NoWorker));
+    assert_eq!(
+        [1, 2].map(|n| why(&m, n)),
+        [Some(WaitReason::Dispatching), Some(WaitReason::Queue)]
+    );
+    // The machine knows labels, too.
+    let incarnation = m.state.worker(plain).unwrap().profile.incarnation;
+    let wrong = Command::Dispatch { run: runs[1], number: 1, worker: plain, incarnation };
+    assert_eq!(m.refused(wrong), Reject::NotDispatchable(runs[1]));
+    m.dispatch(runs[2], fast);
+    assert_eq!(why(&m, 1), Some(WaitReason::Resource), "the other worker is of no use to it");
+    assert_eq!(why(&m, 3), Some(WaitReason::Dispatching), "nobody before it wants that worker");
+    m.ok(Command::SetDuty { worker: fast, duty: Duty::Cordoned });
+    assert_eq!(why(&m, 1), Some(WaitReason::Cordoned));
+    m.attach(labelled("fast", 1, &[("zone", "a")]));
+    assert_eq!(why(&m, 1), Some(WaitReason::NoWorker));
 }

@@ -5,6 +5,7 @@ use horai_core::ids::*;
 use horai_core::machine::command::Command;
 use horai_core::machine::outcome::Outcome;
 use horai_core::model::job::JobSpec;
+use horai_core::model::selector::Selector;
 
 use super::support::*;
 use crate::leader::picks::{Pick, Picker};
@@ -111,4 +112,21 @@ fn thousands_behind_a_full_pool_cost_one_look_and_many_lines_take_turns() {
         assert!(picker.wait().is_some(), "there are others to look at");
     }
     assert_eq!(found, [run]);
+}
+
+#[test]
+fn a_label_that_no_worker_has_holds_up_nobody() {
+    let fake = Fake::new(false);
+    let worker = fake.worker("w", &["default"], 10);
+    fake.user(put_pool("p", 1));
+    let wanted = Some(Selector::read("gpu").unwrap());
+    let stuck = fake.job(JobSpec { workers: wanted, ..taking("stuck", &[("p", 1)]) });
+    let plain = fake.job(taking("plain", &[("p", 1)]));
+    for _ in 0..9 {
+        trigger(&fake, stuck);
+    }
+    let run = trigger(&fake, plain);
+    let mut picker = Picker::new(fake.now());
+    // Nothing of the pool is kept for those that may never run.
+    assert_eq!(runs(&picker.pick(&fake.view(), &[worker], fake.now(), 9)), [run]);
 }

@@ -142,6 +142,16 @@ impl Cluster {
         config
     }
 
+    /// Starts a worker of whose configuration `more` is the end.
+    pub(crate) fn add_worker(&mut self, more: &str) {
+        let config = self.worker_config(self.workers.len() + 1);
+        let mut text = std::fs::read_to_string(&config).unwrap();
+        text.push_str(more);
+        std::fs::write(&config, text).unwrap();
+        self.workers.push(Process::spawn("worker", &config));
+        self.wait_for_workers(self.workers.len());
+    }
+
     fn worker_config(&self, n: usize) -> PathBuf {
         let config = self.path(&format!("worker{n}.toml"));
         let nodes: Vec<String> = self.nodes.iter().map(|node| node.address("grpc")).collect();

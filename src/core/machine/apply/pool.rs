@@ -9,8 +9,9 @@ use super::super::state::State;
 use super::job::check_revision;
 use super::{at_most, invalid, within};
 use crate::ids::{JobId, Name, Revision};
+use crate::model::demand::Demand;
 use crate::model::job::JobSpec;
-use crate::model::pool::{Demand, Pool, PoolDef};
+use crate::model::pool::{Pool, PoolDef};
 
 impl State {
     pub(super) fn put_pool(
@@ -93,7 +94,7 @@ impl State {
 
     /// The first pool that has not as much as a run needs.
     pub(super) fn full_pool(&self, demand: &Demand) -> Option<Name> {
-        let mut short = demand.iter().filter(|(name, slots)| self.pool_free(name) < *slots);
+        let mut short = demand.pools().filter(|(name, slots)| self.pool_free(name) < *slots);
         short.next().map(|(name, _)| name.clone())
     }
 }

@@ -6,10 +6,10 @@ use super::super::outcome::{Event, Outcome, Reject};
 use super::super::state::State;
 use crate::ids::{AttemptKey, Incarnation, RunId, Token, WorkerId};
 use crate::model::action::{ActionState, SkipReason};
+use crate::model::demand::Demand;
 use crate::model::history::Cause;
 use crate::model::job::OnWorkerLost;
 use crate::model::output::Values;
-use crate::model::pool::Demand;
 use crate::model::retry::AfterFailure;
 use crate::model::run::{
     Attempt, AttemptCause, AttemptEnd, EndKind, Run, RunKind, RunResult, RunState,
@@ -43,7 +43,8 @@ impl State {
         }
         let worker = self.workers.get(&worker_id).filter(|w| w.profile.incarnation == incarnation);
         let worker = worker.ok_or(Reject::NoSuchWorker(worker_id))?;
-        if !worker.profile.groups.contains(&spec.worker_group) {
+        let demand = Demand::of(spec);
+        if !worker.profile.groups.contains(&spec.worker_group) || !demand.suits(&worker.profile) {
             return Err(Reject::NotDispatchable(id));
         }
         if worker.duty != Duty::Open {
@@ -52,7 +53,7 @@ impl State {
         if self.free_slots(worker_id) == 0 {
             return Err(Reject::NoSlot(worker_id));
         }
-        if let Some(pool) = self.full_pool(&Demand::of(spec)) {
+        if let Some(pool) = self.full_pool(&demand) {
             return Err(Reject::PoolFull(pool));
         }
         let now = self.meta.now;

@@ -280,6 +280,10 @@ fn commands() -> Vec<Command> {
         complete_with(attempt, token, &[("ROWS", "17"), ("TEXT", "a\nb")]),
         Command::ApplyJob { spec: Box::new(keeping("keeping")), expected: None },
         edit_state(job, true, &[("ROWS", "0")], &["TEXT"]),
+        Command::ApplyJob {
+            spec: Box::new(choosy("choosy", "zone == 'a' && ssd")),
+            expected: None,
+        },
     ]);
     all
 }

@@ -37,7 +37,7 @@ impl Machine {
     }
 
     fn first(&self) -> Option<RunId> {
-        first_to_go(&self.state, &default_group())
+        first_to_go(&self.state, &default_group(), &|_| true)
     }
 
     fn why(&self, run: RunId) -> Option<WaitReason> {

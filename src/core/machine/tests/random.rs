@@ -19,7 +19,7 @@ use crate::model::job::*;
 use crate::model::pause::{AfterPause, PauseTarget};
 use crate::model::run::{EndKind, RunOrder};
 use crate::model::trigger::Weekdays;
-use crate::model::worker::Duty;
+use crate::model::worker::{Duty, WorkerProfile};
 use crate::placement::pools::first_to_go;
 use crate::time::UtcMillis;
 
@@ -347,12 +347,11 @@ fn command_of(m: &Machine, step: &Step) -> Command {
             let value = if *long { "x".repeat(90) } else { m.now.to_string() };
             edit_state(JobId(*job), *clear, &[("BY_HAND", &value)], &["B", "LONG"])
         }
-        Step::Attach { name, incarnation, boot } => Command::AttachWorker(profile(
-            &format!("w{name}"),
-            *incarnation,
-            *boot,
-            2 + u32::from(*name),
-        )),
+        Step::Attach { name, incarnation, boot } => {
+            let (labels, slots) = (labels_of(*name), 2 + u32::from(*name));
+            let profile = profile(&format!("w{name}"), *incarnation, *boot, slots);
+            Command::AttachWorker(WorkerProfile { labels, ..profile })
+        }
         Step::Alive => alive(&m.state),
         Step::Acquire { lock, owner, wait } => {
             acquire(lock_name(*lock).as_str(), &format!("o{owner}"), 1 + u32::from(*lock), *wait)
@@ -450,8 +449,9 @@ pub(super) fn run_steps(steps: &[Step], look: &mut dyn FnMut(&Machine)) -> Machi
     m.job(grown((3, 0, 0), spec_of(4, 2, &[], 2)));
     let delayed = command_of(&m, &Step::Plan { job: 5, count: 1, stale: false });
     m.ok(delayed);
-    m.worker("w0", 2);
-    m.worker("w1", 3);
+    for name in 0..2 {
+        m.ok(command_of(&Machine::new(), &Step::Attach { name, incarnation: 1, boot: 1 }));
+    }
     for step in steps {
         if let Step::Pass(ms) = step {
             m.now += ms;
@@ -468,7 +468,7 @@ pub(super) fn run_steps(steps: &[Step], look: &mut dyn FnMut(&Machine)) -> Machi
         let outcome = m.send_as(command.clone(), request);
         if let (Command::Dispatch { run, .. }, Outcome::Dispatched { .. }) = (command, outcome) {
             let demand = m.state.demand_of(m.state.run(run).unwrap());
-            for (pool, _) in demand.iter() {
+            for (pool, _) in demand.pools() {
                 assert!(m.state.pool_used(pool) <= m.state.pool(pool).unwrap().def.slots);
             }
         }
@@ -486,10 +486,11 @@ fn calm_down(m: &mut Machine) {
     for job in m.state.jobs_after(None).map(|j| j.id).collect::<Vec<_>>() {
         m.ok(Command::ResumeJob { job });
     }
-    let worker = m.worker("calm", 10_000);
+    // It has all labels that are asked for.
+    let worker = m.attach(WorkerProfile { labels: labels_of(2), ..profile("calm", 1, 1, 10_000) });
     for _ in 0..30 {
         loop {
-            while let Some(run) = first_to_go(&m.state, &default_group()) {
+            while let Some(run) = first_to_go(&m.state, &default_group(), &|_| true) {
                 m.dispatch(run, worker);
             }
             let live = running(&m.state);

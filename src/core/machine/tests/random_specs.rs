@@ -1,11 +1,14 @@
 //! Names and definitions of the random commands: few, so that commands meet.
 
+use std::collections::BTreeMap;
+
 use super::support::*;
 use crate::ids::*;
 use crate::model::area::Area;
 use crate::model::job::*;
 use crate::model::limits::RunLimits;
 use crate::model::retry::RetryWorker;
+use crate::model::selector::Selector;
 use crate::model::trigger::{RuleSpec, TriggerRule};
 use crate::time::Span;
 
@@ -48,6 +51,30 @@ pub(super) fn pools_of(pools: u8) -> JobSpec {
     }
 }
 
+/// Which workers a job takes: mostly all of them.
+pub(super) fn selector_of(number: u8) -> Option<Selector> {
+    let text = [None, None, Some("ssd"), Some("zone == 'a'"), Some("zone != 'b' && ssd")];
+    text[usize::from(number) % text.len()].map(|text| Selector::read(text).unwrap())
+}
+
+/// What a worker's labels are, by the number in its name.
+pub(super) fn labels_of(number: u8) -> BTreeMap<String, String> {
+    let zone = if number.is_multiple_of(2) { "a" } else { "b" };
+    if number == 2 { values(&[("zone", zone), ("ssd", "yes")]) } else { values(&[("zone", zone)]) }
+}
+
+/// By hand: does a worker with these labels do?
+pub(super) fn has_labels(wanted: Option<&Selector>, labels: &BTreeMap<String, String>) -> bool {
+    let has = |key: &str, value: &str| labels.get(key).is_some_and(|v| v == value);
+    match wanted.map(Selector::as_str) {
+        None => true,
+        Some("ssd") => has("ssd", "yes"),
+        Some("zone == 'a'") => has("zone", "a"),
+        Some("zone != 'b' && ssd") => has("zone", "a") && has("ssd", "yes"),
+        Some(other) => panic!("no selector of these tests: {other}"),
+    }
+}
+
 pub(super) fn group_path(path: u8) -> GroupPath {
     GroupPath::new(["g", "g/in", "g-2"][usize::from(path)]).unwrap()
 }
@@ -62,7 +89,8 @@ pub(super) fn grown((group, rule, pools): (u8, u8, u8), spec: JobSpec) -> JobSpe
     let secrets = (group % 4 == 1).then(|| secret_name(rule % 3)).into_iter().collect();
     let group = (group % 4 < 3).then(|| group_path(group % 4));
     let pools = pools_of(pools).pools;
-    let mut spec = JobSpec { group, pools, areas, secrets, ..spec };
+    let workers = selector_of(rule);
+    let mut spec = JobSpec { group, pools, areas, secrets, workers, ..spec };
     if let Some(second) = spec.triggers.get_mut(1) {
         second.kind = kind_of(rule);
     }

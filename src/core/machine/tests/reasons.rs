@@ -3,13 +3,14 @@
 //! worlds. Whatever is not over and is not run has one.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
 use super::super::command::*;
 use super::super::state::State;
 use super::random::{run_steps, steps};
+use super::random_specs::has_labels;
 use super::support::*;
 use crate::ids::*;
 use crate::model::action::{Action, ActionState, Upstream, WaitReason};
@@ -87,19 +88,28 @@ impl Opinion<'_> {
         self.state.spec(run.job, run.revision).unwrap().worker_group.clone()
     }
 
-    /// Connected workers that serve a group, with the slots that no attempt takes; none
-    /// of those that are to get nothing new.
-    fn workers(&self, group: &Name) -> Vec<Option<u32>> {
-        let all = self
-            .state
-            .workers_after(None)
-            .filter(|worker| worker.profile.groups.contains(group) && (self.connected)(worker.id));
+    /// Connected workers that serve a run's group and have the labels that it asks for.
+    fn crew(&self, run: &Run) -> Vec<&Worker> {
+        let spec = self.state.spec(run.job, run.revision).unwrap();
+        let serves = |worker: &&Worker| {
+            let profile = &worker.profile;
+            profile.groups.contains(&spec.worker_group)
+                && has_labels(spec.workers.as_ref(), &profile.labels)
+        };
+        let all = self.state.workers_after(None).filter(serves);
+        all.filter(|worker| (self.connected)(worker.id)).collect()
+    }
+
+    /// The same, with the slots that no attempt takes; none of those that are to get
+    /// nothing new.
+    fn workers(&self, run: &Run) -> Vec<Option<u32>> {
         let taken = |id: WorkerId| {
             let live = self.all_runs().into_iter().filter_map(Run::live_attempt);
             live.filter(|attempt| attempt.worker == id).count() as u32
         };
         let free = |worker: &Worker| worker.profile.slots.saturating_sub(taken(worker.id));
-        all.map(|worker| (worker.duty == Duty::Open).then(|| free(worker))).collect()
+        let open = |worker: &&Worker| (worker.duty == Duty::Open).then(|| free(worker));
+        self.crew(run).iter().map(open).collect()
     }
 
     /// The node that leads has said that it cannot read a secret of the run's.
@@ -139,14 +149,20 @@ impl Opinion<'_> {
         run.action.is_some_and(|key| !is_beside && self.has_paused_triggers(key))
     }
 
-    /// Others of the group that come before it.
+    /// Others of the group that come before it, and could take one of its workers.
     fn are_before(&self, run: &Run) -> bool {
         let place = |run: &Run| (run.catch_up, Reverse(run.priority), run.ready_at, run.id);
         let group = self.group_of(run);
+        let open = |run: &Run| -> BTreeSet<WorkerId> {
+            let crew = self.crew(run).into_iter().filter(|worker| worker.duty == Duty::Open);
+            crew.map(|worker| worker.id).collect()
+        };
+        let own = open(run);
         let mut others = self.all_runs().into_iter().filter(|other| {
             // While a pause comes to one job after the other, their runs are there still.
             let is_there = self.may_go(other) || self.state.sweeps.len() > 0;
-            other.state == RunState::Queued && is_there && self.group_of(other) == group
+            let is_of_group = other.state == RunState::Queued && self.group_of(other) == group;
+            is_there && is_of_group && !open(other).is_disjoint(&own)
         });
         others.any(|other| place(other) < place(run))
     }
@@ -202,7 +218,7 @@ impl Opinion<'_> {
         }
         let is_held =
             run.kind != RunKind::Backfill && (self.is_paused(run.job) || self.is_of_paused(run));
-        let free = self.workers(&self.group_of(run));
+        let free = self.workers(run);
         let is_open = free.iter().any(Option::is_some);
         let has_slot = free.iter().flatten().any(|slots| *slots > 0);
         match why {

@@ -19,6 +19,7 @@ use crate::model::output::Values;
 use crate::model::pool::PoolDef;
 use crate::model::run::EndKind;
 use crate::model::secret::{KeyId, Sealed};
+use crate::model::selector::Selector;
 use crate::model::worker::WorkerProfile;
 use crate::time::{Span, UtcMillis};
 
@@ -97,7 +98,11 @@ impl Machine {
     }
 
     pub(crate) fn worker(&mut self, name: &str, slots: u32) -> WorkerId {
-        match self.ok(Command::AttachWorker(profile(name, 1, 1, slots))) {
+        self.attach(profile(name, 1, 1, slots))
+    }
+
+    pub(crate) fn attach(&mut self, profile: WorkerProfile) -> WorkerId {
+        match self.ok(Command::AttachWorker(profile)) {
             Outcome::Worker { worker } => worker,
             other => panic!("{other:?}"),
         }
@@ -309,6 +314,16 @@ pub(crate) fn set_area(area: Option<&str>) -> Command {
 pub(crate) fn taking(text: &str, pools: &[(&str, u32)]) -> JobSpec {
     let pools = pools.iter().map(|(pool, slots)| (name(pool), *slots)).collect();
     JobSpec { pools, ..spec(text) }
+}
+
+/// A job that takes workers of these labels alone.
+pub(crate) fn choosy(text: &str, labels: &str) -> JobSpec {
+    JobSpec { workers: Some(Selector::read(labels).unwrap()), ..spec(text) }
+}
+
+/// What a worker with labels declares.
+pub(crate) fn labelled(text: &str, slots: u32, labels: &[(&str, &str)]) -> WorkerProfile {
+    WorkerProfile { labels: values(labels), ..profile(text, 1, 1, slots) }
 }
 
 /// A back-fill of instants 1 s apart, long ago, two at once.

@@ -1,0 +1,60 @@
+//! What a run asks for before it may be dispatched, beyond a slot of a worker of its group.
+//!
+//! It follows from the definition that the run is pinned to. Runs that ask for the same are
+//! alike to whoever chooses, so that one look decides for all of them: see
+//! [`crate::machine::queue`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::job::JobSpec;
+use super::selector::Selector;
+use super::worker::WorkerProfile;
+use crate::ids::Name;
+
+/// See the module. Cheap to clone: it is part of each waiting run's place in the queue, and
+/// most runs ask for nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Demand(Option<Arc<Wants>>);
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Wants {
+    pools: BTreeMap<Name, u32>,
+    workers: Option<Selector>,
+}
+
+impl Demand {
+    /// What runs of that definition ask for.
+    #[must_use]
+    pub fn of(spec: &JobSpec) -> Self {
+        if spec.pools.is_empty() && spec.workers.is_none() {
+            return Self(None);
+        }
+        let (pools, workers) = (spec.pools.clone(), spec.workers.clone());
+        Self(Some(Arc::new(Wants { pools, workers })))
+    }
+
+    /// True if it asks for nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Pools that it takes of, and how many slots of each, by name.
+    pub fn pools(&self) -> impl Iterator<Item = (&Name, u32)> {
+        let pools = self.0.iter().flat_map(|wants| wants.pools.iter());
+        pools.map(|(name, slots)| (name, *slots))
+    }
+
+    /// The labels that its worker must have.
+    #[must_use]
+    pub fn workers(&self) -> Option<&Selector> {
+        self.0.as_ref()?.workers.as_ref()
+    }
+
+    /// True if a worker is of the kind that it asks for, whatever runs there.
+    #[must_use]
+    pub fn suits(&self, worker: &WorkerProfile) -> bool {
+        self.workers().is_none_or(|selector| selector.takes(&worker.labels))
+    }
+}
