@@ -1,6 +1,6 @@
 //! A job's actions: planned, waiting and past; what was missed; why one waits.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
@@ -8,6 +8,7 @@ use horai_core::ids::{ActionKey, JobId, Name, WorkerId};
 use horai_core::machine::state::State as CoreState;
 use horai_core::model::action::{Action, Upstream};
 use horai_core::placement::explain::{Subject, explain as reason_of};
+use horai_core::placement::load::Load;
 use horai_core::time::UtcMillis;
 
 use super::Api;
@@ -84,12 +85,12 @@ pub(super) async fn explain(
 ) -> Result<Json<ExplainDto>, Fault> {
     let (id, params) = (id.parse::<ActionRef>("id")?, params.only(&[])?);
     api.fresh(&params).await?;
-    let connected = api.connected();
+    let sight = api.sight();
     api.read(|state| {
         let wanted = || Fault::not_found("action", &id);
         let key = key_of(state, &id).ok_or_else(wanted)?;
         let action = state.action(key).ok_or_else(wanted)?;
-        let reason = reason_of(state, Subject::Action(key), &|id| connected.contains(&id));
+        let reason = reason_of(state, Subject::Action(key), &|id| sight.get(&id).copied());
         let unmet = action.upstream.iter().filter(|up| !up.is_met());
         let waits_for = unmet.filter_map(Upstream::awaited);
         let run = action.run.and_then(|run| state.run(run));
@@ -127,10 +128,12 @@ fn number(state: &CoreState, text: &str) -> Option<JobId> {
 }
 
 impl Api {
-    /// Workers whose streams to this node stand.
-    pub(super) fn connected(&self) -> BTreeSet<WorkerId> {
+    /// Workers whose streams to this node stand, and how busy they are.
+    pub(super) fn sight(&self) -> BTreeMap<WorkerId, Load> {
         let known: Vec<WorkerId> =
             self.read(|state| state.workers_after(None).map(|worker| worker.id).collect());
-        known.into_iter().filter(|id| self.sessions.is_connected(*id)).collect()
+        let connected = known.into_iter().filter(|id| self.sessions.is_connected(*id));
+        let load = |id| self.sessions.load(id).map(|load| load.seen()).unwrap_or_default();
+        connected.map(|id| (id, load(id))).collect()
     }
 }

@@ -44,6 +44,8 @@ mod secrets;
 mod texts;
 mod trial;
 pub mod trigger_definition;
+pub mod worker_group_definition;
+mod worker_groups;
 mod workers;
 mod write;
 
@@ -185,6 +187,11 @@ fn router_within(state: ApiState, limit: Duration) -> Router {
         .route("/workers/{name}/cordon", post(workers::cordon))
         .route("/workers/{name}/uncordon", post(workers::uncordon))
         .route("/workers/{name}/drain", post(workers::drain))
+        .route("/worker-groups", get(worker_groups::list))
+        .route(
+            "/worker-groups/{name}",
+            get(worker_groups::show).put(worker_groups::put).delete(worker_groups::delete),
+        )
         .route("/locks", get(locks::list))
         .route("/locks/{name}/acquire", post(locks::acquire))
         .route("/locks/{name}/renew", post(locks::renew))

@@ -198,6 +198,7 @@ fn code_of(reject: &Reject) -> ErrorCode {
         | Reject::NoSuchCalendar(_)
         | Reject::NoSuchBackfill(_)
         | Reject::NoSuchPool(_)
+        | Reject::NoSuchWorkerGroup(_)
         | Reject::NoSuchSecret(_)
         | Reject::NoSuchGroup(_)
         | Reject::NoSuchTrigger { .. } => ErrorCode::NotFound,
@@ -226,6 +227,7 @@ fn remedy_of(reject: &Reject) -> &'static str {
         Reject::SecretInUse { .. } => "take it out of their texts first, or delete those jobs",
         Reject::CalendarInUse { .. } => "take it away from those first",
         Reject::NoSuchPool(_) => "look which pools there are",
+        Reject::NoSuchWorkerGroup(_) => "look which have one: horai worker group list",
         Reject::NoSuchGroup(_) => "look which groups have parameters: horai group list",
         Reject::PoolInUse { .. } => "take it away from those jobs first, or wait for those runs",
         Reject::PoolTooSmall { .. } => {

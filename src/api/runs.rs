@@ -73,11 +73,11 @@ pub(super) async fn explain(
 ) -> Result<Json<ExplainDto>, Fault> {
     let (RunRef(id), params) = (id.parse("id")?, params.only(&[])?);
     api.fresh(&params).await?;
-    let connected = api.connected();
+    let sight = api.sight();
     api.read(|state| {
         let found = find(state, id)?;
         let run = RunDto::of(state, found);
-        let reason = reason_of(state, Subject::Run(id), &|id| connected.contains(&id));
+        let reason = reason_of(state, Subject::Run(id), &|id| sight.get(&id).copied());
         let detail = match (reason, run.is_over()) {
             (Some(reason), _) => ExplainDto::detail(state, Some(found), reason),
             (None, true) => passed_limit(found).unwrap_or("it is over").to_owned(),

@@ -28,6 +28,7 @@ mod serve;
 mod trial;
 mod trigger;
 mod worker;
+mod worker_group;
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
@@ -316,6 +317,9 @@ mod tests {
             "worker --config w.toml",
             "worker list --url http://a:1,http://b:2",
             "worker show w1",
+            "worker group apply -f groups.yaml",
+            "worker group list",
+            "worker group delete etl --revision 2",
             "lock acquire l --owner me --ttl 30s --wait 1m",
             "lock renew l 7",
             "lock release l 7",

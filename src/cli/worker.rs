@@ -9,6 +9,7 @@ use clap::Subcommand;
 use super::failure::Failure;
 use super::output::{Format, Show, View, moment, note, print};
 use super::remote::{Remote, wait};
+use super::worker_group::{self, WorkerGroupArgs};
 use crate::api::dto::{DrainRequest, SpanText, WorkerDto};
 use crate::cli::client::Client;
 
@@ -58,6 +59,8 @@ pub(super) enum WorkerCommand {
         #[arg(long)]
         detach: bool,
     },
+    /// Say how a worker of a group is chosen, and look at worker groups
+    Group(WorkerGroupArgs),
     /// Forget a worker that is stopped and empty
     Remove {
         #[command(flatten)]
@@ -104,6 +107,7 @@ pub(super) fn run(verb: WorkerCommand, out: &mut impl Write) -> Result<(), Failu
                 empty(&client, &name, format).await
             })
         }
+        WorkerCommand::Group(args) => worker_group::run(args, out),
         WorkerCommand::Remove { remote, name, force } => {
             let client = remote.client()?;
             wait(async { Ok(client.remove_worker(&name, force).await?) })?;

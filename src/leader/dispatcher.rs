@@ -52,6 +52,7 @@ pub(super) async fn run<R: Replica, O: Orders>(
         held_until = held_until.filter(|until| *until > Instant::now());
         while groups.len() < GROUPS && held_until.is_none() {
             let connected = orders.connected();
+            picker.look_at_loads(orders.loads());
             let time = term.replica.cluster_now().unwrap_or_default();
             let picks = term.replica.read(|state| {
                 let now: UtcMillis = time.max(state.now());

@@ -142,7 +142,7 @@ fn note(news: &mut News, wants: Wants, event: Event) {
                 news.runs.add(run);
             }
         }
-        Event::Worker(_) | Event::Pool => news.work |= wants.work,
+        Event::Worker(_) | Event::WorkerGroup | Event::Pool => news.work |= wants.work,
         Event::Action(_) | Event::Lock => {}
     }
 }

@@ -22,8 +22,9 @@ use horai_core::model::demand::Demand;
 use horai_core::model::secret::KeyId;
 use horai_core::model::worker::Duty;
 use horai_core::mutants::{self, Mutant};
-use horai_core::placement::choose;
+use horai_core::placement::load::Load;
 use horai_core::placement::pools::Claims;
+use horai_core::placement::{View, choose};
 use horai_core::time::{Span, UtcMillis};
 
 use super::in_flight::InFlight;
@@ -112,6 +113,24 @@ pub(super) struct Picker {
     is_not_done: bool,
     /// Secrets that no order can be built of here.
     closed: BTreeSet<Name>,
+    /// How busy workers are; nothing is known of those that are not there.
+    loads: BTreeMap<WorkerId, Load>,
+    chance: Chance,
+}
+
+/// Numbers for choices by chance: whoever leads draws them, and the choice is committed.
+/// Other ones in each term; they need not be hard to guess.
+#[derive(Debug)]
+struct Chance(u64);
+
+impl Chance {
+    /// The next number, by the rule of splitmix64.
+    fn draw(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
 }
 
 /// What orders lanes.
@@ -137,7 +156,14 @@ impl Picker {
             cut: BTreeMap::new(),
             is_not_done: false,
             closed: BTreeSet::new(),
+            loads: BTreeMap::new(),
+            chance: Chance(now.0.cast_unsigned()),
         }
+    }
+
+    /// Remembers how busy workers are, until it is told again.
+    pub(super) fn look_at_loads(&mut self, loads: Vec<(WorkerId, Load)>) {
+        self.loads = loads.into_iter().collect();
     }
 
     /// Finds the secrets that this leader has no key for; runs that need one are not
@@ -229,7 +255,7 @@ impl Picker {
             let (catch_up, demand) = (lane.catch_up, lane.demand);
             lanes.push(Lane { class, catch_up, demand, runs: runs.peekable() });
         }
-        let mut crew = Crew::of(state, group, connected, &self.in_flight);
+        let mut crew = Crew::of(state, group, connected, &self.in_flight, &self.loads);
         let mut last = self.last.get(group).copied();
         let mut has_all = false;
         // Without a free slot the next run would find none either.
@@ -238,8 +264,13 @@ impl Picker {
                 has_all = true;
                 break;
             };
-            let reserved = |worker| self.in_flight.reserved(worker);
-            let worker = choose(state, run, crew.workers(), last, &reserved);
+            let chance = self.chance.draw();
+            let view = View {
+                connected: crew.workers(),
+                reserved: &|worker| self.in_flight.reserved(worker),
+                load: &|worker| self.loads.get(&worker).copied().unwrap_or_default(),
+            };
+            let worker = choose(state, run, &view, last, chance);
             let Some(lane) = lanes.get_mut(place) else { break };
             let Some(worker) = worker else {
                 // Other workers have slots. What is behind it in its lane finds none either.
@@ -313,7 +344,7 @@ impl Picker {
     }
 }
 
-/// Workers of a group that have a slot.
+/// Workers of a group that have a slot and are not too busy.
 struct Crew {
     /// Ascending.
     workers: Vec<WorkerId>,
@@ -321,10 +352,19 @@ struct Crew {
 }
 
 impl Crew {
-    fn of(state: &State, group: &Name, connected: &[WorkerId], in_flight: &InFlight) -> Self {
+    fn of(
+        state: &State,
+        group: &Name,
+        connected: &[WorkerId],
+        in_flight: &InFlight,
+        loads: &BTreeMap<WorkerId, Load>,
+    ) -> Self {
+        let thresholds = state.thresholds_of(group);
         let serves = |id: &WorkerId| {
             let worker = state.worker(*id).filter(|worker| worker.duty == Duty::Open);
+            let load = loads.get(id).copied().unwrap_or_default();
             worker.is_some_and(|worker| worker.profile.groups.contains(group))
+                && !thresholds.is_some_and(|most| load.exceeds(most))
         };
         let free = |id: WorkerId| state.free_slots(id).saturating_sub(in_flight.reserved(id));
         let all = connected.iter().copied().filter(serves).map(|id| (id, free(id)));

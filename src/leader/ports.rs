@@ -11,6 +11,7 @@ use horai_core::machine::command::{Actor, Command, Envelope};
 use horai_core::machine::outcome::Outcome;
 use horai_core::machine::state::State;
 use horai_core::model::secret::KeyId;
+use horai_core::placement::load::Load;
 use horai_core::time::UtcMillis;
 use horai_raft::{Error, Leadership, RaftNode};
 use tokio::sync::watch;
@@ -58,6 +59,11 @@ pub trait Orders: Clone + Send + Sync + 'static {
 
     /// Tells the worker of a run's live attempt to end it.
     fn cancel(&self, run: RunId);
+
+    /// What connected workers said last of how busy they are.
+    fn loads(&self) -> Vec<(WorkerId, Load)> {
+        Vec::new()
+    }
 
     /// True if orders can be built of secrets under that key.
     fn has_key(&self, _key: KeyId) -> bool {
@@ -126,6 +132,10 @@ impl Orders for Arc<Sessions> {
 
     fn cancel(&self, run: RunId) {
         Sessions::cancel(self, run);
+    }
+
+    fn loads(&self) -> Vec<(WorkerId, Load)> {
+        Sessions::loads(self)
     }
 
     fn has_key(&self, key: KeyId) -> bool {

@@ -26,6 +26,7 @@ use std::time::Duration;
 use futures_util::Stream;
 use horai_core::ids::{Incarnation, LeaderId, RunId, WorkerId};
 use horai_core::machine::state::State;
+use horai_core::placement::load::Load;
 use horai_core::time::UtcMillis;
 use horai_proto::worker as pb;
 use horai_proto::worker::to_worker::Body as Say;
@@ -254,6 +255,13 @@ impl Sessions {
     pub fn load(&self, worker: WorkerId) -> Option<WorkerLoad> {
         let name = self.node.read(|state| state.worker(worker).map(|w| w.profile.name.clone()))?;
         self.registry().load(&name)
+    }
+
+    /// What attached workers said last of how busy they are.
+    #[must_use]
+    pub fn loads(&self) -> Vec<(WorkerId, Load)> {
+        let said = self.registry().loads();
+        said.into_iter().map(|(worker, load)| (worker, load.seen())).collect()
     }
 
     /// Reads an attempt's output from its worker, over this node's own stream.

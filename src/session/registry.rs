@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use horai_core::ids::{Incarnation, LeaderId, Name, WorkerId};
+use horai_core::placement::load::Load;
 use horai_proto::worker as pb;
 use horai_proto::worker::to_worker::Body as Say;
 use prost::Message;
@@ -48,6 +49,20 @@ pub struct WorkerLoad {
     pub disk_available: u64,
     /// Slots that it would give; 0 if its journal is full.
     pub slots_free: u32,
+}
+
+impl WorkerLoad {
+    /// As whoever chooses workers looks at it.
+    #[must_use]
+    pub fn seen(&self) -> Load {
+        let used = u128::from(self.memory_total.saturating_sub(self.memory_available)) * 1_000;
+        // Without a total nothing is known of its memory.
+        let memory = used.checked_div(u128::from(self.memory_total)).unwrap_or(0);
+        Load {
+            memory_permille: u32::try_from(memory).unwrap_or(u32::MAX),
+            per_core_permille: self.load_per_core_permille,
+        }
+    }
 }
 
 /// This node leads: where heartbeats and results go.
@@ -319,6 +334,13 @@ impl Registry {
         self.streams.get(self.names.get(name)?)?.load
     }
 
+    /// What attached workers said last; nothing of those that said nothing yet.
+    pub(super) fn loads(&self) -> Vec<(WorkerId, WorkerLoad)> {
+        let said =
+            |(worker, id): (&WorkerId, &StreamId)| Some((*worker, self.streams.get(id)?.load?));
+        self.attached.iter().filter_map(said).collect()
+    }
+
     pub(super) fn set_load(&mut self, id: StreamId, load: WorkerLoad) {
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.load = Some(load);
@@ -416,6 +438,22 @@ mod tests {
         let large = |len| Say::Refused(pb::Refused { code: "x".repeat(len), message: "".into() });
         assert!(registry.send(opened.id, large(MAX_QUEUED_BYTES + 1)));
         assert!(!registry.send(opened.id, large(1)));
+    }
+
+    #[test]
+    fn load_is_told_in_thousandths_and_of_attached_workers_alone() {
+        let mut registry = Registry::default();
+        let [one, two] = ["one", "two"].map(|text| open(&mut registry, text, 1).ok().unwrap());
+        let half = WorkerLoad { memory_total: 3, memory_available: 2, ..WorkerLoad::default() };
+        for stream in [&one, &two] {
+            registry.set_load(stream.id, half);
+        }
+        let lead = leading(1);
+        registry.lead(lead.clone(), &Say::Lead(pb::Lead::default()));
+        assert!(registry.attach(two.id, lead.id, WorkerId(7)));
+        assert_eq!(registry.loads(), [(WorkerId(7), half)]);
+        assert_eq!(half.seen(), Load { memory_permille: 333, per_core_permille: 0 });
+        assert_eq!(WorkerLoad::default().seen(), Load::default());
     }
 
     #[test]

@@ -42,3 +42,35 @@ fn jobs_go_to_workers_with_their_labels() {
     assert_eq!(worker_of(&cluster, &stuck), "w3");
     cluster.end();
 }
+
+#[test]
+fn a_worker_group_says_how_its_workers_are_chosen() {
+    let cluster = Cluster::start(1, 2);
+    cluster.post("jobs", &json!({"jobs": [{"name": "j", "noop": true}]}));
+    let workers_of_next = |cluster: &Cluster, count: usize| -> Vec<String> {
+        (0..count).map(|_| worker_of(cluster, &trigger(cluster, "j"))).collect()
+    };
+    let in_turns = workers_of_next(&cluster, 4);
+    assert!(in_turns.windows(2).all(|pair| pair[0] != pair[1]), "{in_turns:?}");
+    let file = cluster.path("groups.yaml");
+    let apply = |cluster: &Cluster, text: &str| {
+        std::fs::write(&file, format!("worker_groups:\n  - {{name: default, {text}}}\n")).unwrap();
+        cluster.run_ok(&["worker", "group", "apply", "-f", file.to_str().unwrap()])
+    };
+    apply(&cluster, "strategy: sticky");
+    let same = workers_of_next(&cluster, 4);
+    assert!(same.windows(2).all(|pair| pair[0] == pair[1]), "{same:?}");
+    // No machine has so little to do.
+    apply(&cluster, "thresholds: {memory: 0.001, load: 0.001}");
+    let run = trigger(&cluster, "j");
+    until("it to be told that all are too busy", || {
+        (explained(&cluster, &run)["reason"] == "load").then_some(())
+    });
+    let shown = cluster.run_ok(&["worker", "group", "show", "default", "-o", "yaml"]);
+    assert!(shown.contains("memory: 0.001"), "{shown}");
+    cluster.run_ok(&["worker", "group", "delete", "default"]);
+    worker_of(&cluster, &run);
+    let listed = cluster.run_ok(&["worker", "group", "list"]);
+    assert!(listed.contains("round_robin"), "{listed}");
+    cluster.end();
+}

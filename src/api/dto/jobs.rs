@@ -437,9 +437,18 @@ impl ExplainDto {
             .unwrap_or_else(|| Self::of_workers(state, run, reason))
     }
 
-    /// The sentence, with the labels that the run's worker must have.
+    /// The sentence, with the limits of the run's group if they are the reason, and with the
+    /// labels that its worker must have.
     fn of_workers(state: &State, run: Option<&Run>, reason: WaitReason) -> String {
-        let sentence = Self::sentence(reason).to_owned();
+        let mut sentence = Self::sentence(reason).to_owned();
+        let group = run.and_then(|run| state.spec(run.job, run.revision)).map(|s| &s.worker_group);
+        let group = group.filter(|_| reason == WaitReason::Load);
+        if let Some((group, most)) = group.and_then(|g| Some((g, state.thresholds_of(g)?))) {
+            let share = |permille: u32| format!("{}.{:03}", permille / 1_000, permille % 1_000);
+            let (memory, load) = (share(most.memory_permille), share(most.load_permille));
+            let limits = format!(", for group {group} memory {memory} and load {load} per core");
+            sentence.push_str(&limits);
+        }
         let about = matches!(
             reason,
             WaitReason::NoWorker | WaitReason::Cordoned | WaitReason::Resource | WaitReason::Load

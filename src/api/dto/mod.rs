@@ -20,6 +20,7 @@ mod runs;
 mod secrets;
 mod text;
 mod trial;
+mod worker_groups;
 mod workers;
 
 pub use backfills::{
@@ -47,4 +48,5 @@ pub use runs::{AttemptDto, EndDto, RunDto, StartedRun};
 pub use secrets::{RekeyedDto, SecretDto, SecretSet, SetSecret};
 pub use text::{ActionRef, AttemptRef, BackfillRef, HoursText, RunRef, SpanText, TextError, Time};
 pub use trial::{ChangeDto, TrialDto};
+pub use worker_groups::{SetWorkerGroup, WorkerGroupDto};
 pub use workers::{DrainRequest, LoadDto, WorkerDto};

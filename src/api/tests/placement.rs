@@ -34,3 +34,54 @@ async fn labels_of_workers_are_read_at_once_and_told() {
     assert_eq!(why["reason"], "no_worker", "{why}");
     assert!(why["detail"].as_str().unwrap().ends_with(wanted), "{why}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_group_has_a_definition_while_somebody_wants_one() {
+    let cluster = Cluster::start().await;
+    assert_eq!(cluster.get("worker-groups").await.body["items"], json!([]));
+    assert_eq!(cluster.get("worker-groups/etl").await.code(), "not_found");
+    let given = json!({"strategy": "least_loaded", "thresholds": {"memory": 0.8}}).to_string();
+    let made = cluster.with("PUT", "worker-groups/etl", &given, &[("if-none-match", "*")]).await;
+    assert_eq!((made.status.as_u16(), &made.headers["etag"]), (201, &"\"1\"".parse().unwrap()));
+    let same = cluster.ask("PUT", "worker-groups/etl", &given).await;
+    assert_eq!(same.body, json!({"name": "etl", "revision": 1, "changed": false}));
+    let shown = cluster.get("worker-groups/etl").await.body;
+    let definition = json!({"name": "etl", "strategy": "least_loaded",
+        "thresholds": {"memory": 0.8, "load": 1.0}});
+    assert_eq!(shown["definition"], definition, "{shown}");
+    assert_eq!((&shown["worker_count"], &shown["waiting"]), (&json!(0), &json!(0)));
+    for (body, field, code) in [
+        (r#"{"strategy": "fastest"}"#, "strategy", "invalid_value"),
+        (r#"{"thresholds": {"memory": 2}}"#, "thresholds.memory", "invalid_value"),
+        (r#"{"thresholds": {"memory": "much"}}"#, "thresholds.memory", "invalid_value"),
+        (r#"{"name": "other"}"#, "name", "invalid_value"),
+        (r#"{"stategy": "random"}"#, "stategy", "unknown_field"),
+    ] {
+        let answer = cluster.ask("PUT", "worker-groups/etl", body).await;
+        assert_eq!((answer.code(), answer.status.as_u16()), (code, 400), "{}", answer.body);
+        if !field.is_empty() {
+            assert_eq!(answer.field()[0], field, "{}", answer.body);
+        }
+    }
+    let answer = cluster.with("PUT", "worker-groups/new", "{}", &[("if-match", "*")]).await;
+    assert_eq!(answer.code(), "wrong_revision");
+    // A job that names a group of which nobody knows anything waits there.
+    let answer = cluster.ask("POST", "jobs", &job(&json!({"worker_group": "gpu"}))).await;
+    assert_eq!(answer.status.as_u16(), 200, "{}", answer.body);
+    cluster.ask("POST", "jobs/j/trigger", "").await;
+    let all = cluster.get("worker-groups?limit=1").await.body;
+    assert_eq!((&all["items"][0]["name"], &all["next"]), (&json!("etl"), &json!("etl")));
+    let rest = cluster.get("worker-groups?after=etl").await.body;
+    let gpu = &rest["items"][0];
+    assert_eq!(
+        (&gpu["name"], &gpu["waiting"], &gpu["revision"]),
+        (&json!("gpu"), &json!(1), &json!(0))
+    );
+    assert_eq!(gpu["definition"], json!({"name": "gpu"}));
+    // To take it away needs no look at who serves or names it.
+    let stale = cluster.with("DELETE", "worker-groups/etl", "", &[("if-match", "\"2\"")]).await;
+    assert_eq!(stale.code(), "wrong_revision", "{}", stale.body);
+    assert_eq!(cluster.ask("DELETE", "worker-groups/etl", "").await.status.as_u16(), 204);
+    assert_eq!(cluster.ask("DELETE", "worker-groups/etl", "").await.code(), "not_found");
+    assert_eq!(cluster.get("worker-groups/etl").await.code(), "not_found");
+}

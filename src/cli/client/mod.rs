@@ -15,6 +15,7 @@ mod outputs;
 mod pools;
 mod secrets;
 mod transport;
+mod worker_groups;
 mod workers;
 
 use std::sync::Arc;

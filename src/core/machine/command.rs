@@ -25,6 +25,7 @@ use crate::model::run::{EndKind, RunOrder};
 use crate::model::secret::Sealed;
 use crate::model::stored::{Marked, extended};
 use crate::model::worker::{Duty, WorkerProfile};
+use crate::model::worker_group::WorkerGroupDef;
 use crate::time::{Span, UtcMillis};
 
 /// A command with who sent it and, where a client wants to send it again
@@ -387,6 +388,20 @@ pub enum Command {
         set: Values,
         /// Keys that go; those that are not there count as gone.
         unset: Vec<String>,
+    },
+    /// Says how a worker of a group is chosen.
+    PutWorkerGroup {
+        /// The definition, checked.
+        def: Box<WorkerGroupDef>,
+        /// Compare-and-set: the revision it must have; 0 = must not exist.
+        expected: Option<Revision>,
+    },
+    /// Takes that away: the group goes on with the defaults.
+    DeleteWorkerGroup {
+        /// Which.
+        name: Name,
+        /// The revision it must have.
+        expected: Option<Revision>,
     },
 }
 

@@ -45,6 +45,8 @@ pub struct Limits {
     pub backfill_instants: usize,
     /// Pools.
     pub pools: usize,
+    /// Worker groups with a definition.
+    pub worker_groups: usize,
     /// Secrets.
     pub secrets: usize,
     /// Groups with a record.
@@ -87,6 +89,7 @@ impl Default for Limits {
             output_bytes: 64 << 20,
             state_bytes: 64 << 20,
             pools: 10_000,
+            worker_groups: 1_000,
             secrets: 1_000,
             groups: 10_000,
             timers: 2_000,

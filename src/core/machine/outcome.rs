@@ -115,6 +115,13 @@ pub enum Outcome {
         /// False if it was the same already.
         changed: bool,
     },
+    /// A worker group has this definition.
+    WorkerGroup {
+        /// Its revision now.
+        revision: Revision,
+        /// False if the definition was the same already.
+        changed: bool,
+    },
 }
 
 /// Why a command was refused.
@@ -342,6 +349,9 @@ pub enum Reject {
         /// How many.
         attempts: u64,
     },
+    /// The worker group has no definition.
+    #[error("worker group {0} has no definition")]
+    NoSuchWorkerGroup(Name),
 }
 
 /// `jobs a, b; calendars c`.
@@ -418,4 +428,6 @@ pub enum Event {
     Lock,
     /// A pool has another number of slots.
     Pool,
+    /// Workers of a group are chosen in another way.
+    WorkerGroup,
 }

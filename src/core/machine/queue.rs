@@ -185,6 +185,12 @@ impl State {
         self.index.queue.groups.keys().cloned().collect()
     }
 
+    /// How many runs of a worker group may be dispatched, as far as their demands let them.
+    #[must_use]
+    pub fn queued_in(&self, group: &Name) -> usize {
+        self.index.queue.groups.get(group).into_iter().flat_map(OrdMap::values).map(Line::len).sum()
+    }
+
     /// How many runs may be dispatched, as far as their demands let them.
     #[must_use]
     pub fn queue_len(&self) -> usize {

@@ -30,6 +30,7 @@ use crate::model::pool::Pool;
 use crate::model::run::Run;
 use crate::model::secret::StoredSecret;
 use crate::model::worker::Worker;
+use crate::model::worker_group::WorkerGroup;
 use crate::time::{DRIFT, Span, UtcMillis};
 
 /// What there is once.
@@ -103,6 +104,7 @@ pub struct State {
     pub(super) job_states: Table<JobId, JobState>,
     pub(super) pools: Table<Name, Pool>,
     pub(super) groups: Table<GroupPath, StoredGroup>,
+    pub(super) worker_groups: Table<Name, WorkerGroup>,
     pub(super) index: Index,
 }
 
@@ -121,7 +123,7 @@ macro_rules! each_table {
         $call!(
             jobs specs cursors floors actions runs workers watches locks requests missed tokens nodes
             calendars pauses sweeps replans pools backfills backfill_instants
-            secrets groups outputs job_states
+            secrets groups outputs job_states worker_groups
         )
     };
 }
@@ -158,6 +160,7 @@ impl State {
             job_states: Table::new(23),
             pools: Table::new(18),
             groups: Table::new(25),
+            worker_groups: Table::new(26),
             index: Index::default(),
         }
     }

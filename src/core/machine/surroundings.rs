@@ -1,15 +1,16 @@
-//! What is around a job: the area that its cluster stands in, and the groups that it lies
-//! in. Reading only; whose parameters hold where is told in [`crate::model::params`].
+//! What is around a job: the area that its cluster stands in, the groups that it lies in,
+//! and the group of workers that run it. Reading only; whose parameters hold where is told in [`crate::model::params`].
 
 use std::iter::successors;
 use std::ops::Bound;
 
 use super::state::{State, above};
-use crate::ids::{GroupPath, JobId};
+use crate::ids::{GroupPath, JobId, Name};
 use crate::model::area::Area;
 use crate::model::group::StoredGroup;
 use crate::model::job::JobSpec;
 use crate::model::params::Params;
+use crate::model::worker_group::{Thresholds, WorkerGroup};
 
 impl State {
     /// Where the cluster stands.
@@ -53,6 +54,23 @@ impl State {
         // Most clusters have none, and no path need be cut to find that out.
         let path = path.filter(|_| self.groups.len() > 0);
         path.into_iter().flat_map(GroupPath::and_above).filter_map(|path| self.groups.get(&path))
+    }
+
+    /// What is said of a worker group, if anything is.
+    #[must_use]
+    pub fn worker_group(&self, name: &Name) -> Option<&WorkerGroup> {
+        self.worker_groups.get(name)
+    }
+
+    /// Worker groups of which something is said, by name, after one.
+    pub fn worker_groups_after(&self, after: Option<Name>) -> impl Iterator<Item = &WorkerGroup> {
+        self.worker_groups.range(above(after)).map(|(_, group)| group)
+    }
+
+    /// How busy workers may be to get work of a group.
+    #[must_use]
+    pub fn thresholds_of(&self, group: &Name) -> Option<Thresholds> {
+        self.worker_groups.get(group)?.def.thresholds
     }
 
     /// The parameters that a job of that definition gets from its groups, in this area.

@@ -30,3 +30,4 @@ pub(crate) mod stored;
 pub mod syntax;
 pub mod trigger;
 pub mod worker;
+pub mod worker_group;

@@ -1,6 +1,7 @@
 //! Why something has not run yet: the first true reason, from the replicated
-//! state and from what only the leader knows, which workers are connected.
+//! state and from what only the leader knows: which workers are connected, and how busy they are.
 
+use super::load::Load;
 use super::pools::{first_to_go, is_full};
 use crate::ids::{ActionKey, Name, RunId, WorkerId};
 use crate::machine::state::State;
@@ -9,6 +10,9 @@ use crate::model::demand::Demand;
 use crate::model::job::{Job, TriggerSpec};
 use crate::model::run::{Run, RunState};
 use crate::model::worker::{Duty, Worker};
+
+/// Which workers are connected to whoever is asked, and how busy they are.
+pub type Sight<'a> = &'a dyn Fn(WorkerId) -> Option<Load>;
 
 /// What is asked about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,20 +25,16 @@ pub enum Subject {
 
 /// The reason; none if it is over, is being executed, or does not exist.
 #[must_use]
-pub fn explain(
-    state: &State,
-    what: Subject,
-    is_connected: &dyn Fn(WorkerId) -> bool,
-) -> Option<WaitReason> {
+pub fn explain(state: &State, what: Subject, sight: Sight<'_>) -> Option<WaitReason> {
     match what {
-        Subject::Run(id) => explain_run(state, state.run(id)?, is_connected),
+        Subject::Run(id) => explain_run(state, state.run(id)?, sight),
         Subject::Action(key) => {
             let action = state.action(key)?;
             match action.state {
                 ActionState::Planned if action.due > state.now() => Some(WaitReason::NotDue),
                 ActionState::Planned | ActionState::Waiting => explain_wait(state, key, action),
                 ActionState::Ready | ActionState::Running => {
-                    explain_run(state, state.run(action.run?)?, is_connected)
+                    explain_run(state, state.run(action.run?)?, sight)
                 }
                 _ => None,
             }
@@ -104,11 +104,7 @@ fn explain_wait(state: &State, key: ActionKey, action: &Action) -> Option<WaitRe
     }
 }
 
-fn explain_run(
-    state: &State,
-    run: &Run,
-    is_connected: &dyn Fn(WorkerId) -> bool,
-) -> Option<WaitReason> {
+fn explain_run(state: &State, run: &Run, sight: Sight<'_>) -> Option<WaitReason> {
     match run.state {
         RunState::Finished { .. } | RunState::Running => return None,
         RunState::Backoff { .. } => return Some(WaitReason::Backoff),
@@ -125,25 +121,29 @@ fn explain_run(
     }
     let group = &state.spec(run.job, run.revision)?.worker_group;
     let demand = state.demand_of(run);
-    let crew: Vec<&Worker> = crew(state, group, &demand, is_connected).collect();
+    let crew: Vec<(&Worker, Load)> = crew(state, group, &demand, sight).collect();
     if crew.is_empty() {
         return Some(WaitReason::NoWorker);
     }
-    let open: Vec<&Worker> = crew.into_iter().filter(|w| w.duty == Duty::Open).collect();
+    let open: Vec<_> = crew.into_iter().filter(|(w, _)| w.duty == Duty::Open).collect();
     if open.is_empty() {
         return Some(WaitReason::Cordoned);
     }
     if is_full(state, &demand) {
         return Some(WaitReason::Pool);
     }
-    let is_free = |worker: &&Worker| state.free_slots(worker.id) > 0;
-    let free: Vec<&Worker> = open.iter().copied().filter(is_free).collect();
-    let (contested, reason) = match free.is_empty() {
-        true => (open, WaitReason::Resource),
-        false => (free, WaitReason::Dispatching),
+    let is_free = |(worker, _): &&(&Worker, Load)| state.free_slots(worker.id) > 0;
+    let free: Vec<_> = open.iter().copied().filter(|entry| is_free(&entry)).collect();
+    let thresholds = state.thresholds_of(group);
+    let is_fit = |load: Load| !thresholds.is_some_and(|most| load.exceeds(most));
+    let fit: Vec<_> = free.iter().copied().filter(|(_, load)| is_fit(*load)).collect();
+    let (contested, reason) = match (free.is_empty(), fit.is_empty()) {
+        (true, _) => (open, WaitReason::Resource),
+        (false, true) => (free, WaitReason::Load),
+        (false, false) => (fit, WaitReason::Dispatching),
     };
     // Who asks for other workers takes none from it.
-    let is_rival = |other: &Demand| contested.iter().any(|worker| other.suits(&worker.profile));
+    let is_rival = |other: &Demand| contested.iter().any(|(w, _)| other.suits(&w.profile));
     let is_first = first_to_go(state, group, &is_rival) == Some(run.id);
     Some(if is_first { reason } else { behind(run) })
 }
@@ -153,14 +153,16 @@ fn behind(run: &Run) -> WaitReason {
     if run.catch_up { WaitReason::CatchUp } else { WaitReason::Queue }
 }
 
-/// Connected workers that serve a group and are of the kind that is asked for.
-pub fn crew<'a>(
+/// Connected workers that serve a group and are of the kind that is asked for, and how busy
+/// they are.
+fn crew<'a>(
     state: &'a State,
     group: &'a Name,
     demand: &'a Demand,
-    is_connected: &'a dyn Fn(WorkerId) -> bool,
-) -> impl Iterator<Item = &'a Worker> {
+    sight: Sight<'a>,
+) -> impl Iterator<Item = (&'a Worker, Load)> {
     let serves =
         |worker: &&Worker| worker.profile.groups.contains(group) && demand.suits(&worker.profile);
-    state.workers_after(None).filter(serves).filter(|worker| is_connected(worker.id))
+    let seen = |worker: &'a Worker| Some((worker, sight(worker.id)?));
+    state.workers_after(None).filter(serves).filter_map(seen)
 }

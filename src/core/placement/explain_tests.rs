@@ -1,6 +1,7 @@
 //! A state for each reason of waiting, made by commands alone.
 
 use super::explain::{Subject, explain, explain_trigger};
+use super::load::Load;
 use crate::ids::{ActionKey, TriggerName, WorkerId};
 use crate::machine::command::{Command, PlanSource};
 use crate::machine::tests::support::*;
@@ -10,6 +11,7 @@ use crate::model::job::{JobSpec, Overlap, RetryPolicy, TriggerKind, TriggerSpec}
 use crate::model::pause::PauseTarget;
 use crate::model::trigger::{RuleSpec, TriggerRule};
 use crate::model::worker::Duty;
+use crate::model::worker_group::{Strategy, Thresholds};
 use crate::time::Span;
 
 /// A job with an action, one that waits for that, and a worker with one slot.
@@ -58,7 +60,7 @@ impl Case {
     }
 
     fn why(&self, action: ActionKey, is_connected: bool) -> Option<WaitReason> {
-        explain(&self.m.state, Subject::Action(action), &|_| is_connected)
+        explain(&self.m.state, Subject::Action(action), &|_| is_connected.then(Load::default))
     }
 
     fn why_up(&self) -> Option<WaitReason> {
@@ -122,7 +124,7 @@ fn told(reason: WaitReason) -> Option<WaitReason> {
             let job = case.m.job(knowing("closed", &["a"]));
             let (node, closed) = (case.m.state.leader().node, vec![name("a")]);
             let case = case.with(Command::CloseSecrets { node, closed }).with(manual(job));
-            explain(&case.m.state, Subject::Run(case.m.queue()[0]), &|_| true)
+            explain(&case.m.state, Subject::Run(case.m.queue()[0]), &here)
         }
         WaitReason::Pool => {
             let mut m = Machine::new();
@@ -132,7 +134,7 @@ fn told(reason: WaitReason) -> Option<WaitReason> {
             m.ok(manual(job));
             m.ok(manual(job));
             m.dispatch(m.queue()[0], worker);
-            explain(&m.state, Subject::Run(m.queue()[0]), &|_| true)
+            explain(&m.state, Subject::Run(m.queue()[0]), &here)
         }
         WaitReason::FixedDelay => {
             // No action waits for that, but the trigger that would give the next one.
@@ -161,21 +163,21 @@ fn told(reason: WaitReason) -> Option<WaitReason> {
             let cordon = Command::SetDuty { worker, duty: Duty::Cordoned };
             case.with(cordon).due().why_up()
         }
-        // Nobody looks at the load of workers yet.
-        WaitReason::Load => None,
+        WaitReason::Load => {
+            let mut case = case.due();
+            let limits = Some(Thresholds { memory_permille: 500, load_permille: 500 });
+            case.m.ok(put_worker_group("default", Strategy::RoundRobin, limits));
+            let busy = Load { memory_permille: 0, per_core_permille: 501 };
+            explain(&case.m.state, Subject::Action(case.up), &|_| Some(busy))
+        }
     }
 }
 
 #[test]
 fn each_reason_is_told_where_it_is_one() {
     for reason in WaitReason::ALL {
-        if let Some(told) = told(reason) {
-            assert_eq!(told, reason);
-        }
+        assert_eq!(told(reason), Some(reason));
     }
-    let silent = WaitReason::ALL.into_iter().filter(|reason| told(*reason).is_none());
-    let silent: Vec<&str> = silent.map(WaitReason::word).collect();
-    assert_eq!(silent, ["load"]);
 }
 
 #[test]
@@ -207,7 +209,7 @@ fn a_reason_is_not_told_of_what_it_does_not_hold() {
     let order = Command::StartBackfill(Box::new(backfill_of(job, 1)));
     case.m.ok(order);
     let run = case.m.queue()[0];
-    let why = |case: &Case| explain(&case.m.state, Subject::Run(run), &|_| true);
+    let why = |case: &Case| explain(&case.m.state, Subject::Run(run), &here);
     let case = case.with(Command::PauseJob { job });
     assert_eq!(why(&case), Some(WaitReason::Dispatching));
     let case = case.with(Command::Pause { target: PauseTarget::Cluster });

@@ -1,16 +1,24 @@
 //! Choice and explanation over small states.
 
-use super::choose;
 use super::explain::{Subject, explain};
-use crate::ids::{RunId, WorkerId};
+use super::load::Load;
+use super::{View, choose};
+use crate::ids::{Revision, RunId, WorkerId};
 use crate::machine::command::Command;
-use crate::machine::outcome::Reject;
+use crate::machine::outcome::{Outcome, Reject};
+use crate::machine::state::Limits;
 use crate::machine::tests::support::*;
 use crate::model::action::WaitReason;
-use crate::model::job::{Backoff, JobSpec, RetryPolicy};
+use crate::model::job::{Backoff, JobSpec, RetryPolicy, default_group};
 use crate::model::retry::RetryWorker;
 use crate::model::worker::Duty;
+use crate::model::worker_group::{Strategy, Thresholds};
 use crate::time::Span;
+
+/// What the leader sees of workers that are not busy.
+fn view<'a>(connected: &'a [WorkerId], reserved: &'a dyn Fn(WorkerId) -> u32) -> View<'a> {
+    View { connected, reserved, load: &|_| Load::default() }
+}
 
 #[test]
 fn work_goes_round_among_workers_with_free_slots() {
@@ -21,12 +29,12 @@ fn work_goes_round_among_workers_with_free_slots() {
     let run = m.queue()[0];
     let free = |_| 0;
     let s = &m.state;
-    assert_eq!(choose(s, run, &workers, None, &free), Some(workers[0]));
-    assert_eq!(choose(s, run, &workers, Some(workers[0]), &free), Some(workers[1]));
-    assert_eq!(choose(s, run, &workers, Some(workers[2]), &free), Some(workers[0]));
-    assert_eq!(choose(s, run, &workers[..2], Some(workers[2]), &|_| 1), Some(workers[1]));
-    assert_eq!(choose(s, run, &[], None, &free), None);
-    assert_eq!(choose(s, RunId(99), &workers, None, &free), None);
+    assert_eq!(choose(s, run, &view(&workers, &free), None, 0), Some(workers[0]));
+    assert_eq!(choose(s, run, &view(&workers, &free), Some(workers[0]), 0), Some(workers[1]));
+    assert_eq!(choose(s, run, &view(&workers, &free), Some(workers[2]), 0), Some(workers[0]));
+    assert_eq!(choose(s, run, &view(&workers[..2], &|_| 1), Some(workers[2]), 0), Some(workers[1]));
+    assert_eq!(choose(s, run, &view(&[], &free), None, 0), None);
+    assert_eq!(choose(s, RunId(99), &view(&workers, &free), None, 0), None);
 }
 
 #[test]
@@ -39,7 +47,8 @@ fn a_retry_goes_where_its_job_prefers_and_waits_for_nobody() {
         let all = [m.worker("x", 1), m.worker("y", 1), m.worker("z", 1)];
         m.ok(Command::TriggerJob { job });
         let run = m.queue()[0];
-        let next = |m: &Machine, last: WorkerId| choose(&m.state, run, &all, Some(last), &|_| 0);
+        let next =
+            |m: &Machine, last: WorkerId| choose(&m.state, run, &view(&all, &|_| 0), Some(last), 0);
         assert_eq!(next(&m, all[1]), Some(all[2]), "the first try goes round");
         for (worker, any, another) in
             [(all[2], all[0], all[0]), (all[0], all[1], all[1]), (all[1], all[2], all[2])]
@@ -58,7 +67,7 @@ fn a_retry_goes_where_its_job_prefers_and_waits_for_nobody() {
         assert_eq!(next(&m, all[2]), Some(wanted), "all have tried it: {wish:?}");
         let without = |worker: WorkerId| {
             let reserved = move |id| u32::from(id == worker);
-            choose(&m.state, run, &all, Some(all[2]), &reserved)
+            choose(&m.state, run, &view(&all, &reserved), Some(all[2]), 0)
         };
         assert!(without(wanted).is_some(), "no wish is waited for: {wish:?}");
         // It has begun anew: nothing of the last try is there.
@@ -76,10 +85,10 @@ fn a_retry_goes_where_its_job_prefers_and_waits_for_nobody() {
         let attempt = m.dispatch(run, worker);
         m.complete(attempt, exit(1));
     }
-    let chosen = |last| choose(&m.state, run, &all, Some(last), &|_| 0);
+    let chosen = |last| choose(&m.state, run, &view(&all, &|_| 0), Some(last), 0);
     assert_eq!(all.map(chosen), [Some(all[2]); 3], "the one that has not tried it");
-    assert_eq!(choose(&m.state, run, &all[..2], None, &|_| 0), Some(all[0]));
-    let explained = explain(&m.state, Subject::Run(run), &|id| id != all[2]);
+    assert_eq!(choose(&m.state, run, &view(&all[..2], &|_| 0), None, 0), Some(all[0]));
+    let explained = explain(&m.state, Subject::Run(run), &|id| (id != all[2]).then(Load::default));
     assert_eq!(explained, Some(WaitReason::Dispatching), "it goes to any then");
 }
 
@@ -92,7 +101,7 @@ fn every_wait_has_its_reason() {
     let at = m.now + 1000;
     m.plan(up, &[(at, vec![])]);
     m.plan(down, &[(at, vec![key(up, at)])]);
-    let all = |_: WorkerId| true;
+    let all = here;
     let why = |m: &Machine, job| explain(&m.state, Subject::Action(key(job, at)), &all);
     assert_eq!(why(&m, up), Some(WaitReason::NotDue));
     m.after(1000);
@@ -100,7 +109,7 @@ fn every_wait_has_its_reason() {
     assert_eq!(why(&m, up), Some(WaitReason::NoWorker));
     let worker = m.worker("w", 1);
     assert_eq!(why(&m, up), Some(WaitReason::Dispatching));
-    let none = |_: WorkerId| false;
+    let none = |_: WorkerId| None;
     let reason = explain(&m.state, Subject::Action(key(up, at)), &none);
     assert_eq!(reason, Some(WaitReason::NoWorker));
     m.ok(Command::TriggerJob { job: down });
@@ -137,9 +146,9 @@ fn labels_choose_workers_and_a_job_that_none_suits_holds_up_nobody() {
         m.ok(Command::TriggerJob { job });
     }
     let runs = m.queue();
-    let chosen = |m: &Machine, n: usize| choose(&m.state, runs[n], &both, None, &|_| 0);
+    let chosen = |m: &Machine, n: usize| choose(&m.state, runs[n], &view(&both, &|_| 0), None, 0);
     assert_eq!([0, 1, 2].map(|n| chosen(&m, n)), [None, Some(fast), Some(plain)]);
-    let why = |m: &Machine, n: usize| explain(&m.state, Subject::Run(runs[n]), &|_| true);
+    let why = |m: &Machine, n: usize| explain(&m.state, Subject::Run(runs[n]), &here);
     assert_eq!(why(&m, 0), Some(WaitReason::NoWorker));
     assert_eq!(
         [1, 2].map(|n| why(&m, n)),
@@ -156,4 +165,72 @@ fn labels_choose_workers_and_a_job_that_none_suits_holds_up_nobody() {
     assert_eq!(why(&m, 1), Some(WaitReason::Cordoned));
     m.attach(labelled("fast", 1, &[("zone", "a")]));
     assert_eq!(why(&m, 1), Some(WaitReason::NoWorker));
+}
+
+#[test]
+fn a_group_says_how_its_workers_are_chosen() {
+    let mut m = Machine::new();
+    let job = m.job(spec("a"));
+    let all = [m.worker("x", 4), m.worker("y", 4), m.worker("z", 2)];
+    let ran_on = all[1];
+    m.ok(Command::TriggerJob { job });
+    let attempt = m.dispatch(m.queue()[0], ran_on);
+    m.complete(attempt, exit(0));
+    m.ok(Command::TriggerJob { job });
+    let run = m.queue()[0];
+    let busy = |memory_permille| Load { memory_permille, per_core_permille: 10 };
+    let pick = |m: &Machine, loads: [u32; 3], taken: [u32; 3], chance: u64| {
+        let place = |id: WorkerId| all.iter().position(|known| *known == id).unwrap();
+        let load = |id| busy(loads[place(id)]);
+        let reserved = |id| taken[place(id)];
+        let view = View { connected: &all, reserved: &reserved, load: &load };
+        let chosen = choose(&m.state, run, &view, Some(all[2]), chance)?;
+        Some(place(chosen))
+    };
+    for (strategy, idle, loaded, taken) in [
+        (Strategy::RoundRobin, [0, 0, 0], 0, 1),
+        (Strategy::Random, [0, 1, 2], 0, 1),
+        // Its slots are known at once, its load later.
+        (Strategy::LeastLoaded, [0, 0, 0], 2, 1),
+        (Strategy::Sticky, [1, 1, 1], 1, 1),
+    ] {
+        m.ok(put_worker_group("default", strategy, None));
+        let told = [0, 1, 2].map(|chance| pick(&m, [0; 3], [0; 3], chance).unwrap());
+        assert_eq!(told, idle, "{strategy:?}");
+        assert_eq!(pick(&m, [900, 800, 100], [0; 3], 0), Some(loaded), "{strategy:?}");
+        assert_eq!(pick(&m, [0; 3], [4, 1, 2], 0), Some(taken), "{strategy:?}");
+        assert_eq!(pick(&m, [0; 3], [4, 4, 2], 7), None, "{strategy:?}");
+    }
+    // Who stuck to a worker goes elsewhere while that one may not.
+    assert_eq!(pick(&m, [0; 3], [0, 4, 0], 0), Some(0));
+    m.ok(put_worker_group("default", Strategy::Sticky, Some(Thresholds::default())));
+    assert_eq!(pick(&m, [0, 701, 0], [0; 3], 0), Some(0));
+    assert_eq!(pick(&m, [700, 700, 700], [0; 3], 0), Some(1));
+    assert_eq!(pick(&m, [701; 3], [0; 3], 0), None);
+    // And that is told.
+    let why = |memory| explain(&m.state, Subject::Run(run), &|_| Some(busy(memory)));
+    assert_eq!([700, 701].map(why), [Some(WaitReason::Dispatching), Some(WaitReason::Load)]);
+    m.ok(Command::DeleteWorkerGroup { name: default_group(), expected: None });
+    assert_eq!(pick(&m, [701; 3], [0; 3], 0), Some(0));
+}
+
+#[test]
+fn a_definition_of_a_worker_group_comes_and_goes() {
+    let mut m = Machine::with(Limits { worker_groups: 1, ..Limits::default() });
+    let made = |changed, revision| Outcome::WorkerGroup { revision: Revision(revision), changed };
+    let limits = Some(Thresholds::default());
+    assert_eq!(m.ok(put_worker_group("g", Strategy::Random, limits)), made(true, 1));
+    assert_eq!(m.ok(put_worker_group("g", Strategy::Random, limits)), made(false, 1));
+    assert_eq!(m.ok(put_worker_group("g", Strategy::Random, None)), made(true, 2));
+    let full = m.refused(put_worker_group("h", Strategy::Random, None));
+    assert!(matches!(full, Reject::Full { limit: 1, .. }), "{full:?}");
+    for (memory_permille, load_permille) in [(0, 1), (1_001, 1), (1, 0), (1, 1_000_001)] {
+        let limits = Some(Thresholds { memory_permille, load_permille });
+        let wrong = m.refused(put_worker_group("g", Strategy::Random, limits));
+        assert!(matches!(wrong, Reject::Invalid { .. }), "{wrong:?}");
+    }
+    let delete = |expected| Command::DeleteWorkerGroup { name: name("g"), expected };
+    assert!(matches!(m.refused(delete(Some(Revision(1)))), Reject::WrongRevision { .. }));
+    m.ok(delete(Some(Revision(2))));
+    assert_eq!(m.refused(delete(None)), Reject::NoSuchWorkerGroup(name("g")));
 }

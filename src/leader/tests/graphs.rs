@@ -14,6 +14,7 @@ use horai_core::model::edge::{Condition, EdgeSpec, Matching, NoMatch, OnNoMatch,
 use horai_core::model::job::JobSpec;
 use horai_core::model::run::{EndKind, RunKind};
 use horai_core::placement::explain::{Subject, explain};
+use horai_core::placement::load::Load;
 use horai_core::time::UtcMillis;
 
 use super::planning::{fresh, plan_all};
@@ -251,7 +252,7 @@ impl World {
         let (view, mut waits) = (self.fake.view(), 0);
         for key in self.live() {
             let action = view.action(key).unwrap();
-            let why = explain(&view, Subject::Action(key), &|_| true);
+            let why = explain(&view, Subject::Action(key), &|_| Some(Load::default()));
             if action.due > view.now() {
                 assert_eq!(why, Some(WaitReason::NotDue));
                 continue;

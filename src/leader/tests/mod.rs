@@ -6,6 +6,7 @@ mod graphs;
 mod holds;
 mod node;
 mod planning;
+mod choice;
 mod pools;
 mod random;
 mod secrets;

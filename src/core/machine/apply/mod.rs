@@ -29,6 +29,7 @@ mod secret;
 mod tick;
 mod upstream;
 mod worker;
+mod worker_group;
 
 use super::command::{Actor, Command, Entry, Envelope, Request};
 use super::outcome::{Applied, Event, Outcome, Reject};
@@ -154,6 +155,10 @@ impl State {
             Command::DeleteGroup { path, expected } => self.delete_group(path, *expected),
             Command::SetDuty { worker, duty } => self.set_duty(*worker, *duty, ev),
             Command::RemoveWorker { worker, force } => self.remove_worker(*worker, *force, ev),
+            Command::PutWorkerGroup { def, expected } => self.put_worker_group(def, *expected, ev),
+            Command::DeleteWorkerGroup { name, expected } => {
+                self.delete_worker_group(name, *expected, ev)
+            }
         }
     }
 

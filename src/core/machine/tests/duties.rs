@@ -8,8 +8,9 @@ use crate::model::action::WaitReason;
 use crate::model::job::*;
 use crate::model::run::{AttemptCause, EndKind, RunResult, RunState};
 use crate::model::worker::Duty;
-use crate::placement::choose;
 use crate::placement::explain::{Subject, explain};
+use crate::placement::load::Load;
+use crate::placement::{View, choose};
 use crate::time::{Span, UtcMillis};
 
 fn duty(worker: WorkerId, duty: Duty) -> Command {
@@ -36,15 +37,16 @@ fn a_worker_that_is_not_open_is_given_nothing_and_keeps_what_it_has() {
     m.ok(duty(one, Duty::Cordoned));
     let run = queued(&mut m, spec("b"));
     let both = [one, two];
-    assert_eq!(choose(&m.state, run, &both, None, &|_| 0), Some(two));
+    let view = View { connected: &both, reserved: &|_| 0, load: &|_| Load::default() };
+    assert_eq!(choose(&m.state, run, &view, None, 0), Some(two));
     let incarnation = m.state.worker(one).unwrap().profile.incarnation;
     let dispatch = Command::Dispatch { run, number: 1, worker: one, incarnation };
     let refused = m.refused(dispatch);
     assert_eq!(refused, Reject::NotOpen { worker: one, duty: Duty::Cordoned });
     // Nobody is left to whom it could go.
     m.ok(duty(two, Duty::Draining { until: None }));
-    assert_eq!(choose(&m.state, run, &both, None, &|_| 0), None);
-    let why = |m: &Machine| explain(&m.state, Subject::Run(run), &|_| true);
+    assert_eq!(choose(&m.state, run, &view, None, 0), None);
+    let why = |m: &Machine| explain(&m.state, Subject::Run(run), &here);
     assert_eq!(why(&m), Some(WaitReason::Cordoned));
     m.complete(attempt, exit(0));
     m.ok(duty(one, Duty::Open));

@@ -26,6 +26,7 @@ use crate::model::retry::{RetryRules, RetryWorker};
 use crate::model::run::{EndKind, RunOrder};
 use crate::model::trigger::*;
 use crate::model::worker::{Duty, WorkerProfile};
+use crate::model::worker_group::{Strategy, Thresholds};
 use crate::time::{Span, UtcMillis};
 
 const GOLDEN: &str = include_str!("../../../../tests/golden/command_v1.txt");
@@ -79,6 +80,8 @@ fn word(command: &Command) -> &'static str {
         Command::RemoveWorker { .. } => "remove_worker",
         Command::CompleteWith { .. } => "complete_with",
         Command::EditState { .. } => "edit_state",
+        Command::PutWorkerGroup { .. } => "put_worker_group",
+        Command::DeleteWorkerGroup { .. } => "delete_worker_group",
     }
 }
 
@@ -284,6 +287,8 @@ fn commands() -> Vec<Command> {
             spec: Box::new(choosy("choosy", "zone == 'a' && ssd")),
             expected: None,
         },
+        put_worker_group("etl", Strategy::LeastLoaded, Some(Thresholds::default())),
+        Command::DeleteWorkerGroup { name: name("etl"), expected: Some(Revision(1)) },
     ]);
     all
 }

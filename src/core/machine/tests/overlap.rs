@@ -67,7 +67,7 @@ fn the_newest_waits_and_takes_the_place_of_older_ones() {
     use ActionState::{Ready, Running, Success, Waiting};
     assert_eq!(line.states(4), [Running, SKIPPED, SKIPPED, Waiting]);
     let last = Subject::Action(key(line.job, line.begin + 4000));
-    assert_eq!(explain(&line.m.state, last, &|_| true), Some(WaitReason::Overlap));
+    assert_eq!(explain(&line.m.state, last, &here), Some(WaitReason::Overlap));
     line.m.complete(attempt, exit(0));
     assert_eq!(line.states(4), [Success, SKIPPED, SKIPPED, Ready]);
 }

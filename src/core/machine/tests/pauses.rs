@@ -73,7 +73,7 @@ fn a_frozen_cluster_starts_nothing_and_what_runs_goes_on() {
     let incarnation = Incarnation(1);
     let dispatch = Command::Dispatch { run: queued, number: 1, worker, incarnation };
     assert_eq!(m.refused(dispatch.clone()), Reject::NotDispatchable(queued));
-    let why = |m: &Machine| explain(&m.state, Subject::Run(queued), &|_| true);
+    let why = |m: &Machine| explain(&m.state, Subject::Run(queued), &here);
     assert_eq!(why(&m), Some(WaitReason::Frozen));
     // Nothing is planned, jobs that come later included.
     assert_eq!(m.plan(job, &[(m.now + 5_000, vec![])]), (0, 1));
@@ -162,7 +162,7 @@ fn a_paused_trigger_leaves_the_others_alone() {
     // Its due run is held, the other's is not.
     let held = m.state.action(key(job, base + 1_000)).unwrap().run.unwrap();
     assert!(!m.queue().contains(&held) && m.queue().len() == 1);
-    let why = explain(&m.state, Subject::Run(held), &|_| true);
+    let why = explain(&m.state, Subject::Run(held), &here);
     assert_eq!(why, Some(WaitReason::Paused));
     let refused = Outcome::Planned { created: 0, refused: 1 };
     let soon = m.now + 9_000;

@@ -41,7 +41,7 @@ impl Machine {
     }
 
     fn why(&self, run: RunId) -> Option<WaitReason> {
-        explain(&self.state, Subject::Run(run), &|_| true)
+        explain(&self.state, Subject::Run(run), &here)
     }
 
     #[track_caller]

@@ -20,6 +20,7 @@ use crate::model::pause::{AfterPause, PauseTarget};
 use crate::model::run::{EndKind, RunOrder};
 use crate::model::trigger::Weekdays;
 use crate::model::worker::{Duty, WorkerProfile};
+use crate::model::worker_group::{Strategy as Choice, Thresholds};
 use crate::placement::pools::first_to_go;
 use crate::time::UtcMillis;
 
@@ -30,6 +31,8 @@ pub(super) enum Step {
     Pool { name: u8, slots: u32 },
     DropPool(u8),
     Area(u8),
+    Crew { name: u8, strategy: u8, limited: bool },
+    DropCrew(u8),
     Group { path: u8, value: u8, expected: Option<u64> },
     DropGroup(u8),
     Calendar { name: u8, base: Option<u8>, day: u8 },
@@ -88,6 +91,9 @@ pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0..3_u8, 0..4_u32).prop_map(|(name, slots)| Step::Pool { name, slots }),
         1 => (0..3_u8).prop_map(Step::DropPool),
         1 => (0..3_u8).prop_map(Step::Area),
+        1 => (0..2_u8, 0..4_u8, prop::bool::ANY)
+            .prop_map(|(name, strategy, limited)| Step::Crew { name, strategy, limited }),
+        1 => (0..2_u8).prop_map(Step::DropCrew),
         1 => (0..3_u8, 0..3_u8, prop::option::of(0..3_u64))
             .prop_map(|(path, value, expected)| Step::Group { path, value, expected }),
         1 => (0..3_u8).prop_map(Step::DropGroup),
@@ -221,6 +227,15 @@ fn command_of(m: &Machine, step: &Step) -> Command {
         }
         Step::Pool { name, slots } => put_pool(&format!("p{name}"), *slots),
         Step::DropPool(n) => Command::DeletePool { name: name(&format!("p{n}")), expected: None },
+        Step::Crew { name, strategy, limited } => {
+            let strategy = Choice::ALL[usize::from(*strategy)].1;
+            let thresholds = limited.then(Thresholds::default);
+            put_worker_group(["default", "other"][usize::from(*name)], strategy, thresholds)
+        }
+        Step::DropCrew(n) => {
+            let name = name(["default", "other"][usize::from(*n)]);
+            Command::DeleteWorkerGroup { name, expected: None }
+        }
         Step::Area(area) => Command::SetArea { area: (*area > 0).then(|| area_name(*area)) },
         Step::Group { path, value, expected } => {
             put_group(group_path(*path), &[("EU.A", &value.to_string())], expected.map(Revision))

@@ -18,16 +18,14 @@ use crate::model::job::{Job, Overlap};
 use crate::model::pause::PauseTarget;
 use crate::model::run::{Run, RunKind, RunState};
 use crate::model::worker::{Duty, Worker};
-use crate::placement::explain::{Subject, explain, explain_trigger};
+use crate::placement::explain::{Sight, Subject, explain, explain_trigger};
+use crate::placement::load::Load;
 use crate::time::UtcMillis;
-
-/// Which workers are connected; the state does not know.
-type Connected<'a> = &'a dyn Fn(WorkerId) -> bool;
 
 /// The records, read by hand.
 struct Opinion<'a> {
     state: &'a State,
-    connected: Connected<'a>,
+    sight: Sight<'a>,
 }
 
 impl Opinion<'_> {
@@ -97,7 +95,7 @@ impl Opinion<'_> {
                 && has_labels(spec.workers.as_ref(), &profile.labels)
         };
         let all = self.state.workers_after(None).filter(serves);
-        all.filter(|worker| (self.connected)(worker.id)).collect()
+        all.filter(|worker| (self.sight)(worker.id).is_some()).collect()
     }
 
     /// The same, with the slots that no attempt takes; none of those that are to get
@@ -110,6 +108,22 @@ impl Opinion<'_> {
         let free = |worker: &Worker| worker.profile.slots.saturating_sub(taken(worker.id));
         let open = |worker: &&Worker| (worker.duty == Duty::Open).then(|| free(worker));
         self.crew(run).iter().map(open).collect()
+    }
+
+    /// One of them has a slot and is not busier than the group allows.
+    fn has_fit(&self, run: &Run) -> bool {
+        let group = self.state.worker_group(&self.group_of(run)).map(|group| &group.def);
+        let is_busy = |load: Load| {
+            let most = group.and_then(|def| def.thresholds);
+            most.is_some_and(|most| {
+                load.memory_permille > most.memory_permille
+                    || load.per_core_permille > most.load_permille
+            })
+        };
+        self.crew(run).into_iter().zip(self.workers(run)).any(|(worker, free)| {
+            free.is_some_and(|free| free > 0)
+                && (self.sight)(worker.id).is_some_and(|l| !is_busy(l))
+        })
     }
 
     /// The node that leads has said that it cannot read a secret of the run's.
@@ -233,7 +247,8 @@ impl Opinion<'_> {
             WaitReason::CatchUp => run.catch_up && self.are_before(run),
             WaitReason::Queue => !run.catch_up && self.are_before(run),
             WaitReason::Resource => is_open && !has_slot && !self.lacks(run),
-            WaitReason::Dispatching => has_slot && !self.lacks(run),
+            WaitReason::Load => has_slot && !self.has_fit(run) && !self.lacks(run),
+            WaitReason::Dispatching => self.has_fit(run) && !self.lacks(run),
             _ => false,
         }
     }
@@ -261,13 +276,13 @@ impl Opinion<'_> {
 type Seen = BTreeMap<&'static str, u32>;
 
 /// Judges every reason that is told in this state.
-fn judge(m: &Machine, connected: Connected<'_>, seen: &mut Seen) {
+fn judge(m: &Machine, sight: Sight<'_>, seen: &mut Seen) {
     if m.state.sweeps.len() > 0 {
         // Begin or end of a pause comes to one job after the other: until it has come to all,
         // records of some are of before and those of others of after.
         return;
     }
-    let opinion = Opinion { state: &m.state, connected };
+    let opinion = Opinion { state: &m.state, sight };
     let mut judged = |what: &dyn std::fmt::Debug, why: Option<WaitReason>, is_true: bool| {
         let why = why.unwrap_or_else(|| panic!("{what:?} waits for nothing that is told"));
         assert!(is_true, "{what:?} does not wait for {}", why.word());
@@ -276,7 +291,7 @@ fn judge(m: &Machine, connected: Connected<'_>, seen: &mut Seen) {
     for job in m.state.jobs_after(None) {
         for key in m.state.live_actions_of(job.id) {
             let action = m.state.action(key).unwrap();
-            let why = explain(&m.state, Subject::Action(key), connected);
+            let why = explain(&m.state, Subject::Action(key), sight);
             if !matches!(action.state, ActionState::Planned | ActionState::Waiting) {
                 continue;
             }
@@ -293,11 +308,11 @@ fn judge(m: &Machine, connected: Connected<'_>, seen: &mut Seen) {
         }
     }
     for run in opinion.all_runs() {
-        let why = explain(&m.state, Subject::Run(run.id), connected);
+        let why = explain(&m.state, Subject::Run(run.id), sight);
         if matches!(run.state, RunState::Queued | RunState::Backoff { .. }) {
             let is_true = why.is_some_and(|why| opinion.of_run(run, why));
             judged(&run, why, is_true);
-            let of_it = run.decides().map(|key| explain(&m.state, Subject::Action(key), connected));
+            let of_it = run.decides().map(|key| explain(&m.state, Subject::Action(key), sight));
             assert!(of_it.is_none_or(|same| same == why), "run and action differ: {run:?}");
         } else {
             assert_eq!(why, None, "{run:?}");
@@ -313,7 +328,7 @@ fn begins_at_once(m: &Machine, key: ActionKey) {
     for index in 1..50 {
         let now = UtcMillis(m.now);
         state.apply(Entry { index: m.index + index, now, command: &tick });
-        let why = explain(&state, Subject::Action(key), &|_| true);
+        let why = explain(&state, Subject::Action(key), &here);
         let action = state.action(key).map(|action| action.state);
         let waits = matches!(action, Some(ActionState::Planned | ActionState::Waiting));
         if !waits || why != Some(WaitReason::Dispatching) {
@@ -330,9 +345,14 @@ fn every_reason_that_is_told_is_true() {
         ProptestConfig { cases: cases(64), failure_persistence: None, ..ProptestConfig::default() };
     proptest!(config, |(steps in steps())| {
         run_steps(&steps, &mut |m| {
-            judge(m, &|_| true, &mut seen.borrow_mut());
-            judge(m, &|worker| worker.0 == 1, &mut seen.borrow_mut());
-            judge(m, &|_| false, &mut seen.borrow_mut());
+            let busy = |worker: WorkerId| {
+                let memory_permille = if worker.0 == 1 { 800 } else { 100 };
+                Load { memory_permille, per_core_permille: 800 }
+            };
+            judge(m, &here, &mut seen.borrow_mut());
+            judge(m, &|worker| Some(busy(worker)), &mut seen.borrow_mut());
+            judge(m, &|worker| (worker.0 == 1).then(|| busy(worker)), &mut seen.borrow_mut());
+            judge(m, &|_| None, &mut seen.borrow_mut());
         });
     });
     // What random worlds come to so often that it is no chance; the others are made by hand
@@ -346,6 +366,7 @@ fn every_reason_that_is_told_is_true() {
         "overlap",
         "backoff",
         "queue",
+        "load",
         "no_worker",
         "dispatching",
         "fixed_delay",

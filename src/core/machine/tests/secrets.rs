@@ -106,7 +106,7 @@ fn a_run_says_that_its_leader_has_not_the_key() {
     let job = m.job(knowing("load", &["a", "b"]));
     m.ok(Command::TriggerJob { job });
     let run = m.queue()[0];
-    let why = |m: &Machine| explain(&m.state, Subject::Run(run), &|_| true);
+    let why = |m: &Machine| explain(&m.state, Subject::Run(run), &here);
     let closed = |m: &Machine| m.state.closed_secrets(m.state.run(run).unwrap());
     let leader = m.state.leader().node.0;
     assert_eq!(why(&m), Some(WaitReason::Dispatching));

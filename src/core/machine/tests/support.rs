@@ -21,6 +21,8 @@ use crate::model::run::EndKind;
 use crate::model::secret::{KeyId, Sealed};
 use crate::model::selector::Selector;
 use crate::model::worker::WorkerProfile;
+use crate::model::worker_group::{Strategy, Thresholds, WorkerGroupDef};
+use crate::placement::load::Load;
 use crate::time::{Span, UtcMillis};
 
 pub(crate) struct Machine {
@@ -314,6 +316,22 @@ pub(crate) fn set_area(area: Option<&str>) -> Command {
 pub(crate) fn taking(text: &str, pools: &[(&str, u32)]) -> JobSpec {
     let pools = pools.iter().map(|(pool, slots)| (name(pool), *slots)).collect();
     JobSpec { pools, ..spec(text) }
+}
+
+pub(crate) fn put_worker_group(
+    group: &str,
+    strategy: Strategy,
+    thresholds: Option<Thresholds>,
+) -> Command {
+    let (name, description) = (name(group), String::new());
+    let def = WorkerGroupDef { name, strategy, thresholds, description };
+    Command::PutWorkerGroup { def: Box::new(def), expected: None }
+}
+
+/// Every worker is connected, and none is busy.
+#[expect(clippy::unnecessary_wraps, reason = "it is asked which are connected")]
+pub(crate) fn here(_: WorkerId) -> Option<Load> {
+    Some(Load::default())
 }
 
 /// A job that takes workers of these labels alone.

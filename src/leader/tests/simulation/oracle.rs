@@ -189,7 +189,7 @@ impl Oracle {
                     }
                 }
                 Event::Lock => self.on_locks(state)?,
-                Event::Worker(_) | Event::Pool => {}
+                Event::Worker(_) | Event::WorkerGroup | Event::Pool => {}
             }
         }
         Ok(())
