@@ -90,11 +90,12 @@ pub(super) async fn explain(
         let wanted = || Fault::not_found("action", &id);
         let key = key_of(state, &id).ok_or_else(wanted)?;
         let action = state.action(key).ok_or_else(wanted)?;
-        let reason = reason_of(state, Subject::Action(key), &|id| sight.get(&id).copied());
+        let sight = |id| sight.get(&id).copied();
+        let reason = reason_of(state, Subject::Action(key), &sight);
         let unmet = action.upstream.iter().filter(|up| !up.is_met());
         let waits_for = unmet.filter_map(Upstream::awaited);
         let run = action.run.and_then(|run| state.run(run));
-        let detail = reason.map(|reason| ExplainDto::detail(state, run, reason));
+        let detail = reason.map(|reason| ExplainDto::detail(state, run, reason, &sight));
         Ok(Json(ExplainDto {
             id: ActionRef::of(state, key).to_string(),
             state: action.state.word().to_owned(),

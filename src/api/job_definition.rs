@@ -24,6 +24,7 @@ pub use super::edge_definition::EdgeDefinition;
 use super::edge_definition::{edge_error, edges};
 pub use super::local_definition::BatchDefinition;
 use super::local_definition::areas;
+pub use super::resources_definition::ResourcesDefinition;
 pub use super::retry_definition::RetryDefinition;
 use super::retry_definition::rules;
 use super::texts;
@@ -69,6 +70,9 @@ pub struct JobDefinition {
     /// Which of them, by their labels: `zone == "a" && ssd`. Default all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workers: Option<String>,
+    /// What each run takes of its worker while it runs; default one slot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourcesDefinition>,
     /// 0 to 9, 9 first; default 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<u8>,
@@ -185,6 +189,10 @@ impl JobDefinition {
                 None => default_group(),
             },
             workers: self.workers.as_deref().map(selector).transpose()?,
+            resources: match &self.resources {
+                Some(resources) => resources.to_spec()?,
+                None => None,
+            },
             priority: self.priority()?,
             retries: self
                 .retries

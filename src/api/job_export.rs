@@ -9,7 +9,8 @@ use horai_core::model::retry::RetryWorker;
 
 use super::definition_parts::word_of;
 use super::job_definition::{
-    BatchDefinition, EdgeDefinition, JobDefinition, RetryDefinition, TriggerDefinition,
+    BatchDefinition, EdgeDefinition, JobDefinition, ResourcesDefinition, RetryDefinition,
+    TriggerDefinition,
 };
 use super::texts;
 
@@ -49,6 +50,7 @@ impl JobDefinition {
             worker_group: (spec.worker_group.as_str() != JobSpec::DEFAULT_GROUP)
                 .then(|| spec.worker_group.to_string()),
             workers: spec.workers.as_ref().map(ToString::to_string),
+            resources: spec.resources.as_ref().map(ResourcesDefinition::of_spec),
             priority: (spec.priority != JobSpec::DEFAULT_PRIORITY).then_some(spec.priority),
             retries: RetryDefinition::of_spec(spec),
             timeout: spec.timeout.map(|span| span.to_string()),
@@ -102,6 +104,7 @@ mod tests {
             "name: a\nnoop: true\npools: {warehouse: 2, licences: 1}",
             "name: a\nexec: [echo, '{{ outputs.b.ROWS }} {{ state.N }}']\ndepends_on: [b]\nkeep_state: true",
             "name: a\nnoop: true\nworkers: 'zone == \"a\" && !(ssd || gpu)'",
+            "name: a\nnoop: true\nresources: {slots: 2, memory: 2GiB, cpu: 1.5, gpu: 1}",
             "name: a\nnoop: true\npool: warehouse\nslots: 3",
             "name: a\nnoop: true\nareas: [EU, US]\nbatch: {unit: day, offset: -1}\nparams: {EU.A: b}",
             "name: a\nnoop: true\nbatch: {unit: other}",

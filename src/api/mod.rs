@@ -38,6 +38,7 @@ mod pools;
 mod problem;
 mod removal;
 mod reruns;
+pub mod resources_definition;
 pub mod retry_definition;
 mod runs;
 mod secrets;

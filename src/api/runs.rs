@@ -77,9 +77,10 @@ pub(super) async fn explain(
     api.read(|state| {
         let found = find(state, id)?;
         let run = RunDto::of(state, found);
-        let reason = reason_of(state, Subject::Run(id), &|id| sight.get(&id).copied());
+        let sight = |id| sight.get(&id).copied();
+        let reason = reason_of(state, Subject::Run(id), &sight);
         let detail = match (reason, run.is_over()) {
-            (Some(reason), _) => ExplainDto::detail(state, Some(found), reason),
+            (Some(reason), _) => ExplainDto::detail(state, Some(found), reason, &sight),
             (None, true) => passed_limit(found).unwrap_or("it is over").to_owned(),
             (None, false) => run.attempts.last().map_or_else(
                 || "it does not wait".to_owned(),

@@ -392,6 +392,7 @@ impl Show for JobDto {
             ("updated", moment(self.updated)),
         ]);
         facts.extend(job.workers.as_ref().map(|labels| ("with labels", labels.clone())));
+        facts.extend(job.resources.as_ref().map(|resources| ("takes", resources.to_string())));
         if !job.areas.is_empty() {
             facts.push(("areas", list(&job.areas)));
         }

@@ -7,10 +7,11 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
+use horai_core::model::resources::{Amounts, Resources};
 use tokio_util::sync::CancellationToken;
 
 use super::failure::Failure;
-use crate::config::{self, NodeConfig, WorkerConfig};
+use crate::config::{self, Amount, NodeConfig, WorkerConfig, WorkerSection};
 use crate::error::{chain, exit};
 use crate::server;
 use crate::shutdown::Stop;
@@ -42,6 +43,7 @@ pub(super) fn worker(file: &Path, out: &mut impl Write) -> Result<(), Failure> {
         let hint = "copy the token file of the cluster's first node there, with mode 600";
         Failure::new(chain(&error), hint, exit::BAD_CONFIG)
     })?;
+    let amounts = amounts(&config);
     let config = worker::Config {
         name: config.name,
         data_dir: config.data_dir,
@@ -49,6 +51,7 @@ pub(super) fn worker(file: &Path, out: &mut impl Write) -> Result<(), Failure> {
         groups: config.groups,
         labels: config.labels,
         slots: config.slots,
+        amounts,
         token: token.text().to_owned(),
         shim_program: None,
         heartbeat: Duration::from_millis(config.heartbeat_ms),
@@ -70,6 +73,17 @@ pub(super) fn worker(file: &Path, out: &mut impl Write) -> Result<(), Failure> {
             Failure::new(chain(&error), hint, exit::FAILED)
         })
     })
+}
+
+/// What attempts may reserve beside slots: as configured, else what the machine has.
+fn amounts(config: &WorkerSection) -> Amounts {
+    let (memory, cpu) = worker::machine();
+    let fits = |memory: u64| memory.min(Resources::MAX_MEMORY);
+    Amounts {
+        memory: config.memory.map_or(fits(memory), |Amount(memory)| memory.0),
+        cpu: config.cpu.map_or(cpu.min(Resources::MAX_CPU), |Amount(cpu)| cpu.0),
+        counts: config.counts.clone(),
+    }
 }
 
 /// Runs on a runtime of its own; a second signal ends it as it is.

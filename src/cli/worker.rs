@@ -195,6 +195,8 @@ impl Show for WorkerDto {
             ("registered", moment(self.registered)),
             ("last heartbeat", moment(self.last_heartbeat)),
         ];
+        facts.push(("has", self.has.to_string()));
+        facts.push(("reserved", self.reserved.to_string()));
         if let Some(load) = &self.load {
             let mib = |bytes: u64| bytes >> 20;
             let ratio = |permille: u32| format!("{}.{:02}", permille / 1000, permille % 1000 / 10);

@@ -5,6 +5,7 @@
 //! holds only what this process needs to start; what the cluster must agree on
 //! is replicated and set by commands.
 
+mod amount;
 mod load;
 mod token;
 
@@ -13,8 +14,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use horai_core::ids::Name;
+use horai_core::model::resources::{Amounts, Bytes, Cores};
 use serde::Deserialize;
 
+pub use amount::Amount;
 pub use load::{ConfigError, environment, load};
 pub use token::{Token, TokenError, make_token, read_token};
 
@@ -146,6 +149,15 @@ pub struct WorkerSection {
     /// Attempts it runs at once, 1 to 10,000; default 16.
     #[serde(default = "default_slots")]
     pub slots: u32,
+    /// Memory that attempts may reserve, such as `64GiB`; default what the machine has.
+    #[serde(default, deserialize_with = "amount::read")]
+    pub memory: Option<Amount<Bytes>>,
+    /// Cores that attempts may reserve, such as `7.5`; default what the machine has.
+    #[serde(default, deserialize_with = "amount::read")]
+    pub cpu: Option<Amount<Cores>>,
+    /// Anything else that they may, by name and how many there are: `{gpu = 2}`.
+    #[serde(default)]
+    pub counts: BTreeMap<Name, u32>,
     /// File that holds the bearer token.
     pub token_file: PathBuf,
     /// Milliseconds between heartbeats, 100 to 10,000; default 2,000.
@@ -267,6 +279,17 @@ impl Check for WorkerConfig {
         }
         if !(1..=10_000).contains(&worker.slots) {
             return Err(Problem::new("worker.slots", worker.slots, "write 1 to 10000"));
+        }
+        let amounts = Amounts {
+            memory: worker.memory.map_or(0, |Amount(memory)| memory.0),
+            cpu: worker.cpu.map_or(0, |Amount(cpu)| cpu.0),
+            counts: worker.counts.clone(),
+        };
+        if let Some((field, right)) = amounts.problem() {
+            let is_counted = !["memory", "cpu", "counts"].contains(&field.as_str());
+            let field =
+                if is_counted { "worker.counts".to_owned() } else { format!("worker.{field}") };
+            return Err(Problem::new(&field, "too much or 0", format!("write {right}")));
         }
         if !(100..=10_000).contains(&worker.heartbeat_ms) {
             let remedy = "write 100 to 10000";

@@ -5,16 +5,16 @@
 //! until answers come.
 
 use std::collections::HashMap;
-use std::hash::Hash;
 
 use horai_core::ids::{Name, RunId, WorkerId};
 use horai_core::model::demand::Demand;
+use horai_core::model::resources::Resources;
 
-/// Dispatches under way, and the slots of workers and pools they will take.
+/// Dispatches under way, and what they will take of workers and pools.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
     runs: HashMap<RunId, (WorkerId, Demand)>,
-    reserved: HashMap<WorkerId, u32>,
+    reserved: HashMap<WorkerId, Resources>,
     pools: HashMap<Name, u32>,
 }
 
@@ -32,9 +32,9 @@ impl InFlight {
         self.runs.contains_key(&run)
     }
 
-    /// Slots of a worker that dispatches under way will take.
-    pub(super) fn reserved(&self, worker: WorkerId) -> u32 {
-        self.reserved.get(&worker).copied().unwrap_or(0)
+    /// What dispatches under way will take of a worker.
+    pub(super) fn reserved(&self, worker: WorkerId) -> Resources {
+        self.reserved.get(&worker).cloned().unwrap_or(Resources::slots(0))
     }
 
     /// Slots of a pool that dispatches under way will take.
@@ -51,26 +51,25 @@ impl InFlight {
             *self.pools.entry(pool.clone()).or_default() += slots;
         }
         self.runs.insert(run, (worker, demand.clone()));
-        *self.reserved.entry(worker).or_default() += 1;
+        self.reserved.entry(worker).or_insert(Resources::slots(0)).add(demand.resources());
         true
     }
 
     /// It was answered, one way or the other.
     pub(super) fn end(&mut self, run: RunId) {
         let Some((worker, demand)) = self.runs.remove(&run) else { return };
-        less(&mut self.reserved, &worker, 1);
-        for (pool, slots) in demand.pools() {
-            less(&mut self.pools, pool, slots);
+        if let Some(reserved) = self.reserved.get_mut(&worker) {
+            reserved.less(demand.resources());
+            if reserved.is_nothing() {
+                self.reserved.remove(&worker);
+            }
         }
-    }
-}
-
-/// Counts down; a count of zero has no entry.
-fn less<K: Eq + Hash>(counts: &mut HashMap<K, u32>, key: &K, by: u32) {
-    if let Some(count) = counts.get_mut(key) {
-        *count = count.saturating_sub(by);
-        if *count == 0 {
-            counts.remove(key);
+        for (pool, slots) in demand.pools() {
+            let Some(count) = self.pools.get_mut(pool) else { continue };
+            *count = count.saturating_sub(slots);
+            if *count == 0 {
+                self.pools.remove(pool);
+            }
         }
     }
 }
@@ -86,22 +85,24 @@ mod tests {
         let mut set = InFlight::default();
         let pool = Name::new("p").unwrap();
         let pools = [(pool.clone(), 2)].into();
-        let two = Demand::of(&JobSpec { pools, ..JobSpec::noop(pool.clone()) });
+        let resources = Some(Resources::slots(3));
+        let two = Demand::of(&JobSpec { pools, resources, ..JobSpec::noop(pool.clone()) });
         let none = Demand::default();
-        assert!(set.begin(RunId(1), WorkerId(1), &two) && set.begin(RunId(2), WorkerId(1), &two));
+        assert!(set.begin(RunId(1), WorkerId(1), &none) && set.begin(RunId(2), WorkerId(1), &two));
         assert!(!set.begin(RunId(2), WorkerId(3), &two), "a run is under way once");
-        assert_eq!((set.reserved(WorkerId(1)), set.reserved(WorkerId(3))), (2, 0));
-        assert_eq!(set.reserved_of(&pool), 4);
+        let slots = |set: &InFlight, id| set.reserved(WorkerId(id)).slots;
+        assert_eq!((slots(&set, 1), slots(&set, 3)), (4, 0));
+        assert_eq!(set.reserved_of(&pool), 2);
         set.end(RunId(1));
         set.end(RunId(1));
-        assert_eq!((set.reserved(WorkerId(1)), set.reserved_of(&pool)), (1, 2));
+        assert_eq!((slots(&set, 1), set.reserved_of(&pool)), (3, 2));
         for n in 0..InFlight::MAX as u64 {
             set.begin(RunId(10 + n), WorkerId(2), &none);
         }
         assert_eq!(set.room(), 0);
         assert!(!set.begin(RunId(3), WorkerId(1), &none));
         set.end(RunId(2));
-        assert!(set.pools.is_empty());
+        assert!(set.pools.is_empty() && !set.reserved.contains_key(&WorkerId(1)));
         assert!(set.begin(RunId(3), WorkerId(1), &none));
     }
 }

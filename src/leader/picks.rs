@@ -7,7 +7,8 @@
 //! longest-waiting run of all priorities, so that none starves. Late runs
 //! ("catch up") come last and at a bounded rate. Runs whose pools are full, or for which
 //! no worker of the kind that they ask for has a slot, are passed over, a whole line of
-//! them at once; what they lack of pools is kept for them. Runs
+//! them at once; what they lack of pools is kept for them, and of those that take much of
+//! their worker one worker for the first, so that it gets it one day. Runs
 //! that need a secret whose key this leader has not are passed over one by one: they wait
 //! until it has the key or another node leads, because dispatched they could only fail.
 
@@ -272,17 +273,19 @@ impl Picker {
             };
             let worker = choose(state, run, &view, last, chance);
             let Some(lane) = lanes.get_mut(place) else { break };
-            let Some(worker) = worker else {
-                // Other workers have slots. What is behind it in its lane finds none either.
-                lanes.remove(place);
-                continue;
-            };
-            let reserved = |pool: &Name| self.in_flight.reserved_of(pool);
-            if !claims.fits(state, &lane.demand, &reserved) {
-                // What is behind it in its lane asks for the same.
+            if worker.is_none() && !crew.is_enough_for(state, &lane.demand) {
+                // It may never go, so nothing is kept for it. What is behind it in its lane
+                // asks for the same.
                 lanes.remove(place);
                 continue;
             }
+            let reserved = |pool: &Name| self.in_flight.reserved_of(pool);
+            let fits = claims.fits(state, &lane.demand, &reserved);
+            let Some(worker) = worker.filter(|_| fits) else {
+                crew.keep_one_for(state, &lane.demand);
+                lanes.remove(place);
+                continue;
+            };
             let Some(pick) = pick_of(state, run, worker) else { break };
             if !self.in_flight.begin(run, worker, &lane.demand) {
                 break;
@@ -293,7 +296,7 @@ impl Picker {
             }
             self.turns = self.turns.wrapping_add(1);
             last = Some(worker);
-            crew.took(worker);
+            crew.took(worker, lane.demand.resources().slots);
             picks.push(pick);
         }
         if let Some(last) = last {
@@ -344,11 +347,14 @@ impl Picker {
     }
 }
 
-/// Workers of a group that have a slot and are not too busy.
+/// Workers of a group that are not too busy.
 struct Crew {
-    /// Ascending.
+    all: Vec<WorkerId>,
+    /// Those that have a slot, ascending.
     workers: Vec<WorkerId>,
     free: BTreeMap<WorkerId, u32>,
+    /// One of them is kept for who takes much.
+    keeps: bool,
 }
 
 impl Crew {
@@ -366,10 +372,11 @@ impl Crew {
             worker.is_some_and(|worker| worker.profile.groups.contains(group))
                 && !thresholds.is_some_and(|most| load.exceeds(most))
         };
-        let free = |id: WorkerId| state.free_slots(id).saturating_sub(in_flight.reserved(id));
-        let all = connected.iter().copied().filter(serves).map(|id| (id, free(id)));
-        let free: BTreeMap<WorkerId, u32> = all.filter(|(_, free)| *free > 0).collect();
-        Self { workers: free.keys().copied().collect(), free }
+        let free = |id: WorkerId| state.free_slots(id).saturating_sub(in_flight.reserved(id).slots);
+        let all: Vec<WorkerId> = connected.iter().copied().filter(serves).collect();
+        let free: BTreeMap<WorkerId, u32> =
+            all.iter().map(|id| (*id, free(*id))).filter(|(_, free)| *free > 0).collect();
+        Self { all, workers: free.keys().copied().collect(), free, keeps: false }
     }
 
     fn workers(&self) -> &[WorkerId] {
@@ -380,14 +387,45 @@ impl Crew {
         self.workers.is_empty()
     }
 
-    /// A slot of that worker is given away.
-    fn took(&mut self, worker: WorkerId) {
+    /// So many slots of that worker are given away.
+    fn took(&mut self, worker: WorkerId, slots: u32) {
         let Some(free) = self.free.get_mut(&worker) else { return };
-        *free -= 1;
+        *free = free.saturating_sub(slots);
         if *free == 0 {
-            self.free.remove(&worker);
-            self.workers.retain(|id| *id != worker);
+            self.lose(worker);
         }
+    }
+
+    fn lose(&mut self, worker: WorkerId) {
+        self.free.remove(&worker);
+        self.workers.retain(|id| *id != worker);
+    }
+
+    /// Those that could take such a run if nothing else ran there.
+    fn suiting<'a>(
+        &'a self,
+        state: &'a State,
+        demand: &'a Demand,
+    ) -> impl Iterator<Item = WorkerId> {
+        let suits = |id: &WorkerId| state.worker(*id).is_some_and(|w| demand.suits(&w.profile));
+        self.all.iter().copied().filter(suits)
+    }
+
+    fn is_enough_for(&self, state: &State, demand: &Demand) -> bool {
+        self.suiting(state, demand).next().is_some()
+    }
+
+    /// Gives one worker nothing more in this round, the one with the most free slots: else
+    /// runs that take little would keep out one that takes much for as long as they come.
+    /// Who takes a slot alone needs none: the next one that is free is its own.
+    fn keep_one_for(&mut self, state: &State, demand: &Demand) {
+        if self.keeps || demand.resources().is_plain() {
+            return;
+        }
+        let free = |id: &WorkerId| self.free.get(id).copied().unwrap_or(0);
+        let Some(worker) = self.suiting(state, demand).max_by_key(free) else { return };
+        self.keeps = true;
+        self.lose(worker);
     }
 }
 

@@ -9,10 +9,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use horai_core::ids::{AttemptKey, Incarnation, Name, RunId, Token, WorkerId};
+use horai_core::ids::{AttemptKey, IdError, Incarnation, Name, RunId, Token, WorkerId};
 use horai_core::machine::command::{Actor, Command, Envelope};
 use horai_core::machine::outcome::{Outcome, Reject};
 use horai_core::machine::state::State;
+use horai_core::model::resources::Amounts;
 use horai_core::model::worker::WorkerProfile;
 use horai_core::mutants::{self, Mutant};
 use horai_proto::worker as pb;
@@ -248,7 +249,18 @@ fn profile(
         slots: hello.slots,
         host: hello.host.clone(),
         version: hello.version.clone(),
+        amounts: amounts(hello)?,
     })
+}
+
+/// What attempts may reserve there; a worker of an earlier version declares nothing.
+fn amounts(hello: &pb::Hello) -> Result<Amounts, Refusal> {
+    let counted = |(thing, count): (&String, &u32)| Ok((Name::new(thing)?, *count));
+    let counts = hello.counts.iter().map(counted).collect::<Result<_, IdError>>();
+    let counts = counts.map_err(|error| {
+        Refusal::new(ErrorCode::InvalidValue, format!("what it counts: {error}"))
+    })?;
+    Ok(Amounts { memory: hello.memory, cpu: hello.cpu_millicores, counts })
 }
 
 #[cfg(test)]
@@ -278,6 +290,7 @@ mod tests {
             ("10001", pb::Hello { slots: 10_001, ..good.clone() }),
             ("slots = 0", pb::Hello { slots: 0, ..good.clone() }),
             ("\"No\"", pb::Hello { groups: vec!["No".into()], ..good.clone() }),
+            ("\"GPU\"", pb::Hello { counts: [("GPU".into(), 1)].into(), ..good.clone() }),
         ];
         for (part, hello) in bad {
             let refusal = profile(&hello, &name, Incarnation(7)).unwrap_err();

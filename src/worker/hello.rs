@@ -26,6 +26,9 @@ pub(super) fn of(config: &Config) -> pb::Hello {
         host: sysinfo::System::host_name().unwrap_or_default(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         token: config.token.clone(),
+        memory: config.amounts.memory,
+        cpu_millicores: config.amounts.cpu,
+        counts: config.amounts.counts.iter().map(|(name, n)| (name.to_string(), *n)).collect(),
         ..Default::default()
     }
 }

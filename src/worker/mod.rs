@@ -32,6 +32,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use horai_core::ids::Name;
+use horai_core::model::resources::Amounts;
 
 /// What a worker is told at its start.
 #[derive(Debug, Clone)]
@@ -48,12 +49,27 @@ pub struct Config {
     pub labels: BTreeMap<String, String>,
     /// Attempts it runs at once.
     pub slots: u32,
+    /// What attempts may reserve beside slots.
+    pub amounts: Amounts,
     /// Bearer token of the cluster.
     pub token: String,
     /// Program whose `shim` verb runs attempts; none means this program.
     pub shim_program: Option<PathBuf>,
     /// Between two heartbeats; 2 s unless tests say otherwise.
     pub heartbeat: Duration,
+}
+
+/// Memory in bytes and CPU in thousandths of a core that this machine, or the group of
+/// processes that it is confined to, has; 0 where the system does not say.
+#[must_use]
+pub fn machine() -> (u64, u32) {
+    let memory = sysinfo::System::new().ok().map_or(0, |mut system| {
+        system.refresh_memory();
+        let limit = system.cgroup_limits().map_or(u64::MAX, |limits| limits.total_memory);
+        system.total_memory().min(limit)
+    });
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    (memory, u32::try_from(cores).unwrap_or(u32::MAX).saturating_mul(1_000))
 }
 
 impl Config {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use horai::worker::{Config, agent};
 use horai_core::ids::Name;
+use horai_core::model::resources::Amounts;
 use horai_proto::worker::from_worker::Body as Said;
 use horai_proto::worker::result::How;
 use horai_proto::worker::to_worker::Body as Order;
@@ -141,6 +142,7 @@ fn start_worker(home: &Path, nodes: &[&Port]) -> (CancellationToken, tokio::task
         groups: vec![Name::new("default").unwrap()],
         labels: BTreeMap::new(),
         slots: 4,
+        amounts: Amounts::default(),
         token: "secret".into(),
         shim_program: Some(env!("CARGO_BIN_EXE_horai").into()),
         heartbeat: Duration::from_millis(50),

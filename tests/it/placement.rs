@@ -1,4 +1,4 @@
-//! Who runs what: labels of workers.
+//! Who runs what: labels of workers, how one of a group is chosen, and what runs take of it.
 
 use serde_json::{Value, json};
 
@@ -72,5 +72,47 @@ fn a_worker_group_says_how_its_workers_are_chosen() {
     worker_of(&cluster, &run);
     let listed = cluster.run_ok(&["worker", "group", "list"]);
     assert!(listed.contains("round_robin"), "{listed}");
+    cluster.end();
+}
+
+#[test]
+fn what_runs_take_is_theirs_alone_and_what_is_missing_is_told() {
+    let mut cluster = Cluster::start(1, 0);
+    cluster.add_worker("memory = \"1GiB\"\ncpu = \"auto\"\ncounts = { gpu = 1 }\n");
+    let job =
+        |name: &str, takes: Value| json!({"name": name, "shell": "sleep 600", "resources": takes});
+    let jobs = [
+        job("holder", json!({"gpu": 1, "memory": "600MiB"})),
+        job("next", json!({"gpu": 1})),
+        job("huge", json!({"memory": "2GiB", "slots": 2})),
+        json!({"name": "plain", "noop": true}),
+    ];
+    cluster.post("jobs", &json!({ "jobs": jobs }));
+    let holder = trigger(&cluster, "holder");
+    until("it to run", || {
+        (cluster.get(&format!("runs/{holder}"))["state"] == "running").then_some(())
+    });
+    let (next, huge) = (trigger(&cluster, "next"), trigger(&cluster, "huge"));
+    worker_of(&cluster, &trigger(&cluster, "plain"));
+    for (run, part) in [
+        (&next, "w1 lacks 1 gpu"),
+        (&huge, "even if nothing else ran there: w1 lacks 1GiB of memory"),
+    ] {
+        let why = explained(&cluster, run);
+        assert_eq!(why["reason"], "resource", "{why}");
+        assert!(why["detail"].as_str().unwrap().contains(part), "{why}");
+    }
+    let shown = cluster.get("workers/w1");
+    assert_eq!(shown["reserved"], json!({"slots": 1, "memory": "600MiB", "gpu": 1}), "{shown}");
+    cluster.run_ok(&["run", "cancel", &holder]);
+    until("its turn", || {
+        (cluster.get(&format!("runs/{next}"))["state"] == "running").then_some(())
+    });
+    for run in [&next, &huge] {
+        cluster.run_ok(&["run", "cancel", run]);
+    }
+    until("nothing to be reserved", || {
+        (cluster.get("workers/w1")["reserved"] == json!({"slots": 0})).then_some(())
+    });
     cluster.end();
 }

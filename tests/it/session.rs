@@ -15,6 +15,7 @@ use horai_core::machine::state::State;
 use horai_core::model::access::{AccessToken, TokenPurpose};
 use horai_core::model::cluster::ClusterSettings;
 use horai_core::model::job::{Executor, JobSpec};
+use horai_core::model::resources::Amounts;
 use horai_core::model::run::{RunResult, RunState};
 use horai_core::time::{Span, UtcMillis};
 use horai_proto::worker::from_worker::Body as Say;
@@ -106,6 +107,7 @@ impl Cluster {
             groups: vec![Name::new("default").unwrap()],
             labels: BTreeMap::new(),
             slots: 8,
+            amounts: Amounts::default(),
             token: TOKEN.into(),
             shim_program: Some(env!("CARGO_BIN_EXE_horai").into()),
             heartbeat: Duration::from_millis(50),

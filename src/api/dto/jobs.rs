@@ -11,13 +11,14 @@ use horai_core::model::job::{Job, TriggerKind, TriggerSpec};
 use horai_core::model::run::Run;
 use horai_core::model::run::RunState;
 use horai_core::model::trigger::{Dialect, TriggerRule};
-use horai_core::placement::explain::{awaited_by, explain_trigger};
+use horai_core::placement::explain::{Sight, awaited_by, explain_trigger};
 use horai_core::timing::batch;
 use horai_core::timing::cron::{CronRule, Spread};
 use horai_core::timing::zone::Zone;
 use serde::{Deserialize, Serialize};
 
 use super::history::HistoryDto;
+use super::shortage;
 use super::text::{ActionRef, RunRef, Time};
 use crate::api::definition_parts::{misfire_word, word_of};
 use crate::api::job_definition::JobDefinition;
@@ -414,7 +415,15 @@ impl ExplainDto {
 
     /// What a reason means for a run, if there is one already, in a sentence.
     #[must_use]
-    pub fn detail(state: &State, run: Option<&Run>, reason: WaitReason) -> String {
+    pub fn detail(
+        state: &State,
+        run: Option<&Run>,
+        reason: WaitReason,
+        sight: Sight<'_>,
+    ) -> String {
+        if let Some(told) = run.filter(|_| reason == WaitReason::Resource) {
+            return shortage::told(state, told, sight);
+        }
         if let Some(run) = run.filter(|_| reason == WaitReason::Secret) {
             let names = state.closed_secrets(run);
             let names: Vec<&str> = names.iter().map(Name::as_str).collect();

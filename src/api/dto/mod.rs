@@ -18,6 +18,7 @@ mod problem;
 mod removal;
 mod runs;
 mod secrets;
+mod shortage;
 mod text;
 mod trial;
 mod worker_groups;

@@ -7,6 +7,7 @@ use horai_core::model::worker::{Duty, Worker};
 use serde::{Deserialize, Serialize};
 
 use super::text::{SpanText, Time};
+use crate::api::resources_definition::ResourcesDefinition;
 
 /// A worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +26,12 @@ pub struct WorkerDto {
     pub slots: u32,
     /// Slots that live attempts take.
     pub used: u32,
+    /// What it has for attempts to reserve, slots included.
+    #[serde(default)]
+    pub has: ResourcesDefinition,
+    /// What live attempts reserve of that.
+    #[serde(default)]
+    pub reserved: ResourcesDefinition,
     /// What it is given: `open`, `cordoned` or `draining`, the latter two nothing new.
     #[serde(default)]
     pub duty: String,
@@ -58,6 +65,8 @@ impl WorkerDto {
             labels: profile.labels.clone(),
             slots: profile.slots,
             used: state.used_slots(worker.id),
+            has: ResourcesDefinition::exact(&profile.resources()),
+            reserved: ResourcesDefinition::exact(&state.used_of(worker.id)),
             duty: worker.duty.word().to_owned(),
             drain_until: match worker.duty {
                 Duty::Draining { until } => until.map(Time),

@@ -37,6 +37,7 @@ async fn dispatched(cluster: &Cluster, run: RunId) -> (AttemptKey, horai_core::i
         slots: 9,
         host: String::new(),
         version: String::new(),
+        amounts: Default::default(),
     };
     let Outcome::Worker { worker } = cluster.propose(Command::AttachWorker(profile)).await else {
         panic!("not attached")

@@ -34,6 +34,7 @@ async fn worker(cluster: &Cluster) -> WorkerId {
         slots: 2,
         host: String::new(),
         version: String::new(),
+        amounts: Default::default(),
     };
     match cluster.propose(Command::AttachWorker(profile)).await {
         Outcome::Worker { worker } => worker,

@@ -1,5 +1,10 @@
 //! Which worker runs what, over HTTP.
 
+use horai_core::ids::{Incarnation, Name, RunId};
+use horai_core::machine::command::Command;
+use horai_core::machine::outcome::Outcome;
+use horai_core::model::resources::Amounts;
+use horai_core::model::worker::WorkerProfile;
 use serde_json::{Value, json};
 
 use super::support::Cluster;
@@ -84,4 +89,49 @@ async fn a_worker_group_has_a_definition_while_somebody_wants_one() {
     assert_eq!(cluster.ask("DELETE", "worker-groups/etl", "").await.status.as_u16(), 204);
     assert_eq!(cluster.ask("DELETE", "worker-groups/etl", "").await.code(), "not_found");
     assert_eq!(cluster.get("worker-groups/etl").await.code(), "not_found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_job_takes_of_its_worker_is_checked_and_told() {
+    let cluster = Cluster::start().await;
+    for (takes, field) in [
+        (json!({"slots": 0}), "resources.slots"),
+        (json!({"gpu": 0}), "resources.gpu"),
+        (json!({"GPU": 1}), "resources.GPU"),
+        (json!({"memory": "9999TiB"}), "resources.memory"),
+    ] {
+        let answer = cluster.ask("POST", "jobs", &job(&json!({"resources": takes}))).await;
+        assert_eq!((answer.code(), answer.field()[0]), ("invalid_value", field), "{}", answer.body);
+    }
+    let much = job(&json!({"resources": {"memory": "much"}}));
+    assert_eq!(cluster.ask("POST", "jobs", &much).await.status.as_u16(), 400);
+    let takes = json!({"slots": 2, "memory": "2GiB", "cpu": 1.5, "gpu": 1});
+    let answer = cluster.ask("POST", "jobs", &job(&json!({"resources": takes}))).await;
+    assert_eq!(answer.status.as_u16(), 200, "{}", answer.body);
+    assert_eq!(cluster.get("jobs/j").await.body["definition"]["resources"], takes);
+    let profile = WorkerProfile {
+        name: Name::new("w").unwrap(),
+        incarnation: Incarnation(1),
+        boot_id: 1,
+        groups: vec![Name::new("default").unwrap()],
+        labels: std::collections::BTreeMap::new(),
+        slots: 9,
+        host: String::new(),
+        version: String::new(),
+        amounts: Amounts {
+            memory: 4 << 30,
+            cpu: 4_000,
+            counts: [(Name::new("gpu").unwrap(), 1)].into(),
+        },
+    };
+    let incarnation = profile.incarnation;
+    let Outcome::Worker { worker } = cluster.propose(Command::AttachWorker(profile)).await else {
+        panic!("not attached")
+    };
+    cluster.ask("POST", "jobs/j/trigger", "").await;
+    cluster.propose(Command::Dispatch { run: RunId(1), number: 1, worker, incarnation }).await;
+    let shown = cluster.get("workers/w").await.body;
+    assert_eq!(shown["reserved"], takes, "{shown}");
+    assert_eq!(shown["has"], json!({"slots": 9, "memory": "4GiB", "cpu": 4.0, "gpu": 1}));
+    assert_eq!(shown["used"], 2, "slots");
 }

@@ -97,6 +97,7 @@ async fn a_pool_tells_what_is_in_use_and_who_waits() {
         slots: 9,
         host: String::new(),
         version: String::new(),
+        amounts: Default::default(),
     };
     let Outcome::Worker { worker } = cluster.propose(Command::AttachWorker(profile)).await else {
         panic!("not attached")

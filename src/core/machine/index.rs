@@ -21,6 +21,7 @@ use crate::model::backfill::Backfill;
 use crate::model::calendar::StoredCalendar;
 use crate::model::job::{Job, JobSpec};
 use crate::model::lock::{Holder, Lock};
+use crate::model::resources::{Amounts, Resources};
 use crate::model::run::{Run, RunState};
 use crate::model::worker::{Duty, Worker};
 use crate::mutants::{self, Mutant};
@@ -89,6 +90,8 @@ pub(super) struct Index {
     pub(super) timers: OrdSet<(UtcMillis, Timer)>,
     pub(super) running: OrdSet<(WorkerId, RunId)>,
     pub(super) used_slots: OrdMap<WorkerId, u32>,
+    /// What live attempts reserve beside slots; nothing has no entry.
+    pub(super) used_amounts: OrdMap<WorkerId, Amounts>,
     pub(super) job_runs: OrdSet<(JobId, RunId)>,
     /// Live runs of a job that its other runs may have to wait for.
     pub(super) turns: OrdMap<JobId, u32>,
@@ -133,8 +136,18 @@ fn timer_of(key: ActionKey, action: &Action, max_wait: Span) -> Option<(UtcMilli
 
 /// Counts up or down; a count of zero has no entry.
 pub(super) fn count<K: Ord + Clone>(counts: &mut OrdMap<K, u32>, key: &K, up: bool) -> u32 {
+    count_by(counts, key, 1, up)
+}
+
+/// The same by so much.
+pub(super) fn count_by<K: Ord + Clone>(
+    counts: &mut OrdMap<K, u32>,
+    key: &K,
+    by: u32,
+    up: bool,
+) -> u32 {
     let old = counts.get(key).copied().unwrap_or(0);
-    let new = if up { old.saturating_add(1) } else { old.saturating_sub(1) };
+    let new = if up { old.saturating_add(by) } else { old.saturating_sub(by) };
     if new == 0 {
         counts.remove(key);
     } else {
@@ -346,6 +359,21 @@ impl Index {
         self.set_timer(timer_of(key, action, before), timer_of(key, action, after));
     }
 
+    /// An attempt on a worker begins, or ends.
+    fn reserve(&mut self, worker: WorkerId, what: &Resources, on: bool) {
+        count_by(&mut self.used_slots, &worker, what.slots, on);
+        if what.amounts.is_empty() {
+            return;
+        }
+        let mut used = self.used_amounts.get(&worker).cloned().unwrap_or_default();
+        used.change(&what.amounts, if on { u64::saturating_add } else { u64::saturating_sub });
+        if used.is_empty() {
+            self.used_amounts.remove(&worker);
+        } else {
+            self.used_amounts.insert(worker, used);
+        }
+    }
+
     /// A run is written, or removed. `places` are queue and timer, old and new.
     pub(super) fn run_changed(
         &mut self,
@@ -370,14 +398,14 @@ impl Index {
         }
         self.set_timer(old_place.timer, new_place.timer);
         let on = |r: Option<&Run>| r.and_then(Run::live_attempt).map(|a| a.worker);
-        if on(old) != on(new) {
+        if on(old) != on(new) || old_place.holds != new_place.holds {
             if let Some(worker) = on(old) {
                 self.running.remove(&(worker, id));
-                count(&mut self.used_slots, &worker, false);
+                self.reserve(worker, old_place.holds.resources(), false);
             }
             if let Some(worker) = on(new) {
                 self.running.insert((worker, id));
-                count(&mut self.used_slots, &worker, true);
+                self.reserve(worker, new_place.holds.resources(), true);
             }
         }
         if old.is_none() {

@@ -189,8 +189,8 @@ pub enum Reject {
     /// No such worker, or another incarnation of it.
     #[error("worker {0} is not attached with this incarnation")]
     NoSuchWorker(WorkerId),
-    /// The worker's slots are all taken.
-    #[error("worker {0} has no free slot")]
+    /// The worker has not as many free slots as the run takes.
+    #[error("worker {0} has not as many free slots as the run takes")]
     NoSlot(WorkerId),
     /// The attempt is not live under that token.
     #[error("attempt {0} has ended or carries another token")]
@@ -352,6 +352,9 @@ pub enum Reject {
     /// The worker group has no definition.
     #[error("worker group {0} has no definition")]
     NoSuchWorkerGroup(Name),
+    /// The worker has not as much memory, CPU or of something counted as the run takes.
+    #[error("worker {0} has not as much left as the run takes")]
+    NoRoom(WorkerId),
 }
 
 /// `jobs a, b; calendars c`.

@@ -1,4 +1,4 @@
-//! Where a run stands: in the queue, in time, and what it holds of pools. Each follows from
+//! Where a run stands: in the queue, in time, and what it holds of pools and its worker. Each follows from
 //! the run and the definition that it is pinned to; nothing is written here.
 
 use super::index::Timer;
@@ -9,8 +9,7 @@ use crate::model::job::JobSpec;
 use crate::model::run::{Attempt, Run, RunState};
 use crate::time::{Span, UtcMillis};
 
-/// Where a run stands in queue and time, and what it holds of pools; needs its
-/// definition.
+/// Where a run stands in queue and time, and what it holds; needs its definition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct RunPlace {
     pub(super) queue: Option<Place>,

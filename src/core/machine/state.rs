@@ -27,6 +27,7 @@ use crate::model::lock::Lock;
 use crate::model::output::{JobState, RunOutputs};
 use crate::model::pause::{Pause, PauseTarget, Sweep};
 use crate::model::pool::Pool;
+use crate::model::resources::Resources;
 use crate::model::run::Run;
 use crate::model::secret::StoredSecret;
 use crate::model::worker::Worker;
@@ -439,6 +440,28 @@ impl State {
     pub fn free_slots(&self, worker: WorkerId) -> u32 {
         let slots = self.workers.get(&worker).map_or(0, |w| w.profile.slots);
         slots.saturating_sub(self.used_slots(worker))
+    }
+
+    /// What of a worker live attempts take.
+    #[must_use]
+    pub fn used_of(&self, worker: WorkerId) -> Resources {
+        let amounts = self.index.used_amounts.get(&worker).cloned().unwrap_or_default();
+        Resources { slots: self.used_slots(worker), amounts }
+    }
+
+    /// True if a worker has so much that nothing takes, beside what is `reserved`.
+    #[must_use]
+    pub fn has_room(&self, worker: &Worker, wanted: &Resources, reserved: &Resources) -> bool {
+        let slots = wanted.slots.saturating_add(reserved.slots);
+        if self.free_slots(worker.id) < slots {
+            return false;
+        }
+        if wanted.amounts.is_empty() {
+            return true;
+        }
+        let mut used = self.used_of(worker.id);
+        used.add(reserved);
+        wanted.amounts.fit(&worker.profile.amounts, &used.amounts)
     }
 
     /// A lock or pool that someone holds or waits for.

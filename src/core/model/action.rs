@@ -360,7 +360,7 @@ pub enum WaitReason {
     NoWorker,
     /// All those workers are cordoned.
     Cordoned,
-    /// No worker has the slots or memory it asks for.
+    /// No worker has the slots, memory and all else that it asks for.
     Resource,
     /// All workers are above their load limits.
     Load,

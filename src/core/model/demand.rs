@@ -1,4 +1,4 @@
-//! What a run asks for before it may be dispatched, beyond a slot of a worker of its group.
+//! What a run asks for before it may be dispatched, beyond any worker of its group.
 //!
 //! It follows from the definition that the run is pinned to. Runs that ask for the same are
 //! alike to whoever chooses, so that one look decides for all of them: see
@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::job::JobSpec;
+use super::resources::{Amounts, Resources};
 use super::selector::Selector;
 use super::worker::WorkerProfile;
 use crate::ids::Name;
@@ -21,17 +22,22 @@ pub struct Demand(Option<Arc<Wants>>);
 struct Wants {
     pools: BTreeMap<Name, u32>,
     workers: Option<Selector>,
+    resources: Resources,
 }
+
+/// What a run takes that says nothing.
+static ONE_SLOT: Resources = Resources::slots(1);
 
 impl Demand {
     /// What runs of that definition ask for.
     #[must_use]
     pub fn of(spec: &JobSpec) -> Self {
-        if spec.pools.is_empty() && spec.workers.is_none() {
+        if spec.pools.is_empty() && spec.workers.is_none() && spec.resources.is_none() {
             return Self(None);
         }
         let (pools, workers) = (spec.pools.clone(), spec.workers.clone());
-        Self(Some(Arc::new(Wants { pools, workers })))
+        let resources = spec.resources.clone().unwrap_or_default();
+        Self(Some(Arc::new(Wants { pools, workers, resources })))
     }
 
     /// True if it asks for nothing.
@@ -52,9 +58,25 @@ impl Demand {
         self.0.as_ref()?.workers.as_ref()
     }
 
-    /// True if a worker is of the kind that it asks for, whatever runs there.
+    /// What it takes of its worker.
+    #[must_use]
+    pub fn resources(&self) -> &Resources {
+        self.0.as_ref().map_or(&ONE_SLOT, |wants| &wants.resources)
+    }
+
+    /// True if a worker is of the kind that it asks for and large enough, whatever runs
+    /// there.
     #[must_use]
     pub fn suits(&self, worker: &WorkerProfile) -> bool {
+        let Resources { slots, amounts } = self.resources();
+        *slots <= worker.slots
+            && amounts.fit(&worker.amounts, &Amounts::default())
+            && self.has_labels(worker)
+    }
+
+    /// True if a worker is of the kind that it asks for, perhaps too small.
+    #[must_use]
+    pub fn has_labels(&self, worker: &WorkerProfile) -> bool {
         self.workers().is_none_or(|selector| selector.takes(&worker.labels))
     }
 }

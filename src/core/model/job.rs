@@ -9,6 +9,7 @@ use super::batch::BatchSpec;
 use super::edge::{EdgeSpec, PeriodUnit};
 use super::limits::RunLimits;
 use super::params::Params;
+use super::resources::Resources;
 use super::retry::{RetryRules, RetryWorker};
 use super::selector::Selector;
 use super::stored::extended;
@@ -105,6 +106,8 @@ pub struct JobSpec {
     pub keep_state: bool,
     /// Which workers of its group may run it; all where nothing is said.
     pub workers: Option<Selector>,
+    /// What each of its runs takes of its worker; one slot where nothing is said.
+    pub resources: Option<Resources>,
 }
 
 extended! {
@@ -113,7 +116,7 @@ extended! {
         timeout grace lease on_worker_lost]
     [1 group 2 params 3 period 4 legacy_id 5 retry_rules 6 wait_limit 7 overlap
         8 limits 9 pools 10 retry_on_worker 11 keep_state 12 syntax 13 areas 14 batch
-        15 workers 21 secrets]
+        15 workers 16 resources 21 secrets]
 }
 
 impl JobSpec {
@@ -190,6 +193,7 @@ impl JobSpec {
             batch: None,
             keep_state: false,
             workers: None,
+            resources: None,
         }
     }
 

@@ -22,6 +22,7 @@ pub mod output;
 pub mod params;
 pub mod pause;
 pub mod pool;
+pub mod resources;
 pub mod retry;
 pub mod run;
 pub mod secret;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::resources::{Amounts, Resources};
 use super::stored::{Marked, extended};
 use crate::ids::{Incarnation, Name, WorkerId};
 use crate::time::UtcMillis;
@@ -73,7 +74,7 @@ impl Duty {
 }
 
 /// What a worker declares when it attaches.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerProfile {
     /// Unique in the cluster.
     pub name: Name,
@@ -91,4 +92,20 @@ pub struct WorkerProfile {
     pub host: String,
     /// Version of its program, for people.
     pub version: String,
+    /// What it has beside slots for attempts to reserve.
+    pub amounts: Amounts,
+}
+
+extended! {
+    WorkerProfile (Name)
+    [name incarnation boot_id groups labels slots host version]
+    [1 amounts]
+}
+
+impl WorkerProfile {
+    /// All that attempts may reserve.
+    #[must_use]
+    pub fn resources(&self) -> Resources {
+        Resources { slots: self.slots, amounts: self.amounts.clone() }
+    }
 }

@@ -8,6 +8,7 @@ use crate::machine::state::State;
 use crate::model::action::{Action, ActionState, Upstream, WaitReason};
 use crate::model::demand::Demand;
 use crate::model::job::{Job, TriggerSpec};
+use crate::model::resources::Resources;
 use crate::model::run::{Run, RunState};
 use crate::model::worker::{Duty, Worker};
 
@@ -129,11 +130,16 @@ fn explain_run(state: &State, run: &Run, sight: Sight<'_>) -> Option<WaitReason>
     if open.is_empty() {
         return Some(WaitReason::Cordoned);
     }
+    if !open.iter().any(|(worker, _)| demand.suits(&worker.profile)) {
+        // Whoever goes first: none of them is large enough.
+        return Some(WaitReason::Resource);
+    }
     if is_full(state, &demand) {
         return Some(WaitReason::Pool);
     }
-    let is_free = |(worker, _): &&(&Worker, Load)| state.free_slots(worker.id) > 0;
-    let free: Vec<_> = open.iter().copied().filter(|entry| is_free(&entry)).collect();
+    let none = Resources::slots(0);
+    let is_free = |worker: &Worker| state.has_room(worker, demand.resources(), &none);
+    let free: Vec<_> = open.iter().copied().filter(|(worker, _)| is_free(worker)).collect();
     let thresholds = state.thresholds_of(group);
     let is_fit = |load: Load| !thresholds.is_some_and(|most| load.exceeds(most));
     let fit: Vec<_> = free.iter().copied().filter(|(_, load)| is_fit(*load)).collect();
@@ -153,16 +159,17 @@ fn behind(run: &Run) -> WaitReason {
     if run.catch_up { WaitReason::CatchUp } else { WaitReason::Queue }
 }
 
-/// Connected workers that serve a group and are of the kind that is asked for, and how busy
+/// Connected workers that serve a group and have the labels that are asked for, and how busy
 /// they are.
-fn crew<'a>(
+pub fn crew<'a>(
     state: &'a State,
     group: &'a Name,
     demand: &'a Demand,
     sight: Sight<'a>,
 ) -> impl Iterator<Item = (&'a Worker, Load)> {
-    let serves =
-        |worker: &&Worker| worker.profile.groups.contains(group) && demand.suits(&worker.profile);
+    let serves = |worker: &&Worker| {
+        worker.profile.groups.contains(group) && demand.has_labels(&worker.profile)
+    };
     let seen = |worker: &'a Worker| Some((worker, sight(worker.id)?));
     state.workers_after(None).filter(serves).filter_map(seen)
 }

@@ -7,6 +7,7 @@ pub mod pools;
 use crate::ids::{RunId, WorkerId};
 use crate::machine::state::State;
 use crate::model::demand::Demand;
+use crate::model::resources::Resources;
 use crate::model::retry::RetryWorker;
 use crate::model::run::{Run, RunState};
 use crate::model::worker::{Duty, Worker};
@@ -22,17 +23,17 @@ const LOOK_BACK: usize = 32;
 pub struct View<'a> {
     /// Workers whose streams the leader holds, ascending.
     pub connected: &'a [WorkerId],
-    /// Slots of a worker that dispatches will take which are proposed and not committed yet.
-    pub reserved: &'a dyn Fn(WorkerId) -> u32,
+    /// What dispatches will take of a worker that are proposed and not committed yet.
+    pub reserved: &'a dyn Fn(WorkerId) -> Resources,
     /// How busy a worker is.
     pub load: &'a dyn Fn(WorkerId) -> Load,
 }
 
 /// Chooses a worker for a run that may be dispatched: one that is open, serves the run's
 /// group, has the labels that its job asks for, is not busier than the group allows, and
-/// has a free slot. Of several it takes one as the group's strategy says; `last` is the
+/// has as much left as it takes. Of several it takes one as the group's strategy says; `last` is the
 /// group's choice before, behind which work that goes round goes on, and `chance` any
-/// number. A retry goes to one that its job prefers, if such a one has a slot; it does not
+/// number. A retry goes to one that its job prefers, if such a one has room; it does not
 /// wait for it, so that no run holds up those behind it.
 #[must_use]
 pub fn choose(
@@ -52,10 +53,12 @@ pub fn choose(
     let is_free = |id: &WorkerId| {
         let serves = |w: &Worker| {
             let profile = &w.profile;
-            w.duty == Duty::Open && profile.groups.contains(group) && demand.suits(profile)
+            w.duty == Duty::Open
+                && profile.groups.contains(group)
+                && demand.suits(profile)
+                && state.has_room(w, demand.resources(), &(view.reserved)(*id))
         };
         state.worker(*id).is_some_and(serves)
-            && state.free_slots(*id) > (view.reserved)(*id)
             && !thresholds.is_some_and(|most| (view.load)(*id).exceeds(most))
     };
     let free = || after.iter().chain(before).copied().filter(is_free);
@@ -84,7 +87,7 @@ pub fn choose(
 /// Slots are known at once, while what it measures is told every other second only.
 fn busyness(state: &State, view: &View<'_>, id: WorkerId) -> (u64, u64) {
     let slots = state.worker(id).map_or(1, |worker| worker.profile.slots.max(1));
-    let used = state.used_slots(id).saturating_add((view.reserved)(id));
+    let used = state.used_slots(id).saturating_add((view.reserved)(id).slots);
     let share = u64::from(used) * 1_000 / u64::from(slots);
     (share.max(u64::from((view.load)(id).worst())), share)
 }

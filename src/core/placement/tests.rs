@@ -3,20 +3,21 @@
 use super::explain::{Subject, explain};
 use super::load::Load;
 use super::{View, choose};
-use crate::ids::{Revision, RunId, WorkerId};
+use crate::ids::{Incarnation, Revision, RunId, WorkerId};
 use crate::machine::command::Command;
 use crate::machine::outcome::{Outcome, Reject};
 use crate::machine::state::Limits;
 use crate::machine::tests::support::*;
 use crate::model::action::WaitReason;
 use crate::model::job::{Backoff, JobSpec, RetryPolicy, default_group};
+use crate::model::resources::Resources;
 use crate::model::retry::RetryWorker;
-use crate::model::worker::Duty;
+use crate::model::worker::{Duty, WorkerProfile};
 use crate::model::worker_group::{Strategy, Thresholds};
 use crate::time::Span;
 
 /// What the leader sees of workers that are not busy.
-fn view<'a>(connected: &'a [WorkerId], reserved: &'a dyn Fn(WorkerId) -> u32) -> View<'a> {
+fn view<'a>(connected: &'a [WorkerId], reserved: &'a dyn Fn(WorkerId) -> Resources) -> View<'a> {
     View { connected, reserved, load: &|_| Load::default() }
 }
 
@@ -27,12 +28,15 @@ fn work_goes_round_among_workers_with_free_slots() {
     let workers = [m.worker("x", 1), m.worker("y", 2), m.worker("z", 1)];
     m.ok(Command::TriggerJob { job });
     let run = m.queue()[0];
-    let free = |_| 0;
+    let free = |_| Resources::slots(0);
     let s = &m.state;
     assert_eq!(choose(s, run, &view(&workers, &free), None, 0), Some(workers[0]));
     assert_eq!(choose(s, run, &view(&workers, &free), Some(workers[0]), 0), Some(workers[1]));
     assert_eq!(choose(s, run, &view(&workers, &free), Some(workers[2]), 0), Some(workers[0]));
-    assert_eq!(choose(s, run, &view(&workers[..2], &|_| 1), Some(workers[2]), 0), Some(workers[1]));
+    assert_eq!(
+        choose(s, run, &view(&workers[..2], &|_| Resources::slots(1)), Some(workers[2]), 0),
+        Some(workers[1])
+    );
     assert_eq!(choose(s, run, &view(&[], &free), None, 0), None);
     assert_eq!(choose(s, RunId(99), &view(&workers, &free), None, 0), None);
 }
@@ -47,8 +51,9 @@ fn a_retry_goes_where_its_job_prefers_and_waits_for_nobody() {
         let all = [m.worker("x", 1), m.worker("y", 1), m.worker("z", 1)];
         m.ok(Command::TriggerJob { job });
         let run = m.queue()[0];
-        let next =
-            |m: &Machine, last: WorkerId| choose(&m.state, run, &view(&all, &|_| 0), Some(last), 0);
+        let next = |m: &Machine, last: WorkerId| {
+            choose(&m.state, run, &view(&all, &|_| Resources::slots(0)), Some(last), 0)
+        };
         assert_eq!(next(&m, all[1]), Some(all[2]), "the first try goes round");
         for (worker, any, another) in
             [(all[2], all[0], all[0]), (all[0], all[1], all[1]), (all[1], all[2], all[2])]
@@ -66,7 +71,7 @@ fn a_retry_goes_where_its_job_prefers_and_waits_for_nobody() {
         let wanted = if wish == RetryWorker::Same { all[1] } else { all[0] };
         assert_eq!(next(&m, all[2]), Some(wanted), "all have tried it: {wish:?}");
         let without = |worker: WorkerId| {
-            let reserved = move |id| u32::from(id == worker);
+            let reserved = move |id| Resources::slots(u32::from(id == worker));
             choose(&m.state, run, &view(&all, &reserved), Some(all[2]), 0)
         };
         assert!(without(wanted).is_some(), "no wish is waited for: {wish:?}");
@@ -85,9 +90,12 @@ fn a_retry_goes_where_its_job_prefers_and_waits_for_nobody() {
         let attempt = m.dispatch(run, worker);
         m.complete(attempt, exit(1));
     }
-    let chosen = |last| choose(&m.state, run, &view(&all, &|_| 0), Some(last), 0);
+    let chosen = |last| choose(&m.state, run, &view(&all, &|_| Resources::slots(0)), Some(last), 0);
     assert_eq!(all.map(chosen), [Some(all[2]); 3], "the one that has not tried it");
-    assert_eq!(choose(&m.state, run, &view(&all[..2], &|_| 0), None, 0), Some(all[0]));
+    assert_eq!(
+        choose(&m.state, run, &view(&all[..2], &|_| Resources::slots(0)), None, 0),
+        Some(all[0])
+    );
     let explained = explain(&m.state, Subject::Run(run), &|id| (id != all[2]).then(Load::default));
     assert_eq!(explained, Some(WaitReason::Dispatching), "it goes to any then");
 }
@@ -146,7 +154,9 @@ fn labels_choose_workers_and_a_job_that_none_suits_holds_up_nobody() {
         m.ok(Command::TriggerJob { job });
     }
     let runs = m.queue();
-    let chosen = |m: &Machine, n: usize| choose(&m.state, runs[n], &view(&both, &|_| 0), None, 0);
+    let chosen = |m: &Machine, n: usize| {
+        choose(&m.state, runs[n], &view(&both, &|_| Resources::slots(0)), None, 0)
+    };
     assert_eq!([0, 1, 2].map(|n| chosen(&m, n)), [None, Some(fast), Some(plain)]);
     let why = |m: &Machine, n: usize| explain(&m.state, Subject::Run(runs[n]), &here);
     assert_eq!(why(&m, 0), Some(WaitReason::NoWorker));
@@ -182,7 +192,7 @@ fn a_group_says_how_its_workers_are_chosen() {
     let pick = |m: &Machine, loads: [u32; 3], taken: [u32; 3], chance: u64| {
         let place = |id: WorkerId| all.iter().position(|known| *known == id).unwrap();
         let load = |id| busy(loads[place(id)]);
-        let reserved = |id| taken[place(id)];
+        let reserved = |id| Resources::slots(taken[place(id)]);
         let view = View { connected: &all, reserved: &reserved, load: &load };
         let chosen = choose(&m.state, run, &view, Some(all[2]), chance)?;
         Some(place(chosen))
@@ -233,4 +243,56 @@ fn a_definition_of_a_worker_group_comes_and_goes() {
     assert!(matches!(m.refused(delete(Some(Revision(1)))), Reject::WrongRevision { .. }));
     m.ok(delete(Some(Revision(2))));
     assert_eq!(m.refused(delete(None)), Reject::NoSuchWorkerGroup(name("g")));
+}
+
+#[test]
+fn what_a_run_takes_is_reserved_until_its_attempt_is_over() {
+    let mut m = Machine::new();
+    let retries = RetryPolicy { count: 1, backoff: Backoff::Fixed { delay: Span::secs(9) } };
+    let gpu = amounts(60, 1_500, &[("gpu", 1)]);
+    let heavy_job = m.job(JobSpec { retries, ..heavy("heavy", 2, gpu.clone()) });
+    let small = m.job(heavy("small", 1, amounts(40, 0, &[])));
+    let large = m.job(heavy("large", 1, amounts(101, 0, &[])));
+    let has = amounts(100, 2_000, &[("gpu", 2)]);
+    let worker = m.attach(WorkerProfile { amounts: has, ..profile("w", 1, 1, 5) });
+    let bare = m.worker("bare", 9);
+    let all = [worker, bare];
+    for job in [heavy_job, small, small, heavy_job, large] {
+        m.ok(Command::TriggerJob { job });
+    }
+    let runs = m.queue();
+    let none = |_| Resources::slots(0);
+    let chosen = |m: &Machine, n: usize| choose(&m.state, runs[n], &view(&all, &none), None, 0);
+    let why = |m: &Machine, n: usize| explain(&m.state, Subject::Run(runs[n]), &here);
+    assert_eq!(chosen(&m, 0), Some(worker), "the other one declares no memory");
+    assert_eq!(chosen(&m, 4), None);
+    assert_eq!(why(&m, 4), Some(WaitReason::Resource), "it never fits, whoever is before it");
+    // What is under way counts.
+    let under_way = |id: WorkerId| match id == worker {
+        true => Resources { slots: 1, amounts: amounts(41, 0, &[]) },
+        false => Resources::slots(0),
+    };
+    assert_eq!(choose(&m.state, runs[0], &view(&all, &under_way), None, 0), None);
+    let attempt = m.dispatch(runs[0], worker);
+    assert_eq!(m.state.used_of(worker), Resources { slots: 2, amounts: gpu });
+    assert_eq!([1, 2, 3].map(|n| chosen(&m, n)), [Some(worker), Some(worker), None]);
+    m.dispatch(runs[1], worker);
+    assert_eq!(why(&m, 2), Some(WaitReason::Resource));
+    assert_eq!(why(&m, 3), Some(WaitReason::Queue));
+    let order = Command::Dispatch { run: runs[2], number: 1, worker, incarnation: Incarnation(1) };
+    assert_eq!(m.refused(order), Reject::NoRoom(worker));
+    // Nothing is held while it waits for its retry.
+    m.complete(attempt, exit(1));
+    assert_eq!(m.state.used_of(worker), Resources { slots: 1, amounts: amounts(40, 0, &[]) });
+    assert_eq!(why(&m, 2), Some(WaitReason::Dispatching));
+    // One that came back smaller gives nothing until there is room.
+    m.attach(WorkerProfile { amounts: amounts(70, 0, &[]), ..profile("w", 1, 1, 5) });
+    assert_eq!(why(&m, 2), Some(WaitReason::Resource));
+    m.attach(WorkerProfile { amounts: amounts(80, 0, &[]), ..profile("w", 1, 1, 1) });
+    let order = Command::Dispatch { run: runs[2], number: 1, worker, incarnation: Incarnation(1) };
+    assert_eq!(m.refused(order), Reject::NoSlot(worker));
+    let slots = m.refused(apply(heavy("none", 0, amounts(0, 0, &[]))));
+    assert!(matches!(slots, Reject::Invalid { field, .. } if field == "resources.slots"));
+    let count = m.refused(apply(heavy("none", 1, amounts(0, 0, &[("gpu", 0)]))));
+    assert!(matches!(count, Reject::Invalid { field, .. } if field == "resources.gpu"));
 }

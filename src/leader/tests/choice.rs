@@ -5,6 +5,7 @@ use horai_core::ids::*;
 use horai_core::machine::command::Command;
 use horai_core::machine::outcome::Outcome;
 use horai_core::model::job::JobSpec;
+use horai_core::model::resources::Resources;
 use horai_core::model::worker_group::{Strategy, Thresholds, WorkerGroupDef};
 use horai_core::placement::load::Load;
 
@@ -86,4 +87,36 @@ fn chance_and_load_choose_among_those_who_may() {
     picker.look_at_loads(all.iter().enumerate().map(busy).collect());
     let picks = picker.pick(&fake.view(), &all, fake.now(), 60);
     assert_eq!(counts(&picks), [0, 20, 20, 20]);
+}
+
+#[test]
+fn who_takes_much_of_a_worker_gets_it_one_day_and_what_never_fits_keeps_nothing() {
+    let fake = Fake::new(false);
+    let all = [fake.worker("x", &["default"], 3), fake.worker("y", &["default"], 2)];
+    let takes = |text: &str, slots: u32| {
+        fake.job(JobSpec { resources: Some(Resources::slots(slots)), ..spec(text, &[], &[]) })
+    };
+    let (one, three, four) = (takes("one", 1), takes("three", 3), takes("four", 4));
+    let mut picker = Picker::new(fake.now());
+    let mut pick = || {
+        let picks = picker.pick(&fake.view(), &all, fake.now(), 99);
+        for pick in &picks {
+            let outcome = fake.apply(&pick.envelope(leader(1)));
+            assert!(matches!(outcome, Outcome::Dispatched { .. }), "{pick:?}: {outcome:?}");
+        }
+        picker.settle(&picks);
+        picks.iter().map(|pick| (pick.run, pick.worker)).collect::<Vec<_>>()
+    };
+    let [a, b] = [trigger(&fake, one), trigger(&fake, one)];
+    assert_eq!(pick(), [(a, all[0]), (b, all[1])]);
+    // Of these two the first never fits; for the second a worker is kept.
+    trigger(&fake, four);
+    let large = trigger(&fake, three);
+    let small: Vec<RunId> = (0..3).map(|_| trigger(&fake, one)).collect();
+    assert_eq!(pick(), [(small[0], all[1])], "the other worker is kept");
+    assert_eq!(pick(), []);
+    fake.complete_all();
+    let picks = pick();
+    assert_eq!(picks[0], (large, all[0]));
+    assert_eq!(picks[1..], [(small[1], all[1]), (small[2], all[1])]);
 }

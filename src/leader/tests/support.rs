@@ -254,6 +254,7 @@ pub(super) fn profile(text: &str, groups: &[&str], slots: u32) -> WorkerProfile 
         slots,
         host: String::new(),
         version: String::new(),
+        amounts: Default::default(),
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use horai::worker::place::Place;
 use horai::worker::{Config, agent};
 use horai_core::ids::Name;
+use horai_core::model::resources::Amounts;
 use tokio_util::sync::CancellationToken;
 
 use super::jobs::{Idle, Jobs, SimFolder};
@@ -39,6 +40,7 @@ impl Seat {
             groups: vec![Name::new("default").map_err(|e| e.to_string())?],
             labels: BTreeMap::new(),
             slots: SLOTS,
+            amounts: Amounts::default(),
             token: ADMIN.to_owned(),
             shim_program: None,
             heartbeat: Duration::from_millis(500),

@@ -13,6 +13,7 @@ use crate::model::job::{Backoff, Executor, Job, JobSpec, OnWorkerLost, TriggerKi
 use crate::model::limits::RunLimits;
 use crate::model::params::is_name;
 use crate::model::pool::PoolDef;
+use crate::model::resources::Resources;
 use crate::model::retry::RetryRules;
 use crate::time::UtcMillis;
 
@@ -330,6 +331,13 @@ fn check_spec(own: JobId, spec: &JobSpec) -> Result<(), Reject> {
     for (pool, slots) in &spec.pools {
         let most = u64::from(PoolDef::MAX_SLOTS);
         within(&format!("pools.{pool}"), u64::from(*slots), 1, most, "slots")?;
+    }
+    if let Some(Resources { slots, amounts }) = &spec.resources {
+        let most = u64::from(Resources::MAX_SLOTS);
+        within("resources.slots", u64::from(*slots), 1, most, "slots")?;
+        if let Some((field, right)) = amounts.problem() {
+            return Err(invalid(&format!("resources.{field}"), format!("write {right}")));
+        }
     }
     if let Err(wrong) = spec.check_edges(Some(own)) {
         let dot = if wrong.field.is_empty() { "" } else { "." };

@@ -10,6 +10,7 @@ use crate::model::demand::Demand;
 use crate::model::history::Cause;
 use crate::model::job::OnWorkerLost;
 use crate::model::output::Values;
+use crate::model::resources::Resources;
 use crate::model::retry::AfterFailure;
 use crate::model::run::{
     Attempt, AttemptCause, AttemptEnd, EndKind, Run, RunKind, RunResult, RunState,
@@ -50,8 +51,12 @@ impl State {
         if worker.duty != Duty::Open {
             return Err(Reject::NotOpen { worker: worker_id, duty: worker.duty });
         }
-        if self.free_slots(worker_id) == 0 {
+        let wanted = demand.resources();
+        if self.free_slots(worker_id) < wanted.slots {
             return Err(Reject::NoSlot(worker_id));
+        }
+        if !self.has_room(worker, wanted, &Resources::slots(0)) {
+            return Err(Reject::NoRoom(worker_id));
         }
         if let Some(pool) = self.full_pool(&demand) {
             return Err(Reject::PoolFull(pool));

@@ -147,5 +147,8 @@ fn check_profile(profile: &WorkerProfile) -> Result<(), Reject> {
     }
     at_most("host", profile.host.len(), MAX_TEXT)?;
     at_most("version", profile.version.len(), MAX_TEXT)?;
+    if let Some((field, right)) = profile.amounts.problem() {
+        return Err(invalid(&field, format!("declare {right}")));
+    }
     within("slots", u64::from(profile.slots), 1, MAX_SLOTS, "slots")
 }

@@ -6,6 +6,7 @@ use super::support::*;
 use crate::ids::*;
 use crate::model::action::WaitReason;
 use crate::model::job::*;
+use crate::model::resources::Resources;
 use crate::model::run::{AttemptCause, EndKind, RunResult, RunState};
 use crate::model::worker::Duty;
 use crate::placement::explain::{Subject, explain};
@@ -37,7 +38,8 @@ fn a_worker_that_is_not_open_is_given_nothing_and_keeps_what_it_has() {
     m.ok(duty(one, Duty::Cordoned));
     let run = queued(&mut m, spec("b"));
     let both = [one, two];
-    let view = View { connected: &both, reserved: &|_| 0, load: &|_| Load::default() };
+    let view =
+        View { connected: &both, reserved: &|_| Resources::slots(0), load: &|_| Load::default() };
     assert_eq!(choose(&m.state, run, &view, None, 0), Some(two));
     let incarnation = m.state.worker(one).unwrap().profile.incarnation;
     let dispatch = Command::Dispatch { run, number: 1, worker: one, incarnation };

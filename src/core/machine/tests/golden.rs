@@ -287,6 +287,14 @@ fn commands() -> Vec<Command> {
             spec: Box::new(choosy("choosy", "zone == 'a' && ssd")),
             expected: None,
         },
+        Command::ApplyJob {
+            spec: Box::new(heavy("heavy", 2, amounts(1 << 31, 1_500, &[("gpu", 1)]))),
+            expected: None,
+        },
+        Command::AttachWorker(WorkerProfile {
+            amounts: amounts(1 << 36, 8_000, &[("gpu", 2)]),
+            ..profile("w", 9, 8, 4)
+        }),
         put_worker_group("etl", Strategy::LeastLoaded, Some(Thresholds::default())),
         Command::DeleteWorkerGroup { name: name("etl"), expected: Some(Revision(1)) },
     ]);

@@ -365,7 +365,8 @@ fn command_of(m: &Machine, step: &Step) -> Command {
         Step::Attach { name, incarnation, boot } => {
             let (labels, slots) = (labels_of(*name), 2 + u32::from(*name));
             let profile = profile(&format!("w{name}"), *incarnation, *boot, slots);
-            Command::AttachWorker(WorkerProfile { labels, ..profile })
+            let amounts = amounts_of(*name);
+            Command::AttachWorker(WorkerProfile { labels, amounts, ..profile })
         }
         Step::Alive => alive(&m.state),
         Step::Acquire { lock, owner, wait } => {
@@ -483,6 +484,11 @@ pub(super) fn run_steps(steps: &[Step], look: &mut dyn FnMut(&Machine)) -> Machi
         let outcome = m.send_as(command.clone(), request);
         if let (Command::Dispatch { run, .. }, Outcome::Dispatched { .. }) = (command, outcome) {
             let demand = m.state.demand_of(m.state.run(run).unwrap());
+            let worker = m.state.run(run).unwrap().live_attempt().unwrap().worker;
+            let has = m.state.worker(worker).unwrap().profile.resources();
+            let used = m.state.used_of(worker);
+            // None of them becomes smaller.
+            assert!(used.lacks(&has).is_nothing(), "{used} of {has}");
             for (pool, _) in demand.pools() {
                 assert!(m.state.pool_used(pool) <= m.state.pool(pool).unwrap().def.slots);
             }
@@ -501,8 +507,10 @@ fn calm_down(m: &mut Machine) {
     for job in m.state.jobs_after(None).map(|j| j.id).collect::<Vec<_>>() {
         m.ok(Command::ResumeJob { job });
     }
-    // It has all labels that are asked for.
-    let worker = m.attach(WorkerProfile { labels: labels_of(2), ..profile("calm", 1, 1, 10_000) });
+    // It has all that is asked for.
+    let profile = profile("calm", 1, 1, 10_000);
+    let worker =
+        m.attach(WorkerProfile { labels: labels_of(2), amounts: amounts_of(2), ..profile });
     for _ in 0..30 {
         loop {
             while let Some(run) = first_to_go(&m.state, &default_group(), &|_| true) {
@@ -542,6 +550,9 @@ proptest! {
         prop_assert_eq!(m.state.live_actions(), 0);
         prop_assert!(m.queue().is_empty() && running(&m.state).is_empty());
         prop_assert!(m.state.locks_after(None).next().is_none());
+        for worker in m.state.workers_after(None) {
+            prop_assert!(m.state.used_of(worker.id).is_nothing(), "{:?}", worker.profile.name);
+        }
         for pool in m.state.pools_after(None).map(|pool| &pool.def.name) {
             prop_assert_eq!((m.state.pool_used(pool), m.state.pool_waiting(pool)), (0, 0));
         }

@@ -7,6 +7,7 @@ use crate::ids::*;
 use crate::model::area::Area;
 use crate::model::job::*;
 use crate::model::limits::RunLimits;
+use crate::model::resources::{Amounts, Resources};
 use crate::model::retry::RetryWorker;
 use crate::model::selector::Selector;
 use crate::model::trigger::{RuleSpec, TriggerRule};
@@ -57,6 +58,27 @@ pub(super) fn selector_of(number: u8) -> Option<Selector> {
     text[usize::from(number) % text.len()].map(|text| Selector::read(text).unwrap())
 }
 
+/// What runs take of their worker: mostly a slot, and never more than the largest has.
+pub(super) fn resources_of(number: u8) -> Option<Resources> {
+    let (slots, amounts) = match number {
+        3 => (2, amounts(0, 0, &[])),
+        4 => (1, amounts(60, 0, &[])),
+        5 => (1, amounts(10, 700, &[("gpu", 1)])),
+        6 => (3, amounts(0, 0, &[("gpu", 2)])),
+        _ => return None,
+    };
+    Some(Resources { slots, amounts })
+}
+
+/// What a worker has beside slots, by the number in its name.
+pub(super) fn amounts_of(number: u8) -> Amounts {
+    match number {
+        0 => Amounts::default(),
+        1 => amounts(100, 1_000, &[("gpu", 1)]),
+        _ => amounts(1_000_000, 1_000_000, &[("gpu", 1_000), ("tape", 1)]),
+    }
+}
+
 /// What a worker's labels are, by the number in its name.
 pub(super) fn labels_of(number: u8) -> BTreeMap<String, String> {
     let zone = if number.is_multiple_of(2) { "a" } else { "b" };
@@ -88,9 +110,11 @@ pub(super) fn grown((group, rule, pools): (u8, u8, u8), spec: JobSpec) -> JobSpe
     let areas = (group > 3).then(|| area_name(1 + pools % 2)).into_iter().collect();
     let secrets = (group % 4 == 1).then(|| secret_name(rule % 3)).into_iter().collect();
     let group = (group % 4 < 3).then(|| group_path(group % 4));
+    let takes = pools + rule;
     let pools = pools_of(pools).pools;
     let workers = selector_of(rule);
-    let mut spec = JobSpec { group, pools, areas, secrets, workers, ..spec };
+    let resources = resources_of(takes);
+    let mut spec = JobSpec { group, pools, areas, secrets, workers, resources, ..spec };
     if let Some(second) = spec.triggers.get_mut(1) {
         second.kind = kind_of(rule);
     }

@@ -98,19 +98,57 @@ impl Opinion<'_> {
         all.filter(|worker| (self.sight)(worker.id).is_some()).collect()
     }
 
-    /// The same, with the slots that no attempt takes; none of those that are to get
-    /// nothing new.
-    fn workers(&self, run: &Run) -> Vec<Option<u32>> {
-        let taken = |id: WorkerId| {
-            let live = self.all_runs().into_iter().filter_map(Run::live_attempt);
-            live.filter(|attempt| attempt.worker == id).count() as u32
+    /// What of a worker attempts take, counted by hand; `extra` is one more.
+    fn taken(&self, id: WorkerId, extra: &Run) -> (u64, u64, u64, BTreeMap<Name, u64>) {
+        let live = |run: &&Run| run.live_attempt().is_some_and(|a| a.worker == id);
+        let (mut slots, mut memory, mut cpu) = (0, 0, 0);
+        let mut counts: BTreeMap<Name, u64> = BTreeMap::new();
+        for run in self.all_runs().into_iter().filter(live).chain([extra]) {
+            let spec = self.state.spec(run.job, run.revision).unwrap();
+            let Some(takes) = &spec.resources else {
+                slots += 1;
+                continue;
+            };
+            slots += u64::from(takes.slots);
+            memory += takes.amounts.memory;
+            cpu += u64::from(takes.amounts.cpu);
+            for (name, count) in &takes.amounts.counts {
+                *counts.entry(name.clone()).or_default() += u64::from(*count);
+            }
+        }
+        (slots, memory, cpu, counts)
+    }
+
+    /// A worker has room for a run, beside what runs there or if nothing did.
+    fn has_room(&self, worker: &Worker, run: &Run, is_empty: bool) -> bool {
+        let nobody = WorkerId(u64::MAX);
+        let (id, has) = (worker.id, &worker.profile);
+        let takes = self.state.spec(run.job, run.revision).unwrap().resources.clone();
+        let takes = takes.unwrap_or_default();
+        let (slots, memory, cpu, counts) = self.taken(if is_empty { nobody } else { id }, run);
+        let is_named = |name: &Name| takes.amounts.counts.contains_key(name);
+        let count = |name: &Name| has.amounts.counts.get(name).copied().unwrap_or(0);
+        slots <= u64::from(has.slots)
+            && (takes.amounts.memory == 0 || memory <= has.amounts.memory)
+            && (takes.amounts.cpu == 0 || cpu <= u64::from(has.amounts.cpu))
+            && counts.iter().all(|(n, all)| !is_named(n) || *all <= u64::from(count(n)))
+    }
+
+    /// The same, and whether each has room; none of those that are to get nothing new.
+    fn workers(&self, run: &Run) -> Vec<Option<bool>> {
+        let open = |worker: &&Worker| {
+            (worker.duty == Duty::Open).then(|| self.has_room(worker, run, false))
         };
-        let free = |worker: &Worker| worker.profile.slots.saturating_sub(taken(worker.id));
-        let open = |worker: &&Worker| (worker.duty == Duty::Open).then(|| free(worker));
         self.crew(run).iter().map(open).collect()
     }
 
-    /// One of them has a slot and is not busier than the group allows.
+    /// One of them is open, and large enough if nothing ran there.
+    fn is_possible(&self, run: &Run) -> bool {
+        let is_open = |worker: &&Worker| worker.duty == Duty::Open;
+        self.crew(run).into_iter().filter(is_open).any(|worker| self.has_room(worker, run, true))
+    }
+
+    /// One of them has room and is not busier than the group allows.
     fn has_fit(&self, run: &Run) -> bool {
         let group = self.state.worker_group(&self.group_of(run)).map(|group| &group.def);
         let is_busy = |load: Load| {
@@ -121,7 +159,7 @@ impl Opinion<'_> {
             })
         };
         self.crew(run).into_iter().zip(self.workers(run)).any(|(worker, free)| {
-            free.is_some_and(|free| free > 0)
+            free.is_some_and(|has_room| has_room)
                 && (self.sight)(worker.id).is_some_and(|l| !is_busy(l))
         })
     }
@@ -169,7 +207,7 @@ impl Opinion<'_> {
         let group = self.group_of(run);
         let open = |run: &Run| -> BTreeSet<WorkerId> {
             let crew = self.crew(run).into_iter().filter(|worker| worker.duty == Duty::Open);
-            crew.map(|worker| worker.id).collect()
+            crew.filter(|w| self.has_room(w, run, true)).map(|worker| worker.id).collect()
         };
         let own = open(run);
         let mut others = self.all_runs().into_iter().filter(|other| {
@@ -234,7 +272,7 @@ impl Opinion<'_> {
             run.kind != RunKind::Backfill && (self.is_paused(run.job) || self.is_of_paused(run));
         let free = self.workers(run);
         let is_open = free.iter().any(Option::is_some);
-        let has_slot = free.iter().flatten().any(|slots| *slots > 0);
+        let has_slot = free.iter().flatten().any(|has_room| *has_room);
         match why {
             WaitReason::Paused => is_held,
             WaitReason::Frozen => !self.may_go(run) && !is_held,
@@ -243,7 +281,9 @@ impl Opinion<'_> {
             _ if self.is_secret(run) => false,
             WaitReason::NoWorker => free.is_empty(),
             WaitReason::Cordoned => !free.is_empty() && !is_open,
-            WaitReason::Pool => is_open && self.lacks(run),
+            WaitReason::Resource if !self.is_possible(run) => is_open,
+            _ if !self.is_possible(run) => false,
+            WaitReason::Pool => self.lacks(run),
             WaitReason::CatchUp => run.catch_up && self.are_before(run),
             WaitReason::Queue => !run.catch_up && self.are_before(run),
             WaitReason::Resource => is_open && !has_slot && !self.lacks(run),

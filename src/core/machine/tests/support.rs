@@ -17,6 +17,7 @@ use crate::model::group::GroupDef;
 use crate::model::job::*;
 use crate::model::output::Values;
 use crate::model::pool::PoolDef;
+use crate::model::resources::{Amounts, Resources};
 use crate::model::run::EndKind;
 use crate::model::secret::{KeyId, Sealed};
 use crate::model::selector::Selector;
@@ -261,6 +262,7 @@ pub(crate) fn profile(text: &str, incarnation: u128, boot_id: u128, slots: u32) 
         slots,
         host: String::new(),
         version: String::new(),
+        amounts: Amounts::default(),
     }
 }
 
@@ -316,6 +318,17 @@ pub(crate) fn set_area(area: Option<&str>) -> Command {
 pub(crate) fn taking(text: &str, pools: &[(&str, u32)]) -> JobSpec {
     let pools = pools.iter().map(|(pool, slots)| (name(pool), *slots)).collect();
     JobSpec { pools, ..spec(text) }
+}
+
+/// Amounts of memory, CPU and things that are counted.
+pub(crate) fn amounts(memory: u64, cpu: u32, counts: &[(&str, u32)]) -> Amounts {
+    let counts = counts.iter().map(|(thing, count)| (name(thing), *count)).collect();
+    Amounts { memory, cpu, counts }
+}
+
+/// A job whose runs take so much of their worker.
+pub(crate) fn heavy(text: &str, slots: u32, amounts: Amounts) -> JobSpec {
+    JobSpec { resources: Some(Resources { slots, amounts }), ..spec(text) }
 }
 
 pub(crate) fn put_worker_group(
