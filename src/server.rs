@@ -13,6 +13,7 @@ use std::time::Duration;
 use axum::serve::ListenerExt;
 use horai_core::ids::NodeId;
 use horai_core::machine::state::State;
+use horai_core::time::Span;
 use horai_raft::membership::Closed;
 use horai_raft::node::{Options, RaftNode};
 use horai_raft::types::Member;
@@ -118,7 +119,8 @@ pub async fn run(
     };
     let node = RaftNode::open(stores, State::default(), ports.raft, &options).await?;
     let node: Arc<Node> = Arc::new(node);
-    let sessions = Sessions::with_keys(Arc::clone(&node), Arc::clone(&keys));
+    let clock_limit = Some(config.node.worker_clock_ms).filter(|ms| *ms > 0).map(Span);
+    let sessions = Sessions::strict(Arc::clone(&node), Arc::clone(&keys), clock_limit);
     let ends = Ends::default();
     let grpc = listener("grpc", ports.grpc)?;
     let mut grpc = tokio::spawn(Arc::clone(&sessions).serve(grpc, ends.streams.clone()));

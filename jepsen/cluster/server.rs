@@ -46,8 +46,8 @@ impl Server {
     pub(super) fn node(cluster: &Cluster, n: usize) -> Result<Self, Error> {
         let (machine, settings) = (&cluster.env.machines[n], &cluster.settings);
         let text = format!(
-            "[node]\ndata_dir = {:?}\nhttp = {:?}\ngrpc = {:?}\nraft = {:?}\ntoken_file = {:?}\n\n\
-             [raft]\nheartbeat_ms = {}\nelection_min_ms = {}\nelection_max_ms = {}\n",
+            "[node]\ndata_dir = {:?}\nhttp = {:?}\ngrpc = {:?}\nraft = {:?}\ntoken_file = {:?}\n\
+             worker_clock_ms = 0\n\n[raft]\nheartbeat_ms = {}\nelection_min_ms = {}\nelection_max_ms = {}\n",
             machine.disk.at().join(DATA),
             endpoint(machine.host, HTTP),
             endpoint(machine.host, GRPC),
@@ -68,7 +68,7 @@ impl Server {
             cluster.nodes.iter().map(|node| endpoint(node.host, GRPC)).collect();
         let text = format!(
             "[worker]\nname = {:?}\ndata_dir = {:?}\nnodes = {nodes:?}\nslots = {}\n\
-             heartbeat_ms = {HEARTBEAT_MS}\ntoken_file = {:?}\n",
+             heartbeat_ms = {HEARTBEAT_MS}\nstop_after_ms = 0\ntoken_file = {:?}\n",
             machine.name,
             machine.disk.at().join(DATA),
             cluster.settings.slots,

@@ -34,7 +34,7 @@ pub(super) fn node(file: &Path, out: &mut impl Write) -> Result<(), Failure> {
     })
 }
 
-/// Runs a worker until it is told to stop; its jobs go on.
+/// Runs a worker until it is told to stop and what runs there has had its time.
 pub(super) fn worker(file: &Path, out: &mut impl Write) -> Result<(), Failure> {
     let config: WorkerConfig = config::load(file, config::environment())?;
     telemetry::start(&config.log);
@@ -55,6 +55,7 @@ pub(super) fn worker(file: &Path, out: &mut impl Write) -> Result<(), Failure> {
         token: token.text().to_owned(),
         shim_program: None,
         heartbeat: Duration::from_millis(config.heartbeat_ms),
+        stop_after: Duration::from_millis(config.stop_after_ms),
     };
     run(async |stop| {
         let name = config.name.clone();

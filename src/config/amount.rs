@@ -49,3 +49,30 @@ where
         self.visit_str(&number.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use horai_core::model::resources::{Bytes, Cores};
+
+    use super::*;
+    use crate::config::WorkerConfig;
+
+    #[test]
+    fn amounts_are_numbers_texts_or_whatever_there_is() {
+        let read = |rest: &str| {
+            let text = format!(
+                "[worker]\nname = \"w\"\ndata_dir = \"d\"\nnodes = [\"n:1\"]\ntoken_file = \"t\"\n{rest}"
+            );
+            let config: Result<WorkerConfig, toml::de::Error> = toml::from_str(&text);
+            config.map(|config| (config.worker.memory, config.worker.cpu))
+        };
+        let has = |memory: u64, cpu: u32| (Some(Amount(Bytes(memory))), Some(Amount(Cores(cpu))));
+        assert_eq!(read("").unwrap(), (None, None));
+        assert_eq!(read("memory = \"auto\"\ncpu = \"auto\"").unwrap(), (None, None));
+        assert_eq!(read("memory = \"1GiB\"\ncpu = 7.5").unwrap(), has(1 << 30, 7_500));
+        assert_eq!(read("memory = 1024\ncpu = \"2\"").unwrap(), has(1_024, 2_000));
+        for bad in ["memory = \"much\"", "memory = -1", "cpu = 0.0001", "cpu = [1]"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 
 use horai_core::ids::Name;
 use horai_core::model::resources::{Amounts, Bytes, Cores};
+use horai_core::model::worker::WorkerProfile;
 use serde::Deserialize;
 
 pub use amount::Amount;
@@ -63,6 +64,10 @@ pub struct NodeSection {
     pub advertise_raft: Option<String>,
     /// File that holds the bearer token, readable by its owner alone.
     pub token_file: PathBuf,
+    /// A worker whose clock is further from cluster time, in milliseconds, is refused; 0: none
+    /// is; default 30,000.
+    #[serde(default = "default_worker_clock_ms")]
+    pub worker_clock_ms: u64,
 }
 
 /// Timing of elections, in milliseconds.
@@ -163,6 +168,10 @@ pub struct WorkerSection {
     /// Milliseconds between heartbeats, 100 to 10,000; default 2,000.
     #[serde(default = "default_heartbeat_ms")]
     pub heartbeat_ms: u64,
+    /// When it is told to stop: milliseconds that what runs there has to end, up to
+    /// 604,800,000; 0: it stops at once, and its jobs go on; default 30,000.
+    #[serde(default = "default_stop_after_ms")]
+    pub stop_after_ms: u64,
 }
 
 fn default_http() -> SocketAddr {
@@ -183,6 +192,14 @@ fn default_groups() -> Vec<Name> {
 
 fn default_slots() -> u32 {
     16
+}
+
+fn default_worker_clock_ms() -> u64 {
+    30_000
+}
+
+fn default_stop_after_ms() -> u64 {
+    30_000
 }
 
 fn default_heartbeat_ms() -> u64 {
@@ -290,6 +307,11 @@ impl Check for WorkerConfig {
             let field =
                 if is_counted { "worker.counts".to_owned() } else { format!("worker.{field}") };
             return Err(Problem::new(&field, "too much or 0", format!("write {right}")));
+        }
+        let longest = WorkerProfile::MAX_STOP.0;
+        if worker.stop_after_ms > longest {
+            let remedy = format!("write at most {longest}");
+            return Err(Problem::new("worker.stop_after_ms", worker.stop_after_ms, remedy));
         }
         if !(100..=10_000).contains(&worker.heartbeat_ms) {
             let remedy = "write 100 to 10000";

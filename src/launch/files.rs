@@ -90,6 +90,8 @@ impl Folder {
             ("data_dir".to_owned(), text(self.data(role))),
             ("nodes".to_owned(), nodes.into()),
             ("slots".to_owned(), i64::from(slots).into()),
+            // Whoever stops such a cluster waits for nobody's jobs.
+            ("stop_after_ms".to_owned(), 0.into()),
             ("token_file".to_owned(), text(self.token())),
         ]);
         self.write_config(role, "worker", worker)

@@ -21,7 +21,6 @@ use horai_core::machine::command::{Command, Envelope};
 use horai_core::machine::state::State;
 use horai_core::model::demand::Demand;
 use horai_core::model::secret::KeyId;
-use horai_core::model::worker::Duty;
 use horai_core::mutants::{self, Mutant};
 use horai_core::placement::load::Load;
 use horai_core::placement::pools::Claims;
@@ -367,7 +366,7 @@ impl Crew {
     ) -> Self {
         let thresholds = state.thresholds_of(group);
         let serves = |id: &WorkerId| {
-            let worker = state.worker(*id).filter(|worker| worker.duty == Duty::Open);
+            let worker = state.worker(*id).filter(|worker| worker.is_open());
             let load = loads.get(id).copied().unwrap_or_default();
             worker.is_some_and(|worker| worker.profile.groups.contains(group))
                 && !thresholds.is_some_and(|most| load.exceeds(most))

@@ -16,6 +16,7 @@ use horai_core::machine::state::State;
 use horai_core::model::resources::Amounts;
 use horai_core::model::worker::WorkerProfile;
 use horai_core::mutants::{self, Mutant};
+use horai_core::time::Span;
 use horai_proto::worker as pb;
 use horai_proto::worker::to_worker::Body as Say;
 use horai_proto::worker::verdict::Decision;
@@ -23,12 +24,10 @@ use horai_proto::worker::verdict::Decision;
 use super::access::Refusal;
 use super::registry::{Leading, StreamId};
 use super::stream::{Reported, at_most_a_frame};
-use super::{FRAME, Sessions, start};
+use super::{FRAME, Sessions, origin, start};
 use crate::error::ErrorCode;
 use crate::worker::wire;
 
-/// The version of the protocol that this node speaks.
-const PROTOCOL: u32 = 1;
 /// Frames of one Hello: more than a full journal needs.
 const MAX_PARTS: usize = 1024;
 /// The most slots a worker may declare.
@@ -87,6 +86,9 @@ impl Sessions {
         let (Some(leading), Some((name, incarnation))) = (leading, identity) else {
             return Ok(());
         };
+        let here = self.here();
+        let holds = parts.live.len() + parts.results.len() > 0;
+        origin::check(&hello, &name, &here, holds)?;
         let profile = profile(&hello, &name, incarnation)?;
         if wire::leader(hello.highest.as_ref()).is_ok_and(|highest| highest > leading.id) {
             // It obeys a later leader, of whom this node will hear.
@@ -142,9 +144,8 @@ impl Sessions {
         parts: &Parts,
     ) {
         let Some(outbox) = self.registry().outbox(id) else { return };
-        let (cluster, answer) = self.node.read(|state| {
-            (state.settings().map_or(0, |s| s.uuid), compare(state, worker, incarnation, parts))
-        });
+        let answer = self.node.read(|state| compare(state, worker, incarnation, parts));
+        let cluster = self.here().cluster;
         let welcome = Say::Welcome(pb::Welcome {
             cluster: format!("{cluster:032x}"),
             node: leading.id.node.0,
@@ -222,13 +223,6 @@ fn profile(
     incarnation: Incarnation,
 ) -> Result<WorkerProfile, Refusal> {
     let invalid = |message: String| Refusal::new(ErrorCode::InvalidValue, message);
-    if hello.protocol != PROTOCOL {
-        let message = format!(
-            "the worker speaks protocol {}, this node {PROTOCOL}: upgrade the older of them",
-            hello.protocol
-        );
-        return Err(invalid(message));
-    }
     let id = |bytes: &[u8], what: &str| {
         let id = <[u8; 16]>::try_from(bytes).map(u128::from_be_bytes);
         id.map_err(|_| invalid(format!("{what} has {} bytes, not 16", bytes.len())))
@@ -250,6 +244,7 @@ fn profile(
         host: hello.host.clone(),
         version: hello.version.clone(),
         amounts: amounts(hello)?,
+        stops_within: hello.stopping.then(|| Span(hello.stops_within_ms)),
     })
 }
 
@@ -277,13 +272,11 @@ mod tests {
             boot_id: bytes(8).into(),
             groups: vec!["default".into()],
             slots: 4,
-            protocol: PROTOCOL,
             ..Default::default()
         };
         let taken = profile(&good, &name, Incarnation(7)).unwrap();
         assert_eq!((taken.boot_id, taken.slots), (8, 4));
         let bad = [
-            ("protocol 2", pb::Hello { protocol: 2, ..good.clone() }),
             ("\"w2\"", pb::Hello { name: "w2".into(), ..good.clone() }),
             ("w1", pb::Hello { incarnation: bytes(9).into(), ..good.clone() }),
             ("boot id", pb::Hello { boot_id: vec![1].into(), ..good.clone() }),

@@ -13,6 +13,7 @@ mod access;
 mod beats;
 mod hello;
 mod logs;
+mod origin;
 mod registry;
 mod results;
 mod start;
@@ -27,7 +28,7 @@ use futures_util::Stream;
 use horai_core::ids::{Incarnation, LeaderId, RunId, WorkerId};
 use horai_core::machine::state::State;
 use horai_core::placement::load::Load;
-use horai_core::time::UtcMillis;
+use horai_core::time::{Span, UtcMillis};
 use horai_proto::worker as pb;
 use horai_proto::worker::to_worker::Body as Say;
 use horai_proto::worker::worker_link_server::WorkerLinkServer;
@@ -44,6 +45,7 @@ pub use registry::WorkerLoad;
 pub use stream::Link;
 
 use crate::secrets::Keyring;
+use origin::Here;
 use registry::{Leading, Registry};
 use results::Finished;
 use texts::Unrendered;
@@ -74,6 +76,8 @@ pub struct Sessions {
     registry: Mutex<Registry>,
     runtime: Handle,
     keys: Arc<Keyring>,
+    /// How far a worker's clock may be from cluster time.
+    clock_limit: Option<Span>,
 }
 
 impl Sessions {
@@ -92,8 +96,24 @@ impl Sessions {
     /// Outside a runtime.
     #[must_use]
     pub fn with_keys(node: Arc<Node>, keys: Arc<Keyring>) -> Arc<Self> {
+        Self::strict(node, keys, None)
+    }
+
+    /// The same; a worker whose clock is further from cluster time than `clock_limit` is
+    /// refused, if nothing is lost by that.
+    ///
+    /// # Panics
+    /// Outside a runtime.
+    #[must_use]
+    pub fn strict(node: Arc<Node>, keys: Arc<Keyring>, clock_limit: Option<Span>) -> Arc<Self> {
         let registry = Mutex::new(Registry::default());
-        Arc::new(Self { node, registry, runtime: Handle::current(), keys })
+        Arc::new(Self { node, registry, runtime: Handle::current(), keys, clock_limit })
+    }
+
+    /// What a worker must be of.
+    fn here(&self) -> Here {
+        let cluster = self.node.read(|state| state.settings().map_or(0, |s| s.uuid));
+        Here { cluster, now: self.time(), clock_limit: self.clock_limit }
     }
 
     /// The keys of secrets that this node has.

@@ -29,6 +29,9 @@ const MAX_QUEUED_BYTES: usize = 64 << 20;
 /// Logs read over one stream at once.
 const MAX_READERS: usize = 32;
 
+/// Refused workers that are remembered.
+const MAX_REFUSED: usize = 1_000;
+
 /// Numbers streams; a later one is newer.
 pub(crate) type StreamId = u64;
 
@@ -146,6 +149,8 @@ pub(super) struct Registry {
     streams: BTreeMap<StreamId, Stream>,
     names: BTreeMap<Name, StreamId>,
     attached: BTreeMap<WorkerId, StreamId>,
+    /// Why workers were refused last.
+    refused: BTreeMap<Name, String>,
     leading: Option<Leading>,
     /// Worker ports of the cluster's members, told to every worker.
     nodes: Vec<String>,
@@ -296,6 +301,7 @@ impl Registry {
         let is_current = self.leading.as_ref().is_some_and(|leading| leading.id == leader);
         let Some(stream) = self.streams.get_mut(&id).filter(|_| is_current) else { return false };
         stream.worker = Some(worker);
+        self.refused.remove(&stream.name);
         self.attached.insert(worker, id);
         self.bump();
         true
@@ -345,6 +351,18 @@ impl Registry {
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.load = Some(load);
         }
+    }
+
+    /// True if a worker was not refused for that reason just before.
+    pub(super) fn is_news(&mut self, worker: &Name, reason: &str) -> bool {
+        if self.refused.get(worker).is_some_and(|known| known == reason) {
+            return false;
+        }
+        if self.refused.len() >= MAX_REFUSED {
+            self.refused.clear();
+        }
+        self.refused.insert(worker.clone(), reason.to_owned());
+        true
     }
 
     /// Whose stream it is.

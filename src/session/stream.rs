@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use futures_util::stream::{self, BoxStream, StreamExt};
+use horai_core::ids::Name;
 use horai_core::model::access::TokenHash;
 use horai_proto::worker as pb;
 use horai_proto::worker::from_worker::Body as Said;
@@ -41,7 +42,9 @@ impl WorkerLink for Link {
         request: Request<Streaming<pb::FromWorker>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
         let sessions = &self.sessions;
-        let opened = access::caller(request.metadata()).and_then(|caller| {
+        let caller = access::caller(request.metadata());
+        let name = caller.as_ref().ok().map(|caller| caller.name.clone());
+        let opened = caller.and_then(|caller| {
             sessions.node.read(|state| access::permit(state, &caller.token))?;
             let lead = |leader| sessions.lead_frame(leader);
             let opened = sessions.registry().open(caller.name, caller.incarnation, lead)?;
@@ -63,7 +66,7 @@ impl WorkerLink for Link {
                 Ok(Response::new(frames.take_until(cut.cancelled_owned()).boxed()))
             }
             Err(refusal) => {
-                tracing::debug!(code = %refusal.code, message = refusal.message, "stream refused");
+                sessions.log_refusal(name, &refusal);
                 let frame = pb::ToWorker { body: Some(refusal.frame()) };
                 Ok(Response::new(stream::iter([Ok(frame)]).boxed()))
             }
@@ -84,8 +87,8 @@ impl Sessions {
             match from.message().await {
                 Ok(Some(pb::FromWorker { body: Some(body) })) => {
                     if let Err(refusal) = self.on_said(id, &token, &mut parts, body).await {
-                        let message = &refusal.message;
-                        tracing::warn!(stream = id, code = %refusal.code, message, "worker refused");
+                        let name = self.registry().identity(id).map(|(name, _)| name);
+                        self.log_refusal(name, &refusal);
                         self.registry().send(id, refusal.frame());
                         return;
                     }
@@ -97,6 +100,17 @@ impl Sessions {
                     return;
                 }
             }
+        }
+    }
+
+    /// A worker that is refused comes again each second: it is logged once.
+    fn log_refusal(&self, worker: Option<Name>, refusal: &Refusal) {
+        let (code, message) = (refusal.code, &refusal.message);
+        match worker {
+            Some(worker) if self.registry().is_news(&worker, message) => {
+                tracing::warn!(%worker, %code, reason = message, "worker refused");
+            }
+            Some(_) | None => tracing::debug!(%code, message, "stream refused"),
         }
     }
 

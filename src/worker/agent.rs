@@ -7,8 +7,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
-use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -26,14 +24,21 @@ use tokio_util::sync::CancellationToken;
 use super::attach::{self, Event};
 use super::attempts::{self, Notice, Runner, Shared};
 use super::ending::Ending;
+pub use super::failure::Error;
 use super::fence::{self, Fence};
 use super::hello::{self, Told};
+use super::home::Home;
 use super::jobs::Control;
-use super::journal::{self, Journal, Record};
+use super::journal::{Journal, Record};
 use super::links::Links;
 use super::load::Load;
 use super::place::Place;
 use super::{Config, output, wire};
+
+#[path = "agent_parting.rs"]
+mod parting;
+
+use parting::Parting;
 
 /// Orders that may wait for a lease.
 const HELD: usize = 4096;
@@ -44,32 +49,8 @@ const BEATS: usize = 64;
 /// Results without an answer are sent again after this many rounds of heartbeats.
 const RESEND_TICKS: u64 = 15;
 
-/// Why the worker stopped.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The journal cannot be used.
-    #[error("the worker cannot keep its journal")]
-    Journal(#[from] journal::Error),
-    /// The fence cannot be used.
-    #[error("the worker cannot keep its fence")]
-    Fence(#[from] fence::Error),
-    /// The data folder or the machine's facts cannot be read.
-    #[error("the worker cannot use {what}")]
-    Io {
-        /// What it needed.
-        what: String,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Another worker runs there.
-    #[error("{path:?} is used by another worker: stop it, or choose another data folder")]
-    InUse {
-        /// The data folder.
-        path: PathBuf,
-    },
-}
-
-/// Runs a worker until `stop`. Its shims and jobs go on, and are adopted by the next.
+/// Runs a worker until `stop` and until what runs there has had the configured time. Shims
+/// and jobs that are left go on, and are adopted by the next.
 ///
 /// # Errors
 /// [`Error`]: nothing that a worker can do without.
@@ -108,8 +89,11 @@ pub async fn run_at(
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     ready();
     loop {
+        if agent.may_go() {
+            return Ok(());
+        }
         tokio::select! {
-            () = stop.cancelled() => return Ok(()),
+            () = stop.cancelled(), if agent.parting.is_none() => agent.begin_parting(),
             Some((node, event)) = from_nodes.recv() => match named_nodes(&event) {
                 // What a stream that was let go had said before counts no more.
                 _ if !streams.holds(node) => {}
@@ -186,6 +170,9 @@ struct Agent {
     resend: bool,
     /// What nodes said last when they refused this worker.
     refused: BTreeMap<usize, String>,
+    home: Home,
+    /// It was told to stop.
+    parting: Option<Parting>,
     /// Held while this worker lives: two would share one journal.
     _lock: Option<File>,
 }
@@ -194,6 +181,8 @@ impl Agent {
     fn open(place: Place, config: Config, notices: mpsc::Sender<Notice>) -> Result<Self, Error> {
         let Place { host, folder, jobs, load, boot_id, lock } = place;
         let fence = Fence::open_in(Arc::clone(&folder))?;
+        let home = Home::open_in(Arc::clone(&folder));
+        let home = home.map_err(|source| Error::Io { what: "the file cluster".into(), source })?;
         let (journal, entries) = Journal::open_in(folder, Arc::clone(&host))?;
         let shared = Arc::new(Shared::new(Arc::clone(&host)));
         let shared_too = Arc::clone(&shared);
@@ -218,6 +207,8 @@ impl Agent {
             ticks: 0,
             resend: false,
             refused: BTreeMap::new(),
+            home,
+            parting: None,
         };
         agent.runner.jobs.adopt_all(&entries.keys().copied().collect());
         for (key, entry) in entries {
@@ -299,7 +290,7 @@ impl Agent {
             return Ok(());
         }
         match body {
-            Hear::Welcome(welcome) => self.set_time(welcome.cluster_time_ms),
+            Hear::Welcome(welcome) => return self.on_welcome(node, &welcome),
             Hear::Starts(starts) => self.on_starts(starts.starts),
             Hear::Cancels(_) if mutants::on(Mutant::CancelOnlyMarks) => {}
             Hear::Cancels(cancels) => {
@@ -359,6 +350,11 @@ impl Agent {
     }
 
     fn hello(&mut self, node: usize) {
+        let stopping = self.parting.is_some();
+        let left = self.parting.map_or(0, |parting| parting.left(self.shared.boot_ms()));
+        if let Some(parting) = &mut self.parting {
+            parting.ask();
+        }
         let live = self.live.iter().map(|(key, live)| wire::attempt_id(*key, live.token));
         let ended = self.results.iter().map(|(key, ended)| ended.wire(*key));
         let Told { live, results, later } = hello::told(live.collect(), ended.collect());
@@ -366,6 +362,10 @@ impl Agent {
             incarnation: self.runner.journal.incarnation().0.to_be_bytes().to_vec().into(),
             boot_id: self.boot_id.to_be_bytes().to_vec().into(),
             highest: Some(wire::fence(self.fence.highest())),
+            stopping,
+            stops_within_ms: left,
+            cluster: self.home.told(),
+            wall_ms: self.host.wall_time().0,
             live,
             results,
             ..hello::of(&self.config)
@@ -422,6 +422,9 @@ impl Agent {
         let Some(&(_, sent)) = link.beats.iter().find(|(seq, _)| *seq == ack.seq) else { return };
         link.beats.retain(|(seq, _)| *seq > ack.seq);
         self.set_time(ack.cluster_time_ms);
+        if let Some(parting) = &mut self.parting {
+            parting.acknowledged(ack.seq);
+        }
         self.shared.lease_from.fetch_max(sent, Ordering::AcqRel);
         for live in self.live.values() {
             if let Some(control) = &live.control {

@@ -12,9 +12,11 @@ pub(crate) mod attempts;
 pub mod clock;
 pub mod ending;
 mod executor;
+mod failure;
 pub mod fence;
 pub mod folder;
 mod hello;
+mod home;
 pub mod jobs;
 pub mod journal;
 mod links;
@@ -57,6 +59,9 @@ pub struct Config {
     pub shim_program: Option<PathBuf>,
     /// Between two heartbeats; 2 s unless tests say otherwise.
     pub heartbeat: Duration,
+    /// When it is told to stop: how long what runs there has to end. Zero: it stops at once,
+    /// and its jobs go on.
+    pub stop_after: Duration,
 }
 
 /// Memory in bytes and CPU in thousandths of a core that this machine, or the group of

@@ -146,6 +146,7 @@ fn start_worker(home: &Path, nodes: &[&Port]) -> (CancellationToken, tokio::task
         token: "secret".into(),
         shim_program: Some(env!("CARGO_BIN_EXE_horai").into()),
         heartbeat: Duration::from_millis(50),
+        stop_after: Duration::ZERO,
     };
     let stop = CancellationToken::new();
     let stopped = stop.clone();

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, until, until_within};
@@ -123,5 +124,74 @@ fn a_worker_is_forgotten_once_it_is_stopped() {
     cluster.workers[0].start();
     cluster.wait_for_workers(2);
     assert_eq!(cluster.get("workers/w1")["duty"], "open");
+    cluster.end();
+}
+
+#[test]
+fn a_worker_that_is_stopped_lets_its_jobs_end_and_the_rest_run_again_elsewhere() {
+    let mut cluster = Cluster::start(1, 0);
+    for _ in 0..2 {
+        cluster.add_worker("stop_after_ms = 5000\n");
+    }
+    let script = "if [ $HORAI_ATTEMPT_CAUSE = first ]; then exec sleep 300; fi";
+    cluster.apply(&format!(
+        "jobs:\n- {{name: short, shell: 'sleep 2'}}\n- {{name: long, shell: '{script}'}}\n\
+         - {{name: next, noop: true}}\n"
+    ));
+    cluster.run_ok(&["worker", "cordon", "w2"]);
+    let (short, long) = (begin(&cluster, "short"), begin(&cluster, "long"));
+    for run in [&short, &long] {
+        wait_for(&cluster, run, "running");
+    }
+    let begun = Instant::now();
+    kill_process(cluster.workers[0].pid(), Signal::TERM).unwrap();
+    until("it to be known", || (cluster.get("workers/w1")["duty"] == "stopping").then_some(()));
+    let next = begin(&cluster, "next");
+    until("nobody to be left for it", || {
+        (cluster.get(&format!("runs/{next}/explain"))["reason"] == "cordoned").then_some(())
+    });
+    cluster.run_ok(&["worker", "uncordon", "w2"]);
+    assert_eq!(cluster.workers[0].wait(), Some(0), "{}", cluster.workers[0].log());
+    assert!(begun.elapsed() >= Duration::from_secs(5), "it had its time");
+    for run in [&short, &long, &next] {
+        wait_for(&cluster, run, "success");
+    }
+    let ended = |worker: &str, how: &str| (worker.to_owned(), json!(how));
+    assert_eq!(attempts(&cluster, &short), [ended("w1", "exited")]);
+    assert_eq!(attempts(&cluster, &long), [ended("w1", "drained"), ended("w2", "exited")]);
+    let shown = cluster.get(&format!("runs/{long}"));
+    assert_eq!((&shown["losses"], &shown["retries"]), (&json!(0), &json!(0)), "{shown}");
+    // One that has nothing to do goes at once; and whoever comes back is given work.
+    let begun = Instant::now();
+    cluster.workers[1].terminate();
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    cluster.workers[0].start();
+    until("it to be back", || (cluster.get("workers/w1")["duty"] == "open").then_some(()));
+    let again = begin(&cluster, "next");
+    wait_for(&cluster, &again, "success");
+    assert_eq!(attempts(&cluster, &again)[0].0, "w1");
+    cluster.end();
+}
+
+#[test]
+fn a_worker_of_another_cluster_is_refused_on_both_sides() {
+    let mut cluster = Cluster::start(1, 1);
+    let file = cluster.path("worker1").join("cluster");
+    let own = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(own.len(), 32, "{own}");
+    cluster.workers[0].terminate();
+    std::fs::write(&file, "0123456789abcdef0123456789abcdef").unwrap();
+    cluster.workers[0].start();
+    let words = "belongs to cluster 0123456789abcdef0123456789abcdef, and this is cluster";
+    until("both to say so", || {
+        let logs = [cluster.workers[0].log(), cluster.nodes[0].log()];
+        logs.iter().all(|log| log.contains(words) && log.contains(&own)).then_some(())
+    });
+    let told = cluster.nodes[0].log().matches(words).count();
+    assert_eq!(told, 1, "it comes again and again, and is told once");
+    cluster.workers[0].terminate();
+    std::fs::write(&file, own).unwrap();
+    cluster.workers[0].start();
+    cluster.wait_for_workers(1);
     cluster.end();
 }

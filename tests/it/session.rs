@@ -111,6 +111,7 @@ impl Cluster {
             token: TOKEN.into(),
             shim_program: Some(env!("CARGO_BIN_EXE_horai").into()),
             heartbeat: Duration::from_millis(50),
+            stop_after: Duration::ZERO,
         };
         let stop = CancellationToken::new();
         let stopped = stop.clone();

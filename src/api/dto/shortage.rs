@@ -3,7 +3,7 @@
 use horai_core::machine::state::State;
 use horai_core::model::resources::Resources;
 use horai_core::model::run::Run;
-use horai_core::model::worker::{Duty, Worker};
+use horai_core::model::worker::Worker;
 use horai_core::placement::explain::{Sight, crew};
 
 /// Workers that are named.
@@ -17,7 +17,7 @@ pub(super) fn told(state: &State, run: &Run, sight: Sight<'_>) -> String {
     let labels = labels.unwrap_or_default();
     let Some(spec) = state.spec(run.job, run.revision) else { return String::new() };
     let all = crew(state, &spec.worker_group, &demand, sight).map(|(worker, _)| worker);
-    let open: Vec<&Worker> = all.filter(|worker| worker.duty == Duty::Open).collect();
+    let open: Vec<&Worker> = all.filter(|worker| worker.is_open()).collect();
     let is_possible = open.iter().any(|worker| demand.suits(&worker.profile));
     if wanted.is_plain() {
         return format!("no worker of group {}{labels} has a free slot", spec.worker_group);

@@ -2,7 +2,6 @@
 
 use horai_core::ids::Name;
 use horai_core::machine::state::State;
-use horai_core::model::worker::Duty;
 use serde::{Deserialize, Serialize};
 
 use super::text::Time;
@@ -45,7 +44,7 @@ impl WorkerGroupDto {
     pub fn of(state: &State, name: &Name) -> Self {
         let group = state.worker_group(name);
         let crew = || state.workers_after(None).filter(|w| w.profile.groups.contains(name));
-        let open = || crew().filter(|worker| worker.duty == Duty::Open);
+        let open = || crew().filter(|worker| worker.is_open());
         Self {
             name: name.to_string(),
             revision: group.map_or(0, |group| group.revision.0),

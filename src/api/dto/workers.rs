@@ -32,7 +32,7 @@ pub struct WorkerDto {
     /// What live attempts reserve of that.
     #[serde(default)]
     pub reserved: ResourcesDefinition,
-    /// What it is given: `open`, `cordoned` or `draining`, the latter two nothing new.
+    /// What it is given: `open`, or nothing new: `cordoned`, `draining` or `stopping`.
     #[serde(default)]
     pub duty: String,
     /// When what still runs there is ended, if it is being drained with a deadline.
@@ -67,11 +67,11 @@ impl WorkerDto {
             used: state.used_slots(worker.id),
             has: ResourcesDefinition::exact(&profile.resources()),
             reserved: ResourcesDefinition::exact(&state.used_of(worker.id)),
-            duty: worker.duty.word().to_owned(),
-            drain_until: match worker.duty {
-                Duty::Draining { until } => until.map(Time),
-                Duty::Open | Duty::Cordoned => None,
+            duty: match worker.duty {
+                Duty::Open if worker.leaving.is_some() => "stopping".to_owned(),
+                duty => duty.word().to_owned(),
             },
+            drain_until: worker.drains_at().map(Time),
             host: profile.host.clone(),
             version: profile.version.clone(),
             connected,

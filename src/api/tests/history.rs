@@ -38,6 +38,7 @@ async fn dispatched(cluster: &Cluster, run: RunId) -> (AttemptKey, horai_core::i
         host: String::new(),
         version: String::new(),
         amounts: Default::default(),
+        stops_within: None,
     };
     let Outcome::Worker { worker } = cluster.propose(Command::AttachWorker(profile)).await else {
         panic!("not attached")

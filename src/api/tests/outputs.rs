@@ -35,6 +35,7 @@ async fn worker(cluster: &Cluster) -> WorkerId {
         host: String::new(),
         version: String::new(),
         amounts: Default::default(),
+        stops_within: None,
     };
     match cluster.propose(Command::AttachWorker(profile)).await {
         Outcome::Worker { worker } => worker,

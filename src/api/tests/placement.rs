@@ -123,6 +123,7 @@ async fn what_a_job_takes_of_its_worker_is_checked_and_told() {
             cpu: 4_000,
             counts: [(Name::new("gpu").unwrap(), 1)].into(),
         },
+        stops_within: None,
     };
     let incarnation = profile.incarnation;
     let Outcome::Worker { worker } = cluster.propose(Command::AttachWorker(profile)).await else {

@@ -98,6 +98,7 @@ async fn a_pool_tells_what_is_in_use_and_who_waits() {
         host: String::new(),
         version: String::new(),
         amounts: Default::default(),
+        stops_within: None,
     };
     let Outcome::Worker { worker } = cluster.propose(Command::AttachWorker(profile)).await else {
         panic!("not attached")

@@ -49,6 +49,7 @@ impl Bench {
             host: String::new(),
             version: String::new(),
             amounts: Default::default(),
+            stops_within: None,
         }))?;
         Ok(bench)
     }

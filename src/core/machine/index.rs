@@ -23,7 +23,7 @@ use crate::model::job::{Job, JobSpec};
 use crate::model::lock::{Holder, Lock};
 use crate::model::resources::{Amounts, Resources};
 use crate::model::run::{Run, RunState};
-use crate::model::worker::{Duty, Worker};
+use crate::model::worker::Worker;
 use crate::mutants::{self, Mutant};
 use crate::time::{Span, UtcMillis};
 
@@ -254,8 +254,7 @@ impl Index {
         }
         let timer = |worker: Option<&Worker>| {
             let worker = worker?;
-            let Duty::Draining { until: Some(at) } = worker.duty else { return None };
-            Some((at, Timer::Drain(worker.id)))
+            Some((worker.drains_at()?, Timer::Drain(worker.id)))
         };
         self.set_timer(timer(old), timer(new));
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::resources::{Amounts, Resources};
 use super::stored::{Marked, extended};
 use crate::ids::{Incarnation, Name, WorkerId};
-use crate::time::UtcMillis;
+use crate::time::{Span, UtcMillis};
 
 /// A worker that has attached at least once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,12 +24,49 @@ pub struct Worker {
     pub registered: UtcMillis,
     /// Whether it is given anything.
     pub duty: Duty,
+    /// Set while it is being stopped: it is given nothing then, either.
+    pub leaving: Option<Leaving>,
 }
 
 extended! {
     Worker (WorkerId)
     [id profile last_heartbeat registered]
-    [1 duty]
+    [1 duty 2 leaving]
+}
+
+/// A worker that somebody stops, and that waits for what runs there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Leaving {
+    /// When what still runs is ended, to run again elsewhere; none: that is done.
+    pub until: Option<UtcMillis>,
+}
+
+impl Worker {
+    /// True if it may be given something.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.duty == Duty::Open && self.leaving.is_none()
+    }
+
+    /// What it is given, by whoever's will: a worker that is being stopped drains.
+    #[must_use]
+    pub fn given(&self) -> Duty {
+        match (self.duty, self.leaving) {
+            (Duty::Open, Some(Leaving { until })) => Duty::Draining { until },
+            (duty, _) => duty,
+        }
+    }
+
+    /// When attempts there are ended next, because somebody has waited long enough.
+    #[must_use]
+    pub fn drains_at(&self) -> Option<UtcMillis> {
+        let by_duty = match self.duty {
+            Duty::Draining { until } => until,
+            Duty::Open | Duty::Cordoned => None,
+        };
+        let by_leaving = self.leaving.and_then(|leaving| leaving.until);
+        by_duty.into_iter().chain(by_leaving).min()
+    }
 }
 
 /// Numbers of workers are counted up from 1.
@@ -94,15 +131,20 @@ pub struct WorkerProfile {
     pub version: String,
     /// What it has beside slots for attempts to reserve.
     pub amounts: Amounts,
+    /// Set while it is being stopped: how long it waits for what runs there.
+    pub stops_within: Option<Span>,
 }
 
 extended! {
     WorkerProfile (Name)
     [name incarnation boot_id groups labels slots host version]
-    [1 amounts]
+    [1 amounts 2 stops_within]
 }
 
 impl WorkerProfile {
+    /// The longest that a worker waits when it is stopped.
+    pub const MAX_STOP: Span = Span::secs(7 * 86_400);
+
     /// All that attempts may reserve.
     #[must_use]
     pub fn resources(&self) -> Resources {

@@ -10,7 +10,7 @@ use crate::model::demand::Demand;
 use crate::model::job::{Job, TriggerSpec};
 use crate::model::resources::Resources;
 use crate::model::run::{Run, RunState};
-use crate::model::worker::{Duty, Worker};
+use crate::model::worker::Worker;
 
 /// Which workers are connected to whoever is asked, and how busy they are.
 pub type Sight<'a> = &'a dyn Fn(WorkerId) -> Option<Load>;
@@ -126,7 +126,7 @@ fn explain_run(state: &State, run: &Run, sight: Sight<'_>) -> Option<WaitReason>
     if crew.is_empty() {
         return Some(WaitReason::NoWorker);
     }
-    let open: Vec<_> = crew.into_iter().filter(|(w, _)| w.duty == Duty::Open).collect();
+    let open: Vec<_> = crew.into_iter().filter(|(w, _)| w.is_open()).collect();
     if open.is_empty() {
         return Some(WaitReason::Cordoned);
     }

@@ -10,7 +10,7 @@ use crate::model::demand::Demand;
 use crate::model::resources::Resources;
 use crate::model::retry::RetryWorker;
 use crate::model::run::{Run, RunState};
-use crate::model::worker::{Duty, Worker};
+use crate::model::worker::Worker;
 use crate::model::worker_group::Strategy;
 use load::Load;
 
@@ -53,7 +53,7 @@ pub fn choose(
     let is_free = |id: &WorkerId| {
         let serves = |w: &Worker| {
             let profile = &w.profile;
-            w.duty == Duty::Open
+            w.is_open()
                 && profile.groups.contains(group)
                 && demand.suits(profile)
                 && state.has_room(w, demand.resources(), &(view.reserved)(*id))

@@ -255,6 +255,7 @@ pub(super) fn profile(text: &str, groups: &[&str], slots: u32) -> WorkerProfile 
         host: String::new(),
         version: String::new(),
         amounts: Default::default(),
+        stops_within: None,
     }
 }
 

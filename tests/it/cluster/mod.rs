@@ -146,6 +146,9 @@ impl Cluster {
     pub(crate) fn add_worker(&mut self, more: &str) {
         let config = self.worker_config(self.workers.len() + 1);
         let mut text = std::fs::read_to_string(&config).unwrap();
+        if more.contains("stop_after_ms") {
+            text = text.replace("stop_after_ms = 0\n", "");
+        }
         text.push_str(more);
         std::fs::write(&config, text).unwrap();
         self.workers.push(Process::spawn("worker", &config));
@@ -157,7 +160,7 @@ impl Cluster {
         let nodes: Vec<String> = self.nodes.iter().map(|node| node.address("grpc")).collect();
         let text = format!(
             "[worker]\nname = \"w{n}\"\ndata_dir = {:?}\nnodes = {nodes:?}\nslots = 20\n\
-             heartbeat_ms = 500\ntoken_file = {:?}\n",
+             heartbeat_ms = 500\nstop_after_ms = 0\ntoken_file = {:?}\n",
             self.path(&format!("worker{n}")),
             self.path("token"),
         );

@@ -44,6 +44,7 @@ impl Seat {
             token: ADMIN.to_owned(),
             shim_program: None,
             heartbeat: Duration::from_millis(500),
+            stop_after: Duration::ZERO,
         };
         let place = Place {
             host: Arc::new(self.host.clone()),

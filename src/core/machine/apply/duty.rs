@@ -6,7 +6,7 @@ use super::super::state::State;
 use crate::ids::{RunId, WorkerId};
 use crate::model::job::OnWorkerLost;
 use crate::model::run::{EndKind, Run};
-use crate::model::worker::{Duty, Worker};
+use crate::model::worker::{Duty, Leaving, Worker};
 use crate::time::Span;
 
 /// Who was heard of within this time is alive.
@@ -32,7 +32,14 @@ impl State {
     /// and what may not be ended goes on. As many as the worker has slots.
     pub(super) fn drain_time_over(&mut self, id: WorkerId, ev: &mut Vec<Event>) {
         let Some(worker) = self.workers.get(&id) else { return };
-        let worker = Worker { duty: Duty::Draining { until: None }, ..worker.clone() };
+        let now = self.meta.now;
+        let (duty, leaving) = match (worker.duty, worker.leaving) {
+            (Duty::Draining { until: Some(at) }, leaving) if at <= now => {
+                (Duty::Draining { until: None }, leaving)
+            }
+            (duty, leaving) => (duty, leaving.map(|_| Leaving { until: None })),
+        };
+        let worker = Worker { duty, leaving, ..worker.clone() };
         self.put_worker(worker);
         let ends = |run: &&Run| {
             let spec = self.spec(run.job, run.revision);

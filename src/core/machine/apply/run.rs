@@ -15,7 +15,6 @@ use crate::model::retry::AfterFailure;
 use crate::model::run::{
     Attempt, AttemptCause, AttemptEnd, EndKind, Run, RunKind, RunResult, RunState,
 };
-use crate::model::worker::Duty;
 use crate::mutants::{self, Mutant};
 use crate::time::{Span, UtcMillis};
 
@@ -48,8 +47,8 @@ impl State {
         if !worker.profile.groups.contains(&spec.worker_group) || !demand.suits(&worker.profile) {
             return Err(Reject::NotDispatchable(id));
         }
-        if worker.duty != Duty::Open {
-            return Err(Reject::NotOpen { worker: worker_id, duty: worker.duty });
+        if !worker.is_open() {
+            return Err(Reject::NotOpen { worker: worker_id, duty: worker.given() });
         }
         let wanted = demand.resources();
         if self.free_slots(worker_id) < wanted.slots {

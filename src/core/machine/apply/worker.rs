@@ -5,7 +5,7 @@ use super::super::state::{State, Watch};
 use super::{at_most, invalid, within};
 use crate::ids::{Incarnation, RunId, WorkerId};
 use crate::model::run::{Attempt, EndKind, Run};
-use crate::model::worker::{Duty, Worker, WorkerProfile};
+use crate::model::worker::{Duty, Leaving, Worker, WorkerProfile};
 use crate::mutants::{self, Mutant};
 use crate::time::UtcMillis;
 
@@ -32,8 +32,11 @@ impl State {
             }
             let id = self.meta.last_worker.next();
             self.meta.last_worker = id;
+            let leaving = leaving(profile, None, now);
             let (profile, duty) = (profile.clone(), Duty::Open);
-            self.put_worker(Worker { id, profile, last_heartbeat: now, registered: now, duty });
+            let worker =
+                Worker { id, profile, last_heartbeat: now, registered: now, duty, leaving };
+            self.put_worker(worker);
             ev.push(Event::Worker(id));
             return Ok(Outcome::Worker { worker: id });
         };
@@ -43,7 +46,9 @@ impl State {
             let is_other = was.0 != profile.incarnation;
             let has_rebooted =
                 has_rebooted || (is_other && mutants::on(Mutant::IncarnationIsDeath));
-            let worker = Worker { profile: profile.clone(), last_heartbeat: now, ..old.clone() };
+            let leaving = leaving(profile, old.leaving, now);
+            let declared = profile.clone();
+            let worker = Worker { profile: declared, last_heartbeat: now, leaving, ..old.clone() };
             self.put_worker(worker);
             if has_rebooted {
                 // No process survives a boot: proof, whoever started it.
@@ -136,6 +141,13 @@ impl State {
     }
 }
 
+/// Whoever is stopped says so each time it attaches, and the wait is not begun anew; the
+/// next one under its name begins as if nothing had been.
+fn leaving(profile: &WorkerProfile, old: Option<Leaving>, now: UtcMillis) -> Option<Leaving> {
+    let wait = profile.stops_within?;
+    Some(old.unwrap_or(Leaving { until: Some(now.plus(wait)) }))
+}
+
 fn check_profile(profile: &WorkerProfile) -> Result<(), Reject> {
     if profile.groups.is_empty() {
         return Err(invalid("groups", "a worker serves at least one group"));
@@ -147,6 +159,9 @@ fn check_profile(profile: &WorkerProfile) -> Result<(), Reject> {
     }
     at_most("host", profile.host.len(), MAX_TEXT)?;
     at_most("version", profile.version.len(), MAX_TEXT)?;
+    if let Some(wait) = profile.stops_within {
+        within("stops_within", wait.0, 0, WorkerProfile::MAX_STOP.0, "ms")?;
+    }
     if let Some((field, right)) = profile.amounts.problem() {
         return Err(invalid(&field, format!("declare {right}")));
     }

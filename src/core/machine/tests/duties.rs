@@ -8,7 +8,7 @@ use crate::model::action::WaitReason;
 use crate::model::job::*;
 use crate::model::resources::Resources;
 use crate::model::run::{AttemptCause, EndKind, RunResult, RunState};
-use crate::model::worker::Duty;
+use crate::model::worker::{Duty, WorkerProfile};
 use crate::placement::explain::{Subject, explain};
 use crate::placement::load::Load;
 use crate::placement::{View, choose};
@@ -114,4 +114,47 @@ fn a_worker_is_forgotten_when_it_is_silent_and_empty() {
     let other = m.worker("one", 9);
     assert_ne!(other, worker);
     m.dispatch(run, other);
+}
+
+#[test]
+fn a_worker_that_is_stopped_drains_and_the_next_one_under_its_name_does_not() {
+    let mut m = Machine::new();
+    let (one, two) = (m.worker("one", 9), m.worker("two", 9));
+    let keep = OnWorkerLost::Keep { keep_for: Span::secs(60) };
+    let long = queued(&mut m, spec("long"));
+    let kept = queued(&mut m, JobSpec { on_worker_lost: keep, ..spec("kept") });
+    let (long_attempt, _) = (m.dispatch(long, one), m.dispatch(kept, one));
+    let stops = |wait: Option<u64>| {
+        let stops_within = wait.map(Span::secs);
+        Command::AttachWorker(WorkerProfile { stops_within, ..profile("one", 1, 1, 9) })
+    };
+    m.ok(stops(Some(5)));
+    let until = m.now + 5_000;
+    let next = queued(&mut m, spec("next"));
+    let order = |worker| {
+        let incarnation = Incarnation(1);
+        Command::Dispatch { run: next, number: 1, worker, incarnation }
+    };
+    let draining = |until| Duty::Draining { until };
+    let refused = m.refused(order(one));
+    assert_eq!(refused, Reject::NotOpen { worker: one, duty: draining(Some(UtcMillis(until))) });
+    // A new leader asks it again; its time goes on, and so does what an operator wants of it.
+    m.after(2_000);
+    m.ok(stops(Some(3)));
+    m.ok(duty(one, draining(Some(UtcMillis(until + 9_000)))));
+    assert_eq!(m.state.worker(one).unwrap().drains_at(), Some(UtcMillis(until)));
+    m.after(2_999);
+    assert!(!m.state.run(long).unwrap().must_end());
+    m.after(1);
+    assert!(m.state.run(long).unwrap().must_end() && !m.state.run(kept).unwrap().must_end());
+    m.complete(long_attempt, EndKind::Cancelled);
+    assert_eq!(state_of_run(&m, long), RunState::Queued, "it runs again");
+    assert_eq!(m.state.worker(one).unwrap().drains_at(), Some(UtcMillis(until + 9_000)));
+    m.dispatch(long, two);
+    // It comes back: what the operator said holds, and no more.
+    m.ok(stops(None));
+    m.ok(duty(one, Duty::Open));
+    m.ok(order(one));
+    let week = m.refused(stops(Some(8 * 86_400)));
+    assert!(matches!(week, Reject::Invalid { field, .. } if field == "stops_within"));
 }

@@ -293,6 +293,7 @@ fn commands() -> Vec<Command> {
         },
         Command::AttachWorker(WorkerProfile {
             amounts: amounts(1 << 36, 8_000, &[("gpu", 2)]),
+            stops_within: Some(Span::secs(30)),
             ..profile("w", 9, 8, 4)
         }),
         put_worker_group("etl", Strategy::LeastLoaded, Some(Thresholds::default())),

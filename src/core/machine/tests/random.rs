@@ -22,7 +22,7 @@ use crate::model::trigger::Weekdays;
 use crate::model::worker::{Duty, WorkerProfile};
 use crate::model::worker_group::{Strategy as Choice, Thresholds};
 use crate::placement::pools::first_to_go;
-use crate::time::UtcMillis;
+use crate::time::{Span, UtcMillis};
 
 /// A command whose details are filled in from the state it meets.
 #[derive(Debug, Clone)]
@@ -54,7 +54,7 @@ pub(super) enum Step {
     Dispatch { nth: usize, worker: u64 },
     Complete { nth: usize, how: u8, wrong: bool },
     State { job: u64, clear: bool, long: bool },
-    Attach { name: u8, incarnation: u128, boot: u128 },
+    Attach { name: u8, incarnation: u128, boot: u128, stops: bool },
     Alive,
     Acquire { lock: u8, owner: u8, wait: u64 },
     Renew(u8),
@@ -129,8 +129,9 @@ pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(nth, how, wrong)| Step::Complete { nth, how, wrong }),
         1 => (job(), prop::bool::ANY, prop::bool::weighted(0.2))
             .prop_map(|(job, clear, long)| Step::State { job, clear, long }),
-        2 => (0..3_u8, 1..3_u128, 1..3_u128)
-            .prop_map(|(name, incarnation, boot)| Step::Attach { name, incarnation, boot }),
+        2 => (0..3_u8, 1..3_u128, 1..3_u128, prop::bool::weighted(0.2)).prop_map(
+            |(name, incarnation, boot, stops)| Step::Attach { name, incarnation, boot, stops }
+        ),
         1 => Just(Step::Alive),
         2 => (0..2_u8, 0..4_u8, 0..9_u64)
             .prop_map(|(lock, owner, wait)| Step::Acquire { lock, owner, wait }),
@@ -362,11 +363,12 @@ fn command_of(m: &Machine, step: &Step) -> Command {
             let value = if *long { "x".repeat(90) } else { m.now.to_string() };
             edit_state(JobId(*job), *clear, &[("BY_HAND", &value)], &["B", "LONG"])
         }
-        Step::Attach { name, incarnation, boot } => {
+        Step::Attach { name, incarnation, boot, stops } => {
             let (labels, slots) = (labels_of(*name), 2 + u32::from(*name));
             let profile = profile(&format!("w{name}"), *incarnation, *boot, slots);
             let amounts = amounts_of(*name);
-            Command::AttachWorker(WorkerProfile { labels, amounts, ..profile })
+            let stops_within = stops.then_some(Span::secs(1));
+            Command::AttachWorker(WorkerProfile { labels, amounts, stops_within, ..profile })
         }
         Step::Alive => alive(&m.state),
         Step::Acquire { lock, owner, wait } => {
@@ -466,7 +468,10 @@ pub(super) fn run_steps(steps: &[Step], look: &mut dyn FnMut(&Machine)) -> Machi
     let delayed = command_of(&m, &Step::Plan { job: 5, count: 1, stale: false });
     m.ok(delayed);
     for name in 0..2 {
-        m.ok(command_of(&Machine::new(), &Step::Attach { name, incarnation: 1, boot: 1 }));
+        m.ok(command_of(
+            &Machine::new(),
+            &Step::Attach { name, incarnation: 1, boot: 1, stops: false },
+        ));
     }
     for step in steps {
         if let Step::Pass(ms) = step {

@@ -137,14 +137,15 @@ impl Opinion<'_> {
     /// The same, and whether each has room; none of those that are to get nothing new.
     fn workers(&self, run: &Run) -> Vec<Option<bool>> {
         let open = |worker: &&Worker| {
-            (worker.duty == Duty::Open).then(|| self.has_room(worker, run, false))
+            (worker.duty == Duty::Open && worker.leaving.is_none())
+                .then(|| self.has_room(worker, run, false))
         };
         self.crew(run).iter().map(open).collect()
     }
 
     /// One of them is open, and large enough if nothing ran there.
     fn is_possible(&self, run: &Run) -> bool {
-        let is_open = |worker: &&Worker| worker.duty == Duty::Open;
+        let is_open = |worker: &&Worker| worker.duty == Duty::Open && worker.leaving.is_none();
         self.crew(run).into_iter().filter(is_open).any(|worker| self.has_room(worker, run, true))
     }
 
@@ -206,7 +207,10 @@ impl Opinion<'_> {
         let place = |run: &Run| (run.catch_up, Reverse(run.priority), run.ready_at, run.id);
         let group = self.group_of(run);
         let open = |run: &Run| -> BTreeSet<WorkerId> {
-            let crew = self.crew(run).into_iter().filter(|worker| worker.duty == Duty::Open);
+            let crew = self
+                .crew(run)
+                .into_iter()
+                .filter(|worker| worker.duty == Duty::Open && worker.leaving.is_none());
             crew.filter(|w| self.has_room(w, run, true)).map(|worker| worker.id).collect()
         };
         let own = open(run);

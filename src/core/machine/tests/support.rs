@@ -263,6 +263,7 @@ pub(crate) fn profile(text: &str, incarnation: u128, boot_id: u128, slots: u32) 
         host: String::new(),
         version: String::new(),
         amounts: Amounts::default(),
+        stops_within: None,
     }
 }
 

@@ -36,6 +36,7 @@ fn profile(w: usize, slots: u32, incarnation: Incarnation, boot_id: u128) -> Wor
         host: String::new(),
         version: String::new(),
         amounts: Default::default(),
+        stops_within: None,
     }
 }
 
