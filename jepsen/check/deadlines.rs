@@ -1,13 +1,13 @@
 //! Until when something that was due is not late, whatever faults were there.
 
 use super::claims::millis_of;
-use crate::store::{Band, CORE_ALONE, Evidence, Line, Poll, Said};
+use crate::store::{Band, CORE_ALONE, DUTY, Evidence, Line, Poll, Said};
 use crate::time::MS;
 
-/// What is in the way of nothing that is due: a majority that was mended is at work, and
-/// a snapshot is written beside the work. All other faults are of nodes, workers, links,
-/// disks, clocks or processors, and may be.
-const IN_NO_WAY: [&str; 2] = [CORE_ALONE, "admin-snapshot"];
+/// What is in the way of nothing that is due: a majority that was mended is at work, a
+/// snapshot is written beside the work, and what one worker is not given another gets. All
+/// other faults are of nodes, workers, links, disks, clocks or processors, and may be.
+const IN_NO_WAY: [&str; 3] = [CORE_ALONE, "admin-snapshot", DUTY];
 /// Faults that others overcome while they last, if a quorum is left: a node is gone or
 /// cut off once, and workers still reach all others. What flaps, what slows links or
 /// processors down, and what cuts workers off is over when it has healed.
