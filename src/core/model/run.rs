@@ -128,8 +128,13 @@ impl Run {
     /// drained and the time for it is over.
     #[must_use]
     pub fn must_end(&self) -> bool {
-        let is_drained = |attempt: &Attempt| self.drained == Some(attempt.key.number);
-        self.live_attempt().is_some_and(|live| self.cancel_requested || is_drained(live))
+        self.is_drained() || (self.cancel_requested && self.live_attempt().is_some())
+    }
+
+    /// True if its live attempt is to be ended because its worker is drained.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.live_attempt().is_some_and(|live| self.drained == Some(live.key.number))
     }
 
     /// True while it is not over.
@@ -453,16 +458,23 @@ impl EndKind {
     /// True if the worker was lost rather than the job at fault.
     #[must_use]
     pub fn is_loss(&self) -> bool {
+        self.rerun_cause() == Some(AttemptCause::WorkerLost)
+    }
+
+    /// Why its run is tried again after such an end, where that is no retry: it was its
+    /// worker's end, and not the job's.
+    #[must_use]
+    pub fn rerun_cause(&self) -> Option<AttemptCause> {
         match self {
-            Self::LeaseExpired | Self::Gone | Self::WorkerLost => true,
+            Self::LeaseExpired | Self::Gone | Self::WorkerLost => Some(AttemptCause::WorkerLost),
+            Self::Drained => Some(AttemptCause::Drained),
             Self::Exited { .. }
             | Self::Signaled { .. }
             | Self::TimedOut
             | Self::Cancelled
             | Self::NotStarted { .. }
             | Self::Unrendered { .. }
-            | Self::Drained
-            | Self::BadOutput { .. } => false,
+            | Self::BadOutput { .. } => None,
         }
     }
 
