@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::history::Notes;
 use super::job::Job;
-use super::stored::{Marked, extended};
+use super::stored::extended;
 use crate::ids::{
     ActionKey, AttemptKey, BackfillId, Incarnation, JobId, Revision, RunId, Token, WorkerId,
 };
@@ -64,19 +64,6 @@ extended! {
     [id kind job revision action nominal state priority catch_up created ready_at retries losses
         cancel_requested attempts]
     [1 params 2 backfill 3 notes 4 drained 8 waits_from]
-}
-
-/// Numbers of runs are counted up from 1.
-impl Marked for RunId {
-    type Raw = Self;
-
-    fn mark() -> Self {
-        Self(0)
-    }
-
-    fn read<E: serde::de::Error>(raw: Self) -> Result<Option<Self>, E> {
-        Ok((raw != Self::mark()).then_some(raw))
-    }
 }
 
 impl Run {
