@@ -188,7 +188,7 @@ pub enum Reject {
     /// The attempt is not live under that token.
     #[error("attempt {0} has ended or carries another token")]
     StaleAttempt(AttemptKey),
-    /// The cluster holds as many live actions or runs as it may.
+    /// There is room for no more of it.
     #[error("the cluster holds {limit} {what} already")]
     Full {
         /// Of what.

@@ -13,7 +13,7 @@ use super::super::command::{PlanBatch, PlanSource};
 use super::super::outcome::{Event, Outcome, Reject};
 use super::super::state::State;
 use super::job::check_revision;
-use super::{at_most, invalid};
+use super::{at_most, invalid, room_for};
 use crate::ids::{JobId, Name, Revision, TriggerName};
 use crate::model::calendar::{CalendarDef, CalendarRule, Replan, StoredCalendar};
 use crate::model::job::{Job, JobSpec};
@@ -35,9 +35,8 @@ impl State {
         check_revision(expected, old.as_deref().map_or(Revision(0), |c| c.revision))?;
         check_def(def)?;
         self.check_chain(def)?;
-        let limit = self.limits.calendars;
-        if old.is_none() && self.calendars.len() >= limit {
-            return Err(Reject::Full { what: "calendars".to_owned(), limit: limit as u64 });
+        if old.is_none() {
+            room_for("calendars", self.calendars.len() + 1, self.limits.calendars)?;
         }
         let (now, index) = (self.meta.now, self.meta.applied_index);
         let (revision, created) = match old.as_deref() {

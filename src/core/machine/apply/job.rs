@@ -6,7 +6,7 @@ use super::super::command::PlanSource;
 use super::super::outcome::{Event, Outcome, Reject};
 use super::super::state::State;
 use super::plan::sources_of;
-use super::{at_most, invalid, within};
+use super::{at_most, invalid, room_for, within};
 use crate::ids::{JobId, Name, Revision, TriggerName};
 use crate::model::edge::{EdgeSpec, Matching};
 use crate::model::job::{Backoff, Executor, Job, JobSpec, OnWorkerLost, TriggerKind};
@@ -118,10 +118,7 @@ impl State {
     }
 
     fn create_job(&mut self, spec: &JobSpec, ev: &mut Vec<Event>) -> Result<Outcome, Reject> {
-        let limit = self.limits.jobs;
-        if self.jobs.len() >= limit {
-            return Err(Reject::Full { what: "jobs".to_owned(), limit: limit as u64 });
-        }
+        room_for("jobs", self.jobs.len() + 1, self.limits.jobs)?;
         let id = self.meta.last_job.next();
         self.meta.last_job = id;
         let now = self.meta.now;

@@ -208,6 +208,14 @@ fn at_most(what: &str, actual: usize, limit: usize) -> Result<(), Reject> {
     Err(Reject::TooLarge { what: what.to_owned(), actual: actual as u64, limit: limit as u64 })
 }
 
+/// Refuses what the cluster has no room for: `count` is how many there would be.
+fn room_for(what: &str, count: usize, limit: usize) -> Result<(), Reject> {
+    if count <= limit {
+        return Ok(());
+    }
+    Err(Reject::Full { what: what.to_owned(), limit: limit as u64 })
+}
+
 /// Refuses a number outside its bounds.
 fn within(field: &str, actual: u64, least: u64, most: u64, unit: &str) -> Result<(), Reject> {
     if (least..=most).contains(&actual) {

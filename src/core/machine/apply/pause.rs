@@ -12,6 +12,7 @@ use super::super::command::{Actor, PlanBatch, PlanSource};
 use super::super::holds::place_in;
 use super::super::outcome::{Event, Outcome, Reject};
 use super::super::state::State;
+use super::room_for;
 use crate::ids::{GroupPath, JobId, TriggerName};
 use crate::model::action::{Missed, MissedReason};
 use crate::model::job::Job;
@@ -44,10 +45,7 @@ impl State {
         if is_paused {
             return Ok(Outcome::Done);
         }
-        let limit = self.limits.pauses;
-        if self.pauses.len() >= limit {
-            return Err(Reject::Full { what: "pauses".to_owned(), limit: limit as u64 });
-        }
+        room_for("pauses", self.pauses.len() + 1, self.limits.pauses)?;
         let pause = Pause { since: self.meta.now, by: by(actor) };
         if let PauseTarget::Trigger(id, trigger) = target {
             if !self.is_held(*id) {

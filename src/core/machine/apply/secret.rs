@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use super::super::outcome::{Outcome, Reject};
 use super::super::state::State;
 use super::job::check_revision;
-use super::{at_most, invalid};
+use super::{at_most, invalid, room_for};
 use crate::ids::{JobId, Name, NodeId, Revision};
 use crate::model::job::JobSpec;
 use crate::model::secret::{Sealed, StoredSecret};
@@ -29,9 +29,8 @@ impl State {
         check_sealed(sealed)?;
         let given = description.unwrap_or_default();
         at_most("description", given.len(), StoredSecret::MAX_DESCRIPTION)?;
-        let limit = self.limits.secrets;
-        if old.is_none() && self.secrets.len() >= limit {
-            return Err(Reject::Full { what: "secrets".to_owned(), limit: limit as u64 });
+        if old.is_none() {
+            room_for("secrets", self.secrets.len() + 1, self.limits.secrets)?;
         }
         let now = self.meta.now;
         let (revision, created, before) = match old.as_deref() {
