@@ -344,6 +344,11 @@ pub enum Reject {
     },
 }
 
+impl Reject {
+    /// The most of a kind that a refusal names.
+    pub const MOST_NAMED: usize = 100;
+}
+
 /// `jobs a, b; calendars c`.
 fn users(jobs: &[Name], calendars: &[Name]) -> String {
     let list = |what: &str, names: &[Name]| {
@@ -368,8 +373,6 @@ pub struct PoolUsers {
 }
 
 impl PoolUsers {
-    /// The most that are named of a kind.
-    pub const MOST: usize = 100;
     /// The most that are shown of a kind.
     const SHOWN: usize = 5;
 

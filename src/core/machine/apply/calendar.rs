@@ -21,9 +21,6 @@ use crate::model::trigger::RuleSpec;
 use crate::mutants::{self, Mutant};
 use crate::time::UtcMillis;
 
-/// The most users that a refusal names.
-const MAX_USERS_NAMED: usize = 100;
-
 impl State {
     pub(super) fn put_calendar(
         &mut self,
@@ -62,10 +59,8 @@ impl State {
         let old =
             self.calendars.shared(name).ok_or_else(|| Reject::NoSuchCalendar(name.clone()))?;
         check_revision(expected, old.revision)?;
-        let named = |id: JobId| Some(self.jobs.get(&id)?.spec.name.clone());
-        let jobs: Vec<Name> =
-            self.jobs_with_calendar(name).take(MAX_USERS_NAMED).filter_map(named).collect();
-        let calendars: Vec<Name> = self.calendars_based_on(name).take(MAX_USERS_NAMED).collect();
+        let jobs = self.names_of(self.jobs_with_calendar(name));
+        let calendars: Vec<Name> = self.calendars_based_on(name).take(Reject::MOST_NAMED).collect();
         if !jobs.is_empty() || !calendars.is_empty() {
             return Err(Reject::CalendarInUse { name: name.clone(), jobs, calendars });
         }

@@ -117,6 +117,12 @@ impl State {
         }
     }
 
+    /// The names of jobs, as many as a refusal names.
+    pub(super) fn names_of(&self, jobs: impl Iterator<Item = JobId>) -> Vec<Name> {
+        let named = |id| Some(self.jobs.get(&id)?.spec.name.clone());
+        jobs.take(Reject::MOST_NAMED).filter_map(named).collect()
+    }
+
     fn create_job(&mut self, spec: &JobSpec, ev: &mut Vec<Event>) -> Result<Outcome, Reject> {
         room_for("jobs", self.jobs.len() + 1, self.limits.jobs)?;
         let id = self.meta.last_job.next();

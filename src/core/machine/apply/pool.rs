@@ -8,7 +8,7 @@ use super::super::outcome::{Event, Outcome, PoolUsers, Reject};
 use super::super::state::State;
 use super::job::check_revision;
 use super::{at_most, invalid, room_for, within};
-use crate::ids::{JobId, Name, Revision};
+use crate::ids::{Name, Revision};
 use crate::model::job::JobSpec;
 use crate::model::pool::{Demand, Pool, PoolDef};
 
@@ -62,13 +62,12 @@ impl State {
 
     /// Who takes at least so many slots.
     fn pool_users(&self, name: &Name, least: u32) -> PoolUsers {
-        let named = |id: JobId| Some(self.jobs.get(&id)?.spec.name.clone());
-        let jobs = self.jobs_with_pool(name, least).take(PoolUsers::MOST).filter_map(named);
+        let most = Reject::MOST_NAMED;
         PoolUsers {
             job_count: self.jobs_with_pool(name, least).count() as u64,
-            jobs: jobs.collect(),
-            runs: self.runs_with_pool(name, least).take(PoolUsers::MOST).collect(),
-            backfills: self.backfills_with_pool(name, least).take(PoolUsers::MOST).collect(),
+            jobs: self.names_of(self.jobs_with_pool(name, least)),
+            runs: self.runs_with_pool(name, least).take(most).collect(),
+            backfills: self.backfills_with_pool(name, least).take(most).collect(),
         }
     }
 

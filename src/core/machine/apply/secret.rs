@@ -9,12 +9,9 @@ use super::super::outcome::{Outcome, Reject};
 use super::super::state::State;
 use super::job::check_revision;
 use super::{at_most, invalid, room_for};
-use crate::ids::{JobId, Name, NodeId, Revision};
+use crate::ids::{Name, NodeId, Revision};
 use crate::model::job::JobSpec;
 use crate::model::secret::{Sealed, StoredSecret};
-
-/// The most jobs that a refusal names.
-const MAX_USERS_NAMED: usize = 100;
 
 impl State {
     pub(super) fn put_secret(
@@ -82,9 +79,7 @@ impl State {
     ) -> Result<Outcome, Reject> {
         let old = self.secrets.shared(name).ok_or_else(|| Reject::NoSuchSecret(name.clone()))?;
         check_revision(expected, old.revision)?;
-        let named = |id: JobId| Some(self.jobs.get(&id)?.spec.name.clone());
-        let jobs: Vec<Name> =
-            self.jobs_with_secret(name).take(MAX_USERS_NAMED).filter_map(named).collect();
+        let jobs = self.names_of(self.jobs_with_secret(name));
         if !jobs.is_empty() {
             return Err(Reject::SecretInUse { name: name.clone(), jobs });
         }
