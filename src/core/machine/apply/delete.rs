@@ -24,20 +24,6 @@ impl State {
     /// The most jobs that lose an edge with one deletion.
     pub const MAX_FREED: usize = 1_000;
 
-    pub(super) fn delete_job(
-        &mut self,
-        id: JobId,
-        expected: Option<Revision>,
-        actor: &Actor,
-        ev: &mut Vec<Event>,
-    ) -> Result<Outcome, Reject> {
-        let job = self.jobs.get(&id).ok_or(Reject::NoSuchJob(id))?;
-        check_revision(expected, job.revision)?;
-        self.refuse_dependants(id)?;
-        self.drop_job(id, actor, ev);
-        Ok(Outcome::Done)
-    }
-
     pub(super) fn remove_job(
         &mut self,
         id: JobId,

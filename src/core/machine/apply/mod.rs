@@ -87,9 +87,9 @@ impl State {
             Command::InitCluster(settings) => self.init_cluster(settings),
             Command::LeaderStarted(leader) => self.leader_started(*leader),
             Command::ApplyJob { spec, expected } => self.apply_job(spec, *expected, ev),
-            Command::DeleteJob { job, expected } => {
-                self.delete_job(*job, *expected, &envelope.actor, ev)
-            }
+            Command::DeleteJob { job, expected } => self
+                .remove_job(*job, *expected, (false, false), &envelope.actor, ev)
+                .map(|_| Outcome::Done),
             Command::RemoveJob { job, expected, force, cancel } => {
                 self.remove_job(*job, *expected, (*force, *cancel), &envelope.actor, ev)
             }
