@@ -271,12 +271,7 @@ impl State {
         let from = self.end_gaps(id, end, ev);
         // A trigger that was paused alone before, and freed meanwhile: derived jobs were
         // planned without it.
-        self.dependants_back_to(id, from, ev);
-        self.job_waits_anew(id);
-        for key in self.live_actions_of(id).collect::<Vec<_>>() {
-            self.reconsider(key, ev);
-        }
-        ev.push(Event::Job(id));
+        self.goes_on_from(id, from, ev);
     }
 
     /// The same for one trigger. Its job was planned without it, and so were those
@@ -290,9 +285,12 @@ impl State {
     ) {
         let from = self.end_gap(id, PlanSource::Trigger(trigger.clone()), end, ev);
         self.withdraw(id, Some(&BTreeSet::from([trigger.clone()])), ev);
-        if let Some(from) = from {
-            self.dependants_back_to(id, from, ev);
-        }
+        self.goes_on_from(id, from.unwrap_or(UtcMillis::MAX), ev);
+    }
+
+    /// What a job has waiting goes on, and instants may come again from there on.
+    fn goes_on_from(&mut self, id: JobId, from: UtcMillis, ev: &mut Vec<Event>) {
+        self.dependants_back_to(id, from, ev);
         self.job_waits_anew(id);
         for key in self.live_actions_of(id).collect::<Vec<_>>() {
             self.reconsider(key, ev);
