@@ -188,17 +188,9 @@ impl State {
 
 fn check_def(def: &CalendarDef) -> Result<(), Reject> {
     at_most("description", def.description.len(), CalendarDef::MAX_DESCRIPTION)?;
-    let entries = match &def.rule {
-        CalendarRule::Dates(dates) => dates.len(),
-        CalendarRule::Monthly(days) => days.len(),
-        CalendarRule::Annual(days) => days.len(),
-        CalendarRule::Daily(ranges) => ranges.len(),
-        CalendarRule::Weekly(_) => 1,
-        CalendarRule::Cron { expression, .. } => {
-            at_most("cron", expression.len(), CalendarDef::MAX_DESCRIPTION)?;
-            1
-        }
-    };
-    at_most("entries", entries, CalendarDef::MAX_ENTRIES)?;
+    if let CalendarRule::Cron { expression, .. } = &def.rule {
+        at_most("cron", expression.len(), CalendarDef::MAX_DESCRIPTION)?;
+    }
+    at_most("entries", def.rule.entries(), CalendarDef::MAX_ENTRIES)?;
     at_most("zone", def.zone.as_ref().map_or(0, String::len), 64)
 }
