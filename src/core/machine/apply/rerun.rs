@@ -11,7 +11,7 @@ use super::super::command::Actor;
 use super::super::outcome::{Event, Outcome, Reject};
 use super::super::state::{HIGHEST, LOWEST, State};
 use super::overlap::Settled;
-use super::room_for;
+use super::{invalid, room_for};
 use crate::ids::ActionKey;
 use crate::model::action::{Action, ActionState, SkipReason, Upstream};
 use crate::model::edge::Standing;
@@ -67,8 +67,8 @@ impl State {
         match (action.state, success) {
             (ActionState::Success, true) => return Ok(Outcome::Done),
             (ActionState::Success, false) => {
-                let problem = "it has succeeded; what has run cannot be skipped".to_owned();
-                return Err(Reject::Invalid { field: "action".to_owned(), problem });
+                let problem = "it has succeeded; what has run cannot be skipped";
+                return Err(invalid("action", problem));
             }
             _ => {}
         }
