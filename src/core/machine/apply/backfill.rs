@@ -10,7 +10,7 @@ use super::super::outcome::{Event, Outcome, Reject};
 use super::super::state::State;
 use super::job::check_params;
 use super::pause::by;
-use super::{at_most, invalid, within};
+use super::{at_most, invalid, room_for, within};
 use crate::ids::{ActionKey, BackfillId, JobId};
 use crate::model::action::ActionState;
 use crate::model::backfill::{
@@ -74,19 +74,13 @@ impl State {
         let limits = self.limits;
         loop {
             let held = self.backfill_instants.len().saturating_add(instants);
-            let (what, limit) = if self.backfills.len() >= limits.backfills {
-                ("back-fills", limits.backfills)
-            } else if held > limits.backfill_instants {
-                ("instants of back-fills", limits.backfill_instants)
-            } else {
-                return Ok(());
-            };
+            let room = room_for("back-fills", self.backfills.len() + 1, limits.backfills)
+                .and_then(|()| room_for("instants of back-fills", held, limits.backfill_instants));
+            let Err(full) = room else { return Ok(()) };
             let newest = self.backfills.iter().next_back().map(|(id, _)| *id);
             let oldest = self.backfills.iter().find(|(_, backfill)| !backfill.is_live());
             let oldest = oldest.map(|(id, _)| *id).filter(|id| Some(*id) != newest);
-            let Some(id) = oldest else {
-                return Err(Reject::Full { what: what.to_owned(), limit: limit as u64 });
-            };
+            let Some(id) = oldest else { return Err(full) };
             self.drop_backfill(id);
         }
     }
@@ -203,7 +197,7 @@ impl State {
             let may_start = backfill.state == BackfillState::Running
                 && backfill.is_open
                 && backfill.counts.live < backfill.concurrency
-                && self.room_for_runs(1).is_ok();
+                && self.room_for_run().is_ok();
             if !may_start {
                 break;
             }

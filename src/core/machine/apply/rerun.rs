@@ -11,6 +11,7 @@ use super::super::command::Actor;
 use super::super::outcome::{Event, Outcome, Reject};
 use super::super::state::{HIGHEST, LOWEST, State};
 use super::overlap::Settled;
+use super::{invalid, room_for};
 use crate::ids::ActionKey;
 use crate::model::action::{Action, ActionState, SkipReason, Upstream};
 use crate::model::edge::Standing;
@@ -32,7 +33,7 @@ impl State {
         self.idle_action(key)?;
         let is_elsewhere = self.is_job_elsewhere(key.job);
         if !is_elsewhere {
-            self.room_for_runs(1)?;
+            self.room_for_run()?;
         }
         let kind = if below { RunKind::SuperRecover } else { RunKind::Recover };
         if below {
@@ -66,8 +67,8 @@ impl State {
         match (action.state, success) {
             (ActionState::Success, true) => return Ok(Outcome::Done),
             (ActionState::Success, false) => {
-                let problem = "it has succeeded; what has run cannot be skipped".to_owned();
-                return Err(Reject::Invalid { field: "action".to_owned(), problem });
+                let problem = "it has succeeded; what has run cannot be skipped";
+                return Err(invalid("action", problem));
             }
             _ => {}
         }
@@ -112,10 +113,7 @@ impl State {
                 if down == key || tree.contains(&down) {
                     continue;
                 }
-                if tree.len() >= Self::MAX_TREE {
-                    let what = "actions of one recovery".to_owned();
-                    return Err(Reject::Full { what, limit: Self::MAX_TREE as u64 });
-                }
+                room_for("actions of one recovery", tree.len() + 1, Self::MAX_TREE)?;
                 tree.insert(down);
                 work.push(down);
             }
