@@ -7,7 +7,7 @@
 //! nothing that the replicated machine decides, and touches no storage.
 //!
 //! Reading order: `dto`, then `gate` (what every request passes), `write` (what
-//! every write does), `problem`, then one file a resource.
+//! every write does), `revisions`, `problem`, then one file a resource.
 
 mod actions;
 mod apply;
@@ -39,6 +39,7 @@ mod problem;
 mod removal;
 mod reruns;
 pub mod retry_definition;
+mod revisions;
 mod runs;
 mod secrets;
 mod texts;
