@@ -22,9 +22,7 @@ pub(super) async fn list(
     State(api): State<Api>,
     params: Params,
 ) -> Result<Json<Page<CalendarDto>>, Fault> {
-    let params = params.only(&["limit", "after"])?;
-    let (limit, after) = (params.limit()?, params.parse::<Name>("after")?);
-    api.fresh(&params).await?;
+    let (limit, after) = api.part::<Name>(params).await?;
     Ok(Json(api.read(|state| {
         let calendars = state.calendars_after(after);
         page(calendars, limit, |c| c.def.name.to_string(), |c| CalendarDto::of(state, c))

@@ -21,9 +21,7 @@ pub(super) async fn list(
     State(api): State<Api>,
     params: Params,
 ) -> Result<Json<Page<GroupDto>>, Fault> {
-    let params = params.only(&["limit", "after"])?;
-    let (limit, after) = (params.limit()?, params.parse::<GroupPath>("after")?);
-    api.fresh(&params).await?;
+    let (limit, after) = api.part::<GroupPath>(params).await?;
     // Their jobs are counted: not while applying waits.
     let state = api.read(Machine::clone);
     let groups = state.groups_after(after).filter_map(|path| GroupDto::of(&state, &path));

@@ -26,9 +26,7 @@ pub(super) async fn list(
     State(api): State<Api>,
     params: Params,
 ) -> Result<Json<Page<JobDto>>, Fault> {
-    let params = params.only(&["limit", "after"])?;
-    let (limit, after) = (params.limit()?, params.parse::<Name>("after")?);
-    api.fresh(&params).await?;
+    let (limit, after) = api.part::<Name>(params).await?;
     let page = api.read(|state| {
         let jobs = state.jobs_by_name_after(after);
         page(jobs, limit, |job| job.spec.name.to_string(), |job| JobDto::of(state, job))

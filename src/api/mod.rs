@@ -48,6 +48,8 @@ pub mod trigger_definition;
 mod workers;
 mod write;
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,6 +105,19 @@ impl Api {
             return Ok(());
         }
         Ok(self.node.linearize(READ_LIMIT).await?)
+    }
+
+    /// Which part of a list is asked for that has no filters: how much of it, and after
+    /// what. Waits as [`Self::fresh`] does.
+    async fn part<K>(&self, params: Params) -> Result<(usize, Option<K>), Fault>
+    where
+        K: FromStr + Send,
+        K::Err: fmt::Display,
+    {
+        let params = params.only(&["limit", "after"])?;
+        let part = (params.limit()?, params.parse("after")?);
+        self.fresh(&params).await?;
+        Ok(part)
     }
 
     fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {

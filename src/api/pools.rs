@@ -20,9 +20,7 @@ pub(super) async fn list(
     State(api): State<Api>,
     params: Params,
 ) -> Result<Json<Page<PoolDto>>, Fault> {
-    let params = params.only(&["limit", "after"])?;
-    let (limit, after) = (params.limit()?, params.parse::<Name>("after")?);
-    api.fresh(&params).await?;
+    let (limit, after) = api.part::<Name>(params).await?;
     Ok(Json(api.read(|state| {
         let pools = state.pools_after(after);
         page(pools, limit, |pool| pool.def.name.to_string(), |pool| PoolDto::of(state, pool))

@@ -31,9 +31,7 @@ pub(super) async fn list(
     State(api): State<Api>,
     params: Params,
 ) -> Result<Json<Page<SecretDto>>, Fault> {
-    let params = params.only(&["limit", "after"])?;
-    let (limit, after) = (params.limit()?, params.parse::<Name>("after")?);
-    api.fresh(&params).await?;
+    let (limit, after) = api.part::<Name>(params).await?;
     Ok(Json(api.read(|state| {
         let secrets = state.secrets_after(after);
         let show = |(name, secret)| SecretDto::of(state, name, secret);
