@@ -10,6 +10,7 @@ use horai_core::model::calendar::CalendarDef;
 use serde::{Deserialize, Serialize};
 
 use super::check::read_file;
+use super::client::pages;
 use super::failure::Failure;
 use super::output::{Format, Show, View, data, moment, note, or_dash, print};
 use super::remote::{Remote, wait};
@@ -86,16 +87,8 @@ pub(super) fn run(args: CalendarArgs, out: &mut impl Write) -> Result<(), Failur
                 print(out, format, &applied)
             }
             CalendarCommand::List => {
-                let mut calendars: Vec<CalendarDto> = Vec::new();
-                let mut after: Option<String> = None;
-                loop {
-                    let page = client.calendars(after.as_deref()).await?;
-                    calendars.extend(page.items);
-                    after = page.next;
-                    if after.is_none() {
-                        return print(out, format, &calendars);
-                    }
-                }
+                let calendars = pages::all(async |after| client.calendars(after).await).await?;
+                print(out, format, &calendars)
             }
             CalendarCommand::Show { name } => {
                 let calendar = client.calendar(&name).await?;

@@ -5,7 +5,7 @@ use std::io::Write;
 
 use clap::{Args, Subcommand};
 
-use super::client::{Client, Held};
+use super::client::{Client, Held, pages};
 use super::failure::Failure;
 use super::hold::{AfterPause, pause, resume};
 use super::named_values;
@@ -89,7 +89,8 @@ pub(super) fn run(args: GroupArgs, out: &mut impl Write) -> Result<(), Failure> 
         GroupCommand::Resume { group, missed } => resume(&remote, Held::Group(&group), missed),
         GroupCommand::List => {
             let client = remote.client()?;
-            let groups = wait(list(&client))?;
+            let groups = pages::all(async |after| client.groups(after).await);
+            let groups = wait(async { Ok(groups.await?) })?;
             print(out, format, &groups)
         }
         GroupCommand::Show { group } => {
@@ -108,18 +109,6 @@ pub(super) fn run(args: GroupArgs, out: &mut impl Write) -> Result<(), Failure> 
             let client = remote.client()?;
             wait(async { Ok(client.delete_group(&group, revision).await?) })?;
             note(format, &format!("group {group} has no parameters of its own any more"))
-        }
-    }
-}
-
-async fn list(client: &Client) -> Result<Vec<GroupDto>, Failure> {
-    let (mut groups, mut after) = (Vec::new(), None::<String>);
-    loop {
-        let page = client.groups(after.as_deref()).await?;
-        groups.extend(page.items);
-        after = page.next;
-        if after.is_none() {
-            return Ok(groups);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::check;
-use super::client::Held;
+use super::client::{Held, pages};
 use super::failure::Failure;
 use super::hold::{self, AfterPause};
 use super::job_state::StateArgs;
@@ -17,9 +17,6 @@ use crate::api::dto::{
     ActionRef, AppliedJobs, JobDto, JobSet, RenderedDto, RunRequest, StartedRun, Time,
 };
 use crate::api::job_definition::JobDefinition;
-
-/// Entries asked for at once.
-const PAGE: u32 = 500;
 
 /// Jobs.
 #[derive(Debug, Args)]
@@ -188,18 +185,9 @@ pub(super) fn run(args: JobArgs, out: &mut impl Write) -> Result<(), Failure> {
                 print(out, format, &applied)
             }
             JobCommand::List { limit } => {
-                let mut jobs: Vec<JobDto> = Vec::new();
-                let mut after: Option<String> = None;
-                while jobs.len() < limit {
-                    let page = client.jobs(Some(PAGE), after.as_deref()).await?;
-                    jobs.extend(page.items);
-                    after = page.next;
-                    if after.is_none() {
-                        break;
-                    }
-                }
-                jobs.truncate(limit);
-                print(out, format, &jobs)
+                let jobs =
+                    pages::first(limit, async |size, after| client.jobs(Some(size), after).await);
+                print(out, format, &jobs.await?)
             }
             JobCommand::Get { name } => {
                 let job = client.job(&name).await?;

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use clap::{Args, Subcommand};
 
+use super::client::pages;
 use super::failure::Failure;
 use super::output::{Show, View, moment, note, or_dash, print};
 use super::remote::{Remote, wait};
@@ -60,16 +61,8 @@ pub(super) fn run(args: PoolArgs, out: &mut impl Write) -> Result<(), Failure> {
     wait(async {
         match verb {
             PoolCommand::List => {
-                let mut pools: Vec<PoolDto> = Vec::new();
-                let mut after: Option<String> = None;
-                loop {
-                    let page = client.pools(after.as_deref()).await?;
-                    pools.extend(page.items);
-                    after = page.next;
-                    if after.is_none() {
-                        return print(out, format, &pools);
-                    }
-                }
+                let pools = pages::all(async |after| client.pools(after).await).await?;
+                print(out, format, &pools)
             }
             PoolCommand::Show { name } => print(out, format, &client.pool(&name).await?),
             PoolCommand::Set { name, slots, description, revision } => {

@@ -10,6 +10,7 @@ use clap::{Args, Subcommand};
 use horai_core::model::secret::Sealed;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
+use super::client::pages;
 use super::failure::Failure;
 use super::output::{Show, View, moment, note, or_dash, print};
 use super::remote::{Remote, wait};
@@ -84,16 +85,8 @@ pub(super) fn run(args: SecretArgs, out: &mut impl Write) -> Result<(), Failure>
                 print(out, format, &client.set_secret(&name, &secret, revision).await?)
             }
             SecretCommand::List => {
-                let mut secrets: Vec<SecretDto> = Vec::new();
-                let mut after: Option<String> = None;
-                loop {
-                    let page = client.secrets(after.as_deref()).await?;
-                    secrets.extend(page.items);
-                    after = page.next;
-                    if after.is_none() {
-                        return print(out, format, &secrets);
-                    }
-                }
+                let secrets = pages::all(async |after| client.secrets(after).await).await?;
+                print(out, format, &secrets)
             }
             SecretCommand::Show { name } => print(out, format, &client.secret(&name).await?),
             SecretCommand::Delete { name, revision } => {

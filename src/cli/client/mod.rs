@@ -12,6 +12,7 @@ mod groups;
 mod history;
 mod holds;
 mod outputs;
+pub mod pages;
 mod pools;
 mod secrets;
 mod transport;
@@ -45,6 +46,7 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_secs(5);
 /// To reach a node on a network that works.
 const CONNECT: Duration = Duration::from_secs(2);
+
 /// The cluster said no, or did not answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{problem}")]
@@ -96,9 +98,7 @@ pub struct RunsQuery<'a> {
     pub job: Option<&'a str>,
     /// At most so many.
     pub limit: Option<u32>,
-    /// Older than this, newest first.
-    pub before: Option<RunRef>,
-    /// Newer than this, oldest first.
+    /// Newer than this, oldest first; else the newest come first.
     pub after: Option<RunRef>,
 }
 
@@ -285,10 +285,23 @@ impl Client {
         self.read(call.with("cancel", cancel.then_some(true))).await
     }
 
-    /// Runs, a page.
+    /// Runs, a page; [`Self::newest_runs`] has more than one.
     pub async fn runs(&self, query: RunsQuery<'_>) -> Result<Page<RunDto>, ApiError> {
         let call = Call::get(&["runs"]).with("job", query.job).with("limit", query.limit);
-        self.read(call.with("before", query.before).with("after", query.after)).await
+        self.read(call.with("after", query.after)).await
+    }
+
+    /// The newest `limit` runs, newest first; of one job alone, if one is given.
+    pub async fn newest_runs(
+        &self,
+        job: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<RunDto>, ApiError> {
+        pages::first(limit, async |size, next| {
+            let call = Call::get(&["runs"]).with("job", job).with("limit", Some(size));
+            self.read(call.with("before", next)).await
+        })
+        .await
     }
 
     /// A run.
