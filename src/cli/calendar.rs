@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::check::read_file;
 use super::client::pages;
 use super::failure::Failure;
-use super::output::{Format, Show, View, data, moment, note, or_dash, print};
+use super::output::{Format, Show, View, data, moment, note, or_dash, print, result};
 use super::remote::{Remote, wait};
 use crate::api::calendar_definition::CalendarDefinition;
 use crate::api::dto::{AppliedCalendar, CalendarDto};
@@ -162,13 +162,12 @@ fn content(calendar: &CalendarDefinition) -> String {
 impl Show for Vec<AppliedCalendar> {
     fn view(&self) -> View {
         let row = |calendar: &AppliedCalendar| {
-            let what = match (calendar.changed, calendar.revision) {
-                (false, _) => "unchanged",
-                (true, 1) => "created",
-                (true, _) => "changed",
-            };
-            let (name, revision) = (calendar.name.clone(), calendar.revision.to_string());
-            vec![name, revision, what.to_owned(), calendar.replanned.to_string()]
+            vec![
+                calendar.name.clone(),
+                calendar.revision.to_string(),
+                result(calendar.changed, calendar.revision).to_owned(),
+                calendar.replanned.to_string(),
+            ]
         };
         let titles = vec!["name", "revision", "result", "jobs planned anew"];
         View { titles, rows: self.iter().map(row).collect(), ..View::default() }

@@ -9,7 +9,7 @@ use super::client::{Client, Held, pages};
 use super::failure::Failure;
 use super::hold::{AfterPause, pause, resume};
 use super::named_values;
-use super::output::{Show, View, moment, note, or_dash, print};
+use super::output::{Show, View, moment, note, or_dash, print, result};
 use super::remote::{Remote, wait};
 use crate::api::dto::{GroupDto, SetGroup};
 use crate::api::group_definition::GroupDefinition;
@@ -159,15 +159,10 @@ async fn set(
 
 impl Show for SetGroup {
     fn view(&self) -> View {
-        let result = match (self.changed, self.revision) {
-            (false, _) => "unchanged",
-            (true, 1) => "created",
-            (true, _) => "changed",
-        };
         let facts = vec![
             ("group", self.group.clone()),
             ("revision", self.revision.to_string()),
-            ("result", result.to_owned()),
+            ("result", result(self.changed, self.revision).to_owned()),
         ];
         View { facts, ..View::default() }
     }

@@ -11,7 +11,7 @@ use super::failure::Failure;
 use super::hold::{self, AfterPause};
 use super::job_state::StateArgs;
 use super::named_values;
-use super::output::{Format, Show, View, data, moment, note, print};
+use super::output::{Format, Show, View, data, moment, note, print, result};
 use super::remote::{Remote, wait};
 use crate::api::dto::{
     ActionRef, AppliedJobs, JobDto, JobSet, RenderedDto, RunRequest, StartedRun, Time,
@@ -299,12 +299,8 @@ fn place<'a>(jobs: &'a [(String, JobDefinition)], field: &str) -> Option<(usize,
 impl Show for AppliedJobs {
     fn view(&self) -> View {
         let row = |job: &crate::api::dto::AppliedJob| {
-            let what = match (job.changed, job.revision) {
-                (false, _) => "unchanged",
-                (true, 1) => "created",
-                (true, _) => "changed",
-            };
-            vec![job.name.clone(), job.revision.to_string(), what.to_owned()]
+            let result = result(job.changed, job.revision).to_owned();
+            vec![job.name.clone(), job.revision.to_string(), result]
         };
         let rows = self.jobs.iter().map(row).collect();
         View { titles: vec!["name", "revision", "result"], rows, ..View::default() }

@@ -149,6 +149,15 @@ pub(super) fn moment(time: Time) -> String {
     }
 }
 
+/// What has become of something that was written down, now of that revision.
+pub(super) fn result(changed: bool, revision: u64) -> &'static str {
+    match (changed, revision) {
+        (false, _) => "unchanged",
+        (true, 1) => "created",
+        (true, _) => "changed",
+    }
+}
+
 /// A value, or a dash.
 pub(super) fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::client::pages;
 use super::failure::Failure;
-use super::output::{Show, View, moment, note, or_dash, print};
+use super::output::{Show, View, moment, note, or_dash, print, result};
 use super::remote::{Remote, wait};
 use crate::api::dto::{PoolDto, SetPool};
 use crate::api::pool_definition::PoolDefinition;
@@ -79,15 +79,10 @@ pub(super) fn run(args: PoolArgs, out: &mut impl Write) -> Result<(), Failure> {
 
 impl Show for SetPool {
     fn view(&self) -> View {
-        let result = match (self.changed, self.revision) {
-            (false, _) => "unchanged",
-            (true, 1) => "created",
-            (true, _) => "changed",
-        };
         let facts = vec![
             ("name", self.name.clone()),
             ("revision", self.revision.to_string()),
-            ("result", result.to_owned()),
+            ("result", result(self.changed, self.revision).to_owned()),
         ];
         View { facts, ..View::default() }
     }
