@@ -5,8 +5,7 @@ use reqwest::Method;
 use super::transport::{Answer, Call, read};
 use super::{ApiError, Client, pages};
 use crate::api::dto::{
-    ActionDto, ActionRef, ExplainDto, MissedDto, Page, RenderedDto, RunRef, StartedRun, Time,
-    TrialDto,
+    ActionDto, ActionRef, ExplainDto, Page, RenderedDto, RunRef, StartedRun, Time, TrialDto,
 };
 
 impl Client {
@@ -75,11 +74,6 @@ impl Client {
         verb: &str,
     ) -> Result<TrialDto, ApiError> {
         self.get(&["actions", &action.to_string(), verb]).await
-    }
-
-    /// Instants of a job that were not run.
-    pub async fn missed(&self, job: &str) -> Result<Page<MissedDto>, ApiError> {
-        self.get(&["jobs", job, "missed"]).await
     }
 
     /// Why an action does not run.

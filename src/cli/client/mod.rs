@@ -79,7 +79,6 @@ impl From<FieldError> for ApiError {
 pub struct Client {
     shared: Arc<Shared>,
     timeout: Duration,
-    stale: bool,
 }
 
 #[derive(Debug)]
@@ -138,7 +137,7 @@ impl Client {
             .map_err(|e| ApiError::new(ErrorCode::Internal, chain(&e), "report this"))?;
         let (token, preferred) = (token.into(), AtomicUsize::new(0));
         let shared = Arc::new(Shared { http, urls, token, preferred });
-        Ok(Self { shared, timeout: DEFAULT_TIMEOUT, stale: false })
+        Ok(Self { shared, timeout: DEFAULT_TIMEOUT })
     }
 
     /// The same with another time limit for each request.
@@ -146,21 +145,6 @@ impl Client {
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
-    }
-
-    /// The same with reads that ask no quorum: they may be behind.
-    #[must_use]
-    pub fn stale(mut self) -> Self {
-        self.stale = true;
-        self
-    }
-
-    /// True if the process at the first address serves.
-    ///
-    /// # Errors
-    /// If it does not.
-    pub async fn livez(&self) -> Result<(), ApiError> {
-        self.send(&Call::get(&["livez"])).await.map(drop)
     }
 
     /// True if a node can serve linearizable reads.
@@ -248,16 +232,12 @@ impl Client {
         job: &JobDefinition,
         expected: Option<u64>,
     ) -> Result<AppliedJob, ApiError> {
-        let path = ["jobs", job.name.as_str()];
-        let call = Call { expected, ..Call::write(Method::PUT, &path).body(job)? };
-        read(self.send(&call).await?)
+        self.put(&["jobs", &job.name], job, expected).await
     }
 
     /// Removes a job that has the revision `expected`.
     pub async fn delete_job(&self, name: &str, expected: Option<u64>) -> Result<(), ApiError> {
-        let path = ["jobs", name];
-        let call = Call { expected, ..Call::write(Method::DELETE, &path) };
-        self.send(&call).await.map(drop)
+        self.delete(&["jobs", name], expected).await
     }
 
     /// Removes a job even if others depend on it (`force`), or with its live runs
@@ -356,6 +336,24 @@ impl Client {
 
     async fn read<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<T, ApiError> {
         read(self.send(&call).await?)
+    }
+
+    /// Writes what is at the path down, if it has the revision `expected`; 0 = if there is
+    /// nothing.
+    async fn put<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: &impl Serialize,
+        expected: Option<u64>,
+    ) -> Result<T, ApiError> {
+        let call = Call { expected, ..Call::write(Method::PUT, path).body(body)? };
+        self.read(call).await
+    }
+
+    /// Removes what is at the path, if it has the revision `expected`.
+    async fn delete(&self, path: &[&str], expected: Option<u64>) -> Result<(), ApiError> {
+        let call = Call { expected, ..Call::write(Method::DELETE, path) };
+        self.send(&call).await.map(drop)
     }
 
     async fn post(&self, path: &[&str], body: &impl Serialize) -> Result<(), ApiError> {
