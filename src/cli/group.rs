@@ -9,7 +9,7 @@ use super::client::{Client, Held, pages};
 use super::failure::Failure;
 use super::hold::{AfterPause, pause, resume};
 use super::named_values;
-use super::output::{Show, View, moment, note, or_dash, print, result};
+use super::output::{Show, View, moment, note, or_dash, print, result, text_or_dash};
 use super::remote::{Remote, wait};
 use crate::api::dto::{GroupDto, SetGroup};
 use crate::api::group_definition::GroupDefinition;
@@ -134,8 +134,7 @@ async fn set(
             if definition.params.remove(name).is_none() {
                 let text = format!("group {} has no parameter {name:?} of its own", asked.group);
                 let names: Vec<&str> = definition.params.keys().map(String::as_str).collect();
-                let hint =
-                    format!("it has: {}", or_dash((!names.is_empty()).then(|| names.join(", "))));
+                let hint = format!("it has: {}", text_or_dash(&names.join(", ")));
                 return Err(Failure::new(text, hint, exit::NOT_FOUND));
             }
         }
@@ -181,7 +180,7 @@ impl Show for Vec<GroupDto> {
                 group.inherited.len().to_string(),
                 group.job_count.to_string(),
                 or_dash(group.updated.map(moment)),
-                or_dash((!group.description.is_empty()).then_some(&group.description)),
+                text_or_dash(&group.description),
             ]
         };
         let titles = vec!["group", "params", "inherited", "jobs", "updated", "description"];
@@ -202,20 +201,17 @@ impl Show for GroupDto {
         let more = self.job_count.saturating_sub(self.jobs.len() as u64);
         let more = (more > 0).then(|| format!("and {more} more"));
         let jobs: Vec<String> = self.jobs.iter().cloned().chain(more).collect();
-        let mut facts = vec![
+        let facts = vec![
             ("group", self.group.clone()),
             ("revision", or_dash((self.revision > 0).then_some(self.revision))),
-            ("jobs", or_dash((!jobs.is_empty()).then(|| jobs.join(", ")))),
+            ("jobs", text_or_dash(&jobs.join(", "))),
             ("created", or_dash(self.created.map(moment))),
             ("updated", or_dash(self.updated.map(moment))),
         ];
-        if !self.description.is_empty() {
-            facts.insert(1, ("description", self.description.clone()));
-        }
         let own = self.params.iter().map(|(name, value)| [name, value, &self.group]);
         let inherited = self.inherited.iter().map(|param| [&param.name, &param.value, &param.from]);
         let rows = own.chain(inherited).map(|row| row.map(Clone::clone).to_vec()).collect();
-        View { facts, titles: vec!["param", "value", "of"], rows }
+        View { facts, titles: vec!["param", "value", "of"], rows }.described(&self.description)
     }
 
     fn ids(&self) -> Vec<String> {

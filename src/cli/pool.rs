@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::client::pages;
 use super::failure::Failure;
-use super::output::{Show, View, moment, note, or_dash, print, result};
+use super::output::{Show, View, moment, note, print, result, text_or_dash};
 use super::remote::{Remote, wait};
 use crate::api::dto::{PoolDto, SetPool};
 use crate::api::pool_definition::PoolDefinition;
@@ -100,7 +100,7 @@ impl Show for Vec<PoolDto> {
                 pool.slots.to_string(),
                 pool.used.to_string(),
                 pool.waiting.to_string(),
-                or_dash((!pool.description.is_empty()).then_some(&pool.description)),
+                text_or_dash(&pool.description),
             ]
         };
         let titles = vec!["name", "slots", "used", "waiting", "description"];
@@ -118,20 +118,17 @@ impl Show for Vec<PoolDto> {
 
 impl Show for PoolDto {
     fn view(&self) -> View {
-        let mut facts = vec![
+        let facts = vec![
             ("name", self.name.clone()),
             ("revision", self.revision.to_string()),
             ("slots", self.slots.to_string()),
             ("used", self.used.to_string()),
             ("waiting", self.waiting.to_string()),
-            ("jobs", or_dash((!self.jobs.is_empty()).then(|| self.jobs.join(", ")))),
+            ("jobs", text_or_dash(&self.jobs.join(", "))),
             ("created", moment(self.created)),
             ("updated", moment(self.updated)),
         ];
-        if !self.description.is_empty() {
-            facts.insert(1, ("description", self.description.clone()));
-        }
-        View { facts, ..View::default() }
+        View { facts, ..View::default() }.described(&self.description)
     }
 
     fn ids(&self) -> Vec<String> {

@@ -8,7 +8,7 @@ use super::action::NOT_HERE;
 use super::client::LogsQuery;
 use super::failure::Failure;
 use super::job_state::{Values, brief};
-use super::output::{Format, Show, View, moment, note, or_dash, print};
+use super::output::{Format, Show, View, moment, note, or_dash, print, text_or_dash};
 use super::remote::{Remote, wait};
 use crate::api::dto::{
     ActionRef, AttemptDto, EndDto, ExplainDto, HistoryDto, RunDto, RunRef, Time,
@@ -250,7 +250,7 @@ impl Show for Vec<ExplainDto> {
                 explained.state.clone(),
                 or_dash(explained.reason.as_ref()),
                 explained.detail.clone(),
-                if waits.is_empty() { "-".to_owned() } else { waits.join(" ") },
+                text_or_dash(&waits.join(" ")),
             ]
         };
         let titles = vec!["trigger", "state", "reason", "detail", "waits for"];

@@ -8,7 +8,7 @@ use clap::Subcommand;
 
 use super::client::{Client, pages};
 use super::failure::Failure;
-use super::output::{Format, Show, View, moment, note, print};
+use super::output::{Format, Show, View, moment, note, print, text_or_dash};
 use super::remote::{Remote, wait};
 use crate::api::dto::{DrainRequest, SpanText, WorkerDto};
 
@@ -173,7 +173,7 @@ impl Show for WorkerDto {
             ("state", state(self)),
             ("slots", format!("{} of {} used", self.used, self.slots)),
             ("groups", self.groups.join(", ")),
-            ("labels", if self.labels.is_empty() { "-".to_owned() } else { labels.join(", ") }),
+            ("labels", text_or_dash(&labels.join(", "))),
             ("host", self.host.clone()),
             ("version", self.version.clone()),
             ("incarnation", self.incarnation.clone()),
