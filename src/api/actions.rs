@@ -71,8 +71,7 @@ pub(super) async fn show(
     let (id, params) = (id.parse::<ActionRef>("id")?, params.only(&[])?);
     api.fresh(&params).await?;
     api.read(|state| {
-        let found = key_of(state, &id).and_then(|key| Some((key, state.action(key)?)));
-        let (key, action) = found.ok_or_else(|| Fault::not_found("action", &id))?;
+        let (key, action) = known(state, &id)?;
         Ok(Json(ActionDto::told(state, key, action)))
     })
 }
@@ -86,9 +85,7 @@ pub(super) async fn explain(
     api.fresh(&params).await?;
     let connected = api.connected();
     api.read(|state| {
-        let wanted = || Fault::not_found("action", &id);
-        let key = key_of(state, &id).ok_or_else(wanted)?;
-        let action = state.action(key).ok_or_else(wanted)?;
+        let (key, action) = known(state, &id)?;
         let reason = reason_of(state, Subject::Action(key), &|id| connected.contains(&id));
         let unmet = action.upstream.iter().filter(|up| !up.is_met());
         let waits_for = unmet.filter_map(Upstream::awaited);
@@ -113,8 +110,17 @@ fn ended(state: &CoreState, action: &Action) -> &'static str {
     run.and_then(passed_limit).unwrap_or("it does not wait")
 }
 
+/// An action that is there.
+pub(super) fn known<'a>(
+    state: &'a CoreState,
+    id: &ActionRef,
+) -> Result<(ActionKey, &'a Action), Fault> {
+    let found = key_of(state, id).and_then(|key| Some((key, state.action(key)?)));
+    found.ok_or_else(|| Fault::not_found("action", id))
+}
+
 /// What is meant, whether or not it is there; none without such a job.
-pub(super) fn key_of(state: &CoreState, id: &ActionRef) -> Option<ActionKey> {
+fn key_of(state: &CoreState, id: &ActionRef) -> Option<ActionKey> {
     Some(ActionKey { job: number(state, &id.job)?, nominal: id.nominal })
 }
 

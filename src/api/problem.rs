@@ -37,6 +37,17 @@ impl Fault {
         Self::new(ErrorCode::NotFound, format!("{what} {name} does not exist"), remedy)
     }
 
+    /// `If-Match: *` was sent, and there is nothing.
+    pub(super) fn absent(problem: impl Into<String>, remedy: &str) -> Self {
+        let error = FieldError::invalid("If-Match", "*", problem, remedy);
+        error.with_code(ErrorCode::WrongRevision).into()
+    }
+
+    /// The same of a thing that has a name.
+    pub(super) fn absent_named(what: &str, name: &Name) -> Self {
+        Self::absent(format!("{what} {name} does not exist"), "leave If-Match out to create it")
+    }
+
     /// The same, told of a part of the request, such as `jobs[2].`.
     pub(super) fn within(mut self, place: &str) -> Self {
         for error in &mut self.0.errors {

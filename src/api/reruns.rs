@@ -11,7 +11,7 @@ use horai_core::machine::outcome::Outcome;
 use horai_core::machine::state::State as CoreState;
 
 use super::Api;
-use super::actions::key_of;
+use super::actions::known;
 use super::dto::{ActionDto, ActionRef, Page, RunRef, StartedRun};
 use super::params::{Params, Segment};
 use super::problem::Fault;
@@ -39,7 +39,7 @@ pub(super) async fn super_recover(
 async fn rerun(api: &Api, id: &Segment, write: &Write, below: bool) -> Result<Response, Fault> {
     write.empty()?;
     let id = id.parse::<ActionRef>("id")?;
-    let make = |state: &CoreState| Ok(Command::Rerun { action: known(state, &id)?, below });
+    let make = |state: &CoreState| Ok(Command::Rerun { action: known(state, &id)?.0, below });
     match api.write(write, make).await? {
         Outcome::Run { run } => {
             let started = Json(StartedRun { run: RunRef(run) });
@@ -77,7 +77,7 @@ async fn settle(
     write.empty()?;
     let id = id.parse::<ActionRef>("id")?;
     let make =
-        |state: &CoreState| Ok(Command::SettleAction { action: known(state, &id)?, success });
+        |state: &CoreState| Ok(Command::SettleAction { action: known(state, &id)?.0, success });
     api.write(write, make).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -91,15 +91,9 @@ pub(super) async fn downstream(
     let (id, params) = (id.parse::<ActionRef>("id")?, params.only(&[])?);
     api.fresh(&params).await?;
     let items = api.read(|state| {
-        let tree = state.tree_below(known(state, &id)?).map_err(Fault::from)?;
+        let tree = state.tree_below(known(state, &id)?.0).map_err(Fault::from)?;
         let show = |key: &ActionKey| Some(ActionDto::of(state, *key, state.action(*key)?));
         Ok::<_, Fault>(tree.iter().filter_map(show).collect())
     })?;
     Ok(Json(Page { items, next: None }))
-}
-
-/// An action that is there.
-pub(super) fn known(state: &CoreState, id: &ActionRef) -> Result<ActionKey, Fault> {
-    let key = key_of(state, id).filter(|key| state.action(*key).is_some());
-    key.ok_or_else(|| Fault::not_found("action", id))
 }

@@ -11,11 +11,11 @@ use horai_core::machine::outcome::{Event, Outcome};
 use horai_core::machine::state::State as CoreState;
 
 use super::Api;
+use super::actions::known;
 use super::dto::{ActionRef, ChangeDto, RunDto, TrialDto};
 use super::jobs::{find, order};
 use super::params::{Params, Segment};
 use super::problem::Fault;
-use super::reruns::known;
 use super::write::{Write, accepted};
 
 /// Changes that a preview names.
@@ -70,7 +70,7 @@ async fn settle(
 ) -> Result<Json<TrialDto>, Fault> {
     params.only(&[])?;
     let id = id.parse::<ActionRef>("id")?;
-    would(api, |state| Ok(Command::SettleAction { action: known(state, &id)?, success })).await
+    would(api, |state| Ok(Command::SettleAction { action: known(state, &id)?.0, success })).await
 }
 
 async fn would(

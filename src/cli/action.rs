@@ -5,7 +5,7 @@ use std::io::Write;
 use clap::{Args, Subcommand};
 
 use super::failure::Failure;
-use super::output::{Show, View, moment, note, or_dash, print};
+use super::output::{Show, View, moment, note, or_dash, print, text_or_dash};
 use super::remote::{Remote, wait};
 use crate::api::dto::{ActionDto, ActionRef};
 
@@ -134,7 +134,7 @@ impl Show for Vec<ActionDto> {
                 moment(action.due),
                 or_dash(Some(&action.batch).filter(|batch| **batch != action.id.to_string())),
                 or_dash(action.run.as_ref()),
-                if waits.is_empty() { "-".to_owned() } else { waits.join(" ") },
+                text_or_dash(&waits.join(" ")),
             ]
         };
         let titles = vec!["id", "state", "due", "batch", "run", "waits for"];

@@ -6,20 +6,17 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::check;
-use super::client::Held;
+use super::client::{Held, pages};
 use super::failure::Failure;
 use super::hold::{self, AfterPause};
 use super::job_state::StateArgs;
 use super::named_values;
-use super::output::{Format, Show, View, data, moment, note, print};
+use super::output::{Format, Show, View, data, moment, note, print, result, text_or_dash};
 use super::remote::{Remote, wait};
 use crate::api::dto::{
     ActionRef, AppliedJobs, JobDto, JobSet, RenderedDto, RunRequest, StartedRun, Time,
 };
 use crate::api::job_definition::JobDefinition;
-
-/// Entries asked for at once.
-const PAGE: u32 = 500;
 
 /// Jobs.
 #[derive(Debug, Args)]
@@ -188,18 +185,9 @@ pub(super) fn run(args: JobArgs, out: &mut impl Write) -> Result<(), Failure> {
                 print(out, format, &applied)
             }
             JobCommand::List { limit } => {
-                let mut jobs: Vec<JobDto> = Vec::new();
-                let mut after: Option<String> = None;
-                while jobs.len() < limit {
-                    let page = client.jobs(Some(PAGE), after.as_deref()).await?;
-                    jobs.extend(page.items);
-                    after = page.next;
-                    if after.is_none() {
-                        break;
-                    }
-                }
-                jobs.truncate(limit);
-                print(out, format, &jobs)
+                let jobs =
+                    pages::first(limit, async |size, after| client.jobs(Some(size), after).await);
+                print(out, format, &jobs.await?)
             }
             JobCommand::Get { name } => {
                 let job = client.job(&name).await?;
@@ -311,12 +299,8 @@ fn place<'a>(jobs: &'a [(String, JobDefinition)], field: &str) -> Option<(usize,
 impl Show for AppliedJobs {
     fn view(&self) -> View {
         let row = |job: &crate::api::dto::AppliedJob| {
-            let what = match (job.changed, job.revision) {
-                (false, _) => "unchanged",
-                (true, 1) => "created",
-                (true, _) => "changed",
-            };
-            vec![job.name.clone(), job.revision.to_string(), what.to_owned()]
+            let result = result(job.changed, job.revision).to_owned();
+            vec![job.name.clone(), job.revision.to_string(), result]
         };
         let rows = self.jobs.iter().map(row).collect();
         View { titles: vec!["name", "revision", "result"], rows, ..View::default() }
@@ -340,7 +324,7 @@ impl Show for Vec<JobDto> {
                 job.revision.to_string(),
                 state(job).to_owned(),
                 triggers(&job.definition),
-                list(&edges(&job.definition)),
+                edges(&job.definition),
                 moment(job.updated),
             ]
         };
@@ -377,7 +361,7 @@ impl Show for JobDto {
         ];
         facts.extend(self.means.iter().map(|trigger| ("means", trigger.means.clone())));
         facts.extend([
-            ("depends on", list(&edges(job))),
+            ("depends on", edges(job)),
             ("zone", job.zone.clone().unwrap_or_else(|| "the cluster's".to_owned())),
             ("workers", or_default(job.worker_group.as_ref(), "default")),
             ("priority", or_default(job.priority.as_ref(), "5")),
@@ -392,7 +376,7 @@ impl Show for JobDto {
             ("updated", moment(self.updated)),
         ]);
         if !job.areas.is_empty() {
-            facts.push(("areas", list(&job.areas)));
+            facts.push(("areas", job.areas.join(", ")));
         }
         facts.extend(job.batch.as_ref().map(|batch| ("batch", batch.to_string())));
         if job.keep_state {
@@ -402,15 +386,12 @@ impl Show for JobDto {
             facts.push(("paused by", format!("group {group}")));
         }
         if !self.paused_triggers.is_empty() {
-            facts.push(("paused triggers", list(&self.paused_triggers)));
+            facts.push(("paused triggers", self.paused_triggers.join(", ")));
         }
         for wait in &self.waiting_triggers {
             facts.push(("waits", format!("{} for the end of {}", wait.trigger, wait.action)));
         }
-        if !job.description.is_empty() {
-            facts.insert(1, ("description", job.description.clone()));
-        }
-        View { facts, ..View::default() }
+        View { facts, ..View::default() }.described(&job.description)
     }
 
     fn ids(&self) -> Vec<String> {
@@ -454,7 +435,7 @@ fn triggers(job: &JobDefinition) -> String {
         true => told(t),
         false => format!("({})", told(t)),
     };
-    list(&job.triggers.iter().map(shown).collect::<Vec<_>>())
+    text_or_dash(&job.triggers.iter().map(shown).collect::<Vec<_>>().join(", "))
 }
 
 /// An expression alone, and other rules in words.
@@ -462,10 +443,7 @@ fn told(trigger: &crate::api::job_definition::TriggerDefinition) -> String {
     trigger.cron.clone().unwrap_or_else(|| trigger.to_string())
 }
 
-fn edges(job: &JobDefinition) -> Vec<String> {
-    job.depends_on.iter().map(ToString::to_string).collect()
-}
-
-fn list(names: &[String]) -> String {
-    if names.is_empty() { "-".to_owned() } else { names.join(", ") }
+fn edges(job: &JobDefinition) -> String {
+    let edges: Vec<String> = job.depends_on.iter().map(ToString::to_string).collect();
+    text_or_dash(&edges.join(", "))
 }

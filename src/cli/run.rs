@@ -5,17 +5,14 @@ use std::io::Write;
 use clap::{Args, Subcommand};
 
 use super::action::NOT_HERE;
-use super::client::{LogsQuery, RunsQuery};
+use super::client::LogsQuery;
 use super::failure::Failure;
 use super::job_state::{Values, brief};
-use super::output::{Format, Show, View, moment, note, or_dash, print};
+use super::output::{Format, Show, View, moment, note, or_dash, print, text_or_dash};
 use super::remote::{Remote, wait};
 use crate::api::dto::{
     ActionRef, AttemptDto, EndDto, ExplainDto, HistoryDto, RunDto, RunRef, Time,
 };
-
-/// Entries asked for at once.
-const PAGE: usize = 500;
 
 /// Told of outputs that are gone.
 const DROPPED: &str = "dropped: the cluster held too much, and newer outputs took their place";
@@ -94,19 +91,7 @@ pub(super) fn run(args: RunArgs, out: &mut impl Write) -> Result<(), Failure> {
     wait(async {
         match verb {
             RunCommand::List { job, limit } => {
-                let mut runs: Vec<RunDto> = Vec::new();
-                let mut before = None;
-                while runs.len() < limit {
-                    let page = u32::try_from((limit - runs.len()).min(PAGE)).ok();
-                    let query = RunsQuery { job: job.as_deref(), limit: page, before, after: None };
-                    let page = client.runs(query).await?;
-                    runs.extend(page.items);
-                    before = page.next.and_then(|next| next.parse().ok());
-                    if before.is_none() {
-                        break;
-                    }
-                }
-                print(out, format, &runs)
+                print(out, format, &client.newest_runs(job.as_deref(), limit).await?)
             }
             RunCommand::Show { run } => print(out, format, &client.run(run).await?),
             RunCommand::Outputs { run } => {
@@ -265,7 +250,7 @@ impl Show for Vec<ExplainDto> {
                 explained.state.clone(),
                 or_dash(explained.reason.as_ref()),
                 explained.detail.clone(),
-                if waits.is_empty() { "-".to_owned() } else { waits.join(" ") },
+                text_or_dash(&waits.join(" ")),
             ]
         };
         let titles = vec!["trigger", "state", "reason", "detail", "waits for"];

@@ -1,8 +1,6 @@
 //! Groups of jobs, as one asks for them.
 
-use reqwest::Method;
-
-use super::transport::{Call, read};
+use super::transport::Call;
 use super::{ApiError, Client};
 use crate::api::dto::{GroupDto, Page, SetGroup};
 use crate::api::group_definition::GroupDefinition;
@@ -26,15 +24,11 @@ impl Client {
         group: &GroupDefinition,
         expected: Option<u64>,
     ) -> Result<SetGroup, ApiError> {
-        let address = ["groups", path];
-        let call = Call { expected, ..Call::write(Method::PUT, &address) };
-        read(self.send(&call.body(group)?).await?)
+        self.put(&["groups", path], group, expected).await
     }
 
     /// Removes the record of a group, if it has the revision `expected`.
     pub async fn delete_group(&self, path: &str, expected: Option<u64>) -> Result<(), ApiError> {
-        let address = ["groups", path];
-        let call = Call { expected, ..Call::write(Method::DELETE, &address) };
-        self.send(&call).await.map(drop)
+        self.delete(&["groups", path], expected).await
     }
 }
