@@ -14,11 +14,6 @@ const RAFT_LEASE: Duration = Duration::from_millis(400);
 /// Of the jobs.
 const WORKER_LEASE: Duration = Duration::from_secs(5);
 
-/// Waits until another node than this leads.
-fn wait_for_other_leader(cluster: &Cluster, than: usize) -> usize {
-    until("another leader", || cluster.leader().filter(|leader| *leader != than))
-}
-
 /// Waits until jobs that were not there before have run.
 fn wait_for_fires(cluster: &Cluster, judge: &Judge) {
     let before = judge.ended(cluster);
@@ -32,12 +27,9 @@ fn a_leader_killed_five_times_loses_and_doubles_nothing() {
     let locks = LockUser::begin(&cluster);
     wait_for_fires(&cluster, &judge);
     for _ in 0..5 {
-        let leader = cluster.wait_for_leader();
-        cluster.nodes[leader].kill();
-        wait_for_other_leader(&cluster, leader);
+        let killed = cluster.kill_leader();
         wait_for_fires(&cluster, &judge);
-        cluster.nodes[leader].start();
-        cluster.wait_for_all_to_follow();
+        cluster.bring_back(killed);
     }
     judge.end(&cluster, Expect::Success);
     locks.end();
@@ -137,11 +129,9 @@ fn a_leader_killed_with_a_thousand_ready_runs_loses_and_doubles_none() {
         let queued = cluster.status(leader).unwrap()["counts"]["queued"].as_u64().unwrap();
         assert!(queued >= least as u64, "{queued} wait");
         let before = lines();
-        cluster.nodes[leader].kill();
-        wait_for_other_leader(&cluster, leader);
+        let killed = cluster.kill_leader();
         until("more of them to end", || (lines() > before).then_some(()));
-        cluster.nodes[leader].start();
-        cluster.wait_for_all_to_follow();
+        cluster.bring_back(killed);
     }
     until_within(Duration::from_secs(180), "all of them to end", || {
         (lines() >= RUNS).then_some(())

@@ -85,9 +85,7 @@ fn a_drain_with_a_deadline_ends_what_may_run_again_elsewhere() {
     let begun = Instant::now();
     cluster.run_ok(&["worker", "drain", "w1", "--deadline", "3s", "--detach"]);
     // Another leader knows of the deadline, and carries it out.
-    let leader = cluster.wait_for_leader();
-    cluster.nodes[leader].kill();
-    until("another leader", || cluster.leader().filter(|other| *other != leader));
+    let killed = cluster.kill_leader();
     wait_for(&cluster, &again, "success");
     assert!(begun.elapsed() >= Duration::from_secs(3));
     let wanted = [("w1".to_owned(), json!("drained")), ("w2".to_owned(), json!("exited"))];
@@ -96,8 +94,7 @@ fn a_drain_with_a_deadline_ends_what_may_run_again_elsewhere() {
     assert_eq!((&shown["losses"], &shown["retries"]), (&json!(0), &json!(0)), "{shown}");
     wait_for(&cluster, &keeps, "success");
     assert_eq!(attempts(&cluster, &keeps), [("w1".to_owned(), json!("exited"))]);
-    cluster.nodes[leader].start();
-    cluster.wait_for_all_to_follow();
+    cluster.bring_back(killed);
     cluster.end();
 }
 

@@ -117,9 +117,7 @@ fn a_job_counts_on_from_run_to_run_and_over_a_lost_leader() {
     let run = over(&cluster, &trigger(&cluster, "count"));
     assert_eq!(run["outputs"], json!({"N": "3"}), "{run}");
     assert_eq!(kept(&cluster), json!({"N": "2"}));
-    let leader = cluster.wait_for_leader();
-    cluster.nodes[leader].kill();
-    cluster.wait_for_leader();
+    let killed = cluster.kill_leader();
     cluster.run_ok(&["action", "recover", &action]);
     counts_to(&cluster, "3");
     assert_eq!(std::fs::read_to_string(&proof).unwrap(), "N=1\nN=2\nN=2\n");
@@ -129,8 +127,7 @@ fn a_job_counts_on_from_run_to_run_and_over_a_lost_leader() {
     assert_eq!((&shown["values"], &shown["run"]), (&json!({"N": "41"}), &Value::Null));
     let refused = cluster.run(&["job", "state", "count", "--set", "no key=1"]);
     assert_eq!(refused.status.code(), Some(2), "{refused:?}");
-    cluster.nodes[leader].start();
-    cluster.wait_for_all_to_follow();
+    cluster.bring_back(killed);
     cluster.end();
 }
 

@@ -57,14 +57,11 @@ fn thirty_jobs_of_a_pool_of_two_never_run_more_than_two_at_once_while_leaders_di
     }
     for goal in [4, 14] {
         until("some of them to end", || (ended(&cluster) >= goal).then_some(()));
-        let leader = cluster.wait_for_leader();
-        cluster.nodes[leader].kill();
-        until("another leader", || cluster.leader().filter(|other| *other != leader));
+        let killed = cluster.kill_leader();
         // Work goes on before it is back.
         let before = ended(&cluster);
         until("more of them to end", || (ended(&cluster) > before).then_some(()));
-        cluster.nodes[leader].start();
-        cluster.wait_for_all_to_follow();
+        cluster.bring_back(killed);
     }
     until("all of them to end", || (ended(&cluster) >= JOBS).then_some(()));
     until("nothing to be in use", || (pool(&cluster)["used"] == 0).then_some(()));

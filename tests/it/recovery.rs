@@ -150,17 +150,14 @@ fn a_leader_killed_between_the_halves_of_a_diamond_loses_and_doubles_nothing() {
         let right = state(&cluster, "right", &id)? == "running";
         (left && right).then_some(())
     });
-    let leader = cluster.wait_for_leader();
-    cluster.nodes[leader].kill();
-    cluster.wait_for_leader();
+    let killed = cluster.kill_leader();
     wait_for(&cluster, "tail", &id, "success");
     assert_eq!(std::fs::read_to_string(&proof).unwrap(), "tail\n", "it ran once");
     for job in ["top", "left", "right", "tail"] {
         let runs = cluster.data(&["run", "list", "--job", job]);
         assert_eq!(runs.as_array().unwrap().len(), 1, "{job}: {runs}");
     }
-    cluster.nodes[leader].start();
-    cluster.wait_for_all_to_follow();
+    cluster.bring_back(killed);
     cluster.end();
 }
 
@@ -185,11 +182,8 @@ fn leaders_killed_in_a_backoff_of_a_minute_begin_it_not_anew() {
             let now = time(&cluster.data(&["cluster", "status"])["time"]);
             (now.duration_since(ended).as_secs() >= seconds).then_some(())
         });
-        let leader = cluster.wait_for_leader();
-        cluster.nodes[leader].kill();
-        until("another leader", || cluster.leader().filter(|other| *other != leader));
-        cluster.nodes[leader].start();
-        cluster.wait_for_all_to_follow();
+        let killed = cluster.kill_leader();
+        cluster.bring_back(killed);
     }
     let shown = until_within(Duration::from_secs(120), "the run's end", || {
         let shown = cluster.data(&["run", "show", &run]);
