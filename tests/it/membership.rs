@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, until, until_within};
+use crate::cluster::{Cluster, until};
 
 /// The attempts of a run: on which worker, and how each ended.
 fn attempts(cluster: &Cluster, run: &str) -> Vec<(String, Value)> {
@@ -15,12 +15,8 @@ fn attempts(cluster: &Cluster, run: &str) -> Vec<(String, Value)> {
     shown["attempts"].as_array().unwrap().iter().map(of).collect()
 }
 
-fn begin(cluster: &Cluster, job: &str) -> String {
-    cluster.run_ok(&["job", "trigger", job, "-o", "quiet"]).trim().to_owned()
-}
-
 fn wait_for(cluster: &Cluster, run: &str, state: &str) {
-    until_within(Duration::from_secs(60), &format!("{run} is {state}"), || {
+    until(&format!("{run} is {state}"), || {
         (cluster.get(&format!("runs/{run}"))["state"] == state).then_some(())
     });
 }
@@ -33,7 +29,7 @@ fn a_worker_is_drained_under_load_and_nothing_is_lost() {
         "jobs: [{{name: load, shell: 'sleep 1; echo $HORAI_RUN_ID >> {}'}}]",
         witness.display()
     ));
-    let mut runs: Vec<String> = (0..20).map(|_| begin(&cluster, "load")).collect();
+    let mut runs: Vec<String> = (0..20).map(|_| cluster.trigger("load")).collect();
     until("both to work", || {
         let used = |name: &str| cluster.get(&format!("workers/{name}"))["used"].as_u64();
         (used("w1")? > 0 && used("w2")? > 0).then_some(())
@@ -41,7 +37,7 @@ fn a_worker_is_drained_under_load_and_nothing_is_lost() {
     cluster.run_ok(&["worker", "drain", "w1"]);
     let shown = cluster.get("workers/w1");
     assert_eq!((&shown["used"], &shown["duty"]), (&json!(0), &json!("draining")), "{shown}");
-    let after: Vec<String> = (0..10).map(|_| begin(&cluster, "load")).collect();
+    let after: Vec<String> = (0..10).map(|_| cluster.trigger("load")).collect();
     for run in &after {
         wait_for(&cluster, run, "success");
         assert_eq!(attempts(&cluster, run), [("w2".to_owned(), json!("exited"))]);
@@ -58,7 +54,7 @@ fn a_worker_is_drained_under_load_and_nothing_is_lost() {
 
     // Nobody is left: a run says so, and goes on when one is given work again.
     cluster.run_ok(&["worker", "cordon", "w2"]);
-    let waiting = begin(&cluster, "load");
+    let waiting = cluster.trigger("load");
     until("the reason", || {
         (cluster.get(&format!("runs/{waiting}/explain"))["reason"] == "cordoned").then_some(())
     });
@@ -77,7 +73,7 @@ fn a_drain_with_a_deadline_ends_what_may_run_again_elsewhere() {
          - {{name: keeps, shell: 'sleep 8', on_worker_lost: keep, keep_for: 1h}}\n"
     ));
     cluster.run_ok(&["worker", "cordon", "w2"]);
-    let (again, keeps) = (begin(&cluster, "again"), begin(&cluster, "keeps"));
+    let (again, keeps) = (cluster.trigger("again"), cluster.trigger("keeps"));
     for run in [&again, &keeps] {
         wait_for(&cluster, run, "running");
     }
@@ -107,7 +103,7 @@ fn a_worker_is_forgotten_once_it_is_stopped() {
     assert!(told.contains("is alive") && told.contains("hint: stop it first"), "{told}");
     cluster.run_ok(&["worker", "drain", "w1"]);
     cluster.workers[0].terminate();
-    until_within(Duration::from_secs(60), "it to be forgotten", || {
+    until("it to be forgotten", || {
         cluster.run(&["worker", "remove", "w1"]).status.success().then_some(())
     });
     let left = cluster.data(&["worker", "list"]);

@@ -25,20 +25,11 @@ fn wait_for(cluster: &Cluster, job: &str, at: &str, wanted: &str) {
     });
 }
 
-/// Fires once, in a few seconds: everything is planned before that.
-fn once(cluster: &Cluster) -> (String, String) {
-    let now = cluster.data(&["cluster", "status"])["time"].as_str().unwrap().to_owned();
-    let now: jiff::Timestamp = now.parse().unwrap();
-    let at = jiff::Timestamp::from_second(now.as_second() + 4).unwrap();
-    let compact = at.strftime("%Y%m%dT%H%M%SZ").to_string();
-    (at.to_string(), compact)
-}
-
 #[test]
 fn a_failure_is_recovered_and_what_waits_for_it_goes_on() {
     let cluster = Cluster::start(1, 1);
     let flag = cluster.path("flag");
-    let (at, id) = once(&cluster);
+    let (at, id) = cluster.soon();
     cluster.apply(&format!(
         "jobs:\n\
              - {{name: load, shell: 'test -e {flag}', triggers: [{{once: '{at}'}}]}}\n\
@@ -136,7 +127,7 @@ fn the_recovery_is_told(cluster: &Cluster, action: &str, run: &str) {
 fn a_leader_killed_between_the_halves_of_a_diamond_loses_and_doubles_nothing() {
     let mut cluster = Cluster::start(3, 2);
     let proof = cluster.path("proof");
-    let (at, id) = once(&cluster);
+    let (at, id) = cluster.soon();
     cluster.apply(&format!(
         "jobs:\n\
              - {{name: top, noop: true, triggers: [{{once: '{at}'}}]}}\n\
@@ -170,7 +161,7 @@ fn leaders_killed_in_a_backoff_of_a_minute_begin_it_not_anew() {
          retries: {{count: 1, backoff: 60s}}}}]\n",
         proof = proof.display()
     ));
-    let run = cluster.run_ok(&["job", "trigger", "again", "-o", "quiet"]).trim().to_owned();
+    let run = cluster.trigger("again");
     let time = |text: &Value| text.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
     let shown = until("the backoff", || {
         let shown = cluster.data(&["run", "show", &run]);
