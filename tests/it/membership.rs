@@ -67,10 +67,13 @@ fn a_worker_is_drained_under_load_and_nothing_is_lost() {
 #[test]
 fn a_drain_with_a_deadline_ends_what_may_run_again_elsewhere() {
     let mut cluster = Cluster::start(3, 2);
+    let go = cluster.path("go");
     let script = "if [ $HORAI_ATTEMPT_CAUSE = first ]; then exec sleep 300; fi";
     cluster.apply(&format!(
         "jobs:\n- {{name: again, shell: '{script}'}}\n\
-         - {{name: keeps, shell: 'sleep 8', on_worker_lost: keep, keep_for: 1h}}\n"
+         - {{name: keeps, shell: 'until [ -e {go} ]; do sleep 0.1; done', \
+             on_worker_lost: keep, keep_for: 1h}}\n",
+        go = go.display()
     ));
     cluster.run_ok(&["worker", "cordon", "w2"]);
     let (again, keeps) = (cluster.trigger("again"), cluster.trigger("keeps"));
@@ -88,6 +91,9 @@ fn a_drain_with_a_deadline_ends_what_may_run_again_elsewhere() {
     assert_eq!(attempts(&cluster, &again), wanted);
     let shown = cluster.get(&format!("runs/{again}"));
     assert_eq!((&shown["losses"], &shown["retries"]), (&json!(0), &json!(0)), "{shown}");
+    // Past the deadline, it is left to its end.
+    assert_eq!(cluster.get(&format!("runs/{keeps}"))["state"], "running");
+    std::fs::write(&go, "").unwrap();
     wait_for(&cluster, &keeps, "success");
     assert_eq!(attempts(&cluster, &keeps), [("w1".to_owned(), json!("exited"))]);
     cluster.bring_back(killed);

@@ -126,15 +126,16 @@ fn the_recovery_is_told(cluster: &Cluster, action: &str, run: &str) {
 #[test]
 fn a_leader_killed_between_the_halves_of_a_diamond_loses_and_doubles_nothing() {
     let mut cluster = Cluster::start(3, 2);
-    let proof = cluster.path("proof");
+    let [proof, go] = ["proof", "go"].map(|name| cluster.path(name));
     let (at, id) = cluster.soon();
     cluster.apply(&format!(
         "jobs:\n\
              - {{name: top, noop: true, triggers: [{{once: '{at}'}}]}}\n\
              - {{name: left, noop: true, depends_on: [top]}}\n\
-             - {{name: right, shell: 'sleep 4', depends_on: [top]}}\n\
+             - {{name: right, shell: 'until [ -e {go} ]; do sleep 0.05; done', depends_on: [top]}}\n\
              - {{name: tail, shell: 'echo tail >> {proof}', depends_on: [left, right]}}\n",
-        proof = proof.display()
+        proof = proof.display(),
+        go = go.display()
     ));
     until("one half is done and the other runs", || {
         let left = state(&cluster, "left", &id)? == "success";
@@ -142,6 +143,7 @@ fn a_leader_killed_between_the_halves_of_a_diamond_loses_and_doubles_nothing() {
         (left && right).then_some(())
     });
     let killed = cluster.kill_leader();
+    std::fs::write(&go, "").unwrap();
     wait_for(&cluster, "tail", &id, "success");
     assert_eq!(std::fs::read_to_string(&proof).unwrap(), "tail\n", "it ran once");
     for job in ["top", "left", "right", "tail"] {

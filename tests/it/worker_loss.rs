@@ -21,6 +21,7 @@ fn shims_of_a_dead_worker_end_their_jobs_at_the_lease() {
     cluster.workers[0].kill();
     // Nobody tells the shims: their own clock does.
     until("the shims to end", || children_of(&cluster, 0).is_empty().then_some(()));
+    // The fault's own length, not a wait for something; and so is the one below.
     std::thread::sleep(LEASE);
     cluster.workers[0].start();
     cluster.wait_for_workers(2);
