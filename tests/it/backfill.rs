@@ -86,9 +86,7 @@ fn a_leader_killed_during_a_backfill_runs_each_instant_once() {
         let backfill = cluster.data(&["backfill", "show", &id]);
         (backfill["success"].as_u64()? >= 10).then_some(())
     });
-    let leader = cluster.wait_for_leader();
-    cluster.nodes[leader].kill();
-    cluster.wait_for_leader();
+    let killed = cluster.kill_leader();
     // It is held and let go by whoever leads now.
     cluster.run_ok(&["backfill", "pause", &id]);
     assert_eq!(cluster.data(&["backfill", "show", &id])["state"], "paused");
@@ -103,8 +101,7 @@ fn a_leader_killed_during_a_backfill_runs_each_instant_once() {
     assert!(ran.values().all(|times| *times == 1), "{ran:?}");
     let over = cluster.run(&["backfill", "resume", &id]);
     assert_eq!(over.status.code(), Some(4), "{over:?}");
-    cluster.nodes[leader].start();
-    cluster.wait_for_all_to_follow();
+    cluster.bring_back(killed);
     cluster.end();
 }
 

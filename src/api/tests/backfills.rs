@@ -3,12 +3,12 @@
 
 use serde_json::{Value, json};
 
-use super::support::Cluster;
+use super::support::{Answer, Cluster, extended};
 
 const JOB: &str =
     r#"{"name": "a", "noop": true, "triggers": [{"cron": "0 0 3 * * ?"}], "params": {"A": "b"}}"#;
 
-async fn begin(cluster: &Cluster, key: &str, body: &Value) -> super::support::Answer {
+async fn begin(cluster: &Cluster, key: &str, body: &Value) -> Answer {
     let key = [("idempotency-key", key)];
     cluster.with("POST", "jobs/a/backfills", &body.to_string(), &key).await
 }
@@ -49,11 +49,7 @@ async fn a_backfill_is_asked_for_shown_and_steered() {
 async fn what_is_wrong_with_a_backfill_is_named() {
     let cluster = Cluster::start().await;
     cluster.ask("POST", "jobs", JOB).await;
-    let day = |more: Value| {
-        let mut asked = json!({"from": "2026-03-01", "to": "2026-03-02"});
-        asked.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        asked
-    };
+    let day = |more: &Value| extended(json!({"from": "2026-03-01", "to": "2026-03-02"}), more);
     let cases = [
         (json!({"from": "yesterday"}), "from", "yesterday"),
         (json!({"to": "2026-02-01"}), "to", "2026-02-01"),
@@ -67,7 +63,7 @@ async fn what_is_wrong_with_a_backfill_is_named() {
         (json!({"until": "2026-03-02"}), "until", ""),
     ];
     for (more, field, value) in cases {
-        let asked = day(more).to_string();
+        let asked = day(&more).to_string();
         let answer = cluster.ask("POST", "jobs/a/backfills", &asked).await;
         assert!(answer.status.is_client_error(), "{asked}: {}", answer.body);
         let [named, shown, remedy] = answer.field();
@@ -76,7 +72,7 @@ async fn what_is_wrong_with_a_backfill_is_named() {
     }
     let delayed = r#"{"name": "d", "noop": true, "triggers": [{"fixed_delay": "5s"}]}"#;
     cluster.ask("POST", "jobs", delayed).await;
-    let unknown = cluster.ask("POST", "jobs/d/backfills", &day(json!({})).to_string()).await;
+    let unknown = cluster.ask("POST", "jobs/d/backfills", &day(&json!({})).to_string()).await;
     assert_eq!(unknown.field()[0], "job");
 }
 

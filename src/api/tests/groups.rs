@@ -41,7 +41,10 @@ async fn a_group_lives_by_its_revisions() {
     assert_eq!(path.body["revision"], 0);
     assert_eq!(path.body["in_force"], json!({"DAY": "1", "WHERE": "near"}));
     let list = cluster.get("groups?limit=2").await.body;
-    assert_eq!((&list["items"][1]["group"], &list["next"]), (&json!("etl/nightly"), &list["next"]));
+    assert_eq!(
+        (&list["items"][1]["group"], &list["next"]),
+        (&json!("etl/nightly"), &json!("etl/nightly"))
+    );
     let rest = cluster.get("groups?after=etl%2Fnightly").await.body;
     assert_eq!(
         (&rest["items"][0]["group"], &rest["next"]),
