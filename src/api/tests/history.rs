@@ -1,12 +1,10 @@
 //! Histories of runs and actions over HTTP: the words, and who is named.
 
-use horai_core::ids::{AttemptKey, Incarnation, JobId, Name, RunId, TriggerName};
+use horai_core::ids::{JobId, RunId, TriggerName};
 use horai_core::machine::command::{
     Actor, Command, EndReport, Envelope, PlanBatch, PlanSource, PlannedAction,
 };
-use horai_core::machine::outcome::Outcome;
 use horai_core::model::run::EndKind;
-use horai_core::model::worker::WorkerProfile;
 use horai_core::time::UtcMillis;
 use serde_json::Value;
 
@@ -25,35 +23,12 @@ fn lines(answer: &Answer) -> Vec<String> {
     answer.body["items"].as_array().unwrap().iter().map(line).collect()
 }
 
-/// One worker that the state knows, with the attempt of a run.
-async fn dispatched(cluster: &Cluster, run: RunId) -> (AttemptKey, horai_core::ids::Token) {
-    let incarnation = Incarnation(1);
-    let profile = WorkerProfile {
-        name: Name::new("w").unwrap(),
-        incarnation,
-        boot_id: 1,
-        groups: vec![Name::new("default").unwrap()],
-        labels: std::collections::BTreeMap::new(),
-        slots: 9,
-        host: String::new(),
-        version: String::new(),
-    };
-    let Outcome::Worker { worker } = cluster.propose(Command::AttachWorker(profile)).await else {
-        panic!("not attached")
-    };
-    let dispatch = Command::Dispatch { run, number: 1, worker, incarnation };
-    let Outcome::Dispatched { token } = cluster.propose(dispatch).await else {
-        panic!("not dispatched")
-    };
-    (AttemptKey { run, shard: 0, number: 1 }, token)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_tells_who_asked_who_ran_it_and_who_ended_it() {
     let cluster = Cluster::start().await;
     cluster.ask("PUT", "jobs/a", JOB).await;
     cluster.ask("POST", "jobs/a/trigger", "").await;
-    let (attempt, token) = dispatched(&cluster, RunId(1)).await;
+    let (attempt, token) = cluster.dispatch(RunId(1), cluster.worker().await).await;
     let answer = cluster.ask("POST", "runs/r-1/cancel", "").await;
     assert_eq!(answer.status.as_u16(), 202, "{}", answer.body);
     let report = EndReport {

@@ -1,5 +1,6 @@
 //! One node, its API, and requests without sockets.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,12 +8,13 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
-use horai_core::ids::Name;
+use horai_core::ids::{AttemptKey, Incarnation, Name, RunId, Token, WorkerId};
 use horai_core::machine::command::{Actor, Command, Envelope};
 use horai_core::machine::outcome::Outcome;
 use horai_core::machine::state::State;
 use horai_core::model::access::{AccessToken, TokenPurpose};
 use horai_core::model::cluster::ClusterSettings;
+use horai_core::model::worker::WorkerProfile;
 use horai_core::time::UtcMillis;
 use horai_raft::membership::admission::token_hash;
 use horai_raft::node::{Options, RaftNode};
@@ -25,6 +27,8 @@ use crate::secrets::Keyring;
 use crate::session::{Node, Sessions};
 
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+/// The worker's only one.
+const INCARNATION: Incarnation = Incarnation(1);
 
 pub(super) struct Cluster {
     pub(super) node: Arc<Node>,
@@ -109,6 +113,33 @@ impl Cluster {
         let outcome = self.node.propose(&envelope, PATIENCE).await.unwrap();
         assert!(!matches!(outcome, Outcome::Rejected(_)), "{outcome:?}");
         outcome
+    }
+
+    /// A worker that the state knows, though no stream of it stands here.
+    pub(super) async fn worker(&self) -> WorkerId {
+        let profile = WorkerProfile {
+            name: Name::new("w").unwrap(),
+            incarnation: INCARNATION,
+            boot_id: 1,
+            groups: vec![Name::new("default").unwrap()],
+            labels: BTreeMap::new(),
+            slots: 9,
+            host: String::new(),
+            version: String::new(),
+        };
+        match self.propose(Command::AttachWorker(profile)).await {
+            Outcome::Worker { worker } => worker,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Gives the worker the first attempt of a run.
+    pub(super) async fn dispatch(&self, run: RunId, worker: WorkerId) -> (AttemptKey, Token) {
+        let dispatch = Command::Dispatch { run, number: 1, worker, incarnation: INCARNATION };
+        match self.propose(dispatch).await {
+            Outcome::Dispatched { token } => (AttemptKey { run, shard: 0, number: 1 }, token),
+            other => panic!("{other:?}"),
+        }
     }
 
     /// A request with the admin's token.
