@@ -243,6 +243,7 @@ fn remedy_of(reject: &Reject) -> &'static str {
             "leave it as many slots as each of them takes, or change those jobs first"
         }
         Reject::CalendarCycle { .. } => "take one of these bases away",
+        Reject::OutOfTurn(_) => "wait for the end of the other, or cancel it first",
         Reject::ActionActive { .. } => "wait for its end, or cancel that run first",
         Reject::BackfillOver(_) => "ask for another one: horai backfill start, or rerun",
         Reject::RunOver(_) => "nothing is left to do: look at the run's state",

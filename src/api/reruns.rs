@@ -35,7 +35,8 @@ pub(super) async fn super_recover(
     rerun(&api, &id, &write, true).await
 }
 
-/// A job that has nothing to do in this area is done without a run: there is no content.
+/// Where there is no run yet, or will be none, there is no content: the action waits for its
+/// turn, or its job has nothing to do in this area.
 async fn rerun(api: &Api, id: &Segment, write: &Write, below: bool) -> Result<Response, Fault> {
     write.empty()?;
     let id = id.parse::<ActionRef>("id")?;

@@ -65,9 +65,9 @@ enum ActionCommand {
     },
 }
 
-/// What became of an action that was to run again, and has nothing to do.
-pub(super) const NOT_HERE: &str =
-    "counts as a success, without a run: its job has nothing to do in this area";
+/// What became of an action that was to run again, and has no run for it.
+pub(super) const NOT_HERE: &str = "has no run of its own yet: it waits for another run of its \
+     job; or its job has nothing to do in this area, and it counts as a success";
 
 /// Does what was asked.
 pub(super) fn run(args: ActionArgs, out: &mut impl Write) -> Result<(), Failure> {

@@ -8,7 +8,8 @@
 
 use crate::ids::{ActionKey, AttemptKey, RunId, TriggerName, WorkerId};
 use crate::machine::state::State;
-use crate::model::action::{Action, ActionState, SkipReason};
+use crate::model::action::{Action, ActionState, SkipReason, Upstream};
+use crate::model::edge::Standing;
 use crate::model::history::{Cause, Note, Notes};
 use crate::model::run::{
     Attempt, AttemptCause, AttemptEnd, EndKind, Run, RunKind, RunResult, RunState,
@@ -98,7 +99,8 @@ pub fn of_action(state: &State, key: ActionKey, action: &Action) -> Vec<Change> 
     }
     for up in &action.upstream {
         let met = up.met.map(|(at, run)| (at, Some(run))).or(up.passed.map(|at| (at, None)));
-        if let Some((at, run)) = met {
+        // A success has forgotten; what it waited for tells it, unless that has run again.
+        if let Some((at, run)) = met.or_else(|| met_before(state, action, up)) {
             found.add(at, What::Met(up.action, run), By::Leader);
         }
     }
@@ -124,6 +126,14 @@ pub fn of_action(state: &State, key: ActionKey, action: &Action) -> Vec<Change> 
         found.add(at, what, by.unwrap_or(By::Leader));
     }
     found.in_order()
+}
+
+/// When an action that has succeeded since had met an upstream action, and by which run.
+fn met_before(state: &State, action: &Action, up: &Upstream) -> Option<(UtcMillis, Option<RunId>)> {
+    let run = action.run.filter(|_| action.state == ActionState::Success)?;
+    let above = state.action(up.awaited()?)?;
+    let at = above.finished.filter(|_| up.judge(above.state) == Standing::Passed)?;
+    (at <= state.run(run)?.created).then(|| (at, above.run_behind()))
 }
 
 /// Who asked for a run: the leader, if nobody did.

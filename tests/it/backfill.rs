@@ -10,7 +10,7 @@ use crate::cluster::{Cluster, until};
 fn wait_for(cluster: &Cluster, id: &str, wanted: &str) -> Value {
     until(&format!("{id} is {wanted}"), || {
         let backfill = cluster.data(&["backfill", "show", id]);
-        (backfill["state"] == wanted && !backfill["finished"].is_null()).then_some(backfill)
+        (backfill["state"] == wanted).then_some(backfill)
     })
 }
 

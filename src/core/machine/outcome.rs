@@ -342,6 +342,11 @@ pub enum Reject {
         /// How many.
         attempts: u64,
     },
+    /// A live or newer one of its job would have the action left out.
+    #[error(
+        "action {0} cannot wait for its turn: another run of its job is live or waits, and its `overlap` leaves this one out"
+    )]
+    OutOfTurn(ActionKey),
 }
 
 impl Reject {

@@ -101,6 +101,12 @@ impl Upstream {
         }
     }
 
+    /// Forgets how it ended: what was gathered for a success counts for no other one.
+    /// hera's rule (its case G15).
+    pub fn clear(&mut self) {
+        (self.met, self.passed) = (None, None);
+    }
+
     /// True if it holds the action up no longer.
     #[must_use]
     pub fn is_met(&self) -> bool {

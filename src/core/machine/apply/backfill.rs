@@ -5,6 +5,8 @@
 //! Nothing here computes an instant or an hour: the list comes with the order, and the
 //! leader says when the allowed hours begin and end.
 
+use std::collections::BTreeSet;
+
 use super::super::command::Actor;
 use super::super::outcome::{Event, Outcome, Reject};
 use super::super::state::State;
@@ -36,15 +38,24 @@ impl State {
         let job = self.jobs.shared(&order.job).ok_or(Reject::NoSuchJob(order.job))?;
         check_order(order)?;
         self.kept_spec(&job, order.revision)?;
-        self.room_for_backfill(order.instants.len())?;
+        let mut instants = order.instants.clone();
+        let in_hand = self.instants_in_hand(job.id);
+        instants.retain(|at| !in_hand.contains(at));
+        let left_out = order.instants.len() - instants.len();
+        if instants.is_empty() {
+            let problem = "another back-fill is about to run them all; wait for it, or stop it";
+            return Err(invalid("instants", problem));
+        }
+        self.room_for_backfill(instants.len())?;
         // The newest one is never dropped before another is made, so no number comes again.
         let last = self.backfills.iter().next_back().map(|(id, _)| *id);
         let id = last.unwrap_or_default().next();
-        let total = u32::try_from(order.instants.len()).unwrap_or(u32::MAX);
-        let passed_over = order.passed_over;
-        for at in &order.instants {
+        let total = u32::try_from(instants.len()).unwrap_or(u32::MAX);
+        let left_out = u32::try_from(left_out).unwrap_or(u32::MAX);
+        let passed_over = order.passed_over.saturating_add(left_out);
+        for at in instants {
             let waiting = BackfillInstant { state: InstantState::Waiting, run: None };
-            self.backfill_instants.put((id, *at), waiting);
+            self.backfill_instants.put((id, at), waiting);
         }
         self.put_backfill(Backfill {
             id,
@@ -67,6 +78,24 @@ impl State {
         });
         self.keep_filling(id, ev);
         Ok(Outcome::Backfill { backfill: id })
+    }
+
+    /// Instants of a job that a back-fill runs, or is about to: no other takes them up.
+    #[must_use]
+    pub fn instants_in_hand(&self, job: JobId) -> BTreeSet<UtcMillis> {
+        let all = (job, BackfillId(0))..=(job, BackfillId(u64::MAX));
+        let all = self.index.job_backfills.range(all).filter_map(|(_, id)| self.backfill(*id));
+        let of = |backfill: &'_ Backfill| {
+            let begins_more = backfill.begins_more();
+            let all = self.backfill_instants(backfill.id, None);
+            let in_hand = all.filter(move |(_, instant)| match instant.state {
+                InstantState::Live => true,
+                InstantState::Waiting => begins_more,
+                InstantState::Over(_) | InstantState::Elsewhere => false,
+            });
+            in_hand.map(|(at, _)| at).collect::<Vec<_>>()
+        };
+        all.filter(|backfill| backfill.is_live()).flat_map(of).collect()
     }
 
     /// Drops the oldest that are over until there is room for one of so many instants.
@@ -201,15 +230,16 @@ impl State {
             if !may_start {
                 break;
             }
-            let Some(at) = self.next_instant(&backfill) else {
-                backfill.state = BackfillState::Done;
-                break;
-            };
+            let Some(at) = self.next_instant(&backfill) else { break };
             self.take_up(&mut backfill, at, ev);
         }
-        let takes_up = matches!(backfill.state, BackfillState::Running | BackfillState::Paused);
-        if !takes_up && backfill.counts.live == 0 && backfill.finished.is_none() {
-            backfill.finished = Some(self.meta.now);
+        if backfill.counts.live == 0 {
+            if backfill.begins_more() && self.next_instant(&backfill).is_none() {
+                backfill.state = BackfillState::Done;
+            }
+            if !backfill.begins_more() {
+                backfill.finished.get_or_insert(self.meta.now);
+            }
         }
         let pin = (backfill.job, backfill.revision);
         self.put_backfill(backfill);
