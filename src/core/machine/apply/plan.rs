@@ -232,7 +232,7 @@ impl State {
                 a.by_area &= state == ActionState::Success;
                 a.state = state;
                 a.finished = Some(now);
-                if state == ActionState::Success {
+                if state == ActionState::Success && !mutants::on(Mutant::ReadinessStays) {
                     a.upstream.iter_mut().for_each(Upstream::clear);
                 }
             });
