@@ -10,7 +10,7 @@ use horai_core::model::run::Run;
 use horai_core::placement::explain::{Subject, explain as reason_of};
 
 use super::Api;
-use super::dto::{ExplainDto, Page, RunDto, RunRef, passed_limit};
+use super::dto::{ExplainDto, Page, RunDto, RunRef};
 use super::jobs;
 use super::params::{Params, Segment, page};
 use super::problem::Fault;
@@ -76,19 +76,8 @@ pub(super) async fn explain(
     let connected = api.connected();
     api.read(|state| {
         let found = find(state, id)?;
-        let run = RunDto::of(state, found);
         let reason = reason_of(state, Subject::Run(id), &|id| connected.contains(&id));
-        let detail = match (reason, run.is_over()) {
-            (Some(reason), _) => ExplainDto::detail(state, Some(found), reason),
-            (None, true) => passed_limit(found).unwrap_or("it is over").to_owned(),
-            (None, false) => run.attempts.last().map_or_else(
-                || "it does not wait".to_owned(),
-                |attempt| format!("it runs on worker {}", attempt.worker),
-            ),
-        };
-        let reason = reason.map(|reason| reason.word().to_owned());
-        let (id, waits_for) = (run.id.to_string(), Vec::new());
-        Ok(Json(ExplainDto { id, state: run.state, reason, detail, waits_for }))
+        Ok(Json(ExplainDto::of_run(state, found, reason)))
     })
 }
 

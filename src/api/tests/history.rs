@@ -1,11 +1,11 @@
 //! Histories of runs and actions over HTTP: the words, and who is named.
 
 use horai_core::ids::RunId;
-use horai_core::machine::command::{Actor, Command, Envelope};
+use horai_core::machine::command::Command;
 use horai_core::model::run::EndKind;
 use serde_json::Value;
 
-use super::support::{Answer, Cluster, PATIENCE, report};
+use super::support::{Answer, Cluster, report};
 
 const JOB: &str = r#"{"name": "a", "noop": true,
     "triggers": [{"name": "t", "cron": "* * * * * ?"}]}"#;
@@ -58,10 +58,7 @@ async fn an_action_tells_who_said_what_it_is() {
     let id = format!("a@{}", key.nominal.compact());
     assert!(lines(&cluster.get(&format!("actions/{id}/history")).await).is_empty());
     cluster.wait_until(key.nominal).await;
-    // Nobody leads here: what is due is released by this test alone.
-    let actor = Actor::Leader(cluster.node.read(|state| state.leader()));
-    let tick = Envelope { actor, request: None, command: Command::Tick };
-    cluster.node.propose(&tick, PATIENCE).await.unwrap();
+    cluster.tick().await;
     assert!(cluster.node.read(|state| state.action(key).unwrap().run.is_some()));
     cluster.ask("POST", "runs/r-1/cancel", "").await;
     let answer = cluster.ask("POST", &format!("actions/{id}/force-success"), "").await;
