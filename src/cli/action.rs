@@ -43,7 +43,7 @@ enum ActionCommand {
         /// Run again all that follows from it, too, each action once
         #[arg(long)]
         downstream: bool,
-        /// Only show what would run
+        /// Only show what would run, and what waits for that
         #[arg(long)]
         preview: bool,
     },
@@ -88,11 +88,7 @@ pub(super) fn run(args: ActionArgs, out: &mut impl Write) -> Result<(), Failure>
             }
             ActionCommand::Show { action } => print(out, format, &client.action(&action).await?),
             ActionCommand::Recover { action, downstream, preview: true } => {
-                let mut would = vec![client.action(&action).await?];
-                if downstream {
-                    would.extend(client.downstream(&action).await?.items);
-                }
-                print(out, format, &would)
+                print(out, format, &client.recover_preview(&action, downstream).await?)
             }
             ActionCommand::Recover { action, downstream, preview: false } => {
                 match client.recover(&action, downstream).await? {

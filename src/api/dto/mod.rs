@@ -44,6 +44,7 @@ pub use outputs::{EditState, JobStateDto};
 pub use pools::{PoolDto, SetPool};
 pub use problem::{FieldProblem, Problem};
 pub use removal::{RemovalDto, RemovedDto};
+pub(crate) use runs::state_word;
 pub use runs::{AttemptDto, EndDto, RunDto, StartedRun};
 pub use secrets::{RekeyedDto, SecretDto, SecretSet, SetSecret};
 pub use text::{ActionRef, AttemptRef, BackfillRef, HoursText, RunRef, SpanText, TextError, Time};

@@ -76,6 +76,13 @@ pub struct RunDto {
 }
 
 impl RunDto {
+    /// The words of `kind`.
+    pub const KINDS: [&'static str; 7] =
+        ["schedule", "dependency", "manual", "recover", "super_recover", "debug", "backfill"];
+    /// The words of `state`.
+    pub const STATES: [&'static str; 8] =
+        ["queued", "backoff", "running", "success", "failed", "cancelled", "deleted", "skipped"];
+
     /// A run as it stands.
     #[must_use]
     pub fn of(state: &State, run: &Run) -> Self {
@@ -129,7 +136,7 @@ impl RunDto {
 }
 
 /// Where a run stands, in a word.
-pub(super) fn state_word(run: &Run) -> &'static str {
+pub(crate) fn state_word(run: &Run) -> &'static str {
     match run.state {
         RunState::Queued => "queued",
         RunState::Backoff { .. } => "backoff",

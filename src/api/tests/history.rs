@@ -95,3 +95,26 @@ async fn an_action_tells_who_said_what_it_is() {
         ["job_deleted | token:admin | its job was deleted", "finished | token:admin | deleted"]
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_of_which_nothing_began_and_runs_of_a_deleted_job_are_found() {
+    let cluster = Cluster::start().await;
+    cluster.ask("PUT", "jobs/a", JOB).await;
+    cluster.ask("POST", "jobs/a/trigger", "").await;
+    let worker = cluster.worker().await;
+    let (attempt, token) = cluster.dispatch(RunId(1), worker).await;
+    let report = report(EndKind::Unrendered { message: "there is no parameter `x`".to_owned() });
+    cluster.propose(Command::Complete { attempt, token, report }).await;
+    let answer = cluster.get("runs/r-1/logs").await;
+    assert_eq!((answer.status.as_u16(), answer.code()), (404, "not_found"));
+    let detail = answer.body["detail"].as_str().unwrap();
+    let told = "there is no output: nothing was started for r-1.1: there is no parameter `x`";
+    assert_eq!(detail, told);
+    let number = cluster.get("jobs/a").await.body["number"].as_u64().unwrap();
+    cluster.ask("DELETE", "jobs/a", "").await;
+    assert_eq!(cluster.get("runs?job=a").await.code(), "not_found");
+    let runs = cluster.get(&format!("runs?job=%23{number}")).await.body;
+    assert_eq!(runs["items"][0]["id"], "r-1", "{runs}");
+    let answer = cluster.get("runs?job=%23x").await;
+    assert_eq!((answer.code(), answer.field()[0]), ("invalid_value", "job"));
+}
