@@ -9,12 +9,12 @@ use super::check;
 use super::client::{Held, pages};
 use super::failure::Failure;
 use super::hold::{self, AfterPause};
-use super::job_state::StateArgs;
+use super::job_state::{StateArgs, brief};
 use super::named_values;
 use super::output::{Format, Show, View, data, moment, note, print, result, text_or_dash};
 use super::remote::{Remote, wait};
 use crate::api::dto::{
-    ActionRef, AppliedJobs, JobDto, JobSet, RenderedDto, RunRequest, StartedRun, Time,
+    ActionRef, AppliedJobs, JobDto, JobSet, RemovedDto, RenderedDto, RunRequest, StartedRun, Time,
 };
 use crate::api::job_definition::JobDefinition;
 
@@ -74,6 +74,9 @@ enum JobCommand {
     Render {
         /// Such as load@20261121T030000Z, whether or not there is such an action
         action: ActionRef,
+        /// By an earlier definition of the job
+        #[arg(long)]
+        revision: Option<u64>,
     },
     /// Show what a job keeps for its next run (keep_state), or change it
     State(StateArgs),
@@ -202,7 +205,12 @@ pub(super) fn run(args: JobArgs, out: &mut impl Write) -> Result<(), Failure> {
             }
             JobCommand::Delete { name, revision, force: false, cancel: false, .. } => {
                 client.delete_job(&name, revision).await?;
-                note(format, &format!("job {name} is deleted"))
+                note(format, &format!("job {name} is deleted"))?;
+                match format {
+                    // Whoever reads it as data gets the same form however it is asked for.
+                    Format::Json | Format::Yaml => data(out, format, &RemovedDto::alone(name)),
+                    Format::Table | Format::Quiet => Ok(()),
+                }
             }
             JobCommand::Delete { name, revision, force, cancel, .. } => {
                 let removed = client.remove_job(&name, revision, (force, cancel)).await?;
@@ -217,7 +225,9 @@ pub(super) fn run(args: JobArgs, out: &mut impl Write) -> Result<(), Failure> {
                 print(out, format, &StartedRun { run })
             }
             JobCommand::State(state) => state.run(&client, format, out).await,
-            JobCommand::Render { action } => print(out, format, &client.render(&action).await?),
+            JobCommand::Render { action, revision } => {
+                print(out, format, &client.render(&action, revision).await?)
+            }
             // Done above.
             JobCommand::Pause { .. } | JobCommand::Resume { .. } | JobCommand::Check { .. } => {
                 Ok(())
@@ -379,6 +389,7 @@ impl Show for JobDto {
             facts.push(("areas", job.areas.join(", ")));
         }
         facts.extend(job.batch.as_ref().map(|batch| ("batch", batch.to_string())));
+        facts.extend(unusual(job));
         if job.keep_state {
             facts.push(("keeps", format!("a state: horai job state {}", self.name)));
         }
@@ -407,6 +418,34 @@ impl Show for StartedRun {
     fn ids(&self) -> Vec<String> {
         vec![self.run.to_string()]
     }
+}
+
+/// What most definitions leave as it is, where this one does not.
+fn unusual(job: &JobDefinition) -> Vec<(&'static str, String)> {
+    let codes = |codes: &[i32]| {
+        let codes: Vec<String> = codes.iter().map(ToString::to_string).collect();
+        (!codes.is_empty()).then(|| codes.join(", "))
+    };
+    let retries = job.retries.as_ref();
+    let said = [
+        ("overlap", job.overlap.clone()),
+        ("wait limit", job.wait_limit.clone()),
+        ("period", job.period.clone()),
+        ("grace", job.grace.clone()),
+        ("retried", retries.and_then(|retries| codes(&retries.retry_on))),
+        ("not retried", retries.and_then(|retries| codes(&retries.never_on))),
+        ("jitter", retries.and_then(|retries| retries.jitter.clone())),
+        ("skips by", codes(&job.skip_exit_codes)),
+        ("syntax", job.syntax.clone()),
+        ("hera's number", job.legacy_id.map(|id| id.to_string())),
+    ];
+    let said = said.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    let pool = job.pool.iter().map(|pool| (pool, job.slots.unwrap_or(1)));
+    let pools = job.pools.iter().map(|(pool, slots)| (pool, *slots)).chain(pool);
+    let pools = pools.map(|(pool, slots)| ("takes", format!("{slots} of pool {pool}")));
+    let params = job.params.iter().map(|(key, value)| ("param", brief(key, value)));
+    let env = job.env.iter().map(|(key, value)| ("env", brief(key, value)));
+    said.chain(pools).chain(params).chain(env).collect()
 }
 
 fn or_default(value: Option<&impl ToString>, default: &str) -> String {
@@ -446,4 +485,52 @@ fn told(trigger: &crate::api::job_definition::TriggerDefinition) -> String {
 fn edges(job: &JobDefinition) -> String {
     let edges: Vec<String> = job.depends_on.iter().map(ToString::to_string).collect();
     text_or_dash(&edges.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::dto::Time;
+
+    #[test]
+    fn a_job_shows_what_it_does_otherwise_than_most() {
+        let shown = |yaml: &str| {
+            let definition: JobDefinition = serde_saphyr::from_str(yaml).unwrap();
+            let mut out = Vec::new();
+            let job = serde_json::json!({
+                "name": "a", "number": 1, "revision": 1, "paused": false,
+                "created": Time::default(), "updated": Time::default(),
+                "definition": definition,
+            });
+            let job: JobDto = serde_json::from_value(job).unwrap();
+            print(&mut out, Format::Table, &job).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let plain = shown("{name: a, noop: true}");
+        for word in ["overlap", "wait limit", "period", "param", "env ", "takes", "hera's number"] {
+            assert!(!plain.contains(word), "{word}: {plain}");
+        }
+        let other = shown(
+            "{name: a, noop: true, overlap: skip, wait_limit: 1h, period: week, legacy_id: 7,
+              skip_exit_codes: [99], retries: {count: 1, retry_on: [75], never_on: [2]},
+              params: {A: '1'}, env: {B: x}, pools: {wh: 2},
+              depends_on: [{job: b, match: all_in_period, on_no_match: wait}]}",
+        );
+        for (name, value) in [
+            ("overlap", "skip"),
+            ("wait limit", "1h"),
+            ("period", "week"),
+            ("hera's number", "7"),
+            ("skips by", "99"),
+            ("retried", "75"),
+            ("not retried", "2"),
+            ("param", "A=1"),
+            ("env", "B=x"),
+            ("takes", "2 of pool wh"),
+            ("depends on", "b (all_in_period, on_no_match: wait)"),
+        ] {
+            let line = other.lines().find(|line| line.starts_with(name));
+            assert!(line.is_some_and(|line| line.ends_with(value)), "{name} {value}:\n{other}");
+        }
+    }
 }
