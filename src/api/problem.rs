@@ -173,11 +173,18 @@ pub(super) fn refused(reject: Reject, state: &State) -> Fault {
     }
 }
 
+/// What the machine counts in.
+const UNITS: [&str; 6] = ["", "ms", "tries", "slots", "bytes", "units in either direction"];
+
 /// A value out of its bounds as the machine words it, `N UNIT; use A to B`: the value, what
 /// is wrong with it, and what would be right.
 fn out_of_bounds(problem: &str) -> Option<(String, &'static str, String)> {
     let (given, bounds) = problem.split_once("; use ")?;
     let (given, unit) = given.split_once(' ').unwrap_or((given, ""));
+    // Other sentences may begin with a number, too.
+    if !UNITS.contains(&unit) {
+        return None;
+    }
     let (least, most) = bounds.split_once(" to ")?;
     let [given, least, most] = [given, least, most].map(|text| text.parse::<u64>().ok());
     let (given, least, most) = (given?, least?, most?);
@@ -381,6 +388,24 @@ pub(super) async fn wrong_method(method: Method, uri: Uri) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bounds_are_told_in_the_units_of_people() {
+        let told = |problem: &str| {
+            let reject = Reject::Invalid { field: "f".to_owned(), problem: problem.to_owned() };
+            let error = Fault::from(reject).0.errors.remove(0);
+            [error.value, error.problem, error.remedy]
+        };
+        for (problem, wanted) in [
+            ("99 ; use 0 to 9", ["99", "it is too large", "write 0 to 9"]),
+            ("0 ms; use 1000 to 60000", ["0ms", "it is too short", "write 1s to 1m"]),
+            ("9 slots; use 1 to 4", ["9 slots", "it is too large", "write 1 to 4 slots"]),
+            ("9 is not kept; use 1 to 2", ["", "9 is not kept", "use 1 to 2"]),
+            ("give each once", ["", "give each once", "correct what is named"]),
+        ] {
+            assert_eq!(told(problem), wanted, "{problem}");
+        }
+    }
 
     #[test]
     fn a_node_that_is_too_busy_is_no_internal_error() {

@@ -17,6 +17,7 @@ mod group;
 mod hold;
 mod job;
 mod job_state;
+mod job_view;
 mod lock;
 mod output;
 mod plan;

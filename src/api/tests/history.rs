@@ -110,6 +110,20 @@ async fn a_run_of_which_nothing_began_and_runs_of_a_deleted_job_are_found() {
     let detail = answer.body["detail"].as_str().unwrap();
     let told = "there is no output: nothing was started for r-1.1: there is no parameter `x`";
     assert_eq!(detail, told);
+    for (query, found) in [
+        ("kind=manual&state=failed", 1),
+        ("kind=debug", 0),
+        ("state=queued&job=a", 0),
+        ("state=failed&job=a&after=r-0", 1),
+    ] {
+        let runs = cluster.get(&format!("runs?{query}")).await.body;
+        assert_eq!(runs["items"].as_array().unwrap().len(), found, "{query}: {runs}");
+    }
+    let answer = cluster.get("runs?kind=often").await;
+    assert_eq!(
+        (answer.code(), answer.field()[..2].to_vec()),
+        ("invalid_value", vec!["kind", "often"])
+    );
     let number = cluster.get("jobs/a").await.body["number"].as_u64().unwrap();
     cluster.ask("DELETE", "jobs/a", "").await;
     assert_eq!(cluster.get("runs?job=a").await.code(), "not_found");
