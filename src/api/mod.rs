@@ -31,6 +31,7 @@ mod jobs;
 pub mod local_definition;
 mod locks;
 mod logs;
+pub(crate) mod misfit;
 mod params;
 mod pauses;
 pub mod pool_definition;
@@ -46,7 +47,7 @@ mod texts;
 mod trial;
 pub mod trigger_definition;
 mod workers;
-mod write;
+pub(crate) mod write;
 
 use std::fmt;
 use std::str::FromStr;

@@ -79,7 +79,8 @@ async fn settle(
     let id = id.parse::<ActionRef>("id")?;
     let make =
         |state: &CoreState| Ok(Command::SettleAction { action: known(state, &id)?.0, success });
-    api.write(write, make).await?;
+    let told = id.to_string();
+    api.write(write, make).await.map_err(|fault| fault.filled(|_| told.clone()))?;
     Ok(StatusCode::NO_CONTENT)
 }
 

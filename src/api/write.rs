@@ -17,7 +17,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::gate::Caller;
 use super::params::Params;
-use super::problem::{Fault, of_json};
+use super::problem::{Fault, of_json, refused};
 use super::revisions::Expected;
 use super::{Api, MAX_BODY, READ_LIMIT, WRITE_LIMIT};
 use crate::error::{ErrorCode, FieldError};
@@ -202,13 +202,22 @@ impl Api {
         })?;
         match command {
             Ok(command) => self.commit(&write.envelope(command)).await,
-            Err(outcome) => accepted(outcome),
+            Err(outcome) => self.accepted(outcome),
         }
     }
 
     /// Commits a command.
     pub(super) async fn commit(&self, envelope: &Envelope) -> Result<Outcome, Fault> {
-        accepted(self.node.propose(envelope, WRITE_LIMIT).await?)
+        let outcome = self.node.propose(envelope, WRITE_LIMIT).await?;
+        self.accepted(outcome)
+    }
+
+    /// An outcome that is no refusal; a refusal names what the state knows by name.
+    fn accepted(&self, outcome: Outcome) -> Result<Outcome, Fault> {
+        match outcome {
+            Outcome::Rejected(reject) => Err(self.read(|state| refused(reject, state))),
+            done => Ok(done),
+        }
     }
 }
 
@@ -239,7 +248,7 @@ pub(super) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Fault> {
 }
 
 /// The text of what stands at a path such as `jobs[2].name`.
-pub(super) fn at(whole: &serde_json::Value, path: &str) -> String {
+pub(crate) fn at(whole: &serde_json::Value, path: &str) -> String {
     let mut value = whole;
     for part in path.split(['.', '[']).map(|part| part.trim_end_matches(']')) {
         let inner = match part.parse::<usize>() {
@@ -252,10 +261,15 @@ pub(super) fn at(whole: &serde_json::Value, path: &str) -> String {
             None => return String::new(),
         }
     }
-    match value {
-        serde_json::Value::String(text) => text.chars().take(200).collect(),
-        other => other.to_string().chars().take(200).collect(),
-    }
+    let text = match value {
+        serde_json::Value::String(text) => text.clone(),
+        // As people write it, if nothing is lost by that.
+        serde_json::Value::Array(items) if items.iter().all(serde_json::Value::is_string) => {
+            items.iter().filter_map(serde_json::Value::as_str).collect::<Vec<_>>().join(", ")
+        }
+        other => other.to_string(),
+    };
+    text.chars().take(200).collect()
 }
 
 fn request_id(

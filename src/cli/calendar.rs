@@ -9,9 +9,9 @@ use horai_core::ids::Name;
 use horai_core::model::calendar::CalendarDef;
 use serde::{Deserialize, Serialize};
 
-use super::check::read_file;
 use super::client::pages;
 use super::failure::Failure;
+use super::files::read_file;
 use super::output::{Format, Show, View, data, moment, note, or_dash, print, result, text_or_dash};
 use super::remote::{Remote, wait};
 use crate::api::calendar_definition::CalendarDefinition;

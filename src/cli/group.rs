@@ -45,6 +45,9 @@ enum GroupCommand {
         /// Only if it has this revision
         #[arg(long)]
         revision: Option<u64>,
+        /// Even if jobs name its parameters: their runs fail then
+        #[arg(long)]
+        force: bool,
     },
     /// Start nothing new of a group's jobs, those that come later included
     Pause {
@@ -78,6 +81,9 @@ struct SetArgs {
     /// Only if it has this revision
     #[arg(long)]
     revision: Option<u64>,
+    /// Even if jobs name what is taken away: their runs fail then
+    #[arg(long)]
+    force: bool,
 }
 
 /// Does what was asked.
@@ -105,9 +111,9 @@ pub(super) fn run(args: GroupArgs, out: &mut impl Write) -> Result<(), Failure> 
             let set = wait(set(&client, &asked, &params))?;
             print(out, format, &set)
         }
-        GroupCommand::Delete { group, revision } => {
+        GroupCommand::Delete { group, revision, force } => {
             let client = remote.client()?;
-            wait(async { Ok(client.delete_group(&group, revision).await?) })?;
+            wait(async { Ok(client.delete_group(&group, revision, force).await?) })?;
             note(format, &format!("group {group} has no parameters of its own any more"))
         }
     }
@@ -143,7 +149,7 @@ async fn set(
             definition.description.clone_from(description);
         }
         let expected = Some(asked.revision.unwrap_or(revision));
-        match client.put_group(&asked.group, &definition, expected).await {
+        match client.put_group(&asked.group, &definition, expected, asked.force).await {
             Err(error)
                 if error.code() == ErrorCode::WrongRevision
                     && asked.revision.is_none()

@@ -143,6 +143,13 @@ fn value(name: &str) -> Result<String, Failure> {
         // One byte more than can be taken tells that it is too long.
         let limit = Sealed::MAX_VALUE as u64 + 3;
         stdin.lock().take(limit).read_to_end(&mut bytes).map_err(unread)?;
+        if bytes.len() as u64 == limit {
+            // How long it is would be known after reading it all.
+            let most = Sealed::MAX_VALUE;
+            let text = format!("the value has more than {most} bytes");
+            let hint = format!("use at most {most}: keep what is larger in a file");
+            return Err(Failure::new(text, hint, exit::USAGE));
+        }
     }
     let text = String::from_utf8(bytes).map_err(|_| {
         let hint = "a secret is text: encode bytes, for instance with base64";

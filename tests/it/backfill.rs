@@ -141,6 +141,6 @@ fn a_run_is_asked_for_as_somebody_wants_it() {
     assert_eq!(none.status.code(), Some(3), "{none:?}");
     let gone = cluster.run(&["job", "trigger", "load", "--revision", "9"]);
     let told = String::from_utf8(gone.stderr).unwrap();
-    assert!(told.contains("9 is not kept; use 1 to 2"), "{told}");
+    assert!(told.contains("9 is not kept") && told.contains("hint: use 1 to 2"), "{told}");
     cluster.end();
 }

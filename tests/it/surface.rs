@@ -121,7 +121,8 @@ fn bad_input_changes_nothing_and_says_what_would_be_right() {
     assert!(cluster.try_apply("jobs: [{name: kept, noop: true}]").status.success());
     let good = "{name: good, noop: true}";
     for (bad, code, words) in [
-        ("{name: bad, noop: true, corn: 1}", 2, &["corn", "triggers"][..]),
+        ("{name: bad, noop: true, corn: 1}", 2, &["jobs[1].corn", "no such field"][..]),
+        ("{name: bad, noop: true, zoen: UTC}", 2, &["jobs[1].zoen", "did you mean zone?"]),
         (
             "{name: bad, noop: true, triggers: [{cron: '61 * * * * ?'}]}",
             2,

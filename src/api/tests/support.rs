@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
-use horai_core::ids::{ActionKey, AttemptKey, Incarnation, Name, RunId, Token, WorkerId};
+use horai_core::ids::{ActionKey, AttemptKey, Incarnation, JobId, Name, RunId, Token, WorkerId};
 use horai_core::machine::command::{
     Actor, Command, EndReport, Envelope, PlanBatch, PlanSource, PlannedAction,
 };
@@ -16,6 +16,7 @@ use horai_core::machine::outcome::Outcome;
 use horai_core::machine::state::State;
 use horai_core::model::access::{AccessToken, TokenPurpose};
 use horai_core::model::cluster::ClusterSettings;
+use horai_core::model::edge::NoMatch;
 use horai_core::model::run::EndKind;
 use horai_core::model::worker::WorkerProfile;
 use horai_core::time::UtcMillis;
@@ -144,18 +145,29 @@ impl Cluster {
     /// Plans the first action of a job's only trigger, at the next whole second. Nobody
     /// leads here, so nobody releases it.
     pub(super) async fn plan_one(&self, job: &str) -> ActionKey {
+        self.plan(job, None, &[], &[]).await
+    }
+
+    /// The same at an instant, with what it waits for and of which jobs it found none.
+    pub(super) async fn plan(
+        &self,
+        job: &str,
+        at: Option<UtcMillis>,
+        upstream: &[ActionKey],
+        unmatched: &[(JobId, NoMatch)],
+    ) -> ActionKey {
         let name = Name::new(job).unwrap();
         let batch = self.node.read(|state| {
             let job = state.job_by_name(&name).unwrap();
             let source = PlanSource::Trigger(job.spec.triggers[0].name.clone());
             let from = state.cursor(job.id, &source).unwrap();
-            let nominal = UtcMillis((from.0.div_euclid(1000) + 1) * 1000);
+            let nominal = at.unwrap_or(UtcMillis((from.0.div_euclid(1000) + 1) * 1000));
             let action = PlannedAction {
                 nominal,
                 due: nominal,
-                upstream: Vec::new(),
+                upstream: upstream.to_vec(),
                 catch_up: false,
-                unmatched: Vec::new(),
+                unmatched: unmatched.to_vec(),
             };
             PlanBatch {
                 job: job.id,
@@ -170,6 +182,13 @@ impl Cluster {
         let key = ActionKey { job: batch.job, nominal: batch.through };
         self.propose(Command::PlanActions(vec![batch])).await;
         key
+    }
+
+    /// Nobody leads here: what is due is released by this.
+    pub(super) async fn tick(&self) {
+        let actor = Actor::Leader(self.node.read(State::leader));
+        let tick = Envelope { actor, request: None, command: Command::Tick };
+        self.node.propose(&tick, PATIENCE).await.unwrap();
     }
 
     /// Waits until cluster time has come there.

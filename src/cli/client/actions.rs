@@ -23,9 +23,14 @@ impl Client {
         .await
     }
 
-    /// What a run for an action would start.
-    pub async fn render(&self, action: &ActionRef) -> Result<RenderedDto, ApiError> {
-        let call = Call::get(&["jobs", &action.job, "render"]);
+    /// What a run for an action would start; by an earlier definition, if one is given.
+    pub async fn render(
+        &self,
+        action: &ActionRef,
+        revision: Option<u64>,
+    ) -> Result<RenderedDto, ApiError> {
+        let path = ["jobs", &action.job, "render"];
+        let call = Call::get(&path).with("revision", revision);
         self.read(call.with("nominal", Some(Time(action.nominal)))).await
     }
 
@@ -37,6 +42,24 @@ impl Client {
     /// What follows from an action, by however many steps.
     pub async fn downstream(&self, action: &ActionRef) -> Result<Page<ActionDto>, ApiError> {
         self.get(&["actions", &action.to_string(), "downstream"]).await
+    }
+
+    /// What [`Self::recover`] would run again: the action, and what waits for it, which goes
+    /// on when it succeeds; or, if `downstream`, all that follows from it.
+    pub async fn recover_preview(
+        &self,
+        action: &ActionRef,
+        downstream: bool,
+    ) -> Result<Vec<ActionDto>, ApiError> {
+        let mut would = vec![self.action(action).await?];
+        let below = self.downstream(action).await?.items.into_iter();
+        let was_held = |down: &ActionDto| match down.state.as_str() {
+            "waiting" => true,
+            "skipped" => down.reason.as_deref() == Some("upstream"),
+            _ => false,
+        };
+        would.extend(below.filter(|down| downstream || was_held(down)));
+        Ok(would)
     }
 
     /// Runs an action again; with all that follows from it if `downstream`. No run is made

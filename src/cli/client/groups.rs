@@ -1,5 +1,7 @@
 //! Groups of jobs, as one asks for them.
 
+use reqwest::Method;
+
 use super::transport::Call;
 use super::{ApiError, Client};
 use crate::api::dto::{GroupDto, Page, SetGroup};
@@ -17,18 +19,29 @@ impl Client {
     }
 
     /// Gives a group parameters, if its record has the revision `expected`; 0 = if it has
-    /// none.
+    /// none. With `force` even if jobs name parameters that it loses.
     pub async fn put_group(
         &self,
         path: &str,
         group: &GroupDefinition,
         expected: Option<u64>,
+        force: bool,
     ) -> Result<SetGroup, ApiError> {
-        self.put(&["groups", path], group, expected).await
+        let path = ["groups", path];
+        let call = Call { expected, ..Call::write(Method::PUT, &path).body(group)? };
+        self.read(call.with("force", force.then_some(true))).await
     }
 
-    /// Removes the record of a group, if it has the revision `expected`.
-    pub async fn delete_group(&self, path: &str, expected: Option<u64>) -> Result<(), ApiError> {
-        self.delete(&["groups", path], expected).await
+    /// Removes the record of a group, if it has the revision `expected`. With `force` even
+    /// if jobs name its parameters.
+    pub async fn delete_group(
+        &self,
+        path: &str,
+        expected: Option<u64>,
+        force: bool,
+    ) -> Result<(), ApiError> {
+        let path = ["groups", path];
+        let call = Call { expected, ..Call::write(Method::DELETE, &path) };
+        self.send(&call.with("force", force.then_some(true))).await.map(drop)
     }
 }

@@ -101,6 +101,17 @@ pub struct RunsQuery<'a> {
     pub after: Option<RunRef>,
 }
 
+/// Which runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Which<'a> {
+    /// Of this job alone: its name, or `#` and its number.
+    pub job: Option<&'a str>,
+    /// Of this kind alone.
+    pub kind: Option<&'a str>,
+    /// In this state alone.
+    pub state: Option<&'a str>,
+}
+
 /// Which part of an attempt's output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LogsQuery {
@@ -271,14 +282,15 @@ impl Client {
         self.read(call.with("after", query.after)).await
     }
 
-    /// The newest `limit` runs, newest first; of one job alone, if one is given.
+    /// The newest `limit` runs of those asked for, newest first.
     pub async fn newest_runs(
         &self,
-        job: Option<&str>,
+        which: Which<'_>,
         limit: usize,
     ) -> Result<Vec<RunDto>, ApiError> {
         pages::first(limit, async |size, next| {
-            let call = Call::get(&["runs"]).with("job", job).with("limit", Some(size));
+            let call = Call::get(&["runs"]).with("job", which.job).with("kind", which.kind);
+            let call = call.with("state", which.state).with("limit", Some(size));
             self.read(call.with("before", next)).await
         })
         .await
