@@ -320,7 +320,7 @@ impl Trees<'_> {
                 let again = again.iter().filter(|run| run.kind.ends_with("recover")).count();
                 again + asked("force-success", &[up])
             };
-            let told = ups.iter().map(|up| ended_again(&up)).min().unwrap_or(0);
+            let told = ups.iter().map(ended_again).min().unwrap_or(0);
             let recoveries = (count(&["recover"]), asked("recover", &[node]) + told);
             // After a failure what follows is recovered by itself.
             let checks = checks.into_iter().chain((!failed).then_some(recoveries));
