@@ -349,7 +349,7 @@ pub(crate) const MORE_KINDS: [Kind; 12] = [
     kind("worker-freeze", (500, 30_000), |r| Fault::Freeze(Who::Worker(r.random()))),
     kind("worker-power", (500, 9_000), |r| Fault::Power(Who::Worker(r.random()))),
     kind("worker-partition", (1_000, 30_000), |r| Fault::Partition(Shape::Worker(r.random()))),
-    kind("worker-wiped", (500, 9_000), |r| Fault::Wipe(Who::Worker(r.random()))),
+    kind("journal-wiped", (500, 9_000), |r| Fault::Wipe(Who::Worker(r.random()))),
     kind("worker-full", (4_000, 9_000), |r| {
         let leave = r.random_range(0..3) * 200_000;
         Fault::Disk(Who::Worker(r.random()), DiskFault::Full(leave))

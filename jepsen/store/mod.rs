@@ -23,6 +23,8 @@ use crate::time::{MS, Stamp};
 
 /// A band in which a majority was mended and had to work without the rest.
 pub(crate) const CORE_ALONE: &str = "core-alone";
+/// A worker that was killed lost its journal, and with it what it was to do.
+pub(crate) const JOURNAL_WIPED: &str = "journal-wiped";
 /// How commands begin by which a worker is given nothing more.
 pub(crate) const DUTY: &str = "duty-";
 
