@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Checked;
 use super::records::Records;
 use crate::history::{Kind, Op};
-use crate::store::{Evidence, JOURNAL_WIPED};
+use crate::store::Evidence;
 
 /// The published codes of refusals.
 const CODES: [&str; 20] = [
@@ -64,7 +64,7 @@ fn judge_read(
     if !op.is_ok() {
         checked.count("reads refused", 1);
         // Output is on the worker that ran it, which may be lost with what it has.
-        let is_lost = ["worker", JOURNAL_WIPED].iter().any(|op| evidence.has_fault(op));
+        let is_lost = ["worker", "journal"].iter().any(|op| evidence.has_fault(op));
         let is_there = record.is_some_and(|r| r.state == "success") && !is_lost;
         if is_final && is_there {
             let why = op.end.as_ref().and_then(|end| end.err.clone()).unwrap_or_default();

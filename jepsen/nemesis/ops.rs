@@ -350,11 +350,11 @@ pub(crate) const MORE_KINDS: [Kind; 12] = [
     kind("worker-power", (500, 9_000), |r| Fault::Power(Who::Worker(r.random()))),
     kind("worker-partition", (1_000, 30_000), |r| Fault::Partition(Shape::Worker(r.random()))),
     kind("journal-wiped", (500, 9_000), |r| Fault::Wipe(Who::Worker(r.random()))),
-    kind("worker-full", (4_000, 9_000), |r| {
+    kind("journal-full", (4_000, 9_000), |r| {
         let leave = r.random_range(0..3) * 200_000;
         Fault::Disk(Who::Worker(r.random()), DiskFault::Full(leave))
     }),
-    kind("worker-hung", (1_000, 9_000), |r| Fault::Disk(Who::Worker(r.random()), DiskFault::Hung)),
+    kind("journal-hung", (1_000, 9_000), |r| Fault::Disk(Who::Worker(r.random()), DiskFault::Hung)),
     kind("duty-cordon", (4_000, 9_000), |r| Fault::Cordon(Who::Worker(r.random()))),
     kind("duty-drain", (6_000, 15_000), |r| {
         Fault::Drain(Who::Worker(r.random()), r.random_range(0..5_000))
