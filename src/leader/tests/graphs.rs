@@ -463,11 +463,7 @@ fn a_tree_is_run_again_each_action_once() {
 /// Two hundred jobs of all hours and zones, one that depends on each of them, and fifty
 /// behind it in a row, with edges that are drawn.
 fn wide_and_deep(dice: &mut Dice) -> Vec<Made> {
-    let drawn = |dice: &mut Dice, up: usize| {
-        let (_, matching) = dice.pick(&Matching::ALL);
-        let edge = EdgeSpec { matching, soft: dice.one_in(8), ..EdgeSpec::new(JobId(0)) };
-        (up, edge)
-    };
+    let rest = [Matching::LatestBefore, Matching::AllInPeriod, Matching::PreviousPeriod];
     let mut made = Vec::new();
     for n in 0..200 {
         let cron = dice.pick(&CRONS);
@@ -484,9 +480,13 @@ fn wide_and_deep(dice: &mut Dice) -> Vec<Made> {
     made.push(Made { spec: spec("all", &["0 30 * * * ?"], &[]), edges });
     for n in 0..50 {
         let zone = Some(dice.pick(&ZONES).to_owned());
-        let mut ups = BTreeSet::from([200 + n]);
-        ups.extend((0..dice.below(3)).map(|_| dice.below(200 + n)));
-        let edges = ups.into_iter().map(|up| drawn(dice, up)).collect();
+        // Each has the instants of the one before; what else it waits for may be absent.
+        let mut edges = vec![(200 + n, EdgeSpec::new(JobId(0)))];
+        let more: BTreeSet<usize> = (0..dice.below(3)).map(|_| dice.below(200 + n)).collect();
+        edges.extend(more.into_iter().map(|up| {
+            let matching = dice.pick(&rest);
+            (up, EdgeSpec { matching, soft: dice.one_in(4), ..EdgeSpec::new(JobId(0)) })
+        }));
         made.push(Made { spec: JobSpec { zone, ..spec(&format!("row{n}"), &[], &[]) }, edges });
     }
     made
