@@ -82,7 +82,7 @@ impl Cluster {
         let machine = first(&targets.machines(self))?;
         for server in self.servers(targets) {
             if let Some(status) = server.has_ended()? {
-                revived.detail.push(json!({"who": server.name, "had_ended": how_ended(status)}));
+                revived.detail.push(json!({"node": server.name, "had_ended": how_ended(status)}));
                 server.forget();
             }
         }
@@ -107,7 +107,7 @@ impl Cluster {
         for server in self.servers(targets) {
             // It may have seen the disk fail only now.
             if server.wait(LATE)?.is_some() {
-                revived.detail.push(json!({"who": server.name, "ended_late": true}));
+                revived.detail.push(json!({"node": server.name, "ended_late": true}));
                 server.forget();
             }
         }
