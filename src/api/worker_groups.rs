@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
+use axum::response::Response;
 use horai_core::ids::Name;
 use horai_core::machine::command::Command;
 use horai_core::machine::outcome::Outcome;
@@ -13,12 +13,12 @@ use horai_core::machine::state::State as Machine;
 
 use super::Api;
 use super::dto::{Page, SetWorkerGroup, WorkerGroupDto};
-use super::jobs::{etag, revision};
 use super::params::{Params, Segment, page};
 use super::problem::Fault;
+use super::revisions::{stored, tagged};
 use super::worker_group_definition::WorkerGroupDefinition;
-use super::write::{Expected, Write, odd};
-use crate::error::{ErrorCode, FieldError};
+use super::write::{Write, odd};
+use crate::error::FieldError;
 
 /// Those that have a definition, those that a worker serves, and those for which runs wait.
 fn names(state: &Machine) -> BTreeSet<Name> {
@@ -31,9 +31,7 @@ pub(super) async fn list(
     State(api): State<Api>,
     params: Params,
 ) -> Result<Json<Page<WorkerGroupDto>>, Fault> {
-    let params = params.only(&["limit", "after"])?;
-    let (limit, after) = (params.limit()?, params.parse::<Name>("after")?);
-    api.fresh(&params).await?;
+    let (limit, after) = api.part::<Name>(params).await?;
     let state = api.read(Machine::clone);
     let behind = |name: &Name| after.as_ref().is_none_or(|after| name > after);
     let names = names(&state).into_iter().filter(behind);
@@ -52,7 +50,7 @@ pub(super) async fn show(
         return Err(Fault::not_found("worker group", &name));
     }
     let group = WorkerGroupDto::of(&state, &name);
-    Ok(([(header::ETAG, etag(group.revision))], Json(group)).into_response())
+    Ok(tagged(group.revision, group))
 }
 
 pub(super) async fn put(
@@ -69,24 +67,18 @@ pub(super) async fn put(
         let remedy = "use one name in both; a worker group cannot be renamed";
         return Err(FieldError::invalid("name", &definition.name, problem, remedy).into());
     }
-    let (def, expected) = (definition.to_def()?, revision(&write));
+    let (def, expected) = (definition.to_def()?, write.revision());
     let outcome = api
         .write(&write, |state| {
-            let is_known = state.worker_group(&name).is_some();
-            if write.expected() == Some(Expected::Something) && !is_known {
-                let problem = format!("worker group {name} has no definition");
-                let remedy = "leave If-Match out to give it one";
-                let error = FieldError::invalid("If-Match", "*", problem, remedy);
-                return Err(error.with_code(ErrorCode::WrongRevision).into());
+            if write.must_exist() && state.worker_group(&name).is_none() {
+                return Err(Fault::absent_named("definition of worker group", &name));
             }
             Ok(Command::PutWorkerGroup { def: Box::new(def.clone()), expected })
         })
         .await?;
     let Outcome::WorkerGroup { revision, changed } = outcome else { return Err(odd(&outcome)) };
     let set = SetWorkerGroup { name: name.to_string(), revision: revision.0, changed };
-    let is_new = changed && revision.0 == 1;
-    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, [(header::ETAG, etag(revision.0))], Json(set)).into_response())
+    Ok(stored(revision.0, changed, set))
 }
 
 pub(super) async fn delete(
@@ -95,7 +87,7 @@ pub(super) async fn delete(
     write: Write,
 ) -> Result<StatusCode, Fault> {
     write.empty()?;
-    let (name, expected) = (name.name()?, revision(&write));
+    let (name, expected) = (name.name()?, write.revision());
     api.write(&write, |_| Ok(Command::DeleteWorkerGroup { name, expected })).await?;
     Ok(StatusCode::NO_CONTENT)
 }

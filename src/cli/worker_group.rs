@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 
-use super::check::read_file;
+use super::client::pages;
 use super::failure::Failure;
-use super::output::{Format, Show, View, data, moment, note, or_dash, print};
+use super::files::read_file;
+use super::output::{Format, Show, View, data, moment, note, or_dash, print, result};
 use super::remote::{Remote, wait};
 use crate::api::dto::{SetWorkerGroup, WorkerGroupDto};
 use crate::api::worker_group_definition::WorkerGroupDefinition;
@@ -85,16 +86,8 @@ pub(super) fn run(args: WorkerGroupArgs, out: &mut impl Write) -> Result<(), Fai
                 print(out, format, &applied)
             }
             WorkerGroupCommand::List => {
-                let mut groups: Vec<WorkerGroupDto> = Vec::new();
-                let mut after: Option<String> = None;
-                loop {
-                    let page = client.worker_groups(after.as_deref()).await?;
-                    groups.extend(page.items);
-                    after = page.next;
-                    if after.is_none() {
-                        return print(out, format, &groups);
-                    }
-                }
+                let groups = pages::all(async |after| client.worker_groups(after).await).await?;
+                print(out, format, &groups)
             }
             WorkerGroupCommand::Show { name } => {
                 let group = client.worker_group(&name).await?;
@@ -130,12 +123,8 @@ fn thresholds(group: &WorkerGroupDto) -> Option<String> {
 impl Show for Vec<SetWorkerGroup> {
     fn view(&self) -> View {
         let row = |group: &SetWorkerGroup| {
-            let what = match (group.changed, group.revision) {
-                (false, _) => "unchanged",
-                (true, 1) => "created",
-                (true, _) => "changed",
-            };
-            vec![group.name.clone(), group.revision.to_string(), what.to_owned()]
+            let result = result(group.changed, group.revision).to_owned();
+            vec![group.name.clone(), group.revision.to_string(), result]
         };
         let titles = vec!["name", "revision", "result"];
         View { titles, rows: self.iter().map(row).collect(), ..View::default() }
@@ -189,10 +178,7 @@ impl Show for WorkerGroupDto {
         ];
         facts.extend(self.created.map(|at| ("created", moment(at))));
         facts.extend(self.updated.map(|at| ("updated", moment(at))));
-        if !self.definition.description.is_empty() {
-            facts.insert(1, ("description", self.definition.description.clone()));
-        }
-        View { facts, ..View::default() }
+        View { facts, ..View::default() }.described(&self.definition.description)
     }
 
     fn ids(&self) -> Vec<String> {

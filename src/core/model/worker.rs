@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::resources::{Amounts, Resources};
-use super::stored::{Marked, extended};
+use super::stored::extended;
 use crate::ids::{Incarnation, Name, WorkerId};
 use crate::time::{Span, UtcMillis};
 
@@ -66,19 +66,6 @@ impl Worker {
         };
         let by_leaving = self.leaving.and_then(|leaving| leaving.until);
         by_duty.into_iter().chain(by_leaving).min()
-    }
-}
-
-/// Numbers of workers are counted up from 1.
-impl Marked for WorkerId {
-    type Raw = Self;
-
-    fn mark() -> Self {
-        Self(0)
-    }
-
-    fn read<E: serde::de::Error>(raw: Self) -> Result<Option<Self>, E> {
-        Ok((raw != Self::mark()).then_some(raw))
     }
 }
 

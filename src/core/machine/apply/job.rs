@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::command::PlanSource;
 use super::super::outcome::{Event, Outcome, Reject};
 use super::super::state::State;
+use super::super::table::encode_onto;
 use super::plan::sources_of;
-use super::{at_most, invalid, within};
+use super::{at_most, invalid, room_for, within};
 use crate::ids::{JobId, Name, Revision, TriggerName};
 use crate::model::edge::{EdgeSpec, Matching};
 use crate::model::job::{Backoff, Executor, Job, JobSpec, OnWorkerLost, TriggerKind};
@@ -118,11 +119,14 @@ impl State {
         }
     }
 
+    /// The names of jobs, as many as a refusal names.
+    pub(super) fn names_of(&self, jobs: impl Iterator<Item = JobId>) -> Vec<Name> {
+        let named = |id| Some(self.jobs.get(&id)?.spec.name.clone());
+        jobs.take(Reject::MOST_NAMED).filter_map(named).collect()
+    }
+
     fn create_job(&mut self, spec: &JobSpec, ev: &mut Vec<Event>) -> Result<Outcome, Reject> {
-        let limit = self.limits.jobs;
-        if self.jobs.len() >= limit {
-            return Err(Reject::Full { what: "jobs".to_owned(), limit: limit as u64 });
-        }
+        room_for("jobs", self.jobs.len() + 1, self.limits.jobs)?;
         let id = self.meta.last_job.next();
         self.meta.last_job = id;
         let now = self.meta.now;
@@ -285,7 +289,7 @@ fn check_spec(own: JobId, spec: &JobSpec) -> Result<(), Reject> {
     at_most("description", spec.description.len(), JobSpec::MAX_DESCRIPTION)?;
     at_most("triggers", spec.triggers.len(), JobSpec::MAX_TRIGGERS)?;
     at_most("depends_on", spec.depends_on.len(), JobSpec::MAX_EDGES)?;
-    let bytes = super::super::table::encode_onto(Vec::new(), spec).len();
+    let bytes = encode_onto(Vec::new(), spec).len();
     at_most("definition", bytes, JobSpec::MAX_BYTES)?;
     let mut names = BTreeSet::new();
     for trigger in &spec.triggers {
@@ -296,31 +300,7 @@ fn check_spec(own: JobId, spec: &JobSpec) -> Result<(), Reject> {
         }
     }
     within("priority", u64::from(spec.priority), 0, u64::from(JobSpec::MAX_PRIORITY), "")?;
-    within(
-        "retries.count",
-        u64::from(spec.retries.count),
-        0,
-        u64::from(JobSpec::MAX_RETRIES),
-        "tries",
-    )?;
-    let longest_wait = match spec.retries.backoff {
-        Backoff::Fixed { delay } => delay,
-        Backoff::Exponential { initial, cap } => initial.max(cap),
-    };
-    within("retries.backoff", longest_wait.0, 0, WEEK_MS, "ms")?;
-    if let Some(timeout) = spec.timeout {
-        within("timeout", timeout.0, 1, YEAR_MS, "ms")?;
-    }
-    for (field, limit) in [("run_timeout", spec.limits.run), ("queue_timeout", spec.limits.queue)] {
-        if let Some(limit) = limit {
-            within(field, limit.0, RunLimits::MIN.0, RunLimits::MAX.0, "ms")?;
-        }
-    }
-    within("grace", spec.grace.0, 0, 3_600_000, "ms")?;
-    within("lease", spec.lease.0, JobSpec::MIN_LEASE.0, JobSpec::MAX_LEASE.0, "ms")?;
-    if let OnWorkerLost::Keep { keep_for } = spec.on_worker_lost {
-        within("keep_for", keep_for.0, 1000, YEAR_MS, "ms")?;
-    }
+    check_times(spec)?;
     check_params("params", &spec.params)?;
     at_most("areas", spec.areas.len(), JobSpec::MAX_AREAS)?;
     if let Some(batch) = spec.batch {
@@ -347,14 +327,7 @@ fn check_spec(own: JobId, spec: &JobSpec) -> Result<(), Reject> {
     if let Some(limit) = spec.wait_limit {
         within("wait_limit", limit.0, 1000, JobSpec::MAX_WAIT.0, "ms")?;
     }
-    within("retries.jitter", spec.retry_rules.jitter.0, 0, RetryRules::MAX_JITTER.0, "ms")?;
-    let RetryRules { retry_on, never_on, skip_on, .. } = &spec.retry_rules;
-    let codes = retry_on.len().max(never_on.len()).max(skip_on.len());
-    at_most("exit codes of one list", codes, RetryRules::MAX_CODES)?;
-    if let Some(wrong) = spec.retry_rules.problem() {
-        let said = format!("{}: {}; {}", wrong.code, wrong.problem, wrong.remedy);
-        return Err(invalid(wrong.list, said));
-    }
+    check_retry_rules(&spec.retry_rules)?;
     if let Some(id) = spec.legacy_id {
         within("legacy_id", u64::from(id), 1, u64::from(JobSpec::MAX_LEGACY_ID), "")?;
     }
@@ -366,6 +339,54 @@ fn check_spec(own: JobId, spec: &JobSpec) -> Result<(), Reject> {
             within(&field, u64::from(priority), 0, u64::from(JobSpec::MAX_PRIORITY), "")?;
         }
     }
+    check_process(spec)
+}
+
+/// Retries, and how long things may take.
+fn check_times(spec: &JobSpec) -> Result<(), Reject> {
+    within(
+        "retries.count",
+        u64::from(spec.retries.count),
+        0,
+        u64::from(JobSpec::MAX_RETRIES),
+        "tries",
+    )?;
+    let longest_wait = match spec.retries.backoff {
+        Backoff::Fixed { delay } => delay,
+        Backoff::Exponential { initial, cap } => initial.max(cap),
+    };
+    within("retries.backoff", longest_wait.0, 0, WEEK_MS, "ms")?;
+    if let Some(timeout) = spec.timeout {
+        within("timeout", timeout.0, 1, YEAR_MS, "ms")?;
+    }
+    for (field, limit) in [("run_timeout", spec.limits.run), ("queue_timeout", spec.limits.queue)] {
+        if let Some(limit) = limit {
+            within(field, limit.0, RunLimits::MIN.0, RunLimits::MAX.0, "ms")?;
+        }
+    }
+    within("grace", spec.grace.0, 0, 3_600_000, "ms")?;
+    within("lease", spec.lease.0, JobSpec::MIN_LEASE.0, JobSpec::MAX_LEASE.0, "ms")?;
+    if let OnWorkerLost::Keep { keep_for } = spec.on_worker_lost {
+        within("keep_for", keep_for.0, 1000, YEAR_MS, "ms")?;
+    }
+    Ok(())
+}
+
+/// Exit codes that say more than success or failure, and how waits spread.
+fn check_retry_rules(rules: &RetryRules) -> Result<(), Reject> {
+    within("retries.jitter", rules.jitter.0, 0, RetryRules::MAX_JITTER.0, "ms")?;
+    let RetryRules { retry_on, never_on, skip_on, .. } = rules;
+    let codes = retry_on.len().max(never_on.len()).max(skip_on.len());
+    at_most("exit codes of one list", codes, RetryRules::MAX_CODES)?;
+    if let Some(wrong) = rules.problem() {
+        let said = format!("{}: {}; {}", wrong.code, wrong.problem, wrong.remedy);
+        return Err(invalid(wrong.list, said));
+    }
+    Ok(())
+}
+
+/// What a process can be started with.
+fn check_process(spec: &JobSpec) -> Result<(), Reject> {
     for (key, value) in &spec.env {
         if key.starts_with("HORAI_") {
             return Err(invalid("env", format!("{key} is Horai's own; use another prefix")));
