@@ -111,7 +111,7 @@ impl Sessions {
         leading: &Leading,
         profile: WorkerProfile,
     ) -> Result<Option<WorkerId>, Refusal> {
-        let command = Command::AttachWorker(profile);
+        let command = Command::AttachWorker(Box::new(profile));
         let envelope = Envelope { actor: Actor::Leader(leading.id), request: None, command };
         loop {
             let proposed = self.node.propose(&envelope, LIMIT);
@@ -244,7 +244,7 @@ fn profile(
         host: hello.host.clone(),
         version: hello.version.clone(),
         amounts: amounts(hello)?,
-        stops_within: hello.stopping.then(|| Span(hello.stops_within_ms)),
+        stops_within: hello.stopping.then_some(Span(hello.stops_within_ms)),
     })
 }
 

@@ -126,7 +126,9 @@ async fn what_a_job_takes_of_its_worker_is_checked_and_told() {
         stops_within: None,
     };
     let incarnation = profile.incarnation;
-    let Outcome::Worker { worker } = cluster.propose(Command::AttachWorker(profile)).await else {
+    let Outcome::Worker { worker } =
+        cluster.propose(Command::AttachWorker(Box::new(profile))).await
+    else {
         panic!("not attached")
     };
     cluster.ask("POST", "jobs/j/trigger", "").await;

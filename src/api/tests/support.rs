@@ -128,7 +128,7 @@ impl Cluster {
             amounts: Default::default(),
             stops_within: None,
         };
-        match self.propose(Command::AttachWorker(profile)).await {
+        match self.propose(Command::AttachWorker(Box::new(profile))).await {
             Outcome::Worker { worker } => worker,
             other => panic!("{other:?}"),
         }

@@ -39,7 +39,7 @@ impl Bench {
         let mut bench = Self { state, index: 0, now };
         bench.send(Command::InitCluster(ClusterSettings::new(7)))?;
         bench.send(Command::LeaderStarted(LEADER))?;
-        bench.send(Command::AttachWorker(WorkerProfile {
+        bench.send(Command::AttachWorker(Box::new(WorkerProfile {
             name: name("w")?,
             incarnation: Incarnation(1),
             boot_id: 1,
@@ -50,7 +50,7 @@ impl Bench {
             version: String::new(),
             amounts: Default::default(),
             stops_within: None,
-        }))?;
+        })))?;
         Ok(bench)
     }
 

@@ -137,7 +137,7 @@ pub enum Command {
     },
 
     /// A worker attaches to the leader.
-    AttachWorker(WorkerProfile),
+    AttachWorker(Box<WorkerProfile>),
     /// Heartbeats that arrived at the leader since the last such command.
     WorkersAlive(Vec<(WorkerId, Incarnation)>),
 

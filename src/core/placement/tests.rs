@@ -76,7 +76,7 @@ fn a_retry_goes_where_its_job_prefers_and_waits_for_nobody() {
         };
         assert!(without(wanted).is_some(), "no wish is waited for: {wish:?}");
         // It has begun anew: nothing of the last try is there.
-        m.ok(Command::AttachWorker(profile("y", 2, 1, 1)));
+        m.ok(Command::AttachWorker(Box::new(profile("y", 2, 1, 1))));
         assert_eq!(next(&m, all[2]), Some(all[0]), "{wish:?}");
     }
     let mut m = Machine::new();

@@ -52,7 +52,7 @@ async fn a_real_node_fires_and_dispatches_once() {
     ));
     until("leading", || !told.leads().is_empty()).await;
     user(&node, Command::InitCluster(ClusterSettings::new(9))).await;
-    let attach = Command::AttachWorker(profile("w", &["default"], 10_000));
+    let attach = Command::AttachWorker(Box::new(profile("w", &["default"], 10_000)));
     let Outcome::Worker { worker } = user(&node, attach).await else { panic!("no worker") };
     told.connect(worker);
     let mut jobs = Vec::new();

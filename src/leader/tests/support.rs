@@ -97,7 +97,7 @@ impl Fake {
     }
 
     pub(super) fn worker(&self, text: &str, groups: &[&str], slots: u32) -> WorkerId {
-        match self.user(Command::AttachWorker(profile(text, groups, slots))) {
+        match self.user(Command::AttachWorker(Box::new(profile(text, groups, slots)))) {
             Outcome::Worker { worker } => worker,
             other => panic!("{other:?}"),
         }

@@ -126,7 +126,7 @@ impl World {
             }
             Step::Lost => {
                 self.boots += 1;
-                self.m.ok(Command::AttachWorker(profile("w", self.boots, self.boots, 2)));
+                self.m.ok(Command::AttachWorker(Box::new(profile("w", self.boots, self.boots, 2))));
             }
             Step::Steer(to) => {
                 self.m.send(Command::SteerBackfill { backfill, to: *to });

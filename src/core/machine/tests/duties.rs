@@ -126,7 +126,7 @@ fn a_worker_that_is_stopped_drains_and_the_next_one_under_its_name_does_not() {
     let (long_attempt, _) = (m.dispatch(long, one), m.dispatch(kept, one));
     let stops = |wait: Option<u64>| {
         let stops_within = wait.map(Span::secs);
-        Command::AttachWorker(WorkerProfile { stops_within, ..profile("one", 1, 1, 9) })
+        Command::AttachWorker(Box::new(WorkerProfile { stops_within, ..profile("one", 1, 1, 9) }))
     };
     m.ok(stops(Some(5)));
     let until = m.now + 5_000;

@@ -221,7 +221,7 @@ fn commands() -> Vec<Command> {
         Command::CancelRun { run },
         Command::Dispatch { run, number: 1, worker, incarnation: Incarnation(9) },
         complete(attempt, token, EndKind::NotStarted { message: "no shell".to_owned() }),
-        Command::AttachWorker(WorkerProfile { labels, ..profile("w", 9, 8, 4) }),
+        Command::AttachWorker(Box::new(WorkerProfile { labels, ..profile("w", 9, 8, 4) })),
         Command::WorkersAlive(vec![(worker, Incarnation(9))]),
         acquire("l", "me", 2, 3),
         Command::RenewLock { name: lock.clone(), token },
@@ -291,11 +291,11 @@ fn commands() -> Vec<Command> {
             spec: Box::new(heavy("heavy", 2, amounts(1 << 31, 1_500, &[("gpu", 1)]))),
             expected: None,
         },
-        Command::AttachWorker(WorkerProfile {
+        Command::AttachWorker(Box::new(WorkerProfile {
             amounts: amounts(1 << 36, 8_000, &[("gpu", 2)]),
             stops_within: Some(Span::secs(30)),
             ..profile("w", 9, 8, 4)
-        }),
+        })),
         put_worker_group("etl", Strategy::LeastLoaded, Some(Thresholds::default())),
         Command::DeleteWorkerGroup { name: name("etl"), expected: Some(Revision(1)) },
     ]);

@@ -84,7 +84,7 @@ fn a_run_that_nobody_touched_tells_all_of_itself_and_keeps_no_note() {
     m.after(20_000);
     // Its machine has begun anew.
     m.dispatch(run, WorkerId(1));
-    m.ok(Command::AttachWorker(profile("w", 2, 2, 9)));
+    m.ok(Command::AttachWorker(Box::new(profile("w", 2, 2, 9))));
     m.after(100);
     let last = m.dispatch(run, WorkerId(1));
     m.now += 50;

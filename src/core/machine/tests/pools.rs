@@ -94,7 +94,7 @@ fn whatever_ends_a_run_gives_its_slots_back() {
     // Losses: at once by another boot, else after lease and margin.
     let run = m.begin(job);
     m.dispatch(run, worker);
-    m.ok(Command::AttachWorker(profile("w", 2, 2, 100)));
+    m.ok(Command::AttachWorker(Box::new(profile("w", 2, 2, 100))));
     assert_eq!(m.pool("p"), (0, 1));
     let attempt = m.dispatch(run, worker);
     assert_eq!(m.pool("p"), (3, 0));
@@ -107,7 +107,7 @@ fn whatever_ends_a_run_gives_its_slots_back() {
         Outcome::Rejected(Reject::StaleAttempt(_))
     ));
     // What of a deleted job is live holds on; the rest is gone.
-    m.ok(Command::AttachWorker(profile("w", 3, 3, 100)));
+    m.ok(Command::AttachWorker(Box::new(profile("w", 3, 3, 100))));
     let attempt = m.dispatch(run, worker);
     m.begin(job);
     m.ok(Command::DeleteJob { job, expected: None });

@@ -368,7 +368,12 @@ fn command_of(m: &Machine, step: &Step) -> Command {
             let profile = profile(&format!("w{name}"), *incarnation, *boot, slots);
             let amounts = amounts_of(*name);
             let stops_within = stops.then_some(Span::secs(1));
-            Command::AttachWorker(WorkerProfile { labels, amounts, stops_within, ..profile })
+            Command::AttachWorker(Box::new(WorkerProfile {
+                labels,
+                amounts,
+                stops_within,
+                ..profile
+            }))
         }
         Step::Alive => alive(&m.state),
         Step::Acquire { lock, owner, wait } => {

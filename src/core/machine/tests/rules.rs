@@ -74,9 +74,9 @@ fn an_attempt_is_lost_after_lease_and_margin_or_by_a_new_boot() {
     m.after(1);
     assert_eq!(m.state.run(run).unwrap().state, RunState::Queued);
     m.dispatch(run, worker);
-    m.ok(Command::AttachWorker(profile("w", 2, 1, 2)));
+    m.ok(Command::AttachWorker(Box::new(profile("w", 2, 1, 2))));
     assert_eq!(m.state.run(run).unwrap().state, RunState::Running, "no proof of death");
-    m.ok(Command::AttachWorker(profile("w", 3, 2, 2)));
+    m.ok(Command::AttachWorker(Box::new(profile("w", 3, 2, 2))));
     assert_eq!(m.state.run(run).unwrap().losses, 2);
     assert_eq!(m.queue(), [run]);
 }

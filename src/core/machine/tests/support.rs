@@ -105,7 +105,7 @@ impl Machine {
     }
 
     pub(crate) fn attach(&mut self, profile: WorkerProfile) -> WorkerId {
-        match self.ok(Command::AttachWorker(profile)) {
+        match self.ok(Command::AttachWorker(Box::new(profile))) {
             Outcome::Worker { worker } => worker,
             other => panic!("{other:?}"),
         }

@@ -56,7 +56,8 @@ impl World {
         match message {
             FromWorker::Hello { incarnation, boot_id, highest, live, results } => {
                 if highest <= lead.id {
-                    let command = Command::AttachWorker(profile(w, slots, incarnation, boot_id));
+                    let command =
+                        Command::AttachWorker(Box::new(profile(w, slots, incarnation, boot_id)));
                     let envelope = lead.own(command);
                     let attachment = Attachment { stream, incarnation, live, results };
                     self.propose(serial, envelope, Purpose::Attach(Box::new(attachment)));
@@ -108,7 +109,7 @@ impl World {
                 let boots = self.workers[w].boots + 100 * w as u128;
                 let slots = self.setup.slots;
                 let declared = profile(w, slots, attachment.incarnation, boots);
-                let command = Command::AttachWorker(declared);
+                let command = Command::AttachWorker(Box::new(declared));
                 let Some(envelope) = self.lead(serial).map(|lead| lead.own(command)) else {
                     return Ok(());
                 };
