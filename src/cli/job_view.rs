@@ -249,7 +249,7 @@ mod tests {
             ("param", "A=1"),
             ("env", "B=x"),
             ("with labels", "ssd"),
-            ("reserves", "1 slot, 2GiB memory"),
+            ("reserves", "1 slot, 2GiB of memory"),
             ("takes", "2 of pool wh"),
             ("depends on", "b (all_in_period, on_no_match: wait)"),
         ] {
