@@ -272,6 +272,17 @@ impl Changes {
         }
     }
 
+    /// Behind what there is, unless it is known to have come before: an attempt ends as
+    /// cancelled because somebody asked for that, be it in the same millisecond.
+    fn place_of(&self, note: &Note) -> usize {
+        let asks = matches!(note.cause, Cause::CancelAsked | Cause::Displaced(_));
+        let is_answer = |change: &Change| {
+            asks && change.at == note.at
+                && matches!(change.what, What::Ended(_, EndKind::Cancelled))
+        };
+        self.0.iter().position(is_answer).unwrap_or(self.0.len())
+    }
+
     /// What somebody did; also that some of it is not kept. Who asked for a run is told
     /// where it begins.
     fn notes(&mut self, notes: &Notes) {
@@ -280,7 +291,8 @@ impl Changes {
                 self.add(note.at, What::NotesNotKept(notes.left_out()), By::Leader);
             }
             if note.cause != Cause::Asked {
-                self.add(note.at, What::Noted(note.cause), By::Said(note.by.clone()));
+                let (what, by) = (What::Noted(note.cause), By::Said(note.by.clone()));
+                self.0.insert(self.place_of(note), Change { at: note.at, what, by });
             }
         }
     }

@@ -53,6 +53,21 @@ fn pair(spec: JobSpec) -> (Machine, [ActionKey; 2], RunId, i64) {
     (m, [key(up, at), key(down, at)], run, at)
 }
 
+#[test]
+fn a_request_to_end_comes_before_the_end_in_the_same_millisecond() {
+    let (mut m, _, run, at) = due(triggered("a"));
+    let (attempt, token) = m.dispatch(run, WorkerId(1));
+    m.ok(Command::CancelRun { run });
+    m.ok(complete(attempt, token, EndKind::Cancelled));
+    let told = run_from(&m, run, at);
+    assert!(told.iter().all(|(after, ..)| *after == told[0].0), "{told:?}");
+    let place = |is_it: fn(&What) -> bool| told.iter().position(|(_, what, _)| is_it(what));
+    let asked = place(|what| matches!(what, What::Noted(Cause::CancelAsked)));
+    let ended = place(|what| matches!(what, What::Ended(..)));
+    let finished = place(|what| matches!(what, What::Finished(_)));
+    assert!(asked.is_some() && asked < ended && ended < finished, "{told:?}");
+}
+
 /// The first of them.
 fn due(spec: JobSpec) -> (Machine, JobId, RunId, i64) {
     let (mut m, [up, down], run, at) = pair(spec);
