@@ -20,6 +20,7 @@ use horai_core::ids::{Incarnation, LeaderId, Name, RunId, WorkerId};
 use horai_core::machine::command::{Command, Envelope};
 use horai_core::machine::state::State;
 use horai_core::model::demand::Demand;
+use horai_core::model::resources::Resources;
 use horai_core::model::secret::KeyId;
 use horai_core::mutants::{self, Mutant};
 use horai_core::placement::load::Load;
@@ -267,7 +268,7 @@ impl Picker {
             let chance = self.chance.draw();
             let view = View {
                 connected: crew.workers(),
-                reserved: &|worker| self.in_flight.reserved(worker),
+                reserved: &|worker| crew.reserved(worker, &self.in_flight),
                 load: &|worker| self.loads.get(&worker).copied().unwrap_or_default(),
             };
             let worker = choose(state, run, &view, last, chance);
@@ -352,8 +353,8 @@ struct Crew {
     /// Those that have a slot, ascending.
     workers: Vec<WorkerId>,
     free: BTreeMap<WorkerId, u32>,
-    /// One of them is kept for who takes much.
-    keeps: bool,
+    /// What one of them keeps for who takes much.
+    kept: Option<(WorkerId, Resources)>,
 }
 
 impl Crew {
@@ -375,7 +376,7 @@ impl Crew {
         let all: Vec<WorkerId> = connected.iter().copied().filter(serves).collect();
         let free: BTreeMap<WorkerId, u32> =
             all.iter().map(|id| (*id, free(*id))).filter(|(_, free)| *free > 0).collect();
-        Self { all, workers: free.keys().copied().collect(), free, keeps: false }
+        Self { all, workers: free.keys().copied().collect(), free, kept: None }
     }
 
     fn workers(&self) -> &[WorkerId] {
@@ -414,17 +415,28 @@ impl Crew {
         self.suiting(state, demand).next().is_some()
     }
 
-    /// Gives one worker nothing more in this round, the one with the most free slots: else
-    /// runs that take little would keep out one that takes much for as long as they come.
-    /// Who takes a slot alone needs none: the next one that is free is its own.
+    /// What nobody else gets there: dispatches that are under way take it, or it is kept.
+    fn reserved(&self, worker: WorkerId, in_flight: &InFlight) -> Resources {
+        let mut reserved = in_flight.reserved(worker);
+        if let Some((_, kept)) = self.kept.as_ref().filter(|(keeper, _)| *keeper == worker) {
+            reserved.add(kept);
+        }
+        reserved
+    }
+
+    /// Keeps on one worker, for the rest of this round, what a run takes that has no room
+    /// there yet, on the one with the most free slots: else runs that take little would
+    /// keep out one that takes much for as long as they come. What it does not take, or
+    /// what is more than enough, others get. Who takes a slot alone needs none kept: the
+    /// next one that is free is its own.
     fn keep_one_for(&mut self, state: &State, demand: &Demand) {
-        if self.keeps || demand.resources().is_plain() {
+        if self.kept.is_some() || demand.resources().is_plain() {
             return;
         }
         let free = |id: &WorkerId| self.free.get(id).copied().unwrap_or(0);
         let Some(worker) = self.suiting(state, demand).max_by_key(free) else { return };
-        self.keeps = true;
-        self.lose(worker);
+        self.kept = Some((worker, demand.resources().clone()));
+        self.took(worker, demand.resources().slots);
     }
 }
 

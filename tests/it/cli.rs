@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use horai::api::calendar_definition::CalendarDefinition;
+use horai::api::worker_group_definition::WorkerGroupDefinition;
 use horai_core::model::calendar::CalendarDef;
 
 fn horai(arguments: &[&str]) -> Output {
@@ -332,6 +333,11 @@ fn the_jobs_that_the_readme_prints_are_well_formed() {
     let yaml: Vec<&str> = blocks.iter().map(|b| b.split("```").next().unwrap()).collect();
     let (calendars, jobs): (Vec<&str>, Vec<&str>) =
         yaml.into_iter().partition(|yaml| yaml.starts_with("calendars:"));
+    let (groups, jobs): (Vec<&str>, Vec<&str>) =
+        jobs.into_iter().partition(|yaml| yaml.starts_with("worker_groups:"));
+    let groups: BTreeMap<String, Vec<WorkerGroupDefinition>> =
+        serde_saphyr::from_str(groups[0]).unwrap();
+    assert!(groups["worker_groups"].iter().all(|group| group.to_def().is_ok()), "{groups:?}");
     for yaml in &jobs {
         let file = job_file(folder.path(), "readme.yaml", yaml);
         let output = horai(&["job", "check", &file]);

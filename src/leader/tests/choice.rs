@@ -1,11 +1,14 @@
 //! The picker and worker groups: who is too busy gets nothing, and what the group says of
 //! the choice is done.
 
+use std::collections::BTreeMap;
+
 use horai_core::ids::*;
 use horai_core::machine::command::Command;
 use horai_core::machine::outcome::Outcome;
 use horai_core::model::job::JobSpec;
-use horai_core::model::resources::Resources;
+use horai_core::model::resources::{Amounts, Resources};
+use horai_core::model::worker::WorkerProfile;
 use horai_core::model::worker_group::{Strategy, Thresholds, WorkerGroupDef};
 use horai_core::placement::load::Load;
 
@@ -119,4 +122,43 @@ fn who_takes_much_of_a_worker_gets_it_one_day_and_what_never_fits_keeps_nothing(
     let picks = pick();
     assert_eq!(picks[0], (large, all[0]));
     assert_eq!(picks[1..], [(small[1], all[1]), (small[2], all[1])]);
+}
+
+#[test]
+fn what_is_kept_for_one_is_no_more_than_it_takes() {
+    let fake = Fake::new(false);
+    let (gpu, memory) = (name("gpu"), 1 << 30);
+    let amounts = |memory, gpus: u32| {
+        let counts = BTreeMap::from([(gpu.clone(), gpus)]);
+        Amounts { memory, cpu: 0, counts: if gpus > 0 { counts } else { BTreeMap::new() } }
+    };
+    let profile =
+        WorkerProfile { amounts: amounts(4 * memory, 1), ..profile("w", &["default"], 4) };
+    let Outcome::Worker { worker } = fake.user(Command::AttachWorker(Box::new(profile))) else {
+        panic!("not attached")
+    };
+    let takes = |text: &str, amounts: Amounts| {
+        let resources = Some(Resources { slots: 1, amounts });
+        fake.job(JobSpec { resources, ..spec(text, &[], &[]) })
+    };
+    let on_gpu = takes("gpu", amounts(2 * memory, 1));
+    let (small, large) = (takes("small", amounts(0, 0)), takes("large", amounts(memory, 0)));
+    let mut picker = Picker::new(fake.now());
+    let mut pick = || {
+        let picks = picker.pick(&fake.view(), &[worker], fake.now(), 99);
+        for pick in &picks {
+            fake.apply(&pick.envelope(leader(1)));
+        }
+        picker.settle(&picks);
+        picks.iter().map(|pick| pick.run).collect::<Vec<_>>()
+    };
+    let first = trigger(&fake, on_gpu);
+    assert_eq!(pick(), [first]);
+    // The next one waits for the GPU. Of what it takes besides, a slot and all memory that is
+    // left are kept for it; the other two slots are not.
+    trigger(&fake, on_gpu);
+    trigger(&fake, large);
+    let others = [trigger(&fake, small), trigger(&fake, small)];
+    trigger(&fake, small);
+    assert_eq!(pick(), others);
 }
