@@ -22,8 +22,9 @@ const SHORTER_SHARE: i64 = 50;
 const MOST_RECORDED: usize = 16;
 /// Lost workers, which cost no retry.
 const LOST: [&str; 3] = ["worker_lost", "gone", "lease_expired"];
-/// Ended because its worker was to be empty: costs neither a retry nor a loss.
-const DRAINED: &str = "drained";
+/// Ended because its worker was to be empty, or given back by one that could not take it:
+/// costs neither a retry nor a loss.
+const FREE: [&str; 2] = ["drained", "declined"];
 /// A run goes on after so many, and fails with the next.
 const MOST_LOSSES: u64 = 3;
 
@@ -166,7 +167,7 @@ fn what_follows(
         *losses += 1;
         return (*losses > MOST_LOSSES).then_some("failed");
     }
-    if attempt.how == DRAINED {
+    if FREE.contains(&attempt.how.as_str()) {
         return None;
     }
     let code = attempt.code.filter(|_| attempt.how == "exited");

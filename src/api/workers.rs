@@ -129,6 +129,7 @@ impl Api {
             disk_total: load.disk_total,
             disk_available: load.disk_available,
             slots_free: load.slots_free,
+            closed: (!load.closed.is_empty()).then_some(load.closed),
         });
     }
 }

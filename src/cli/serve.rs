@@ -56,6 +56,7 @@ pub(super) fn worker(file: &Path, out: &mut impl Write) -> Result<(), Failure> {
         shim_program: None,
         heartbeat: Duration::from_millis(config.heartbeat_ms),
         stop_after: Duration::from_millis(config.stop_after_ms),
+        disk_reserve: config.disk_reserve_mib << 20,
     };
     run(async |stop| {
         let name = config.name.clone();

@@ -202,6 +202,7 @@ impl Show for WorkerDto {
                     format!("{} of {} MiB", mib(load.disk_available), mib(load.disk_total)),
                 ),
             ]);
+            facts.extend(load.closed.as_ref().map(|why| ("takes nothing", why.clone())));
         }
         View { facts, ..View::default() }
     }

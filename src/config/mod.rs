@@ -172,6 +172,10 @@ pub struct WorkerSection {
     /// 604,800,000; 0: it stops at once, and its jobs go on; default 30,000.
     #[serde(default = "default_stop_after_ms")]
     pub stop_after_ms: u64,
+    /// MiB of the disk of its folder that stay free, and of a small disk a tenth: with less
+    /// it takes nothing new; up to 1,048,576; default 64.
+    #[serde(default = "default_disk_reserve_mib")]
+    pub disk_reserve_mib: u64,
 }
 
 fn default_http() -> SocketAddr {
@@ -196,6 +200,10 @@ fn default_slots() -> u32 {
 
 fn default_worker_clock_ms() -> u64 {
     30_000
+}
+
+fn default_disk_reserve_mib() -> u64 {
+    64
 }
 
 fn default_stop_after_ms() -> u64 {
@@ -312,6 +320,10 @@ impl Check for WorkerConfig {
         if worker.stop_after_ms > longest {
             let remedy = format!("write at most {longest}");
             return Err(Problem::new("worker.stop_after_ms", worker.stop_after_ms, remedy));
+        }
+        if worker.disk_reserve_mib > 1 << 20 {
+            let remedy = "write at most 1048576, which is 1 TiB";
+            return Err(Problem::new("worker.disk_reserve_mib", worker.disk_reserve_mib, remedy));
         }
         if !(100..=10_000).contains(&worker.heartbeat_ms) {
             let remedy = "write 100 to 10000";

@@ -224,11 +224,11 @@ impl Changes {
             RunState::Running | RunState::Finished { .. } => None,
         };
         // Retries are counted from behind: older attempts may be gone.
-        let is_retry = |pair: &[Attempt]| pair[1].cause == AttemptCause::Retry;
+        let is_retry = |pair: &[Attempt]| pair[0].rerun_cause().is_none();
         let between = run.attempts.windows(2).filter(|pair| is_retry(pair)).count();
         let last = run.attempts.last();
-        let is_again = waits_from.is_some()
-            && last.and_then(|a| a.end.as_ref()).is_some_and(|end| end.how.rerun_cause().is_none());
+        let is_again =
+            waits_from.is_some() && last.is_some_and(|last| last.rerun_cause().is_none());
         let counted = u32::try_from(between + usize::from(is_again)).unwrap_or(u32::MAX);
         let mut retry = run.retries.saturating_sub(counted);
         for (place, attempt) in run.attempts.iter().enumerate() {
@@ -246,7 +246,7 @@ impl Changes {
             if next.is_none() && waits_from.is_none() {
                 continue;
             }
-            if let Some(cause) = end.how.rerun_cause() {
+            if let Some(cause) = attempt.rerun_cause() {
                 self.add(end.at, What::Queued(cause), By::Leader);
                 continue;
             }

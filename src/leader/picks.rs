@@ -370,7 +370,7 @@ impl Crew {
             let worker = state.worker(*id).filter(|worker| worker.is_open());
             let load = loads.get(id).copied().unwrap_or_default();
             worker.is_some_and(|worker| worker.profile.groups.contains(group))
-                && !thresholds.is_some_and(|most| load.exceeds(most))
+                && load.allows(thresholds)
         };
         let free = |id: WorkerId| state.free_slots(id).saturating_sub(in_flight.reserved(id).slots);
         let all: Vec<WorkerId> = connected.iter().copied().filter(serves).collect();

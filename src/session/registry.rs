@@ -36,7 +36,7 @@ const MAX_REFUSED: usize = 1_000;
 pub(crate) type StreamId = u64;
 
 /// How busy a worker says it is. Volatile, and different on each node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct WorkerLoad {
     /// Bytes.
     pub memory_total: u64,
@@ -50,8 +50,10 @@ pub struct WorkerLoad {
     pub disk_total: u64,
     /// Bytes of the same that are free.
     pub disk_available: u64,
-    /// Slots that it would give; 0 if its journal is full.
+    /// Slots that it would give; 0 if it takes nothing new.
     pub slots_free: u32,
+    /// Why it takes nothing new; empty if it does.
+    pub closed: String,
 }
 
 impl WorkerLoad {
@@ -64,6 +66,7 @@ impl WorkerLoad {
         Load {
             memory_permille: u32::try_from(memory).unwrap_or(u32::MAX),
             per_core_permille: self.load_per_core_permille,
+            is_closed: !self.closed.is_empty(),
         }
     }
 }
@@ -337,13 +340,14 @@ impl Registry {
     }
 
     pub(super) fn load(&self, name: &Name) -> Option<WorkerLoad> {
-        self.streams.get(self.names.get(name)?)?.load
+        self.streams.get(self.names.get(name)?)?.load.clone()
     }
 
     /// What attached workers said last; nothing of those that said nothing yet.
     pub(super) fn loads(&self) -> Vec<(WorkerId, WorkerLoad)> {
-        let said =
-            |(worker, id): (&WorkerId, &StreamId)| Some((*worker, self.streams.get(id)?.load?));
+        let said = |(worker, id): (&WorkerId, &StreamId)| {
+            Some((*worker, self.streams.get(id)?.load.clone()?))
+        };
         self.attached.iter().filter_map(said).collect()
     }
 
@@ -470,7 +474,9 @@ mod tests {
         registry.lead(lead.clone(), &Say::Lead(pb::Lead::default()));
         assert!(registry.attach(two.id, lead.id, WorkerId(7)));
         assert_eq!(registry.loads(), [(WorkerId(7), half)]);
-        assert_eq!(half.seen(), Load { memory_permille: 333, per_core_permille: 0 });
+        assert_eq!(half.seen(), Load { memory_permille: 333, ..Load::default() });
+        let closed = WorkerLoad { closed: "its disk".to_owned(), ..WorkerLoad::default() };
+        assert!(closed.seen().is_closed);
         assert_eq!(WorkerLoad::default().seen(), Load::default());
     }
 

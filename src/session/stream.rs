@@ -22,6 +22,9 @@ use super::{FRAME, Sessions};
 use crate::error::ErrorCode;
 use crate::worker::wire;
 
+/// Of a worker's reason to take nothing, so many characters are kept.
+const MAX_REASON: usize = 256;
+
 /// Serves the worker port.
 pub struct Link {
     sessions: Arc<Sessions>,
@@ -152,6 +155,7 @@ impl Sessions {
             disk_total: beat.disk_total,
             disk_available: beat.disk_available,
             slots_free: beat.slots_free,
+            closed: beat.closed.chars().take(MAX_REASON).collect(),
         };
         let mut registry = self.registry();
         registry.set_load(id, load);

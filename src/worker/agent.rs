@@ -28,6 +28,7 @@ pub use super::failure::Error;
 use super::fence::{self, Fence};
 use super::hello::{self, Told};
 use super::home::Home;
+use super::intake::Intake;
 use super::jobs::Control;
 use super::journal::{Journal, Record};
 use super::links::Links;
@@ -164,6 +165,7 @@ struct Agent {
     tasks: JoinSet<()>,
     readers: Arc<Semaphore>,
     load: Box<dyn Load>,
+    intake: Intake,
     beat: u64,
     ticks: u64,
     /// Some results could not be sent.
@@ -187,6 +189,7 @@ impl Agent {
         let shared = Arc::new(Shared::new(Arc::clone(&host)));
         let shared_too = Arc::clone(&shared);
         let runner = Runner { jobs, journal, shared: shared_too, notices };
+        let intake = Intake::new(config.disk_reserve);
         let mut agent = Self {
             config,
             host,
@@ -203,6 +206,7 @@ impl Agent {
             _lock: lock,
             readers: Arc::new(Semaphore::new(READERS)),
             load,
+            intake,
             beat: 0,
             ticks: 0,
             resend: false,
@@ -400,13 +404,13 @@ impl Agent {
     fn beat(&mut self, node: usize) {
         self.beat += 1;
         let busy = u32::try_from(self.live.len() + self.held.len()).unwrap_or(u32::MAX);
-        let full = self.runner.journal.is_full();
-        let beat = pb::Heartbeat {
-            seq: self.beat,
-            slots_free: if full { 0 } else { self.config.slots.saturating_sub(busy) },
-            ..self.load.read()
-        };
         let sent = self.shared.boot_ms();
+        let load = self.load.read();
+        let disk = (load.disk_available, load.disk_total);
+        let closed = self.intake.closed(sent, self.runner.journal.is_full(), disk);
+        let slots_free = if closed.is_some() { 0 } else { self.config.slots.saturating_sub(busy) };
+        let closed = closed.unwrap_or_default();
+        let beat = pb::Heartbeat { seq: self.beat, slots_free, closed, ..load };
         if self.say(node, Say::Heartbeat(beat))
             && let Some(link) = self.links.get_mut(&node)
         {
@@ -561,6 +565,7 @@ impl Agent {
                 }
             }
             Notice::Ended(ended) => {
+                self.decline(&ended);
                 let mut wired = Vec::with_capacity(ended.len());
                 for (key, token, ending) in ended {
                     let has_folder = self.live.remove(&key).is_none_or(|live| !live.noop);
@@ -573,6 +578,20 @@ impl Agent {
             Notice::Broken(error) => return Err(error.into()),
         }
         Ok(())
+    }
+
+    /// What could not begin goes elsewhere: nobody sends more before it is told that
+    /// nothing is taken here.
+    fn decline(&mut self, ended: &[(AttemptKey, Token, Ending)]) {
+        let why = ended.iter().find_map(|(.., ending)| match &ending.report.how {
+            EndKind::Declined { message } => Some(message),
+            _ => None,
+        });
+        let Some(why) = why else { return };
+        self.intake.declined(self.shared.boot_ms(), why);
+        if let Some(node) = self.active {
+            self.beat(node);
+        }
     }
 
     fn say_results(&mut self, results: Vec<pb::Result>) {

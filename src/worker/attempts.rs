@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 
 use super::clock::millis;
 use super::ending::Ending;
+use super::intake::is_of_machine;
 use super::jobs::{Control, JobRunner, Started};
 use super::journal::{self, Journal, Record};
 
@@ -123,7 +124,10 @@ impl Runner {
                 self.collect(key, token).await;
             }
             Err(e) => {
-                let how = EndKind::not_started(&format!("the worker could not start it: {e}"));
+                let how = match is_of_machine(&e) {
+                    true => EndKind::declined(&format!("the worker cannot take it: {e}")),
+                    false => EndKind::not_started(&format!("the worker could not start it: {e}")),
+                };
                 let now = self.shared.cluster_now();
                 self.finish(key, token, ended(how, None, now).into()).await;
             }
@@ -165,8 +169,9 @@ fn refused(error: journal::Error, batch: Vec<(AttemptKey, Token, LeaderId)>) -> 
     if !matches!(error, journal::Error::Full { .. }) {
         return Notice::Broken(error);
     }
-    tracing::warn!(%error, attempts = batch.len(), "attempts refused");
-    let ended = batch.into_iter().map(|(key, token, _)| (key, token, gone().into()));
+    let how = EndKind::declined("its worker's journal is full");
+    let report = EndReport { how, ..gone() };
+    let ended = batch.into_iter().map(|(key, token, _)| (key, token, report.clone().into()));
     Notice::Ended(ended.collect())
 }
 

@@ -17,6 +17,7 @@ pub mod fence;
 pub mod folder;
 mod hello;
 mod home;
+mod intake;
 pub mod jobs;
 pub mod journal;
 mod links;
@@ -62,6 +63,9 @@ pub struct Config {
     /// When it is told to stop: how long what runs there has to end. Zero: it stops at once,
     /// and its jobs go on.
     pub stop_after: Duration,
+    /// Bytes of the disk of its folder that stay free: with less it takes nothing new. Of a
+    /// small disk a tenth.
+    pub disk_reserve: u64,
 }
 
 /// Memory in bytes and CPU in thousandths of a core that this machine, or the group of
@@ -78,6 +82,8 @@ pub fn machine() -> (u64, u32) {
 }
 
 impl Config {
+    /// What usually stays free of the disk, in bytes.
+    pub const DISK_RESERVE: u64 = 64 << 20;
     /// The usual time between heartbeats.
     pub const HEARTBEAT: Duration = Duration::from_secs(2);
 }

@@ -64,6 +64,7 @@ pub fn result(key: AttemptKey, token: Token, ending: &Ending) -> pb::Result {
             How::NotStarted(message.clone())
         }
         EndKind::BadOutput { message } => How::BadOutput(message.clone()),
+        EndKind::Declined { message } => How::Declined(message.clone()),
         EndKind::Gone | EndKind::WorkerLost => How::Gone(pb::Unit {}),
     };
     pb::Result {
@@ -93,6 +94,7 @@ pub fn report(result: &pb::Result) -> Result<(AttemptKey, Token, Ending), Missin
         How::NotStarted(message) => EndKind::not_started(message),
         How::Gone(_) => EndKind::Gone,
         How::BadOutput(message) => EndKind::bad_output(message),
+        How::Declined(message) => EndKind::declined(message),
     };
     // The machine says the same; this way what is too long never gets into the log.
     let (how, outputs) = match output::check(&result.outputs) {
@@ -138,6 +140,7 @@ mod tests {
             EndKind::NotStarted { message: "no".into() },
             EndKind::Gone,
             EndKind::BadOutput { message: "line 2".into() },
+            EndKind::Declined { message: "its disk is full".into() },
         ];
         let key = AttemptKey { run: RunId(7), shard: 1, number: 2 };
         for how in ends {

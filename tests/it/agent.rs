@@ -147,6 +147,7 @@ fn start_worker(home: &Path, nodes: &[&Port]) -> (CancellationToken, tokio::task
         shim_program: Some(env!("CARGO_BIN_EXE_horai").into()),
         heartbeat: Duration::from_millis(50),
         stop_after: Duration::ZERO,
+        disk_reserve: Config::DISK_RESERVE,
     };
     let stop = CancellationToken::new();
     let stopped = stop.clone();
@@ -189,6 +190,40 @@ async fn a_job_runs_once_and_its_result_is_kept_until_it_is_forgotten() {
     drop(master);
     let mut master = port.attached().await;
     assert!(master.lead(4, 1).await.results.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_full_disk_keeps_from_beginning_is_given_back() {
+    let home = tempfile::tempdir().unwrap();
+    let mut port = port().await;
+    let _stop = worker(home.path(), &[&port]).drop_guard();
+    let mut master = port.attached().await;
+    master.lead(3, 1).await;
+    master.start(shell(7, 3, "true")).await;
+    assert_eq!(master.result().await.how, Some(How::Exited(0)));
+    // The disk is full for this one.
+    let folder = home.path().join("attempts/8-0-1");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::os::unix::fs::symlink("/dev/full", folder.join("script")).unwrap();
+    master.start(shell(8, 3, "true")).await;
+    let mut closed = String::new();
+    let result = loop {
+        match master.next().await {
+            Said::Heartbeat(beat) => {
+                master.ack(beat.seq).await;
+                assert_eq!(beat.slots_free > 0, beat.closed.is_empty(), "{beat:?}");
+                closed = beat.closed;
+            }
+            Said::Results(mut results) => break results.results.remove(0),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(closed.contains("No space left"), "it is told that nothing is taken before: {closed}");
+    assert_eq!(result.how, Some(How::Declined(closed)));
+    assert_eq!(result.started_ms, None);
+    // What was on its way runs all the same, if it can.
+    master.start(shell(9, 3, "true")).await;
+    assert_eq!(master.result().await.how, Some(How::Exited(0)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

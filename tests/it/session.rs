@@ -112,6 +112,7 @@ impl Cluster {
             shim_program: Some(env!("CARGO_BIN_EXE_horai").into()),
             heartbeat: Duration::from_millis(50),
             stop_after: Duration::ZERO,
+            disk_reserve: Config::DISK_RESERVE,
         };
         let stop = CancellationToken::new();
         let stopped = stop.clone();

@@ -8,7 +8,7 @@ use horai_core::model::edge::{Condition, NoMatch, Standing};
 use horai_core::model::history::Cause;
 use horai_core::model::job::{Job, TriggerSpec};
 use horai_core::model::run::{Run, RunState};
-use horai_core::placement::explain::{Sight, awaited_by, explain_trigger};
+use horai_core::placement::explain::{Sight, awaited_by, crew, explain_trigger};
 use serde::{Deserialize, Serialize};
 
 use super::jobs::{ended_by, job_name};
@@ -120,7 +120,7 @@ impl ExplainDto {
             }
             (WaitReason::Queue | WaitReason::CatchUp, _) => behind(state, run, reason),
             (WaitReason::Resource, _) => Some(shortage::told(state, run, sight)),
-            (WaitReason::Load, _) => Some(of_labels(state, run, too_busy(state, run))),
+            (WaitReason::Load, _) => Some(of_labels(state, run, too_busy(state, run, sight))),
             (WaitReason::NoWorker | WaitReason::Cordoned, _) => {
                 Some(of_labels(state, run, sentence(reason).to_owned()))
             }
@@ -153,8 +153,8 @@ fn lacks_slots(state: &State, run: &Run) -> Option<String> {
     told.reduce(|all, next| format!("{all}; {next}"))
 }
 
-/// Above what its workers are.
-fn too_busy(state: &State, run: &Run) -> String {
+/// Above what its workers are, and which of them take nothing at all.
+fn too_busy(state: &State, run: &Run, sight: Sight<'_>) -> String {
     let mut told = sentence(WaitReason::Load).to_owned();
     let group = state.spec(run.job, run.revision).map(|spec| &spec.worker_group);
     if let Some((group, most)) = group.and_then(|group| Some((group, state.thresholds_of(group)?)))
@@ -162,6 +162,15 @@ fn too_busy(state: &State, run: &Run) -> String {
         let share = |permille: u32| format!("{}.{:03}", permille / 1_000, permille % 1_000);
         let (memory, load) = (share(most.memory_permille), share(most.load_permille));
         told.push_str(&format!(", for group {group} memory {memory} and load {load} per core"));
+    }
+    let demand = state.demand_of(run);
+    let crew = group.into_iter().flat_map(|group| crew(state, group, &demand, sight));
+    let closed = crew.filter(|(_, load)| load.is_closed);
+    let closed: Vec<String> = closed.map(|(worker, _)| worker.profile.name.to_string()).collect();
+    if let (Some(names), Some(first)) = (listed(&closed), closed.first()) {
+        told.push_str(&format!(
+            "; nothing new is taken by {names}: horai worker show {first} says why"
+        ));
     }
     told
 }
@@ -333,7 +342,9 @@ fn sentence(reason: WaitReason) -> &'static str {
         WaitReason::NoWorker => "no worker that may run it is connected",
         WaitReason::Cordoned => "all connected workers that may run it are cordoned",
         WaitReason::Resource => "no worker that may run it has a free slot",
-        WaitReason::Load => "all workers that may run it are above their load limits",
+        WaitReason::Load => {
+            "all workers that may run it are above their load limits, or take nothing new"
+        }
         WaitReason::Dispatching => "a worker is being told",
         WaitReason::FixedDelay => "the earlier run of its trigger has not ended",
         WaitReason::Secret => "the node that leads has not the key of a secret of it",

@@ -211,7 +211,7 @@ pub(crate) fn worker_name(state: &State, worker: WorkerId) -> String {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndDto {
     /// `exited signaled timed_out cancelled lease_expired not_started gone worker_lost
-    /// unrendered drained bad_output`.
+    /// unrendered drained bad_output declined`.
     pub how: String,
     /// The exit code, if it exited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -219,7 +219,8 @@ pub struct EndDto {
     /// The signal that ended it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<i32>,
-    /// Why it could not be started, its texts not be rendered, or its outputs not be taken.
+    /// Why it could not be started, its texts not be rendered, its outputs not be taken, or
+    /// its worker gave it back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// When that was committed.
@@ -233,7 +234,8 @@ impl EndDto {
             EndKind::Signaled { signal } => (None, Some(*signal), None),
             EndKind::NotStarted { message }
             | EndKind::Unrendered { message }
-            | EndKind::BadOutput { message } => (None, None, Some(message.clone())),
+            | EndKind::BadOutput { message }
+            | EndKind::Declined { message } => (None, None, Some(message.clone())),
             _ => (None, None, None),
         };
         Self { how: end.how.word().to_owned(), code, signal, message, at: Time(end.at) }

@@ -93,7 +93,7 @@ pub struct DrainRequest {
 }
 
 /// How busy a worker's machine is. Ratios are per mille.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LoadDto {
     /// Bytes.
     pub memory_total: u64,
@@ -109,4 +109,7 @@ pub struct LoadDto {
     pub disk_available: u64,
     /// Slots that the worker itself counts as free.
     pub slots_free: u32,
+    /// Why it takes nothing new; not there if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed: Option<String>,
 }

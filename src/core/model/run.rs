@@ -325,6 +325,18 @@ pub struct Attempt {
     pub end: Option<AttemptEnd>,
 }
 
+impl Attempt {
+    /// Why its run is tried again after it, where that is no retry. What its worker gave
+    /// back has not begun, so the next one stands in its place.
+    #[must_use]
+    pub fn rerun_cause(&self) -> Option<AttemptCause> {
+        match &self.end.as_ref()?.how {
+            EndKind::Declined { .. } => Some(self.cause),
+            how => how.rerun_cause(),
+        }
+    }
+}
+
 /// Why an attempt was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AttemptCause {
@@ -409,6 +421,11 @@ pub enum EndKind {
         /// Why; at most 256 bytes.
         message: String,
     },
+    /// Its worker could not take it, and gave it back: nothing of it began.
+    Declined {
+        /// Why; at most 256 bytes.
+        message: String,
+    },
 }
 
 impl EndKind {
@@ -430,6 +447,12 @@ impl EndKind {
         Self::BadOutput { message: Self::cut(why) }
     }
 
+    /// Its worker gave it back: `why`, cut in the same way.
+    #[must_use]
+    pub fn declined(why: &str) -> Self {
+        Self::Declined { message: Self::cut(why) }
+    }
+
     fn cut(why: &str) -> String {
         const MAX: usize = 256;
         let cut = (0..=MAX.min(why.len())).rev().find(|i| why.is_char_boundary(*i)).unwrap_or(0);
@@ -449,9 +472,8 @@ impl EndKind {
     }
 
     /// Why its run is tried again after such an end, where that is no retry: it was its
-    /// worker's end, and not the job's.
-    #[must_use]
-    pub fn rerun_cause(&self) -> Option<AttemptCause> {
+    /// worker's end, and not the job's. See [`Attempt::rerun_cause`].
+    fn rerun_cause(&self) -> Option<AttemptCause> {
         match self {
             Self::LeaseExpired | Self::Gone | Self::WorkerLost => Some(AttemptCause::WorkerLost),
             Self::Drained => Some(AttemptCause::Drained),
@@ -461,7 +483,8 @@ impl EndKind {
             | Self::Cancelled
             | Self::NotStarted { .. }
             | Self::Unrendered { .. }
-            | Self::BadOutput { .. } => None,
+            | Self::BadOutput { .. }
+            | Self::Declined { .. } => None,
         }
     }
 
@@ -480,6 +503,7 @@ impl EndKind {
             Self::Unrendered { .. } => "unrendered",
             Self::Drained => "drained",
             Self::BadOutput { .. } => "bad_output",
+            Self::Declined { .. } => "declined",
         }
     }
 }

@@ -141,8 +141,7 @@ fn explain_run(state: &State, run: &Run, sight: Sight<'_>) -> Option<WaitReason>
     let is_free = |worker: &Worker| state.has_room(worker, demand.resources(), &none);
     let free: Vec<_> = open.iter().copied().filter(|(worker, _)| is_free(worker)).collect();
     let thresholds = state.thresholds_of(group);
-    let is_fit = |load: Load| !thresholds.is_some_and(|most| load.exceeds(most));
-    let fit: Vec<_> = free.iter().copied().filter(|(_, load)| is_fit(*load)).collect();
+    let fit: Vec<_> = free.iter().copied().filter(|(_, load)| load.allows(thresholds)).collect();
     let (contested, reason) = match (free.is_empty(), fit.is_empty()) {
         (true, _) => (open, WaitReason::Resource),
         (false, true) => (free, WaitReason::Load),

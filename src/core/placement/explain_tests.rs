@@ -167,7 +167,7 @@ fn told(reason: WaitReason) -> Option<WaitReason> {
             let mut case = case.due();
             let limits = Some(Thresholds { memory_permille: 500, load_permille: 500 });
             case.m.ok(put_worker_group("default", Strategy::RoundRobin, limits));
-            let busy = Load { memory_permille: 0, per_core_permille: 501 };
+            let busy = Load { per_core_permille: 501, ..Load::default() };
             explain(&case.m.state, Subject::Action(case.up), &|_| Some(busy))
         }
     }

@@ -12,12 +12,19 @@ pub struct Load {
     pub memory_permille: u32,
     /// Load of the last minute for each core.
     pub per_core_permille: u32,
+    /// It takes nothing new at present, and says why where it is shown.
+    pub is_closed: bool,
 }
 
 impl Load {
-    /// True if a worker is too busy to get work. What is equal is not too much.
+    /// True if a worker may get work: it takes some, and is not above its group's limits, if
+    /// there are any. What is equal is not too much.
     #[must_use]
-    pub fn exceeds(self, most: Thresholds) -> bool {
+    pub fn allows(self, limits: Option<Thresholds>) -> bool {
+        !self.is_closed && !limits.is_some_and(|most| self.exceeds(most))
+    }
+
+    fn exceeds(self, most: Thresholds) -> bool {
         self.memory_permille > most.memory_permille || self.per_core_permille > most.load_permille
     }
 
@@ -35,9 +42,12 @@ mod tests {
     #[test]
     fn a_worker_is_too_busy_above_its_limits_and_not_at_them() {
         let busy = |memory_permille, per_core_permille| {
-            Load { memory_permille, per_core_permille }.exceeds(Thresholds::default())
+            let load = Load { memory_permille, per_core_permille, is_closed: false };
+            !load.allows(Some(Thresholds::default()))
         };
         assert!(!busy(700, 1_000) && !busy(0, 0), "as in hera");
         assert!(busy(701, 0) && busy(0, 1_001));
+        let closed = Load { is_closed: true, ..Load::default() };
+        assert!(Load::default().allows(None) && !closed.allows(None), "whatever the limits");
     }
 }

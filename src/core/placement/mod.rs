@@ -58,8 +58,7 @@ pub fn choose(
                 && demand.suits(profile)
                 && state.has_room(w, demand.resources(), &(view.reserved)(*id))
         };
-        state.worker(*id).is_some_and(serves)
-            && !thresholds.is_some_and(|most| (view.load)(*id).exceeds(most))
+        state.worker(*id).is_some_and(serves) && (view.load)(*id).allows(thresholds)
     };
     let free = || after.iter().chain(before).copied().filter(is_free);
     let preferred = match spec.retry_on_worker {

@@ -188,7 +188,7 @@ fn a_group_says_how_its_workers_are_chosen() {
     m.complete(attempt, exit(0));
     m.ok(Command::TriggerJob { job });
     let run = m.queue()[0];
-    let busy = |memory_permille| Load { memory_permille, per_core_permille: 10 };
+    let busy = |memory_permille| Load { memory_permille, per_core_permille: 10, is_closed: false };
     let pick = |m: &Machine, loads: [u32; 3], taken: [u32; 3], chance: u64| {
         let place = |id: WorkerId| all.iter().position(|known| *known == id).unwrap();
         let load = |id| busy(loads[place(id)]);

@@ -45,7 +45,8 @@ fn who_is_too_busy_gets_nothing_until_it_is_not() {
     }
     let mut picker = Picker::new(fake.now());
     let mut pick = |memory: [u32; 2]| {
-        let load = |memory_permille| Load { memory_permille, per_core_permille: 999 };
+        let load =
+            |memory_permille| Load { memory_permille, per_core_permille: 999, is_closed: false };
         picker.look_at_loads(all.into_iter().zip(memory.map(load)).collect());
         let picks = picker.pick(&fake.view(), &all, fake.now(), 1);
         let chosen = workers(&picks);
@@ -85,7 +86,7 @@ fn chance_and_load_choose_among_those_who_may() {
     let mut picker = Picker::new(fake.now());
     let busy = |(place, id): (usize, &WorkerId)| {
         let memory_permille = if place == 0 { 950 } else { 100 };
-        (*id, Load { memory_permille, per_core_permille: 0 })
+        (*id, Load { memory_permille, ..Load::default() })
     };
     picker.look_at_loads(all.iter().enumerate().map(busy).collect());
     let picks = picker.pick(&fake.view(), &all, fake.now(), 60);

@@ -45,6 +45,7 @@ impl Seat {
             shim_program: None,
             heartbeat: Duration::from_millis(500),
             stop_after: Duration::ZERO,
+            disk_reserve: Config::DISK_RESERVE,
         };
         let place = Place {
             host: Arc::new(self.host.clone()),

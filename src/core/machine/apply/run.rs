@@ -40,10 +40,9 @@ impl State {
         let allowance = self.allowance(run);
         let token = self.meta.last_token.next();
         let mut run = run.clone();
-        let cause = match run.attempts.last().and_then(|a| a.end.as_ref()) {
-            None => AttemptCause::First,
-            Some(end) => end.how.rerun_cause().unwrap_or(AttemptCause::Retry),
-        };
+        let cause = run.attempts.last().map_or(AttemptCause::First, |before| {
+            before.rerun_cause().unwrap_or(AttemptCause::Retry)
+        });
         if run.attempts.len() >= Run::MAX_ATTEMPTS_KEPT {
             run.attempts.remove(0);
         }
@@ -148,6 +147,7 @@ impl State {
             EndKind::NotStarted { message } => EndKind::not_started(message),
             EndKind::Unrendered { message } => EndKind::unrendered(message),
             EndKind::BadOutput { message } => EndKind::bad_output(message),
+            EndKind::Declined { message } => EndKind::declined(message),
             how if how.is_success() => self.keep_outputs(attempt.run, how, outputs),
             how => how.clone(),
         };
@@ -208,13 +208,17 @@ impl State {
         if run.cancel_requested || *how == EndKind::Cancelled {
             return Next::Over(RunResult::Cancelled);
         }
-        if let Some(cause) = how.rerun_cause() {
-            let is_loss = cause == AttemptCause::WorkerLost;
+        let last = run.attempts.last();
+        if last.is_some_and(|last| last.rerun_cause().is_some()) {
+            let is_declined = matches!(how, EndKind::Declined { .. });
+            let is_loss = how.is_loss();
             let is_one_too_many = is_loss && run.losses >= Run::MAX_LOSSES;
             if is_too_late(now) {
                 return Next::Over(RunResult::RunTimedOut);
             }
-            if spec.on_worker_lost != OnWorkerLost::Rerun || is_one_too_many {
+            // Of what was declined nothing began: no policy of losses is asked.
+            let reruns = is_declined || spec.on_worker_lost == OnWorkerLost::Rerun;
+            if !reruns || is_one_too_many {
                 return Next::Over(RunResult::Failed);
             }
             run.losses += u32::from(is_loss);

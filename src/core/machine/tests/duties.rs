@@ -3,11 +3,12 @@
 use super::super::command::*;
 use super::super::outcome::Reject;
 use super::support::*;
+use crate::history::{What, of_run};
 use crate::ids::*;
 use crate::model::action::WaitReason;
 use crate::model::job::*;
 use crate::model::resources::Resources;
-use crate::model::run::{AttemptCause, EndKind, RunResult, RunState};
+use crate::model::run::{AttemptCause, EndKind, Run, RunResult, RunState};
 use crate::model::worker::{Duty, WorkerProfile};
 use crate::placement::explain::{Subject, explain};
 use crate::placement::load::Load;
@@ -54,6 +55,40 @@ fn a_worker_that_is_not_open_is_given_nothing_and_keeps_what_it_has() {
     m.ok(duty(one, Duty::Open));
     assert_eq!(why(&m), Some(WaitReason::Dispatching));
     m.dispatch(run, one);
+}
+
+#[test]
+fn what_a_worker_gives_back_is_begun_elsewhere_as_if_it_had_not_been_there() {
+    let mut m = Machine::new();
+    let (one, two) = (m.worker("one", 9), m.worker("two", 9));
+    let fails = JobSpec { on_worker_lost: OnWorkerLost::Fail, ..spec("fails") };
+    let run = queued(&mut m, fails);
+    for worker in [one, two].repeat(usize::try_from(Run::MAX_LOSSES).unwrap()) {
+        let attempt = m.dispatch(run, worker);
+        m.complete(attempt, EndKind::declined("its disk is full"));
+        assert_eq!(state_of_run(&m, run), RunState::Queued);
+    }
+    let attempt = m.dispatch(run, one);
+    let found = m.state.run(run).unwrap();
+    assert_eq!((found.retries, found.losses), (0, 0));
+    assert!(found.attempts.iter().all(|attempt| attempt.cause == AttemptCause::First));
+    m.complete(attempt, exit(0));
+    assert!(matches!(state_of_run(&m, run), RunState::Finished { result: RunResult::Success, .. }));
+    // A retry that is given back is still that one retry.
+    let retries = RetryPolicy { count: 1, backoff: Backoff::Fixed { delay: Span(0) } };
+    let run = queued(&mut m, JobSpec { retries, ..spec("retried") });
+    for how in [exit(1), EndKind::declined("no inodes"), exit(1)] {
+        let attempt = m.dispatch(run, one);
+        m.complete(attempt, how);
+    }
+    let found = m.state.run(run).unwrap();
+    let causes: Vec<AttemptCause> = found.attempts.iter().map(|attempt| attempt.cause).collect();
+    assert_eq!(causes, [AttemptCause::First, AttemptCause::Retry, AttemptCause::Retry]);
+    assert_eq!(found.retries, 1);
+    let told: Vec<What> = of_run(&m.state, found).into_iter().map(|change| change.what).collect();
+    let retries = told.iter().filter(|what| matches!(what, What::Backoff(..))).count();
+    assert!(retries <= 1 && told.contains(&What::Queued(AttemptCause::Retry)), "{told:?}");
+    assert!(matches!(found.state, RunState::Finished { result: RunResult::Failed, .. }));
 }
 
 #[test]

@@ -154,10 +154,11 @@ impl Opinion<'_> {
         let group = self.state.worker_group(&self.group_of(run)).map(|group| &group.def);
         let is_busy = |load: Load| {
             let most = group.and_then(|def| def.thresholds);
-            most.is_some_and(|most| {
-                load.memory_permille > most.memory_permille
-                    || load.per_core_permille > most.load_permille
-            })
+            load.is_closed
+                || most.is_some_and(|most| {
+                    load.memory_permille > most.memory_permille
+                        || load.per_core_permille > most.load_permille
+                })
         };
         self.crew(run).into_iter().zip(self.workers(run)).any(|(worker, free)| {
             free.is_some_and(|has_room| has_room)
@@ -391,10 +392,12 @@ fn every_reason_that_is_told_is_true() {
         run_steps(&steps, &mut |m| {
             let busy = |worker: WorkerId| {
                 let memory_permille = if worker.0 == 1 { 800 } else { 100 };
-                Load { memory_permille, per_core_permille: 800 }
+                Load { memory_permille, per_core_permille: 800, is_closed: false }
             };
+            let closed = |worker: WorkerId| Load { is_closed: worker.0 != 1, ..busy(worker) };
             judge(m, &here, &mut seen.borrow_mut());
             judge(m, &|worker| Some(busy(worker)), &mut seen.borrow_mut());
+            judge(m, &|worker| Some(closed(worker)), &mut seen.borrow_mut());
             judge(m, &|worker| (worker.0 == 1).then(|| busy(worker)), &mut seen.borrow_mut());
             judge(m, &|_| None, &mut seen.borrow_mut());
         });
