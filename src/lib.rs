@@ -10,6 +10,7 @@
 //! keys of those that nobody may read.
 
 pub mod api;
+pub mod chunks;
 pub mod error;
 pub mod files;
 pub mod config;
