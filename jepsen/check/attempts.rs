@@ -134,6 +134,14 @@ fn judge_lines(checked: &mut Checked, evidence: &Evidence, run: &str, attempts: 
                 checked.wrong("rerun without a fault", &id, told, lived.start);
             }
         }
+        if lived.cause == "drained" {
+            checked.count("reruns after a drain", 1);
+            let drains = || evidence.bands.iter().filter(|band| band.op == "duty-drain");
+            if !drains().any(|band| band.from <= lived.start) {
+                let told = "no worker was to be empty".to_owned();
+                checked.wrong("rerun without a drain", &id, told, lived.start);
+            }
+        }
         // An attempt whose worker reported nothing may have lived long: compare with
         // the one that lived longest.
         before = match before {

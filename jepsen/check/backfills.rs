@@ -33,6 +33,14 @@ struct Fill<'a> {
     runs: Vec<&'a RunRecord>,
 }
 
+/// Clocks of requests and of what is committed may differ by this.
+const OFF_MS: i64 = 1_000;
+
+/// Back-fills get their numbers in the order in which they are made.
+fn number(id: &str) -> u64 {
+    id.strip_prefix("b-").and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
 /// The verdict.
 pub(crate) fn check(evidence: &Evidence, records: &Records) -> Checked {
     let promise = "a back-fill runs each instant of its range once, so many at a time, in order";
@@ -51,6 +59,7 @@ pub(crate) fn check(evidence: &Evidence, records: &Records) -> Checked {
             of.judge_list(&mut checked, &lives);
         }
         of.judge_at_once(&mut checked);
+        of.judge_others(&mut checked);
         of.judge_order(&mut checked);
         of.judge_steering(&mut checked);
     }
@@ -143,6 +152,38 @@ impl Of<'_> {
         Some(rules.iter().flat_map(of).collect())
     }
 
+    /// True if an earlier back-fill of the job may have been about to run it, or have run it
+    /// just then: it was left to that.
+    fn is_anothers(&self, at: i64) -> bool {
+        let asked = self.evidence.utc_of_mono(self.at()).saturating_sub(OFF_MS);
+        let me = number(self.fill.id);
+        let earlier = self.fills.iter().filter(|f| f.job == self.fill.job && number(f.id) < me);
+        earlier.filter(|fill| fill.instants.contains_key(&at)).any(|fill| {
+            let mut runs = fill.runs.iter().filter(|run| run.nominal == at);
+            runs.next().is_none_or(|run| run.finished.is_none_or(|end| end >= asked))
+        })
+    }
+
+    /// No instant is run by two back-fills at once.
+    fn judge_others(&self, checked: &mut Checked) {
+        let is_mine = |run: &&Ran| self.fill.runs.iter().any(|mine| mine.id == run.run);
+        for run in self.runs.iter().filter(is_mine) {
+            let is_it = |other: &&RunRecord| {
+                other.kind == "backfill"
+                    && other.job == run.job
+                    && other.nominal == run.nominal
+                    && other.id != run.run
+            };
+            let others = self.records.runs.values().filter(is_it);
+            let lines = others.filter_map(|other| self.runs.iter().find(|r| r.run == other.id));
+            for other in lines.filter(|other| other.lives_at(self.evidence, run.start)) {
+                let told =
+                    format!("{}: {} began while {} lived", shown(run.nominal), run.run, other.run);
+                checked.wrong("two back-fills at once", self.fill.id, told, run.start);
+            }
+        }
+    }
+
     fn judge_list(&self, checked: &mut Checked, lives: &BTreeMap<String, Life>) {
         let fill = self.fill;
         if fill.instants.is_empty() {
@@ -150,7 +191,13 @@ impl Of<'_> {
             return;
         }
         let there: BTreeSet<i64> = fill.instants.keys().copied().collect();
-        if let Some(expected) = self.expected(lives).filter(|expected| *expected != there) {
+        let mut expected = self.expected(lives);
+        if let Some(all) = &mut expected {
+            let before = all.len();
+            all.retain(|at| there.contains(at) || !self.is_anothers(*at));
+            checked.count("instants left to another back-fill", before - all.len());
+        }
+        if let Some(expected) = expected.filter(|expected| *expected != there) {
             let first = expected.symmetric_difference(&there).next().copied().unwrap_or(0);
             let told = format!("{} instants, not {}", there.len(), expected.len());
             let told = format!("{told}; the first that differs is {}", shown(first));
@@ -420,6 +467,37 @@ mod tests {
         }
         assert_eq!(stopped.found(), NONE);
         assert_eq!(in_a_row().steered("pause", 8_000).steered("resume", 9_000).found(), NONE);
+    }
+
+    /// Another back-fill of the job, made before, which has the last minute's instant and
+    /// runs it from `from` to `to`.
+    fn beside(from: i64, to: i64, has_mine: bool) -> Vec<String> {
+        let mut case = in_a_row();
+        let asked = json!({"key": "k0", "from": at(-60_000), "to": at(0), "concurrency": 1});
+        let made = json!({"backfill": "b-0"});
+        case.planted.op(1_500, Some(1_510), "backfill", "bf-plain", asked, Kind::Ok, made);
+        case.planted.line(from, Said::Start, "bf-plain", Some(-60_000), 9, 1);
+        case.planted.line(to, Said::End, "bf-plain", Some(-60_000), 9, 1);
+        case.runs.push(json!({"id": "r-9", "job": "bf-plain", "kind": "backfill",
+            "backfill": "b-0", "state": "success", "nominal": at(-60_000),
+            "created": at(from - 5), "finished": at(to + 5), "attempts": []}));
+        let theirs = json!([{"nominal": at(-60_000), "state": "success", "run": "r-9"}]);
+        let f = "final-instants";
+        case.planted.op(49_000, Some(49_001), f, "b-0", json!(null), Kind::Ok, theirs);
+        if !has_mine {
+            case.instants.remove(&-1);
+            case.runs.retain(|run| run["id"] != "r-4");
+            case.planted.retain_lines(|line| line.run != "r-4");
+        }
+        case.found()
+    }
+
+    #[test]
+    fn an_instant_is_left_to_the_back_fill_that_has_it() {
+        assert_eq!(beside(1_600, 5_000, false), NONE);
+        assert_eq!(beside(100, 200, false), ["another list"], "that had run it long before");
+        assert_eq!(beside(100, 200, true), NONE);
+        assert_eq!(beside(5_900, 6_900, true), ["two back-fills at once"]);
     }
 
     #[test]

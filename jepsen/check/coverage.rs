@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Checked;
-use crate::store::{Band, DAMAGE_FOUND, Evidence, Stage, names_damage};
-use crate::time::millis;
+use crate::store::{Band, DAMAGE_FOUND, Evidence, Fault, Stage, names_damage};
+use crate::time::{MS, millis};
 
 /// So many lines of jobs may be cut short, and one in a hundred.
 const FEW: usize = 20;
@@ -23,6 +23,10 @@ const PANICS: [&str; 5] = [
 /// Faults of a disk that tell errors: the storage engine panics at them, in a process
 /// that has said that its store failed and ends.
 const TELL_ERRORS: [&str; 3] = ["disk-readonly", "disk-dead", "disk-full"];
+/// What a node says whose store has failed.
+const STORE_FAILED: &str = "the store failed and takes nothing more";
+/// How long it may take to end then.
+const ENDS_WITHIN: u64 = 10_000 * MS;
 /// And damage, which is met at any later time.
 const DAMAGES: &str = "disk-bits";
 /// A line may be written so much later than what it tells of, in milliseconds.
@@ -137,10 +141,21 @@ fn judge_exits(checked: &mut Checked, evidence: &Evidence) {
         let broken = evidence.bands.iter().filter(breaks).any(|band| band.meets(row.t, row.t));
         if broken && row.op == "node-refused" {
             checked.count("refused while its disk was broken", 1);
+        } else if row.op == "node-exit" && ends_of_its_disk(evidence, who, row) {
+            checked.count("ended after its disk was whole again", 1);
         } else {
             checked.wrong(&row.op, who, row.detail.to_string(), row.t);
         }
     }
+}
+
+/// A node whose store failed ends, and on a busy machine that may take longer than the
+/// disk was broken for.
+fn ends_of_its_disk(evidence: &Evidence, who: &str, row: &Fault) -> bool {
+    let says = row.detail.as_str().is_some_and(|said| said.contains(STORE_FAILED));
+    let from = row.t.saturating_sub(ENDS_WITHIN);
+    let mut bands = evidence.bands.iter().filter(|band| band.hits(who));
+    says && bands.any(|band| TELL_ERRORS.contains(&band.op.as_str()) && band.meets(from, row.t))
 }
 
 fn judge_faults(checked: &mut Checked, evidence: &Evidence) {
@@ -404,6 +419,23 @@ mod tests {
         };
         assert_eq!((refused(15_000, "disk-readonly"), refused(25_000, "disk-readonly")), (0, 1));
         assert_eq!(refused(15_000, "disk-slow"), 1);
+    }
+
+    #[test]
+    fn a_node_whose_store_failed_may_end_a_little_later() {
+        let ended = |at: i64, disk: &str, said: &str| {
+            let mut planted = good();
+            planted.fault_on(10_000, Some(12_000), disk, json!({"who": ["n1"]}));
+            planted.fault_on(at, None, "node-exit", json!({"who": ["n1"]}));
+            let mut evidence = evidence(&planted);
+            evidence.faults.iter_mut().for_each(|row| row.detail = json!(said));
+            check(&evidence).counted("node-exit")
+        };
+        let full = format!("exit code 1: {STORE_FAILED}: No space left on device");
+        assert_eq!(ended(16_000, "disk-full", &full), 0);
+        assert_eq!(ended(16_000, "disk-full", "signal 6"), 1);
+        assert_eq!(ended(16_000, "disk-slow", &full), 1, "it was told of no error");
+        assert_eq!(ended(30_000, "disk-full", &full), 1, "long after");
     }
 
     #[test]

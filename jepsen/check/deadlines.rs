@@ -1,13 +1,13 @@
 //! Until when something that was due is not late, whatever faults were there.
 
 use super::claims::millis_of;
-use crate::store::{Band, CORE_ALONE, Evidence, Line, Poll, Said};
+use crate::store::{Band, CORE_ALONE, DUTY, Evidence, JOURNAL_WIPED, Line, Poll, Said};
 use crate::time::MS;
 
-/// What is in the way of nothing that is due: a majority that was mended is at work, and
-/// a snapshot is written beside the work. All other faults are of nodes, workers, links,
-/// disks, clocks or processors, and may be.
-const IN_NO_WAY: [&str; 2] = [CORE_ALONE, "admin-snapshot"];
+/// What is in the way of nothing that is due: a majority that was mended is at work, a
+/// snapshot is written beside the work, and what one worker is not given another gets. All
+/// other faults are of nodes, workers, links, disks, clocks or processors, and may be.
+const IN_NO_WAY: [&str; 3] = [CORE_ALONE, "admin-snapshot", DUTY];
 /// Faults that others overcome while they last, if a quorum is left: a node is gone or
 /// cut off once, and workers still reach all others. What flaps, what slows links or
 /// processors down, and what cuts workers off is over when it has healed.
@@ -111,7 +111,16 @@ fn felt_until(evidence: &Evidence, starts: &[(u64, u64)], band: &Band) -> u64 {
 /// From when on a fault is over, so that everything must soon be as before.
 fn is_over(evidence: &Evidence, band: &Band) -> u64 {
     let overcome = OVERCOME.iter().any(|op| band.op.starts_with(op));
-    if overcome && evidence.test.judges_times() { band.from } else { band.to }
+    if overcome && evidence.test.judges_times() {
+        band.from
+    } else if band.op == JOURNAL_WIPED {
+        // Nobody knows what a worker without a journal had: it is waited for as if it were
+        // silent.
+        let lease = (evidence.test.lease_ms + evidence.test.lease_margin_ms) * MS;
+        band.to.saturating_add(lease)
+    } else {
+        band.to
+    }
 }
 
 #[cfg(test)]
@@ -129,6 +138,18 @@ mod tests {
         let mut evidence = planted.evidence();
         (evidence.test.late_ms, evidence.test.recover_ms) = (3_000, 30_000);
         evidence
+    }
+
+    #[test]
+    fn what_a_worker_without_a_journal_had_is_waited_for() {
+        let mut planted = Planted::new();
+        planted.op(0, Some(1), "x", "", serde_json::Value::Null, Kind::Ok, serde_json::Value::Null);
+        planted.fault(8_000, 13_000, JOURNAL_WIPED);
+        let mut evidence = planted.evidence();
+        (evidence.test.late_ms, evidence.test.recover_ms) = (3_000, 30_000);
+        (evidence.test.lease_ms, evidence.test.lease_margin_ms) = (60_000, 10_000);
+        assert_eq!(of(&evidence, 9_000), 13_000 + 70_000 + 30_000);
+        assert_eq!(of(&evidence, 14_000), 17_000);
     }
 
     fn of(evidence: &Evidence, at: i64) -> i64 {

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Checked;
 use super::claims::{Claim, Claims, Horizon, claims};
 use super::matching::{Window, misfits};
-use super::records::{AttemptRecord, Records};
+use super::records::{AttemptRecord, Records, RunRecord};
 use super::timeline::{Life, lives};
 use crate::error::chain;
 use crate::store::{Evidence, Said};
@@ -306,10 +306,18 @@ fn starts(
     lives: &BTreeMap<String, Life>,
 ) -> BTreeMap<String, Vec<Start>> {
     let mut first: BTreeMap<(&str, &str), Start> = BTreeMap::new();
-    // What somebody asked for is no fire: that he did is judged where he asks.
+    // What somebody asked for is no fire: that he did is judged where he asks. But who asks
+    // for an action that is due and has no run yet, gets its first one.
+    let mut firsts: BTreeMap<(&str, i64), &RunRecord> = BTreeMap::new();
+    for run in records.runs.values().filter(|run| run.is_of_plan()) {
+        let first = firsts.entry((&run.job, run.nominal)).or_insert(run);
+        *first = if run.number() < first.number() { run } else { *first };
+    }
     let is_fire = |run: &str| {
-        let kind = records.runs.get(run).map(|run| run.kind.as_str());
-        kind.is_none_or(|kind| FIRES.contains(&kind))
+        records.runs.get(run).is_none_or(|run| {
+            let first = firsts.get(&(run.job.as_str(), run.nominal));
+            FIRES.contains(&run.kind.as_str()) || first.is_some_and(|first| first.id == run.id)
+        })
     };
     let starts = evidence.witness.iter().filter(|line| line.e == Said::Start);
     for line in starts.filter(|line| is_fire(&line.run)) {

@@ -307,3 +307,26 @@ fn a_run_is_lost_with_its_workers_only_as_often_as_is_promised_and_by_faults_of_
     assert_eq!(lost(4, 3, "kill-one", "n1"), ["missed"], "a node");
     assert_eq!(lost(4, 3, "partition-workers", "n1"), Vec::<String>::new());
 }
+
+/// All fires; the only run of second 8 is of this kind, or stands beside one of the plan.
+fn asked_for(kind: &str, beside: bool) -> Vec<String> {
+    let mut planted = job();
+    (2..=21).for_each(|second| fire(&mut planted, second, second as u64));
+    let run = |id: &str, kind: &str| {
+        json!({"id": id, "job": "j", "state": "success", "kind": kind, "action": "j@x",
+            "nominal": shown(BASE_UTC + 8_000), "attempts": []})
+    };
+    let mut runs = vec![run("r-8", kind)];
+    if beside {
+        runs.push(run("r-7", "schedule"));
+    }
+    planted.op(27_000, Some(27_001), "runs", "", json!(null), Kind::Ok, json!(runs));
+    found(planted)
+}
+
+#[test]
+fn whoever_asks_first_gets_the_fire_and_nobody_else_makes_one() {
+    assert_eq!(asked_for("super_recover", false), Vec::<String>::new());
+    assert_eq!(asked_for("super_recover", true), ["missed"], "it was asked for afterwards");
+    assert_eq!(asked_for("manual", false), ["missed"], "beside the plan");
+}

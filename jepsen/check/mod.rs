@@ -12,6 +12,7 @@ pub(crate) mod claims;
 pub(crate) mod coverage;
 mod deadlines;
 mod delays;
+mod duty;
 pub(crate) mod effects;
 pub(crate) mod finals;
 pub(crate) mod fires;
@@ -49,7 +50,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::error::chain;
-use crate::store::Evidence;
+use crate::store::{DUTY, Evidence};
 
 /// The most findings of one checker that are written down; all are counted.
 const MOST_FINDINGS: usize = 100;
@@ -275,6 +276,9 @@ pub(crate) fn all(evidence: &Evidence) -> Results {
     }
     if ["cancel", "logs", "overlap", "pools", "recover"].iter().any(|w| evidence.ran(w)) {
         checkers.push(triggers::check(evidence, &records));
+    }
+    if evidence.has_fault(DUTY) {
+        checkers.push(duty::check(evidence, &records));
     }
     checkers.push(output::answers(evidence));
     checkers.push(recovery::check(evidence, &fires));

@@ -64,8 +64,8 @@ fn judge_read(
     if !op.is_ok() {
         checked.count("reads refused", 1);
         // Output is on the worker that ran it, which may be lost with what it has.
-        let is_there =
-            record.is_some_and(|r| r.state == "success") && !evidence.has_fault("worker");
+        let is_lost = ["worker", "journal"].iter().any(|op| evidence.has_fault(op));
+        let is_there = record.is_some_and(|r| r.state == "success") && !is_lost;
         if is_final && is_there {
             let why = op.end.as_ref().and_then(|end| end.err.clone()).unwrap_or_default();
             checked.wrong("gone", run, format!("it cannot be read: {why}"), op.ask.t);

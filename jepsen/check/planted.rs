@@ -103,6 +103,11 @@ impl Planted {
         self.witness.iter_mut().for_each(edit);
     }
 
+    /// Keeps only these lines.
+    pub(crate) fn retain_lines(&mut self, keep: impl Fn(&Line) -> bool) {
+        self.witness.retain(keep);
+    }
+
     pub(crate) fn poll(&mut self, at: i64, node: &str, term: u64, applied: u64, hash: &str) {
         self.polls.push(Poll {
             t: t(at),

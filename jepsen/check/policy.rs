@@ -12,7 +12,7 @@ use crate::store::{Band, Evidence};
 use crate::time::MS;
 
 /// From the acknowledgement until the worker was told, on a healthy cluster.
-const TOLD_MS: u64 = 2_000;
+pub(super) const TOLD_MS: u64 = 2_000;
 
 /// `1s`, `250ms` in milliseconds.
 pub(super) fn span(text: &Value) -> Option<u64> {
@@ -77,16 +77,29 @@ pub(crate) fn cancels(evidence: &Evidence, records: &Records) -> Checked {
 
 /// The last moment in which a run may live that was cancelled at `at` and has to be over
 /// `soon`, and whether its worker may have been parted from the cluster.
+fn told_by(evidence: &Evidence, run: &str, at: u64, soon: u64) -> (u64, bool) {
+    let lines = || evidence.witness.iter().filter(|line| line.run == run);
+    let workers: BTreeSet<&str> = lines().map(|line| line.worker.as_str()).collect();
+    let begun = lines().map(|line| line.t).min().unwrap_or(at).min(at);
+    gone_by(evidence, &workers, begun, at, soon)
+}
+
+/// The last moment in which something may live that began at `begun` on one of these
+/// workers, was to be ended at `at`, and has to be over `soon`; and whether one of them may
+/// have been parted from the cluster.
 ///
 /// While somebody leads and reaches its worker it is told; under other faults that takes
 /// as long as anything that is due then may take. A worker that nobody reaches goes on
 /// until its lease ends, and ends it then by itself: healed or not, nothing lives longer,
 /// but for what was frozen and could end nothing. Those whose worker nobody knows had none,
 /// and whoever gets them is told with them.
-fn told_by(evidence: &Evidence, run: &str, at: u64, soon: u64) -> (u64, bool) {
-    let lines = || evidence.witness.iter().filter(|line| line.run == run);
-    let workers: BTreeSet<&str> = lines().map(|line| line.worker.as_str()).collect();
-    let begun = lines().map(|line| line.t).min().unwrap_or(at).min(at);
+pub(super) fn gone_by(
+    evidence: &Evidence,
+    workers: &BTreeSet<&str>,
+    begun: u64,
+    at: u64,
+    soon: u64,
+) -> (u64, bool) {
     let test = &evidence.test;
     let lease = (test.lease_ms + test.lease_margin_ms + crate::workload::CANCEL_GRACE_MS) * MS;
     let met = || evidence.bands.iter().filter(|band| band.meets(at, soon));

@@ -22,6 +22,8 @@ const SHORTER_SHARE: i64 = 50;
 const MOST_RECORDED: usize = 16;
 /// Lost workers, which cost no retry.
 const LOST: [&str; 3] = ["worker_lost", "gone", "lease_expired"];
+/// Ended because its worker was to be empty: costs neither a retry nor a loss.
+const DRAINED: &str = "drained";
 /// A run goes on after so many, and fails with the next.
 const MOST_LOSSES: u64 = 3;
 
@@ -163,6 +165,9 @@ fn what_follows(
     if LOST.contains(&attempt.how.as_str()) {
         *losses += 1;
         return (*losses > MOST_LOSSES).then_some("failed");
+    }
+    if attempt.how == DRAINED {
+        return None;
     }
     let code = attempt.code.filter(|_| attempt.how == "exited");
     match code.map_or(Then::Again, |code| policy.after(code)) {

@@ -64,7 +64,7 @@ pub(super) struct Case {
 }
 
 /// Faults that few worlds show, as tests by hand do: these are asked first.
-const BY_HAND: [&str; 14] = [
+const BY_HAND: [&str; 15] = [
     "skip-stays-alone",
     "planner-trusts-itself",
     "lock-lease-not-extended",
@@ -76,6 +76,7 @@ const BY_HAND: [&str; 14] = [
     "backfill-repeats",
     "recover-tells-nobody",
     "super-visits-twice",
+    "readiness-stays",
     "backoff-lets-others",
     "queue-one-keeps-oldest",
     "pool-overfull",
@@ -151,6 +152,7 @@ pub(super) const CASES: &[Case] = &[
     core("backfill-repeats", None, "beside"),
     core("recover-tells-nobody", None, "beside"),
     core("super-visits-twice", None, "beside"),
+    core("readiness-stays", None, "beside"),
     core("backoff-lets-others", None, ""),
     core("queue-one-keeps-oldest", None, ""),
     core("pool-overfull", None, ""),

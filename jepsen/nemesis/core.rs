@@ -76,10 +76,7 @@ impl Nemesis {
     /// Nodes that a majority cannot be made of: their disk is or may be lost, or they do
     /// not vote.
     fn cannot_be_counted_on(&self, cluster: &Cluster) -> BTreeSet<usize> {
-        let lost = self.active.iter().filter_map(|active| match active.undo {
-            Undo::Enter(n) | Undo::Disk(n, _) => Some(n),
-            _ => None,
-        });
+        let lost = self.active.iter().filter_map(|active| active.undo.node_without_disk());
         let frozen: BTreeSet<usize> = (self.active.iter())
             .filter(|active| matches!(active.undo, Undo::Thaw(_)))
             .flat_map(|active| active.hit.iter().copied())
@@ -136,9 +133,10 @@ impl Nemesis {
                 // Of the others each has a fault that knows how they come back; and so has
                 // one whose disk is broken, which cannot start before that is mended.
                 let starts_with_disk = |n: usize| {
-                    let of_disk =
-                        |active: &Active| matches!(active.undo, Undo::Disk(m, _) if m == n);
-                    self.active.iter().any(of_disk)
+                    let of_disk = |undo: &Undo| {
+                        matches!(undo, Undo::Disk(..)) && undo.node_without_disk() == Some(n)
+                    };
+                    self.active.iter().any(|active| of_disk(&active.undo))
                 };
                 targets.nodes.retain(|n| !starts_with_disk(*n));
                 (Undo::Start(targets), machines, None)
@@ -185,10 +183,10 @@ impl Nemesis {
                 let thaw = |all: Vec<usize>| (!all.is_empty()).then_some(Undo::Thaw(all));
                 (thaw(now), thaw(later))
             }
-            Undo::Disk(n, _) | Undo::Enter(n) if rest.contains(n) => {
-                (None, Some(active.undo.clone()))
-            }
-            other => (Some(other.clone()), None),
+            other => match other.node_without_disk().filter(|n| rest.contains(n)) {
+                Some(_) => (None, Some(other.clone())),
+                None => (Some(other.clone()), None),
+            },
         };
         match (now, later) {
             (now, None) => {

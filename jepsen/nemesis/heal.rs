@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::install::Undo;
+use super::install::{OPERATION, Undo, first};
 use super::ops::DiskFault;
-use crate::cluster::Cluster;
+use super::targets::Targets;
+use crate::cluster::{Cluster, Server};
 use crate::env::Error;
 use crate::env::processes::how as how_ended;
 use crate::error::chain;
@@ -28,6 +29,8 @@ pub(super) struct Revived {
     pub(super) refused: Vec<(String, String)>,
     /// This node still has to enter the cluster with its empty disk.
     pub(super) must_enter: Option<usize>,
+    /// Nobody could be asked to heal it: it is there still, and has to be tried again.
+    pub(super) must_ask: bool,
     /// A node has entered with an empty disk.
     pub(super) replaced: bool,
     /// For the record.
@@ -50,7 +53,11 @@ impl Cluster {
                 }
                 self.revive(&targets.nodes, false, &mut revived)?;
             }
-            Undo::Disk(n, how) => self.heal_disk(*n, *how, &mut revived)?,
+            Undo::Disk(targets, how) => self.heal_disk(targets, *how, &mut revived)?,
+            Undo::Open(name) => {
+                let asked = ["worker", "uncordon", name, "--timeout", OPERATION, "-o", "quiet"];
+                revived.must_ask = self.operate(&asked).is_err();
+            }
             Undo::Clock(machines) => {
                 for machine in machines {
                     self.env.machines[*machine].clock.set(0, 1000)?;
@@ -66,12 +73,18 @@ impl Cluster {
         Ok(revived)
     }
 
-    fn heal_disk(&mut self, n: usize, how: DiskFault, revived: &mut Revived) -> Result<(), Error> {
-        let machine = self.nodes[n].machine;
-        if let Some(status) = self.nodes[n].has_ended()? {
-            let text = how_ended(status);
-            revived.detail.push(json!({"node": self.nodes[n].name, "had_ended": text}));
-            self.nodes[n].forget();
+    fn heal_disk(
+        &mut self,
+        targets: &Targets,
+        how: DiskFault,
+        revived: &mut Revived,
+    ) -> Result<(), Error> {
+        let machine = first(&targets.machines(self))?;
+        for server in self.servers(targets) {
+            if let Some(status) = server.has_ended()? {
+                revived.detail.push(json!({"node": server.name, "had_ended": how_ended(status)}));
+                server.forget();
+            }
         }
         match how {
             DiskFault::Full(_) => self.env.machines[machine].disk.free()?,
@@ -81,7 +94,7 @@ impl Cluster {
             }
             DiskFault::Hung => self.env.machines[machine].disk.thaw()?,
             DiskFault::ReadOnly | DiskFault::Dead => {
-                self.nodes[n].kill()?;
+                self.kill(targets)?;
                 let disk = &mut self.env.machines[machine].disk;
                 disk.unmount()?;
                 if how == DiskFault::ReadOnly {
@@ -91,12 +104,25 @@ impl Cluster {
             }
             DiskFault::Bits(..) => {}
         }
-        // It may have seen the disk fail only now.
-        if self.nodes[n].wait(LATE)?.is_some() {
-            revived.detail.push(json!({"node": self.nodes[n].name, "ended_late": true}));
-            self.nodes[n].forget();
+        for server in self.servers(targets) {
+            // It may have seen the disk fail only now.
+            if server.wait(LATE)?.is_some() {
+                revived.detail.push(json!({"node": server.name, "ended_late": true}));
+                server.forget();
+            }
         }
-        self.revive(&[n], how.may_cost_store(), revived)
+        for n in &targets.workers {
+            self.start_worker(*n)?;
+        }
+        self.revive(&targets.nodes, how.may_cost_store(), revived)
+    }
+
+    fn servers(&mut self, targets: &Targets) -> impl Iterator<Item = &mut Server> {
+        let nodes = self.nodes.iter_mut().enumerate();
+        let nodes = nodes.filter(|(n, _)| targets.nodes.contains(n));
+        let workers = self.workers.iter_mut().enumerate();
+        let workers = workers.filter(|(n, _)| targets.workers.contains(n));
+        nodes.chain(workers).map(|(_, server)| server)
     }
 
     /// Starts nodes and waits until each answers.

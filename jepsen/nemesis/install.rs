@@ -11,17 +11,17 @@ use serde_json::{Value, json};
 use super::ops::{ClockFault, DiskFault, Fault, Shape, Who};
 use super::targets::{Field, Targets};
 use crate::cluster::{Cluster, DATA};
-use crate::env::Error;
 use crate::env::links::{Host, Link, Overlay, between, on};
 use crate::env::network::HARNESS;
 use crate::env::torn::{Tear, Torn};
+use crate::env::{Error, at};
 use crate::mutants::harness;
 
 /// How long a node may take to stop when it is asked to, or told it was removed.
 const STOP: Duration = Duration::from_secs(20);
 
 /// How long an operator's command is tried: other faults wait for it.
-const OPERATION: &str = "3s";
+pub(super) const OPERATION: &str = "3s";
 
 /// The same for a snapshot, which is written slowly.
 const SNAPSHOT: &str = "10s";
@@ -36,7 +36,9 @@ pub(super) enum Undo {
     /// Nodes and workers are started; where the power was cut, disks are mounted first.
     Start(Targets),
     /// The disk has space again, or is as fast as before, or writes go on.
-    Disk(usize, DiskFault),
+    Disk(Targets, DiskFault),
+    /// A worker is given work again.
+    Open(String),
     /// A clock is right.
     Clock(Vec<usize>),
     /// A machine has its processor.
@@ -45,6 +47,17 @@ pub(super) enum Undo {
     Enter(usize),
     /// It healed itself.
     Nothing,
+}
+
+impl Undo {
+    /// The node that has no disk, or one that does not work, until then.
+    pub(super) fn node_without_disk(&self) -> Option<usize> {
+        match self {
+            Self::Enter(n) => Some(*n),
+            Self::Disk(targets, _) => targets.nodes.first().copied(),
+            _ => None,
+        }
+    }
 }
 
 /// A fault that is there.
@@ -96,7 +109,10 @@ impl Aim {
             | Fault::Power(who)
             | Fault::Torn(who, ..)
             | Fault::Disk(who, _)
-            | Fault::Worker(who) => of(*who),
+            | Fault::Worker(who)
+            | Fault::Wipe(who)
+            | Fault::Cordon(who)
+            | Fault::Drain(who, _) => of(*who),
             // A smaller membership bears less: nothing else may be missing.
             Fault::Replace(who) | Fault::Remove(who) => {
                 let mut aim = of(*who)?;
@@ -208,10 +224,24 @@ impl Cluster {
                 done.detail = self.cut_power(&aim.targets, Some(Tear { keep, seed }))?;
                 done.undo = Undo::Start(aim.targets);
             }
+            Fault::Wipe(_) => {
+                for n in &aim.targets.workers {
+                    self.workers[*n].kill()?;
+                    let data = self.env.machines[self.workers[*n].machine].disk.at().join(DATA);
+                    std::fs::remove_dir_all(&data).map_err(at(&data.display().to_string()))?;
+                }
+                done.undo = Undo::Start(aim.targets);
+            }
+            Fault::Cordon(_) | Fault::Drain(..) => {
+                let name = aim.targets.names(self).remove(0);
+                self.keep_work_away(fault, &name)?;
+                // A worker can be broken meanwhile, too.
+                done.hit.clear();
+                done.undo = Undo::Open(name);
+            }
             Fault::Disk(_, how) => {
-                let n = first_node(&aim.targets)?;
-                done.detail = self.harm_disk(n, how)?;
-                done.undo = Undo::Disk(n, how);
+                done.detail = self.harm_disk(&aim.targets, how)?;
+                done.undo = Undo::Disk(aim.targets, how);
             }
             Fault::Clock(_, how) => {
                 let (off, rate) = match how {
@@ -307,8 +337,8 @@ impl Cluster {
         Ok(())
     }
 
-    fn harm_disk(&mut self, n: usize, how: DiskFault) -> Result<Value, Error> {
-        let machine = self.nodes[n].machine;
+    fn harm_disk(&mut self, targets: &Targets, how: DiskFault) -> Result<Value, Error> {
+        let machine = first(&targets.machines(self))?;
         let disk = &self.env.machines[machine].disk;
         match how {
             DiskFault::Full(leave) => disk.fill(leave)?,
@@ -320,7 +350,7 @@ impl Cluster {
             DiskFault::ReadOnly => disk.turn_read_only()?,
             DiskFault::Dead => disk.die()?,
             DiskFault::Bits(count, seed) => {
-                self.nodes[n].kill()?;
+                self.kill(targets)?;
                 let mut rng = ChaCha12Rng::seed_from_u64(seed);
                 let done = self.env.machines[machine].disk.flip_bits(DATA, count, &mut rng)?;
                 return Ok(json!(done));
@@ -328,9 +358,27 @@ impl Cluster {
         }
         Ok(Value::Null)
     }
+
+    /// Asks as an operator does, and sees that it is so.
+    fn keep_work_away(&self, fault: &Fault, name: &str) -> Result<(), Error> {
+        let deadline;
+        let asked: &[&str] = match *fault {
+            Fault::Drain(_, ms) => {
+                deadline = format!("{ms}ms");
+                &["worker", "drain", name, "--detach", "--deadline", &deadline]
+            }
+            _ => &["worker", "cordon", name],
+        };
+        self.operate(&[asked, &["--timeout", OPERATION, "-o", "quiet"]].concat())?;
+        Ok(())
+    }
+}
+
+/// The one that a fault of one hits.
+pub(super) fn first(all: &[usize]) -> Result<usize, Error> {
+    all.first().copied().ok_or_else(|| Error::Misuse("a fault that hits nobody".into()))
 }
 
 fn first_node(targets: &Targets) -> Result<usize, Error> {
-    let first = targets.nodes.first().copied();
-    first.ok_or_else(|| Error::Misuse("a fault of nodes without a node".into()))
+    first(&targets.nodes)
 }

@@ -58,19 +58,22 @@ struct Active {
 }
 
 impl Active {
+    /// What is there, whoever did it, and hits nobody else's machine.
+    fn of(planned: Planned, args: Value, undo: Undo) -> Self {
+        let (hit, cost) = (Vec::new(), BTreeSet::new());
+        Self { planned, args, undo, hit, cost, overlay: None, again: None, beat: None }
+    }
+
     /// A node whose disk was found to be damaged, and which got an empty one.
     fn entering(n: usize, machine: usize, args: Value) -> Self {
         let fault = Fault::Replace(ops::Who::One(0));
-        let op = DAMAGE_FOUND.to_owned();
+        let planned =
+            Planned { id: 0, op: DAMAGE_FOUND.to_owned(), at_ms: 0, heal_ms: None, fault };
         Self {
-            planned: Planned { id: 0, op, at_ms: 0, heal_ms: None, fault },
-            args,
-            undo: Undo::Enter(n),
             hit: vec![machine],
             cost: BTreeSet::from([n]),
-            overlay: None,
             again: Some(Instant::now()),
-            beat: None,
+            ..Self::of(planned, args, Undo::Enter(n))
         }
     }
 }
@@ -139,6 +142,8 @@ impl Nemesis {
                 Undo::Start(_) => 3,
                 Undo::Clock(_) => 4,
                 Undo::Enter(_) | Undo::Nothing => 5,
+                // Somebody must lead to take it.
+                Undo::Open(_) => 6,
             });
             for active in active {
                 self.heal(cluster, active)?;
@@ -215,6 +220,11 @@ impl Nemesis {
         if planned.fault.loses_store() && (losing || !self.damaged.is_empty() || !whole()) {
             return self.row(op, &plain, Stage::Skipped, &json!("another store may be lost"));
         }
+        let mut duties = self.active.iter().filter(|a| a.planned.fault.keeps_work_away());
+        let alone = cluster.workers.len() < 2 || duties.next().is_some();
+        if planned.fault.keeps_work_away() && alone {
+            return self.row(op, &plain, Stage::Skipped, &json!("nobody would be left to work"));
+        }
         let costs = self.active.iter().flat_map(|active| &active.cost).chain(&aim.cost);
         let missing = costs.collect::<BTreeSet<_>>().len();
         if self.safe && !aim.cost.is_empty() && missing > (cluster.nodes.len() - 1) / 2 {
@@ -262,7 +272,13 @@ impl Nemesis {
                 if let (Fault::Remove(_), [machine]) = (planned.fault, machines.as_slice()) {
                     self.damaged.insert(*machine);
                 }
-                self.row(op, &args, Stage::Indeterminate, &json!(chain(&error)))
+                self.row(op, &args, Stage::Indeterminate, &json!(chain(&error)))?;
+                // So may this, which has to be taken back then.
+                if planned.fault.keeps_work_away() {
+                    let undo = Undo::Open(who.swap_remove(0));
+                    self.active.push(Active::of(planned.clone(), args, undo));
+                }
+                Ok(())
             }
         }
     }
@@ -281,6 +297,11 @@ impl Nemesis {
         };
         if revived.replaced {
             active.hit.iter().for_each(|machine| _ = self.damaged.remove(machine));
+        }
+        if revived.must_ask {
+            active.again = Some(Instant::now() + AGAIN);
+            self.active.push(active);
+            return Ok(());
         }
         if let Some(n) = revived.must_enter {
             if !revived.detail.is_empty() {

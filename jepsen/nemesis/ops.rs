@@ -125,6 +125,12 @@ pub(crate) enum Fault {
     Processor(Who, u64),
     /// The worker is killed, its shims and jobs go on.
     Worker(Who),
+    /// The same, and its journal is lost.
+    Wipe(Who),
+    /// An operator gives a worker nothing new.
+    Cordon(Who),
+    /// The same, and after so many milliseconds what still runs there is ended.
+    Drain(Who, u32),
     /// A node's disk is lost, and it is replaced under a new number.
     Replace(Who),
     /// A node is removed, and later joins with an empty disk.
@@ -136,6 +142,11 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
+    /// Whether a worker is given nothing new.
+    pub(crate) fn keeps_work_away(&self) -> bool {
+        matches!(self, Self::Cordon(_) | Self::Drain(..))
+    }
+
     /// Whether a node's store may be lost for ever.
     pub(crate) fn loses_store(&self) -> bool {
         use DiskFault::{Bits, Dead, ReadOnly};
@@ -332,12 +343,22 @@ pub(crate) const KINDS: [Kind; 45] = [
 
 /// Kinds that hit workers and membership; apart from the others, because a cluster
 /// without workers or spare disks cannot have them.
-pub(crate) const MORE_KINDS: [Kind; 7] = [
+pub(crate) const MORE_KINDS: [Kind; 12] = [
     kind("worker-kill", (500, 9_000), |r| Fault::Worker(Who::Worker(r.random()))),
     kind("worker-machine", (500, 9_000), |r| Fault::Kill(Who::Worker(r.random()))),
     kind("worker-freeze", (500, 30_000), |r| Fault::Freeze(Who::Worker(r.random()))),
     kind("worker-power", (500, 9_000), |r| Fault::Power(Who::Worker(r.random()))),
     kind("worker-partition", (1_000, 30_000), |r| Fault::Partition(Shape::Worker(r.random()))),
+    kind("journal-wiped", (500, 9_000), |r| Fault::Wipe(Who::Worker(r.random()))),
+    kind("journal-full", (4_000, 9_000), |r| {
+        let leave = r.random_range(0..3) * 200_000;
+        Fault::Disk(Who::Worker(r.random()), DiskFault::Full(leave))
+    }),
+    kind("journal-hung", (1_000, 9_000), |r| Fault::Disk(Who::Worker(r.random()), DiskFault::Hung)),
+    kind("duty-cordon", (4_000, 9_000), |r| Fault::Cordon(Who::Worker(r.random()))),
+    kind("duty-drain", (6_000, 15_000), |r| {
+        Fault::Drain(Who::Worker(r.random()), r.random_range(0..5_000))
+    }),
     of(3, kind("member-replace", (2_000, 6_000), |r| Fault::Replace(Who::One(r.random())))),
     of(3, kind("member-remove", (2_000, 6_000), |r| Fault::Remove(Who::One(r.random())))),
 ];

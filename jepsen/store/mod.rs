@@ -23,6 +23,11 @@ use crate::time::{MS, Stamp};
 
 /// A band in which a majority was mended and had to work without the rest.
 pub(crate) const CORE_ALONE: &str = "core-alone";
+/// A worker that was killed lost its journal, and with it what it was to do.
+pub(crate) const JOURNAL_WIPED: &str = "journal-wiped";
+/// How commands begin by which a worker is given nothing more.
+pub(crate) const DUTY: &str = "duty-";
+
 /// A band in which that rest was down or cut off.
 pub(crate) const CORE_REST: &str = "core-rest";
 
@@ -408,7 +413,7 @@ impl Evidence {
         let number = band.args["fault"]["partition"]["worker"].as_u64();
         let chosen = number.and_then(|number| number.checked_rem(count));
         let chosen = chosen.and_then(|at| self.test.workers.get(usize::try_from(at).ok()?));
-        band.hits(worker)
+        (band.hits(worker) && !band.op.starts_with(DUTY))
             || chosen.is_some_and(|chosen| chosen == worker)
             || is_of(&FROM_WORKERS)
             || (brutal && is_of(&FROM_QUORUM))

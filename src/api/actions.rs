@@ -6,14 +6,12 @@ use axum::Json;
 use axum::extract::State;
 use horai_core::ids::{ActionKey, JobId, Name, WorkerId};
 use horai_core::machine::state::State as CoreState;
-use horai_core::model::action::{Action, Upstream};
+use horai_core::model::action::Action;
 use horai_core::placement::explain::{Subject, explain as reason_of};
 use horai_core::time::UtcMillis;
 
 use super::Api;
-use super::dto::{
-    ActionDto, ActionRef, ExplainDto, MissedDto, Page, Time, batch_of_action, passed_limit,
-};
+use super::dto::{ActionDto, ActionRef, ExplainDto, MissedDto, Page, Time, batch_of_action};
 use super::jobs::find;
 use super::params::{Params, Segment, page};
 use super::problem::Fault;
@@ -71,8 +69,7 @@ pub(super) async fn show(
     let (id, params) = (id.parse::<ActionRef>("id")?, params.only(&[])?);
     api.fresh(&params).await?;
     api.read(|state| {
-        let found = key_of(state, &id).and_then(|key| Some((key, state.action(key)?)));
-        let (key, action) = found.ok_or_else(|| Fault::not_found("action", &id))?;
+        let (key, action) = known(state, &id)?;
         Ok(Json(ActionDto::told(state, key, action)))
     })
 }
@@ -86,35 +83,23 @@ pub(super) async fn explain(
     api.fresh(&params).await?;
     let connected = api.connected();
     api.read(|state| {
-        let wanted = || Fault::not_found("action", &id);
-        let key = key_of(state, &id).ok_or_else(wanted)?;
-        let action = state.action(key).ok_or_else(wanted)?;
+        let (key, action) = known(state, &id)?;
         let reason = reason_of(state, Subject::Action(key), &|id| connected.contains(&id));
-        let unmet = action.upstream.iter().filter(|up| !up.is_met());
-        let waits_for = unmet.filter_map(Upstream::awaited);
-        let run = action.run.and_then(|run| state.run(run));
-        let detail = reason.map(|reason| ExplainDto::detail(state, run, reason));
-        Ok(Json(ExplainDto {
-            id: ActionRef::of(state, key).to_string(),
-            state: action.state.word().to_owned(),
-            reason: reason.map(|reason| reason.word().to_owned()),
-            detail: detail.unwrap_or_else(|| ended(state, action).to_owned()),
-            waits_for: waits_for.map(|up| ActionRef::of(state, up)).collect(),
-        }))
+        Ok(Json(ExplainDto::of_action(state, key, action, reason)))
     })
 }
 
-/// What there is to say of an action that does not wait.
-fn ended(state: &CoreState, action: &Action) -> &'static str {
-    if action.by_area {
-        return "it succeeded without a run: its job has nothing to do in this area";
-    }
-    let run = action.run_behind().and_then(|run| state.run(run));
-    run.and_then(passed_limit).unwrap_or("it does not wait")
+/// An action that is there.
+pub(super) fn known<'a>(
+    state: &'a CoreState,
+    id: &ActionRef,
+) -> Result<(ActionKey, &'a Action), Fault> {
+    let found = key_of(state, id).and_then(|key| Some((key, state.action(key)?)));
+    found.ok_or_else(|| Fault::not_found("action", id))
 }
 
 /// What is meant, whether or not it is there; none without such a job.
-pub(super) fn key_of(state: &CoreState, id: &ActionRef) -> Option<ActionKey> {
+fn key_of(state: &CoreState, id: &ActionRef) -> Option<ActionKey> {
     Some(ActionKey { job: number(state, &id.job)?, nominal: id.nominal })
 }
 

@@ -195,13 +195,9 @@ fn find(state: &CoreState, id: BackfillId) -> Result<&Backfill, Fault> {
 /// What failed, once more, with the definition of now: who mended the job wants that.
 fn again(state: &CoreState, id: BackfillId) -> Result<BackfillOrder, Fault> {
     let old = find(state, id)?;
-    let is_wanted = |state: InstantState| {
-        let InstantState::Over(result) = state else { return false };
-        result.is_failure() || matches!(result, RunResult::Cancelled | RunResult::Deleted)
-    };
     let all = state.backfill_instants(id, None);
     let instants: Vec<UtcMillis> =
-        all.filter(|(_, instant)| is_wanted(instant.state)).map(|(at, _)| at).collect();
+        all.filter(|(_, instant)| is_failure(instant.state)).map(|(at, _)| at).collect();
     if instants.is_empty() {
         let detail = format!("nothing of back-fill {} has failed", BackfillRef(id));
         let remedy = "ask for another one of the job: horai backfill start";
@@ -244,10 +240,10 @@ async fn order(api: &Api, name: &Name, request: BackfillRequest) -> Result<Backf
         let range = range(&state, job, &request)?;
         let all = instants_of(&state, job, range)?;
         let count = all.len();
-        let done = successes(&state, job.id);
+        let before = Before::of(&state, job.id);
         let mut instants = all;
         instants.retain(|at| {
-            is_wanted(&state, existing, &done, ActionKey { job: job.id, nominal: *at })
+            is_wanted(&state, existing, &before, ActionKey { job: job.id, nominal: *at })
         });
         let passed_over = u32::try_from(count - instants.len()).unwrap_or(u32::MAX);
         check_count(&request, instants.len(), passed_over)?;
@@ -297,7 +293,7 @@ fn check_count(request: &BackfillRequest, count: usize, passed_over: u32) -> Res
     }
     let (problem, remedy) = if passed_over > 0 {
         let problem = format!("all {passed_over} instants have run, or are about to");
-        (problem, "run them all the same with existing: all")
+        (problem, "wait for those that are running, and run the others with existing: all")
     } else {
         ("the job has no instants there".to_owned(), "see them with: horai cron next")
     };
@@ -364,26 +360,45 @@ fn instants_of(
     Ok(instants.into_iter().collect())
 }
 
-/// Instants of the job that back-fills have run with success.
-fn successes(state: &CoreState, job: JobId) -> BTreeSet<UtcMillis> {
-    let of_job = state.backfills_before(None).filter(|backfill| backfill.job == job);
-    let all = of_job.flat_map(|backfill| state.backfill_instants(backfill.id, None));
-    let done = all.filter(|(_, i)| i.state == InstantState::Over(RunResult::Success));
-    done.map(|(at, _)| at).collect()
+/// What back-fills have made of a job's instants, or are about to.
+struct Before {
+    succeeded: BTreeSet<UtcMillis>,
+    failed: BTreeSet<UtcMillis>,
+    in_hand: BTreeSet<UtcMillis>,
 }
 
-fn is_wanted(
-    state: &CoreState,
-    existing: Existing,
-    done: &BTreeSet<UtcMillis>,
-    key: ActionKey,
-) -> bool {
+impl Before {
+    fn of(state: &CoreState, job: JobId) -> Self {
+        let in_hand = state.instants_in_hand(job);
+        let mut before = Self { succeeded: BTreeSet::new(), failed: BTreeSet::new(), in_hand };
+        let of_job = state.backfills_before(None).filter(|backfill| backfill.job == job);
+        for (at, instant) in of_job.flat_map(|b| state.backfill_instants(b.id, None)) {
+            match instant.state {
+                InstantState::Over(RunResult::Success) => before.succeeded.insert(at),
+                state if is_failure(state) => before.failed.insert(at),
+                _ => false,
+            };
+        }
+        before
+    }
+}
+
+/// What somebody runs again who runs again what failed.
+fn is_failure(state: InstantState) -> bool {
+    let InstantState::Over(result) = state else { return false };
+    result.is_failure() || matches!(result, RunResult::Cancelled | RunResult::Deleted)
+}
+
+fn is_wanted(state: &CoreState, existing: Existing, before: &Before, key: ActionKey) -> bool {
     let stands = state.action(key).map(|action| action.state);
-    if stands.is_some_and(|state| !state.is_final()) {
+    let is_live = stands.is_some_and(|state| !state.is_final());
+    if is_live || before.in_hand.contains(&key.nominal) {
         return false;
     }
-    let has_succeeded = stands == Some(ActionState::Success) || done.contains(&key.nominal);
-    let has_failed = matches!(stands, Some(ActionState::Failed | ActionState::Cancelled));
+    let has_succeeded =
+        stands == Some(ActionState::Success) || before.succeeded.contains(&key.nominal);
+    let has_failed = matches!(stands, Some(ActionState::Failed | ActionState::Cancelled))
+        || before.failed.contains(&key.nominal);
     match existing {
         Existing::All => true,
         Existing::Failed => !has_succeeded,

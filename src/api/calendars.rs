@@ -2,8 +2,8 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
+use axum::response::Response;
 use horai_core::ids::{Name, Revision};
 use horai_core::machine::command::Command;
 use horai_core::machine::outcome::Outcome;
@@ -11,10 +11,10 @@ use horai_core::machine::state::State as Machine;
 
 use super::calendar_definition::CalendarDefinition;
 use super::dto::{AppliedCalendar, CalendarDto, Page};
-use super::jobs::{etag, revision};
 use super::params::{Params, Segment, page};
 use super::problem::Fault;
-use super::write::{Expected, Write, odd};
+use super::revisions::{stored, tagged};
+use super::write::{Write, odd};
 use super::{Api, WRITE_LIMIT};
 use crate::error::{ErrorCode, FieldError};
 
@@ -22,9 +22,7 @@ pub(super) async fn list(
     State(api): State<Api>,
     params: Params,
 ) -> Result<Json<Page<CalendarDto>>, Fault> {
-    let params = params.only(&["limit", "after"])?;
-    let (limit, after) = (params.limit()?, params.parse::<Name>("after")?);
-    api.fresh(&params).await?;
+    let (limit, after) = api.part::<Name>(params).await?;
     Ok(Json(api.read(|state| {
         let calendars = state.calendars_after(after);
         page(calendars, limit, |c| c.def.name.to_string(), |c| CalendarDto::of(state, c))
@@ -40,8 +38,7 @@ pub(super) async fn show(
     api.fresh(&params).await?;
     let found = api.read(|state| state.calendar(&name).map(|c| CalendarDto::of(state, c)));
     let calendar = found.ok_or_else(|| Fault::not_found("calendar", &name))?;
-    let tag = etag(calendar.revision);
-    Ok(([(header::ETAG, tag)], Json(calendar)).into_response())
+    Ok(tagged(calendar.revision, calendar))
 }
 
 pub(super) async fn put(
@@ -56,14 +53,11 @@ pub(super) async fn put(
         let remedy = "use one name in both; a calendar cannot be renamed";
         return Err(FieldError::invalid("name", &definition.name, problem, remedy).into());
     }
-    let expected = revision(&write);
+    let expected = write.revision();
     let outcome = api
         .write(&write, |state| {
-            if write.expected() == Some(Expected::Something) && state.calendar(&name).is_none() {
-                let problem = format!("calendar {name} does not exist");
-                let remedy = "leave If-Match out to create it";
-                let error = FieldError::invalid("If-Match", "*", problem, remedy);
-                return Err(error.with_code(ErrorCode::WrongRevision).into());
+            if write.must_exist() && state.calendar(&name).is_none() {
+                return Err(Fault::absent_named("calendar", &name));
             }
             let def = definition.to_def(&|name| state.calendar(name).map(|c| &c.def))?;
             Ok(Command::PutCalendar { def: Box::new(def), expected })
@@ -77,9 +71,7 @@ pub(super) async fn put(
     let replanned = if changed { jobs } else { 0 };
     let name = definition.name;
     let applied = AppliedCalendar { name, revision: revision.0, changed, replanned };
-    let is_new = changed && revision.0 == 1;
-    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, [(header::ETAG, etag(revision.0))], Json(applied)).into_response())
+    Ok(stored(revision.0, changed, applied))
 }
 
 impl Api {
@@ -109,7 +101,7 @@ pub(super) async fn delete(
     write: Write,
 ) -> Result<StatusCode, Fault> {
     write.empty()?;
-    let (name, expected) = (name.name()?, revision(&write));
+    let (name, expected) = (name.name()?, write.revision());
     api.write(&write, |_| Ok(Command::DeleteCalendar { name, expected })).await?;
     Ok(StatusCode::NO_CONTENT)
 }

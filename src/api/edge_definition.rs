@@ -92,11 +92,13 @@ impl<'de> Deserialize<'de> for EdgeDefinition {
 impl fmt::Display for EdgeDefinition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.job)?;
+        let missing = self.on_no_match.as_ref().map(|word| format!("on_no_match: {word}"));
         let said = [
             self.matching.as_deref(),
             self.condition.as_deref(),
             self.base.then_some("base"),
             self.soft.then_some("soft"),
+            missing.as_deref(),
         ];
         let said: Vec<&str> = said.into_iter().flatten().collect();
         if said.is_empty() { Ok(()) } else { write!(f, " ({})", said.join(", ")) }

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 
 use super::Api;
-use super::actions::key_of;
+use super::actions::known;
 use super::dto::{ActionRef, HistoryDto, Page, RunRef};
 use super::params::{Params, Segment};
 use super::problem::Fault;
@@ -31,8 +31,7 @@ pub(super) async fn of_action(
     let (id, params) = (id.parse::<ActionRef>("id")?, params.only(&[])?);
     api.fresh(&params).await?;
     let items = api.read(|state| {
-        let found = key_of(state, &id).and_then(|key| Some((key, state.action(key)?)));
-        let (key, action) = found.ok_or_else(|| Fault::not_found("action", &id))?;
+        let (key, action) = known(state, &id)?;
         Ok::<_, Fault>(HistoryDto::of_action(state, key, action))
     })?;
     Ok(Json(Page { items, next: None }))

@@ -275,7 +275,7 @@ impl JobDefinition {
                 "write the script under 'shell', or leave 'interpreter' out",
             ));
         }
-        match (&self.shell, &self.exec, self.noop) {
+        match (&self.shell, &self.exec, &self.noop) {
             (Some(script), None, false) => {
                 let interpreter =
                     self.interpreter.clone().unwrap_or_else(|| vec!["/bin/sh".to_owned()]);
@@ -287,9 +287,13 @@ impl JobDefinition {
                 Ok(Executor::Exec { argv: argv.clone() })
             }
             (None, None, true) => Ok(Executor::Noop),
-            _ => Err(FieldError::invalid(
+            (shell, exec, noop) => Err(FieldError::invalid(
                 "shell",
-                "shell, exec, noop",
+                [(shell.is_some(), "shell"), (exec.is_some(), "exec"), (*noop, "noop")]
+                    .into_iter()
+                    .filter_map(|(given, what)| given.then_some(what))
+                    .collect::<Vec<_>>()
+                    .join(" and "),
                 "a job does exactly one thing",
                 "give one of 'shell' (a script), 'exec' (program and arguments) or 'noop: true'",
             )),

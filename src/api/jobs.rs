@@ -2,8 +2,8 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
+use axum::response::Response;
 use horai_core::ids::{Name, Revision};
 use horai_core::machine::command::Command;
 use horai_core::machine::outcome::Outcome;
@@ -18,16 +18,15 @@ use super::dto::{
 };
 use super::params::{Params, Segment, page};
 use super::problem::Fault;
-use super::write::{Expected, Write, odd};
-use crate::error::{ErrorCode, FieldError};
+use super::revisions::{stored, tagged};
+use super::write::{Write, odd};
+use crate::error::FieldError;
 
 pub(super) async fn list(
     State(api): State<Api>,
     params: Params,
 ) -> Result<Json<Page<JobDto>>, Fault> {
-    let params = params.only(&["limit", "after"])?;
-    let (limit, after) = (params.limit()?, params.parse::<Name>("after")?);
-    api.fresh(&params).await?;
+    let (limit, after) = api.part::<Name>(params).await?;
     let page = api.read(|state| {
         let jobs = state.jobs_by_name_after(after);
         page(jobs, limit, |job| job.spec.name.to_string(), |job| JobDto::of(state, job))
@@ -39,7 +38,7 @@ pub(super) async fn apply(
     State(api): State<Api>,
     write: Write,
 ) -> Result<Json<AppliedJobs>, Fault> {
-    if write.expected().is_some() {
+    if write.is_conditional() {
         let remedy = "send one job with PUT /api/v1/jobs/NAME";
         let problem = "a revision can be asked for of one job alone";
         return Err(FieldError::invalid("If-Match", "", problem, remedy).into());
@@ -56,8 +55,7 @@ pub(super) async fn show(
     let (name, params) = (name.name()?, params.only(&[])?);
     api.fresh(&params).await?;
     let job = api.read(|state| find(state, &name).map(|job| JobDto::of(state, job)))?;
-    let tag = etag(job.revision);
-    Ok(([(header::ETAG, tag)], Json(job)).into_response())
+    Ok(tagged(job.revision, job))
 }
 
 /// `GET /jobs/NAME/explain`: of each trigger, why it gives no action at present.
@@ -84,20 +82,19 @@ pub(super) async fn put(
 ) -> Result<Response, Fault> {
     let name = name.name()?;
     let definitions = Definitions::of_job(&write, &name)?;
-    if write.expected() == Some(Expected::Something) {
+    if write.must_exist() {
         api.node.linearize(super::READ_LIMIT).await?;
-        api.read(|state| match definitions.served(&write, state) {
-            Some(_) => Ok(()),
-            None => existing(state, &name).map(drop),
-        })?;
+        let is_known = api.read(|state| {
+            definitions.served(&write, state).is_some() || state.job_by_name(&name).is_some()
+        });
+        if !is_known {
+            return Err(Fault::absent_named("job", &name));
+        }
     }
-    let applied = api.apply(&write, &definitions, revision(&write)).await?;
+    let applied = api.apply(&write, &definitions, write.revision()).await?;
     let applied = applied.jobs.into_iter().next();
     let applied = applied.ok_or_else(|| odd(&Outcome::Done))?;
-    let made = applied.changed && applied.revision == 1;
-    let status = if made { StatusCode::CREATED } else { StatusCode::OK };
-    let tag = etag(applied.revision);
-    Ok((status, [(header::ETAG, tag)], Json(applied)).into_response())
+    Ok(stored(applied.revision, applied.changed, applied))
 }
 
 pub(super) async fn trigger(
@@ -140,27 +137,4 @@ pub(super) fn order(job: &Name, request: &RunRequest) -> Result<RunOrder, Fault>
 /// The job of that name.
 pub(super) fn find<'a>(state: &'a CoreState, name: &Name) -> Result<&'a Job, Fault> {
     state.job_by_name(name).ok_or_else(|| Fault::not_found("job", name))
-}
-
-/// The same for a client that said that it exists.
-fn existing<'a>(state: &'a CoreState, name: &Name) -> Result<&'a Job, Fault> {
-    state.job_by_name(name).ok_or_else(|| {
-        let problem = format!("job {name} does not exist");
-        let remedy = "leave If-Match out to create it";
-        FieldError::invalid("If-Match", "*", problem, remedy)
-            .with_code(ErrorCode::WrongRevision)
-            .into()
-    })
-}
-
-/// The revision that a job must have.
-pub(super) fn revision(write: &Write) -> Option<Revision> {
-    match write.expected() {
-        Some(Expected::Revision(revision)) => Some(revision),
-        Some(Expected::Something) | None => None,
-    }
-}
-
-pub(super) fn etag(revision: u64) -> HeaderValue {
-    HeaderValue::try_from(format!("\"{revision}\"")).expect("digits and quotes are visible ASCII")
 }

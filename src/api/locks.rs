@@ -1,4 +1,4 @@
-//! Locks and pools.
+//! Locks: list, acquire, renew, release.
 
 use axum::Json;
 use axum::extract::State;
@@ -23,9 +23,7 @@ pub(super) async fn list(
     State(api): State<Api>,
     params: Params,
 ) -> Result<Json<Page<LockDto>>, Fault> {
-    let params = params.only(&["limit", "after"])?;
-    let (limit, after) = (params.limit()?, params.parse::<Name>("after")?);
-    api.fresh(&params).await?;
+    let (limit, after) = api.part::<Name>(params).await?;
     Ok(Json(api.read(|state| {
         page(state.locks_after(after), limit, |lock| lock.name.to_string(), LockDto::of)
     })))

@@ -13,6 +13,8 @@ use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream};
 use horai_core::ids::{AttemptKey, RunId, WorkerId};
+use horai_core::machine::state::State as CoreState;
+use horai_core::model::run::EndKind;
 use tokio::sync::mpsc;
 
 use super::Api;
@@ -71,6 +73,9 @@ pub(super) async fn read(
         }
         tokio::time::sleep(LOOK).await;
     };
+    if let Some(why) = api.read(|state| never_began(state, key)) {
+        return Err(why);
+    }
     let AttemptKey { run, shard, number } = key;
     let request = LogRequest { run, shard, number, offset, max_bytes: None, follow };
     let sessions = Arc::clone(&api.sessions);
@@ -83,6 +88,21 @@ pub(super) async fn read(
         headers.insert(ATTEMPT, key);
     }
     Ok(answer)
+}
+
+/// Why an attempt has no output because nothing was started for it; none if that is not so.
+fn never_began(state: &CoreState, key: AttemptKey) -> Option<Fault> {
+    let run = state.run(key.run)?;
+    let attempt = run.attempts.iter().find(|attempt| attempt.key == key)?;
+    let (message, remedy) = match &attempt.end.as_ref()?.how {
+        EndKind::Unrendered { message } => {
+            (message, "correct the job's text, or give what it names: horai job render shows it")
+        }
+        EndKind::NotStarted { message } => (message, "correct the job, or the worker's machine"),
+        _ => return None,
+    };
+    let detail = format!("there is no output: nothing was started for {key}: {message}");
+    Some(Fault::new(ErrorCode::NotFound, detail, remedy))
 }
 
 /// The attempt asked for and where it runs; the last one if no number is given.

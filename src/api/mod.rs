@@ -7,7 +7,7 @@
 //! nothing that the replicated machine decides, and touches no storage.
 //!
 //! Reading order: `dto`, then `gate` (what every request passes), `write` (what
-//! every write does), `problem`, then one file a resource.
+//! every write does), `revisions`, `problem`, then one file a resource.
 
 mod actions;
 mod apply;
@@ -31,6 +31,7 @@ mod jobs;
 pub mod local_definition;
 mod locks;
 mod logs;
+pub(crate) mod misfit;
 mod params;
 mod pauses;
 pub mod pool_definition;
@@ -39,14 +40,17 @@ mod problem;
 mod removal;
 mod reruns;
 pub mod retry_definition;
+mod revisions;
 mod runs;
 mod secrets;
 mod texts;
 mod trial;
 pub mod trigger_definition;
 mod workers;
-mod write;
+pub(crate) mod write;
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -102,6 +106,19 @@ impl Api {
             return Ok(());
         }
         Ok(self.node.linearize(READ_LIMIT).await?)
+    }
+
+    /// Which part of a list is asked for that has no filters: how much of it, and after
+    /// what. Waits as [`Self::fresh`] does.
+    async fn part<K>(&self, params: Params) -> Result<(usize, Option<K>), Fault>
+    where
+        K: FromStr + Send,
+        K::Err: fmt::Display,
+    {
+        let params = params.only(&["limit", "after"])?;
+        let part = (params.limit()?, params.parse("after")?);
+        self.fresh(&params).await?;
+        Ok(part)
     }
 
     fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {

@@ -8,6 +8,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 use horai_core::ids::Name;
+use serde::de::DeserializeOwned;
 
 use super::problem::Fault;
 use crate::error::{ErrorCode, FieldError};
@@ -131,16 +132,24 @@ impl<S: Send + Sync> FromRequestParts<S> for Segment {
     type Rejection = Fault;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Fault> {
-        let read = Path::<String>::from_request_parts(parts, state).await;
-        read.map(|Path(text)| Self(text)).map_err(|e: PathRejection| {
-            let remedy = "percent-encode the name as UTF-8";
-            Fault::new(ErrorCode::Malformed, format!("the address cannot be read: {e}"), remedy)
-        })
+        Ok(Self(segments(parts, state).await?))
     }
 }
 
+/// The variable parts of an address.
+pub(super) async fn segments<T>(parts: &mut Parts, state: &(impl Send + Sync)) -> Result<T, Fault>
+where
+    T: DeserializeOwned + Send,
+{
+    let read = Path::<T>::from_request_parts(parts, state).await;
+    read.map(|Path(found)| found).map_err(|e: PathRejection| {
+        let remedy = "percent-encode the names as UTF-8";
+        Fault::new(ErrorCode::Malformed, format!("the address cannot be read: {e}"), remedy)
+    })
+}
+
 impl Segment {
-    /// As a name of a job, worker or lock.
+    /// As a name, of whatever it is.
     pub(super) fn name(&self) -> Result<Name, Fault> {
         self.parse("name")
     }

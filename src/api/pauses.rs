@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use axum::Json;
-use axum::extract::{FromRequestParts, Path, Request, State};
+use axum::extract::{FromRequestParts, Request, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
@@ -16,11 +16,11 @@ use horai_core::model::pause::{AfterPause, PauseTarget};
 use super::chains::{self, With};
 use super::dto::{Page, PauseDto, PausedDto, ResumeRequest};
 use super::jobs::find;
-use super::params::{Params, Segment, page};
+use super::params::{Params, Segment, page, segments};
 use super::problem::Fault;
 use super::write::Write;
 use super::{Api, READ_LIMIT};
-use crate::error::{ErrorCode, FieldError};
+use crate::error::FieldError;
 
 /// Dependants that an answer names.
 const NAMED: usize = 1_000;
@@ -32,11 +32,7 @@ impl<S: Send + Sync> FromRequestParts<S> for OfTrigger {
     type Rejection = Fault;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Fault> {
-        let read = Path::<(String, String)>::from_request_parts(parts, state).await;
-        let Path((job, trigger)) = read.map_err(|e| {
-            let remedy = "percent-encode the names as UTF-8";
-            Fault::new(ErrorCode::Malformed, format!("the address cannot be read: {e}"), remedy)
-        })?;
+        let (job, trigger) = segments::<(String, String)>(parts, state).await?;
         let wrong = |e: &dyn std::fmt::Display| {
             FieldError::invalid("name", &job, e.to_string(), "correct the job's name")
         };
@@ -127,11 +123,9 @@ pub(super) async fn list(
     State(api): State<Api>,
     params: Params,
 ) -> Result<Json<Page<PauseDto>>, Fault> {
-    let params = params.only(&["limit", "after"])?;
-    let (limit, after) = (params.limit()?, params.parse::<usize>("after")?.unwrap_or(0));
-    api.fresh(&params).await?;
+    let (limit, after) = api.part::<usize>(params).await?;
     Ok(Json(api.read(|state| {
-        let pauses = state.pauses().enumerate().skip(after);
+        let pauses = state.pauses().enumerate().skip(after.unwrap_or(0));
         page(
             pauses,
             limit,

@@ -96,7 +96,7 @@ impl JobDefinition {
                     return Err(FieldError::invalid(pool_field, "", problem, remedy));
                 }
                 Some(has) if has < slots => {
-                    let problem = format!("pool {name} has {has} slots alone");
+                    let problem = format!("pool {name} has only {has} slots");
                     let remedy = format!("write at most {has}, or make it larger: {set}");
                     return Err(FieldError::invalid(slots_field, slots, problem, remedy));
                 }

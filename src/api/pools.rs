@@ -2,28 +2,25 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
+use axum::response::Response;
 use horai_core::ids::Name;
 use horai_core::machine::command::Command;
 use horai_core::machine::outcome::Outcome;
 
 use super::Api;
 use super::dto::{Page, PoolDto, SetPool};
-use super::jobs::{etag, revision};
 use super::params::{Params, Segment, page};
 use super::pool_definition::PoolDefinition;
 use super::problem::Fault;
-use super::write::{Expected, Write, odd};
-use crate::error::{ErrorCode, FieldError};
+use super::revisions::{stored, tagged};
+use super::write::{Write, odd};
 
 pub(super) async fn list(
     State(api): State<Api>,
     params: Params,
 ) -> Result<Json<Page<PoolDto>>, Fault> {
-    let params = params.only(&["limit", "after"])?;
-    let (limit, after) = (params.limit()?, params.parse::<Name>("after")?);
-    api.fresh(&params).await?;
+    let (limit, after) = api.part::<Name>(params).await?;
     Ok(Json(api.read(|state| {
         let pools = state.pools_after(after);
         page(pools, limit, |pool| pool.def.name.to_string(), |pool| PoolDto::of(state, pool))
@@ -39,7 +36,7 @@ pub(super) async fn show(
     api.fresh(&params).await?;
     let found = api.read(|state| state.pool(&name).map(|pool| PoolDto::of(state, pool)));
     let pool = found.ok_or_else(|| Fault::not_found("pool", &name))?;
-    Ok(([(header::ETAG, etag(pool.revision))], Json(pool)).into_response())
+    Ok(tagged(pool.revision, pool))
 }
 
 pub(super) async fn put(
@@ -49,15 +46,12 @@ pub(super) async fn put(
 ) -> Result<Response, Fault> {
     let name = name.name()?;
     let definition: PoolDefinition = write.json()?;
-    let expected = revision(&write);
+    let expected = write.revision();
     let outcome = api
         .write(&write, |state| {
             let old = state.pool(&name).map(|pool| &pool.def);
-            if write.expected() == Some(Expected::Something) && old.is_none() {
-                let problem = format!("pool {name} does not exist");
-                let remedy = "leave If-Match out to create it";
-                let error = FieldError::invalid("If-Match", "*", problem, remedy);
-                return Err(error.with_code(ErrorCode::WrongRevision).into());
+            if write.must_exist() && old.is_none() {
+                return Err(Fault::absent_named("pool", &name));
             }
             let def = Box::new(definition.to_def(&name, old)?);
             Ok(Command::PutPool { def, expected })
@@ -65,9 +59,7 @@ pub(super) async fn put(
         .await?;
     let Outcome::Pool { revision, changed } = outcome else { return Err(odd(&outcome)) };
     let set = SetPool { name: name.to_string(), revision: revision.0, changed };
-    let is_new = changed && revision.0 == 1;
-    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, [(header::ETAG, etag(revision.0))], Json(set)).into_response())
+    Ok(stored(revision.0, changed, set))
 }
 
 pub(super) async fn delete(
@@ -76,7 +68,7 @@ pub(super) async fn delete(
     write: Write,
 ) -> Result<StatusCode, Fault> {
     write.empty()?;
-    let (name, expected) = (name.name()?, revision(&write));
+    let (name, expected) = (name.name()?, write.revision());
     api.write(&write, |_| Ok(Command::DeletePool { name, expected })).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -5,11 +5,14 @@ use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use horai_core::ids::Name;
 use horai_core::machine::outcome::Reject;
+use horai_core::machine::state::State;
+use horai_core::time::Span;
 use horai_core::timing::check::SpecError;
 use horai_core::timing::schedule::ScheduleError;
 use horai_raft::node::Error as NodeError;
 
-use super::dto::{FieldProblem, Problem};
+use super::dto::{ActionRef, Problem, job_name};
+use super::misfit::{Misfit, misfit};
 use crate::error::{ErrorCode, FieldError, chain};
 
 /// A request that was not done, or whose outcome is not known.
@@ -33,8 +36,29 @@ impl Fault {
     /// There is no such thing.
     pub(super) fn not_found(what: &str, name: impl std::fmt::Display) -> Self {
         let name: String = name.to_string().chars().take(200).collect();
-        let (name, remedy) = (name.escape_debug(), format!("look which {what}s there are"));
-        Self::new(ErrorCode::NotFound, format!("{what} {name} does not exist"), remedy)
+        let remedy = match what {
+            // Old ones are forgotten, and there are many: those of one job are listed.
+            "action" => {
+                let job = name.split_once('@').map_or("JOB", |(job, _)| job);
+                format!("look which there are: horai action list {}", job.escape_debug())
+            }
+            "back-fill" => "look which there are: horai backfill list".to_owned(),
+            "node" => "look which there are: horai cluster status".to_owned(),
+            _ => format!("look which there are: horai {what} list"),
+        };
+        let detail = format!("{what} {} does not exist", name.escape_debug());
+        Self::new(ErrorCode::NotFound, detail, remedy)
+    }
+
+    /// `If-Match: *` was sent, and there is nothing.
+    pub(super) fn absent(problem: impl Into<String>, remedy: &str) -> Self {
+        let error = FieldError::invalid("If-Match", "*", problem, remedy);
+        error.with_code(ErrorCode::WrongRevision).into()
+    }
+
+    /// The same of a thing that has a name.
+    pub(super) fn absent_named(what: &str, name: &Name) -> Self {
+        Self::absent(format!("{what} {name} does not exist"), "leave If-Match out to create it")
     }
 
     /// The same, told of a part of the request, such as `jobs[2].`.
@@ -50,7 +74,9 @@ impl Fault {
     pub(super) fn filled(mut self, value: impl Fn(&str) -> String) -> Self {
         for error in &mut self.0.errors {
             let given = value(&error.field);
-            if !given.is_empty() {
+            // What closes a circle is not in one field.
+            let is_path = error.value.contains(" → ");
+            if !given.is_empty() && !is_path {
                 error.value = given;
             }
         }
@@ -124,6 +150,55 @@ impl From<NodeError> for Fault {
     }
 }
 
+/// A refusal with the names of what it speaks of: the machine knows numbers.
+pub(super) fn refused(reject: Reject, state: &State) -> Fault {
+    let code = code_of(&reject);
+    match reject {
+        Reject::NoSuchAction(key) => Fault::not_found("action", ActionRef::of(state, key)),
+        Reject::ActionActive { action, run } => {
+            let action = ActionRef::of(state, action);
+            let detail = format!("run r-{run} of action {action} is not over");
+            let remedy = format!("wait for its end, or cancel it first: horai run cancel r-{run}");
+            Fault::new(code, detail, remedy)
+        }
+        Reject::NoSuchUpstream(job) => {
+            let remedy = "apply the upstream job first, or correct the name";
+            let name = job_name(state, job);
+            let problem = format!("upstream job {name} does not exist");
+            FieldError::invalid("depends_on", name, problem, remedy)
+                .with_code(ErrorCode::MissingUpstream)
+                .into()
+        }
+        other => other.into(),
+    }
+}
+
+/// What the machine counts in.
+const UNITS: [&str; 6] = ["", "ms", "tries", "slots", "bytes", "units in either direction"];
+
+/// A value out of its bounds as the machine words it, `N UNIT; use A to B`: the value, what
+/// is wrong with it, and what would be right.
+fn out_of_bounds(problem: &str) -> Option<(String, &'static str, String)> {
+    let (given, bounds) = problem.split_once("; use ")?;
+    let (given, unit) = given.split_once(' ').unwrap_or((given, ""));
+    // Other sentences may begin with a number, too.
+    if !UNITS.contains(&unit) {
+        return None;
+    }
+    let (least, most) = bounds.split_once(" to ")?;
+    let [given, least, most] = [given, least, most].map(|text| text.parse::<u64>().ok());
+    let (given, least, most) = (given?, least?, most?);
+    Some(if unit == "ms" {
+        let problem = if given < least { "it is too short" } else { "it is too long" };
+        let remedy = format!("write {} to {}", Span(least), Span(most));
+        (Span(given).to_string(), problem, remedy)
+    } else {
+        let problem = if given < least { "it is too small" } else { "it is too large" };
+        let unit = if unit.is_empty() { String::new() } else { format!(" {unit}") };
+        (format!("{given}{unit}"), problem, format!("write {least} to {most}{unit}"))
+    })
+}
+
 impl From<Reject> for Fault {
     fn from(reject: Reject) -> Self {
         let detail = reject.to_string();
@@ -138,7 +213,7 @@ impl From<Reject> for Fault {
                     (_, 0) => "it does not exist: leave If-Match out to create it".to_owned(),
                     _ => format!(
                         "look at revision {actual}, decide again, and ask for it: If-Match: \
-                         \"{actual}\", or --revision {actual}"
+                         \"{actual}\""
                     ),
                 };
                 field(ErrorCode::WrongRevision, "revision", expected.to_string(), remedy)
@@ -157,9 +232,13 @@ impl From<Reject> for Fault {
                 field(ErrorCode::DependencyCycle, "depends_on", path.join(" → "), remedy)
             }
             Reject::Invalid { field, problem } => {
+                if let Some((value, problem, remedy)) = out_of_bounds(problem) {
+                    return FieldError::invalid(field.clone(), value, problem, remedy).into();
+                }
                 // The machine's words hold what would be right.
-                let (value, remedy) = problem.split_once("; ").unwrap_or(("", problem));
-                FieldError::invalid(field.clone(), value, problem.clone(), remedy).into()
+                let (problem, remedy) =
+                    problem.split_once("; ").unwrap_or((problem, "correct what is named"));
+                FieldError::invalid(field.clone(), "", problem, remedy).into()
             }
             _ => Self::new(code_of(&reject), detail, remedy_of(&reject)),
         }
@@ -181,8 +260,7 @@ pub(super) fn has_dependants(some: &[Name], count: usize) -> Fault {
         _ => format!("{count} jobs depend"),
     };
     let detail = format!("{jobs} on it: {}{more}", names.join(", "));
-    let remedy = "delete those jobs first, or take their dependency away; --force or ?force=true \
-                  does that, and --preview shows what follows";
+    let remedy = "delete those jobs first, or take their dependency away; ?force=true does that";
     Fault::new(ErrorCode::Conflict, detail, remedy)
 }
 
@@ -216,22 +294,25 @@ fn remedy_of(reject: &Reject) -> &'static str {
         Reject::NoSuchLock(_) | Reject::NotHolder { .. } => {
             "the lease has ended: acquire the lock again, and use the new token"
         }
-        Reject::NoSuchJob(_)
-        | Reject::NoSuchRun(_)
-        | Reject::NoSuchAction(_)
-        | Reject::NoSuchBackfill(_)
-        | Reject::NoSuchWorker(_) => "look which there are: old ones are forgotten",
+        Reject::NoSuchJob(_) => "look which there are: horai job list",
+        Reject::NoSuchRun(_) => "look which there are, old ones are forgotten: horai run list",
+        Reject::NoSuchAction(_) => "look which there are: horai action list JOB",
+        Reject::NoSuchBackfill(_) => "look which there are: horai backfill list",
+        Reject::NoSuchWorker(_) => "look which there are: horai worker list",
         Reject::NoSuchCalendar(_) => "apply that calendar first, or correct the name",
-        Reject::NoSuchTrigger { .. } => "look at the names of the job's triggers",
+        Reject::NoSuchTrigger { .. } => {
+            "look at the names of the job's triggers: horai job get JOB"
+        }
         Reject::SecretInUse { .. } => "take it out of their texts first, or delete those jobs",
         Reject::CalendarInUse { .. } => "take it away from those first",
-        Reject::NoSuchPool(_) => "look which pools there are",
+        Reject::NoSuchPool(_) => "look which pools there are: horai pool list",
         Reject::NoSuchGroup(_) => "look which groups have parameters: horai group list",
         Reject::PoolInUse { .. } => "take it away from those jobs first, or wait for those runs",
         Reject::PoolTooSmall { .. } => {
             "leave it as many slots as each of them takes, or change those jobs first"
         }
         Reject::CalendarCycle { .. } => "take one of these bases away",
+        Reject::OutOfTurn(_) => "wait for the end of the other, or cancel it first",
         Reject::ActionActive { .. } => "wait for its end, or cancel that run first",
         Reject::BackfillOver(_) => "ask for another one: horai backfill start, or rerun",
         Reject::RunOver(_) => "nothing is left to do: look at the run's state",
@@ -248,7 +329,7 @@ fn remedy_of(reject: &Reject) -> &'static str {
             "stop it first, and wait ten seconds: horai worker drain empties it before that"
         }
         Reject::WorkerBusy { .. } => {
-            "wait until they count as lost; if its machine is gone for good: --force"
+            "wait until they count as lost; if its machine is gone for good: ?force=true"
         }
         Reject::StaleLeader(_) => "ask again",
         _ => "look at what there is, and correct the request",
@@ -284,33 +365,11 @@ pub(super) fn of_json(error: &serde_json::Error, path: &str, value: String) -> F
         let remedy = "send one JSON value, such as {\"name\": \"load\", \"noop\": true}";
         return Fault::new(ErrorCode::Malformed, format!("the body is not JSON: {text}"), remedy);
     }
-    if let Some(rest) = text.strip_prefix("unknown field ") {
-        let remedy = rest.split_once("expected ").map_or_else(
-            || "leave it out".to_owned(),
-            |(_, known)| {
-                let known = known.rsplit_once(" at line").map_or(known, |(known, _)| known);
-                format!("leave it out, or use {known}")
-            },
-        );
-        let problem = "there is no such field";
-        return FieldError::invalid(field, value, problem, remedy)
-            .with_code(ErrorCode::UnknownField)
-            .into();
+    let Misfit { code, problem, remedy } = misfit(&text, field, &value);
+    if field.is_empty() {
+        return Fault::new(ErrorCode::Malformed, problem, remedy);
     }
-    let problem = text.rsplit_once(" at line").map_or(text.as_str(), |(problem, _)| problem);
-    let code = if field.is_empty() { ErrorCode::Malformed } else { ErrorCode::InvalidValue };
-    let mut fault = Problem::new(code, problem, "correct the value");
-    fault.errors.push(FieldProblem {
-        field: field.to_owned(),
-        value,
-        problem: problem.to_owned(),
-        remedy: "give a value of the form that the field has".to_owned(),
-        caret: None,
-    });
-    if !field.is_empty() {
-        fault.detail = format!("{field}: {problem}");
-    }
-    Fault(Box::new(fault))
+    FieldError::invalid(field, value, problem, remedy).with_code(code).into()
 }
 
 /// Answers an address that does not exist.
@@ -330,6 +389,24 @@ pub(super) async fn wrong_method(method: Method, uri: Uri) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bounds_are_told_in_the_units_of_people() {
+        let told = |problem: &str| {
+            let reject = Reject::Invalid { field: "f".to_owned(), problem: problem.to_owned() };
+            let error = Fault::from(reject).0.errors.remove(0);
+            [error.value, error.problem, error.remedy]
+        };
+        for (problem, wanted) in [
+            ("99 ; use 0 to 9", ["99", "it is too large", "write 0 to 9"]),
+            ("0 ms; use 1000 to 60000", ["0ms", "it is too short", "write 1s to 1m"]),
+            ("9 slots; use 1 to 4", ["9 slots", "it is too large", "write 1 to 4 slots"]),
+            ("9 is not kept; use 1 to 2", ["", "9 is not kept", "use 1 to 2"]),
+            ("give each once", ["", "give each once", "correct what is named"]),
+        ] {
+            assert_eq!(told(problem), wanted, "{problem}");
+        }
+    }
 
     #[test]
     fn a_node_that_is_too_busy_is_no_internal_error() {

@@ -14,7 +14,7 @@ use horai_core::model::action::ActionState;
 use horai_core::model::run::RunState;
 
 use super::dto::{RemovalDto, RemovedDto, job_name};
-use super::jobs::{find, revision};
+use super::jobs::find;
 use super::params::{Params, Segment};
 use super::problem::{Fault, has_dependants};
 use super::trial::carry_out;
@@ -55,7 +55,7 @@ pub(super) async fn delete(
 ) -> Result<Response, Fault> {
     let (write, params) = Write::with_params(request, &Ask::PARAMS).await?;
     write.empty()?;
-    let (ask, name, expected) = (Ask::read(&params)?, name.name()?, revision(&write));
+    let (ask, name, expected) = (Ask::read(&params)?, name.name()?, write.revision());
     let outcome = api
         .write(&write, |state| {
             let job = find(state, &name)?.id;

@@ -11,7 +11,7 @@ use horai_core::machine::outcome::Outcome;
 use horai_core::machine::state::State as CoreState;
 
 use super::Api;
-use super::actions::key_of;
+use super::actions::known;
 use super::dto::{ActionDto, ActionRef, Page, RunRef, StartedRun};
 use super::params::{Params, Segment};
 use super::problem::Fault;
@@ -35,11 +35,12 @@ pub(super) async fn super_recover(
     rerun(&api, &id, &write, true).await
 }
 
-/// A job that has nothing to do in this area is done without a run: there is no content.
+/// Where there is no run yet, or will be none, there is no content: the action waits for its
+/// turn, or its job has nothing to do in this area.
 async fn rerun(api: &Api, id: &Segment, write: &Write, below: bool) -> Result<Response, Fault> {
     write.empty()?;
     let id = id.parse::<ActionRef>("id")?;
-    let make = |state: &CoreState| Ok(Command::Rerun { action: known(state, &id)?, below });
+    let make = |state: &CoreState| Ok(Command::Rerun { action: known(state, &id)?.0, below });
     match api.write(write, make).await? {
         Outcome::Run { run } => {
             let started = Json(StartedRun { run: RunRef(run) });
@@ -77,8 +78,9 @@ async fn settle(
     write.empty()?;
     let id = id.parse::<ActionRef>("id")?;
     let make =
-        |state: &CoreState| Ok(Command::SettleAction { action: known(state, &id)?, success });
-    api.write(write, make).await?;
+        |state: &CoreState| Ok(Command::SettleAction { action: known(state, &id)?.0, success });
+    let told = id.to_string();
+    api.write(write, make).await.map_err(|fault| fault.filled(|_| told.clone()))?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -91,15 +93,9 @@ pub(super) async fn downstream(
     let (id, params) = (id.parse::<ActionRef>("id")?, params.only(&[])?);
     api.fresh(&params).await?;
     let items = api.read(|state| {
-        let tree = state.tree_below(known(state, &id)?).map_err(Fault::from)?;
+        let tree = state.tree_below(known(state, &id)?.0).map_err(Fault::from)?;
         let show = |key: &ActionKey| Some(ActionDto::of(state, *key, state.action(*key)?));
         Ok::<_, Fault>(tree.iter().filter_map(show).collect())
     })?;
     Ok(Json(Page { items, next: None }))
-}
-
-/// An action that is there.
-pub(super) fn known(state: &CoreState, id: &ActionRef) -> Result<ActionKey, Fault> {
-    let key = key_of(state, id).filter(|key| state.action(*key).is_some());
-    key.ok_or_else(|| Fault::not_found("action", id))
 }

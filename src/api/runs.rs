@@ -1,28 +1,59 @@
 //! Runs: list, read, cancel, explain.
 
+use std::str::FromStr;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use horai_core::ids::{Name, RunId};
+use horai_core::ids::{IdError, JobId, Name, RunId};
 use horai_core::machine::command::Command;
 use horai_core::machine::state::State as CoreState;
 use horai_core::model::run::Run;
 use horai_core::placement::explain::{Subject, explain as reason_of};
 
 use super::Api;
-use super::dto::{ExplainDto, Page, RunDto, RunRef, passed_limit};
+use super::dto::{ExplainDto, Page, RunDto, RunRef, state_word};
 use super::jobs;
 use super::params::{Params, Segment, page};
 use super::problem::Fault;
 use super::write::Write;
 use crate::error::FieldError;
 
+/// A job by its name, or by `#` and its number, which one that is deleted still has.
+#[derive(Debug)]
+enum JobRef {
+    Named(Name),
+    Numbered(JobId),
+}
+
+impl FromStr for JobRef {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        match text.strip_prefix('#').and_then(|number| number.parse().ok()) {
+            Some(number) => Ok(Self::Numbered(JobId(number))),
+            None => Name::new(text).map(Self::Named),
+        }
+    }
+}
+
+impl JobRef {
+    fn number(&self, state: &CoreState) -> Result<JobId, Fault> {
+        match self {
+            Self::Named(name) => jobs::find(state, name).map(|job| job.id),
+            Self::Numbered(number) => Ok(*number),
+        }
+    }
+}
+
 pub(super) async fn list(
     State(api): State<Api>,
     params: Params,
 ) -> Result<Json<Page<RunDto>>, Fault> {
-    let params = params.only(&["job", "limit", "before", "after"])?;
-    let (job, limit) = (params.parse::<Name>("job")?, params.limit()?);
+    let params = params.only(&["job", "kind", "state", "limit", "before", "after"])?;
+    let (kind, in_state) =
+        (one_of(&params, "kind", &RunDto::KINDS)?, one_of(&params, "state", &RunDto::STATES)?);
+    let (job, limit) = (params.parse::<JobRef>("job")?, params.limit()?);
     let before = params.parse::<RunRef>("before")?.map(|RunRef(run)| run);
     let after = params.parse::<RunRef>("after")?.map(|RunRef(run)| run);
     if let (Some(_), Some(after)) = (before, after) {
@@ -31,18 +62,43 @@ pub(super) async fn list(
         return Err(FieldError::invalid("after", RunRef(after), problem, remedy).into());
     }
     api.fresh(&params).await?;
-    let page = api.read(|state| {
+    let is_meant = |run: &&Run| {
+        kind.is_none_or(|kind| run.kind.word() == kind)
+            && in_state.is_none_or(|word| state_word(run) == word)
+    };
+    let show_page = |state: &CoreState| {
         let key = |run: &&Run| RunRef(run.id).to_string();
         let show = |run: &Run| RunDto::of(state, run);
-        let job = job.as_ref().map(|name| jobs::find(state, name)).transpose()?;
+        let job = job.as_ref().map(|job| job.number(state)).transpose()?;
         Ok::<_, Fault>(match (job, after) {
-            (None, None) => page(state.runs_before(before), limit, key, show),
-            (None, Some(_)) => page(state.runs_after(after), limit, key, show),
-            (Some(job), None) => page(state.runs_of_job(job.id, before), limit, key, show),
-            (Some(job), Some(_)) => page(state.runs_of_job_after(job.id, after), limit, key, show),
+            (None, None) => page(state.runs_before(before).filter(is_meant), limit, key, show),
+            (None, Some(_)) => page(state.runs_after(after).filter(is_meant), limit, key, show),
+            (Some(job), None) => {
+                page(state.runs_of_job(job, before).filter(is_meant), limit, key, show)
+            }
+            (Some(job), Some(_)) => {
+                page(state.runs_of_job_after(job, after).filter(is_meant), limit, key, show)
+            }
         })
-    })?;
+    };
+    let page = if kind.is_none() && in_state.is_none() {
+        api.read(show_page)?
+    } else {
+        // Few of many may be meant: not while applying waits.
+        show_page(&api.read(CoreState::clone))?
+    };
     Ok(Json(page))
+}
+
+/// A parameter that is one of some words.
+fn one_of<'p>(params: &'p Params, name: &str, words: &[&str]) -> Result<Option<&'p str>, Fault> {
+    match params.get(name) {
+        Some(text) if !words.contains(&text) => {
+            let remedy = format!("write {}", words.join(" or "));
+            Err(FieldError::invalid(name, text, "there is no such word", remedy).into())
+        }
+        given => Ok(given),
+    }
 }
 
 pub(super) async fn show(
@@ -76,19 +132,8 @@ pub(super) async fn explain(
     let connected = api.connected();
     api.read(|state| {
         let found = find(state, id)?;
-        let run = RunDto::of(state, found);
         let reason = reason_of(state, Subject::Run(id), &|id| connected.contains(&id));
-        let detail = match (reason, run.is_over()) {
-            (Some(reason), _) => ExplainDto::detail(state, Some(found), reason),
-            (None, true) => passed_limit(found).unwrap_or("it is over").to_owned(),
-            (None, false) => run.attempts.last().map_or_else(
-                || "it does not wait".to_owned(),
-                |attempt| format!("it runs on worker {}", attempt.worker),
-            ),
-        };
-        let reason = reason.map(|reason| reason.word().to_owned());
-        let (id, waits_for) = (run.id.to_string(), Vec::new());
-        Ok(Json(ExplainDto { id, state: run.state, reason, detail, waits_for }))
+        Ok(Json(ExplainDto::of_run(state, found, reason)))
     })
 }
 

@@ -5,8 +5,8 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
+use axum::response::Response;
 use horai_core::ids::Name;
 use horai_core::machine::command::{Command, Envelope};
 use horai_core::machine::outcome::{Outcome, Reject};
@@ -14,10 +14,10 @@ use horai_core::machine::state::State as Machine;
 use horai_core::model::secret::{KeyId, Sealed};
 
 use super::dto::{Page, RekeyedDto, SecretDto, SecretSet, SetSecret};
-use super::jobs::{etag, revision};
 use super::params::{Params, Segment, page};
 use super::problem::Fault;
-use super::write::{Expected, Write, accepted, odd};
+use super::revisions::{stored, tagged};
+use super::write::{Write, accepted, odd};
 use super::{Api, READ_LIMIT, WRITE_LIMIT};
 use crate::error::{ErrorCode, FieldError};
 use crate::secrets::{Keyring, MIN_VALUE, SealError};
@@ -31,9 +31,7 @@ pub(super) async fn list(
     State(api): State<Api>,
     params: Params,
 ) -> Result<Json<Page<SecretDto>>, Fault> {
-    let params = params.only(&["limit", "after"])?;
-    let (limit, after) = (params.limit()?, params.parse::<Name>("after")?);
-    api.fresh(&params).await?;
+    let (limit, after) = api.part::<Name>(params).await?;
     Ok(Json(api.read(|state| {
         let secrets = state.secrets_after(after);
         let show = |(name, secret)| SecretDto::of(state, name, secret);
@@ -53,7 +51,7 @@ pub(super) async fn show(
         Some(SecretDto::of(state, &name, secret))
     });
     let secret = found.ok_or_else(|| Fault::not_found("secret", &name))?;
-    Ok(([(header::ETAG, etag(secret.revision))], Json(secret)).into_response())
+    Ok(tagged(secret.revision, secret))
 }
 
 pub(super) async fn put(
@@ -71,22 +69,19 @@ pub(super) async fn put(
     })?;
     check_value(&value)?;
     let sealed = api.sessions.keys().seal(&name, &value).map_err(|error| no_key(&error))?;
-    let expected = revision(&write);
+    let expected = write.revision();
     let outcome = api
         .write(&write, |state| {
-            if write.expected() == Some(Expected::Something) && state.secret(&name).is_none() {
-                let problem = format!("secret {name} does not exist");
-                let remedy = "leave If-Match out to create it";
-                let error = FieldError::invalid("If-Match", "*", problem, remedy);
-                return Err(error.with_code(ErrorCode::WrongRevision).into());
+            if write.must_exist() && state.secret(&name).is_none() {
+                return Err(Fault::absent_named("secret", &name));
             }
             Ok(Command::PutSecret { name: name.clone(), sealed, description, expected })
         })
         .await?;
     let Outcome::Secret { revision } = outcome else { return Err(odd(&outcome)) };
     let set = SecretSet { name: name.to_string(), revision: revision.0 };
-    let status = if revision.0 == 1 { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, [(header::ETAG, etag(revision.0))], Json(set)).into_response())
+    // Each value is a revision, whether or not it is another one.
+    Ok(stored(revision.0, true, set))
 }
 
 /// What can be masked in an output, and given to a process.
@@ -128,7 +123,7 @@ pub(super) async fn delete(
     write: Write,
 ) -> Result<StatusCode, Fault> {
     write.empty()?;
-    let (name, expected) = (name.name()?, revision(&write));
+    let (name, expected) = (name.name()?, write.revision());
     api.write(&write, |_| Ok(Command::DeleteSecret { name, expected })).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use horai_core::ids::{AttemptKey, Name};
+use horai_core::ids::{AttemptKey, GroupPath, Name, Revision};
 use horai_core::machine::state::State as CoreState;
 use horai_core::model::job::JobSpec;
 use horai_core::model::params::{Params, plain_name};
@@ -43,6 +43,12 @@ pub(super) fn syntax_of<'a>(
     }
     let upstream = upstream.map(str::to_owned).collect();
     check(spec, asked, &names(spec, Some(upstream), None))?;
+    if let Some(circle) = template::circle_of(&spec.params, asked) {
+        let field = format!("params.{}", circle[0]);
+        let problem = format!("the values lead back to themselves: {}", circle.join(" → "));
+        let remedy = "take one of these references away";
+        return Err(FieldError::invalid(field, &spec.params[circle[0]], problem, remedy));
+    }
     Ok(asked)
 }
 
@@ -57,6 +63,20 @@ pub(super) fn check_names(spec: &JobSpec, state: &CoreState) -> Result<(), Field
         return Ok(());
     }
     check(spec, spec.syntax, &names(spec, None, Some(state)))
+}
+
+/// Jobs of a group, up to so many, whose texts name what a change of it takes away:
+/// `before` and `after` are the states without it and with it.
+pub(super) fn losers(
+    before: &CoreState,
+    after: &CoreState,
+    group: &GroupPath,
+    most: usize,
+) -> Vec<Name> {
+    let specs = before.jobs_in(group).filter_map(|job| Some(&before.job(job)?.spec));
+    let loses =
+        |spec: &&JobSpec| check_names(spec, after).is_err() && check_names(spec, before).is_ok();
+    specs.filter(loses).take(most).map(|spec| spec.name.clone()).collect()
 }
 
 fn check(spec: &JobSpec, syntax: Syntax, known: &Names) -> Result<(), FieldError> {
@@ -138,12 +158,18 @@ pub(super) async fn render(
     name: Segment,
     params: super::params::Params,
 ) -> Result<Json<RenderedDto>, Fault> {
-    let (name, params) = (name.name()?, params.only(&["nominal"])?);
+    let (name, params) = (name.name()?, params.only(&["nominal", "revision"])?);
+    let revision = params.parse::<u64>("revision")?.map(Revision);
     let nominal = params.parse::<Time>("nominal")?.map(|Time(at)| at);
     api.fresh(&params).await?;
     // Rendering takes what it takes: not while applying waits.
     let state = api.read(Clone::clone);
     let job = jobs::find(&state, &name)?;
+    let revision = revision.unwrap_or(job.revision);
+    let spec = state.spec(job.id, revision).ok_or_else(|| {
+        let problem = format!("the job has revision {}, and that one is not kept", job.revision);
+        FieldError::invalid("revision", revision, problem, "leave it out, or ask for another one")
+    })?;
     let nominal = nominal.unwrap_or_else(|| state.now());
     let key = horai_core::ids::ActionKey { job: job.id, nominal };
     let action = state.action(key);
@@ -151,18 +177,18 @@ pub(super) async fn render(
     // A preview has no run.
     let attempt = AttemptKey { run: horai_core::ids::RunId(0), shard: 0, number: 1 };
     let due = action.map_or(nominal, |action| action.due);
-    let values = params_given(&state, &job.spec, triggers, &Params::new());
-    let known = Known::of(&state, &job.spec, job.id, Some(key)).with(values);
-    let mut context = context_of(&state, &job.spec, attempt, (nominal, due), known);
+    let values = params_given(&state, spec, triggers, &Params::new());
+    let known = Known::of(&state, spec, job.id, Some(key)).with(values);
+    let mut context = context_of(&state, spec, attempt, (nominal, due), known);
     let masked = |name: &Name| (name.to_string(), Secret::new(MASK));
-    context.secrets = job.spec.secrets.iter().map(masked).collect();
+    context.secrets = spec.secrets.iter().map(masked).collect();
     let context = Arc::new(context);
     let mut texts = BTreeMap::new();
-    for (field, text) in job.spec.texts() {
-        let rendered = template::render(text, job.spec.syntax, &context)
+    for (field, text) in spec.texts() {
+        let rendered = template::render(text, spec.syntax, &context)
             .map_err(|error| field_error(field.clone(), text, &error))?;
         texts.insert(field, rendered.text.into_owned());
     }
     let action = ActionRef { job: name.to_string(), nominal };
-    Ok(Json(RenderedDto { action, revision: job.revision.0, texts }))
+    Ok(Json(RenderedDto { action, revision: revision.0, texts }))
 }

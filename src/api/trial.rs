@@ -11,12 +11,12 @@ use horai_core::machine::outcome::{Event, Outcome};
 use horai_core::machine::state::State as CoreState;
 
 use super::Api;
+use super::actions::known;
 use super::dto::{ActionRef, ChangeDto, RunDto, TrialDto};
 use super::jobs::{find, order};
 use super::params::{Params, Segment};
-use super::problem::Fault;
-use super::reruns::known;
-use super::write::{Write, accepted};
+use super::problem::{Fault, refused};
+use super::write::Write;
 
 /// Changes that a preview names.
 const NAMED: usize = 1_000;
@@ -29,7 +29,10 @@ pub(super) fn carry_out(
     let envelope = Envelope { actor: Actor::User(String::new()), request: None, command };
     let (index, now) = (state.applied_index().saturating_add(1), state.now());
     let applied = state.apply(Entry { index, now, command: &envelope });
-    accepted(applied.outcome).map(|outcome| (outcome, applied.events))
+    match applied.outcome {
+        Outcome::Rejected(reject) => Err(refused(reject, state)),
+        outcome => Ok((outcome, applied.events)),
+    }
 }
 
 /// `POST /jobs/NAME/trigger/preview`: the run that would be made.
@@ -70,7 +73,7 @@ async fn settle(
 ) -> Result<Json<TrialDto>, Fault> {
     params.only(&[])?;
     let id = id.parse::<ActionRef>("id")?;
-    would(api, |state| Ok(Command::SettleAction { action: known(state, &id)?, success })).await
+    would(api, |state| Ok(Command::SettleAction { action: known(state, &id)?.0, success })).await
 }
 
 async fn would(

@@ -19,9 +19,7 @@ pub(super) async fn list(
     State(api): State<Api>,
     params: Params,
 ) -> Result<Json<Page<WorkerDto>>, Fault> {
-    let params = params.only(&["limit", "after"])?;
-    let (limit, after) = (params.limit()?, params.parse::<Name>("after")?);
-    api.fresh(&params).await?;
+    let (limit, after) = api.part::<Name>(params).await?;
     let mut page = api.read(|state| {
         let find = |name| state.worker_by_name(name).map(|worker| worker.id);
         let after = match &after {

@@ -4,7 +4,7 @@
 
 use axum::body::to_bytes;
 use axum::extract::{FromRequest, Request};
-use axum::http::{HeaderMap, Method, header};
+use axum::http::{HeaderMap, Method};
 use bytes::Bytes;
 use horai_core::ids::Revision;
 use horai_core::machine::command::{Actor, Command, Envelope, Request as RequestId};
@@ -17,7 +17,8 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::gate::Caller;
 use super::params::Params;
-use super::problem::{Fault, of_json};
+use super::problem::{Fault, of_json, refused};
+use super::revisions::Expected;
 use super::{Api, MAX_BODY, READ_LIMIT, WRITE_LIMIT};
 use crate::error::{ErrorCode, FieldError};
 
@@ -31,15 +32,6 @@ pub(super) struct Write {
     secret: [u8; 32],
     request: Option<RequestId>,
     expected: Option<Expected>,
-}
-
-/// What the client thinks is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Expected {
-    /// Whatever it is, it must exist.
-    Something,
-    /// This revision; 0 = it must not exist.
-    Revision(Revision),
 }
 
 impl<S: Send + Sync> FromRequest<S> for Write {
@@ -76,7 +68,7 @@ impl Write {
             })?;
         let asked = parts.uri.path_and_query().map_or("/", |asked| asked.as_str());
         let request = request_id(&parts.headers, &parts.method, asked, &body)?;
-        let expected = expected(&parts.headers)?;
+        let expected = Expected::read(&parts.headers)?;
         Ok((Self { body, actor: Actor::User(name), secret, request, expected }, params))
     }
 }
@@ -131,9 +123,22 @@ impl Write {
         matches!(self.body.as_ref(), b"" | b"{}" | b"null")
     }
 
-    /// What the client thinks is there.
-    pub(super) fn expected(&self) -> Option<Expected> {
-        self.expected
+    /// True if the client says what it thinks is there.
+    pub(super) fn is_conditional(&self) -> bool {
+        self.expected.is_some()
+    }
+
+    /// True if there must be something, of whatever revision.
+    pub(super) fn must_exist(&self) -> bool {
+        self.expected == Some(Expected::Something)
+    }
+
+    /// The revision that there must be; 0 = there must be nothing.
+    pub(super) fn revision(&self) -> Option<Revision> {
+        match self.expected {
+            Some(Expected::Revision(revision)) => Some(revision),
+            Some(Expected::Something) | None => None,
+        }
     }
 
     /// The command with who sends it and its request id.
@@ -197,13 +202,22 @@ impl Api {
         })?;
         match command {
             Ok(command) => self.commit(&write.envelope(command)).await,
-            Err(outcome) => accepted(outcome),
+            Err(outcome) => self.accepted(outcome),
         }
     }
 
     /// Commits a command.
     pub(super) async fn commit(&self, envelope: &Envelope) -> Result<Outcome, Fault> {
-        accepted(self.node.propose(envelope, WRITE_LIMIT).await?)
+        let outcome = self.node.propose(envelope, WRITE_LIMIT).await?;
+        self.accepted(outcome)
+    }
+
+    /// An outcome that is no refusal; a refusal names what the state knows by name.
+    fn accepted(&self, outcome: Outcome) -> Result<Outcome, Fault> {
+        match outcome {
+            Outcome::Rejected(reject) => Err(self.read(|state| refused(reject, state))),
+            done => Ok(done),
+        }
     }
 }
 
@@ -234,7 +248,7 @@ pub(super) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Fault> {
 }
 
 /// The text of what stands at a path such as `jobs[2].name`.
-pub(super) fn at(whole: &serde_json::Value, path: &str) -> String {
+pub(crate) fn at(whole: &serde_json::Value, path: &str) -> String {
     let mut value = whole;
     for part in path.split(['.', '[']).map(|part| part.trim_end_matches(']')) {
         let inner = match part.parse::<usize>() {
@@ -247,10 +261,15 @@ pub(super) fn at(whole: &serde_json::Value, path: &str) -> String {
             None => return String::new(),
         }
     }
-    match value {
-        serde_json::Value::String(text) => text.chars().take(200).collect(),
-        other => other.to_string().chars().take(200).collect(),
-    }
+    let text = match value {
+        serde_json::Value::String(text) => text.clone(),
+        // As people write it, if nothing is lost by that.
+        serde_json::Value::Array(items) if items.iter().all(serde_json::Value::is_string) => {
+            items.iter().filter_map(serde_json::Value::as_str).collect::<Vec<_>>().join(", ")
+        }
+        other => other.to_string(),
+    };
+    text.chars().take(200).collect()
 }
 
 fn request_id(
@@ -281,26 +300,4 @@ fn issued(id: &str) -> Option<UtcMillis> {
     let (seconds, nanos) = id.get_timestamp()?.to_unix();
     let millis = seconds.checked_mul(1000)?.checked_add(u64::from(nanos / 1_000_000))?;
     i64::try_from(millis).ok().map(UtcMillis)
-}
-
-fn expected(headers: &HeaderMap) -> Result<Option<Expected>, Fault> {
-    let wrong = |name: &str, value: &header::HeaderValue, remedy: &str| {
-        let shown = String::from_utf8_lossy(value.as_bytes()).into_owned();
-        Fault::from(FieldError::invalid(name, shown, "this is no revision", remedy))
-    };
-    if let Some(value) = headers.get(header::IF_NONE_MATCH) {
-        if value != "*" || headers.contains_key(header::IF_MATCH) {
-            let remedy = "write * for a job that must not exist; else use If-Match";
-            return Err(wrong("If-None-Match", value, remedy));
-        }
-        return Ok(Some(Expected::Revision(Revision(0))));
-    }
-    let Some(value) = headers.get(header::IF_MATCH) else { return Ok(None) };
-    if value == "*" {
-        return Ok(Some(Expected::Something));
-    }
-    let text = value.to_str().unwrap_or_default().trim().trim_matches('"');
-    let revision = text.parse().ok().filter(|revision| *revision > 0);
-    let revision = revision.map(|revision| Expected::Revision(Revision(revision)));
-    revision.map(Some).ok_or_else(|| wrong("If-Match", value, "write the ETag, such as \"3\""))
 }

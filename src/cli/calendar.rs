@@ -9,9 +9,10 @@ use horai_core::ids::Name;
 use horai_core::model::calendar::CalendarDef;
 use serde::{Deserialize, Serialize};
 
-use super::check::read_file;
+use super::client::pages;
 use super::failure::Failure;
-use super::output::{Format, Show, View, data, moment, note, or_dash, print};
+use super::files::read_file;
+use super::output::{Format, Show, View, data, moment, note, or_dash, print, result, text_or_dash};
 use super::remote::{Remote, wait};
 use crate::api::calendar_definition::CalendarDefinition;
 use crate::api::dto::{AppliedCalendar, CalendarDto};
@@ -65,18 +66,16 @@ pub(super) fn run(args: CalendarArgs, out: &mut impl Write) -> Result<(), Failur
     let CalendarArgs { remote, verb } = args;
     let format = remote.output.output;
     // Before anybody is asked: a file that cannot be read changes nothing.
-    let mut files = Vec::new();
-    if let CalendarCommand::Apply { files: paths } = &verb {
-        for path in paths {
-            files.extend(read_file::<CalendarFile>(path, FILE_HINT)?.calendars);
-        }
-    }
+    let calendars = match &verb {
+        CalendarCommand::Apply { files } => read_all(files)?,
+        _ => Vec::new(),
+    };
     let client = remote.client()?;
     wait(async {
         match verb {
             CalendarCommand::Apply { .. } => {
                 let mut applied: Vec<AppliedCalendar> = Vec::new();
-                for calendar in bases_first(files) {
+                for calendar in calendars {
                     applied.push(client.put_calendar(&calendar).await.map_err(|mut error| {
                         let place = format!("calendar {}: ", calendar.name);
                         error.problem.detail.insert_str(0, &place);
@@ -86,16 +85,8 @@ pub(super) fn run(args: CalendarArgs, out: &mut impl Write) -> Result<(), Failur
                 print(out, format, &applied)
             }
             CalendarCommand::List => {
-                let mut calendars: Vec<CalendarDto> = Vec::new();
-                let mut after: Option<String> = None;
-                loop {
-                    let page = client.calendars(after.as_deref()).await?;
-                    calendars.extend(page.items);
-                    after = page.next;
-                    if after.is_none() {
-                        return print(out, format, &calendars);
-                    }
-                }
+                let calendars = pages::all(async |after| client.calendars(after).await).await?;
+                print(out, format, &calendars)
             }
             CalendarCommand::Show { name } => {
                 let calendar = client.calendar(&name).await?;
@@ -114,14 +105,19 @@ pub(super) fn run(args: CalendarArgs, out: &mut impl Write) -> Result<(), Failur
     })
 }
 
+/// The calendars of files, bases first.
+fn read_all(files: &[PathBuf]) -> Result<Vec<CalendarDefinition>, Failure> {
+    let mut calendars = Vec::new();
+    for file in files {
+        calendars.extend(read_file::<CalendarFile>(file, FILE_HINT)?.calendars);
+    }
+    Ok(bases_first(calendars))
+}
+
 /// The calendars of files, as definitions that triggers can be read with.
 pub(super) fn read_defs(files: &[PathBuf]) -> Result<BTreeMap<Name, CalendarDef>, Failure> {
-    let mut written = Vec::new();
-    for file in files {
-        written.extend(read_file::<CalendarFile>(file, FILE_HINT)?.calendars);
-    }
     let mut defs: BTreeMap<Name, CalendarDef> = BTreeMap::new();
-    for calendar in bases_first(written) {
+    for calendar in read_all(files)? {
         let def = calendar.to_def(&|name: &Name| defs.get(name));
         let place = format!("calendar {}", calendar.name);
         let def = def.map_err(|error| Failure::of_field(&place, &error))?;
@@ -169,13 +165,12 @@ fn content(calendar: &CalendarDefinition) -> String {
 impl Show for Vec<AppliedCalendar> {
     fn view(&self) -> View {
         let row = |calendar: &AppliedCalendar| {
-            let what = match (calendar.changed, calendar.revision) {
-                (false, _) => "unchanged",
-                (true, 1) => "created",
-                (true, _) => "changed",
-            };
-            let (name, revision) = (calendar.name.clone(), calendar.revision.to_string());
-            vec![name, revision, what.to_owned(), calendar.replanned.to_string()]
+            vec![
+                calendar.name.clone(),
+                calendar.revision.to_string(),
+                result(calendar.changed, calendar.revision).to_owned(),
+                calendar.replanned.to_string(),
+            ]
         };
         let titles = vec!["name", "revision", "result", "jobs planned anew"];
         View { titles, rows: self.iter().map(row).collect(), ..View::default() }
@@ -218,22 +213,18 @@ impl Show for Vec<CalendarDto> {
 impl Show for CalendarDto {
     fn view(&self) -> View {
         let calendar = &self.definition;
-        let list = |names: &[String]| or_dash((!names.is_empty()).then(|| names.join(", ")));
-        let mut facts = vec![
+        let facts = vec![
             ("name", self.name.clone()),
             ("revision", self.revision.to_string()),
             ("fires", content(calendar)),
             ("zone", calendar.zone.clone().unwrap_or_else(|| "the trigger's".to_owned())),
             ("base", or_dash(calendar.base.as_ref())),
-            ("jobs", list(&self.jobs)),
-            ("calendars", list(&self.calendars)),
+            ("jobs", text_or_dash(&self.jobs.join(", "))),
+            ("calendars", text_or_dash(&self.calendars.join(", "))),
             ("created", moment(self.created)),
             ("updated", moment(self.updated)),
         ];
-        if !calendar.description.is_empty() {
-            facts.insert(1, ("description", calendar.description.clone()));
-        }
-        View { facts, ..View::default() }
+        View { facts, ..View::default() }.described(&calendar.description)
     }
 
     fn ids(&self) -> Vec<String> {

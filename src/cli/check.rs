@@ -1,7 +1,6 @@
 //! Checks of files that need no cluster.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -12,14 +11,12 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::failure::Failure;
+use super::files::read_file;
 use crate::api::job_definition::JobDefinition;
 use crate::config::{self, Check, NodeConfig};
 use crate::error::{chain, exit};
 use crate::offline::plan::circle;
 use crate::secrets::Keyring;
-
-/// The largest job file, in bytes.
-const MAX_FILE: u64 = 16 * 1024 * 1024;
 
 /// A file of jobs.
 #[derive(Debug, Deserialize)]
@@ -98,37 +95,6 @@ pub(super) fn jobs(files: &[PathBuf], out: &mut impl Write) -> Result<(), Failur
 
 fn read(file: &Path) -> Result<JobFile, Failure> {
     read_file(file, "a job file holds a list under 'jobs': config/first.yaml is an example")
-}
-
-/// What a file holds, in the form that its name says; `hint` says what it should be.
-pub(super) fn read_file<T: DeserializeOwned>(file: &Path, hint: &str) -> Result<T, Failure> {
-    let shown = file.display();
-    let unreadable = |e: std::io::Error| {
-        Failure::new(format!("{shown}: {e}"), "check the path and its permissions", exit::NOT_FOUND)
-    };
-    let size = fs::metadata(file).map_err(unreadable)?.len();
-    if size > MAX_FILE {
-        return Err(Failure::new(
-            format!("{shown}: {size} bytes are too many"),
-            format!("split it: a file has at most {MAX_FILE} bytes"),
-            exit::USAGE,
-        ));
-    }
-    let text = fs::read_to_string(file).map_err(unreadable)?;
-    let parsed: Result<T, String> = match file.extension().and_then(|e| e.to_str()) {
-        Some("yaml" | "yml") => serde_saphyr::from_str(&text).map_err(|e| one_line(&e)),
-        Some("toml") => toml::from_str(&text).map_err(|e| e.to_string()),
-        Some("json") => serde_json::from_str(&text).map_err(|e| e.to_string()),
-        _ => Err("the name does not say what it holds: use .yaml, .yml, .toml or .json".to_owned()),
-    };
-    parsed.map_err(|problem| Failure::new(format!("{shown}: {problem}"), hint, exit::USAGE))
-}
-
-/// The first line of an error that draws its place, without a word of its own.
-fn one_line(error: &impl ToString) -> String {
-    let text = error.to_string();
-    let first = text.lines().next().unwrap_or_default();
-    first.strip_prefix("error: ").unwrap_or(first).to_owned()
 }
 
 /// Checks a configuration file with the environment's overrides.

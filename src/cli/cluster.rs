@@ -217,7 +217,7 @@ struct FoundedView {
 }
 
 fn init(file: &std::path::Path, choices: &Choices) -> Result<FoundedView, Failure> {
-    let config: NodeConfig = config::load(file, std::env::vars())?;
+    let config: NodeConfig = config::load(file, config::environment())?;
     let founded = founding::found(&config, choices).map_err(|error| {
         let (hint, exit) = match error {
             founding::Error::Exists(_) | founding::Error::Strange(_) => (
@@ -246,7 +246,7 @@ struct JoinedView {
 }
 
 fn enter(entry: &Entry, replaces: Option<NodeId>) -> Result<JoinedView, Failure> {
-    let config: NodeConfig = config::load(&entry.config, std::env::vars())?;
+    let config: NodeConfig = config::load(&entry.config, config::environment())?;
     let token = match (&entry.token_file, &entry.token) {
         (Some(file), _) => token_of(file)?,
         (None, Some(token)) => token.trim().to_owned(),

@@ -87,6 +87,36 @@ impl Failure {
     }
 }
 
+/// Prints what is wrong with the arguments; the answer is the process's exit code.
+pub(super) fn report_usage(error: &clap::Error, err: &mut impl Write) -> ExitCode {
+    let printed = err.write_all(usage(error).as_bytes());
+    ExitCode::from(if printed.is_ok() { exit::USAGE } else { exit::FAILED })
+}
+
+/// The parser's words, which end with a hint as all others do.
+fn usage(error: &clap::Error) -> String {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    let text = error.render().to_string();
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return format!("{}\nhint: give one of these commands\n", text.trim_end());
+    }
+    let help = "For more information, try";
+    let told = text.split(help).next().unwrap_or_default().trim_end();
+    let words = |kind| match error.get(kind) {
+        Some(ContextValue::String(one)) => Some(one.clone()),
+        Some(ContextValue::Strings(some)) if !some.is_empty() => Some(some.join(", ")),
+        _ => None,
+    };
+    let hint = words(ContextKind::ValidValue)
+        .map(|known| format!("write one of {known}"))
+        .or_else(|| words(ContextKind::SuggestedArg).map(|near| format!("did you mean {near}?")))
+        .or_else(|| {
+            words(ContextKind::SuggestedSubcommand).map(|near| format!("did you mean {near}?"))
+        });
+    let hint = hint.unwrap_or_else(|| "the same command with --help says what it takes".to_owned());
+    format!("{told}\nhint: {hint}\n")
+}
+
 /// What to do about a store, beside what the error itself says.
 fn of_store(error: &horai_raft::open::Error) -> &'static str {
     use horai_raft::open::Error as Open;
@@ -143,5 +173,34 @@ impl From<crate::demo::Error> for Failure {
 impl From<crate::bench::Error> for Failure {
     fn from(error: crate::bench::Error) -> Self {
         Self::new(chain(&error), error.hint(), error.exit())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Arg, Command};
+
+    use super::*;
+
+    #[test]
+    fn the_parsers_errors_end_with_a_hint() {
+        let command = Command::new("x")
+            .arg(Arg::new("existing").long("existing").value_parser(["keep", "rerun"]))
+            .arg(Arg::new("n").long("priority").value_parser(clap::value_parser!(u8).range(0..=9)));
+        for (words, begin, hint) in [
+            (["x", "--existing", "foo"], "error: invalid value 'foo'", "write one of keep, rerun"),
+            (["x", "--existin", "keep"], "error: unexpected argument", "did you mean --existing?"),
+            (
+                ["x", "--priority", "77"],
+                "error: invalid value '77'",
+                "the same command with --help says what it takes",
+            ),
+        ] {
+            let error = command.clone().try_get_matches_from(words).unwrap_err();
+            let said = usage(&error);
+            assert!(said.starts_with(begin), "{said}");
+            assert!(said.ends_with(&format!("\nhint: {hint}\n")), "{said}");
+            assert!(!said.contains("For more information"), "{said}");
+        }
     }
 }

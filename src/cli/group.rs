@@ -5,11 +5,11 @@ use std::io::Write;
 
 use clap::{Args, Subcommand};
 
-use super::client::{Client, Held};
+use super::client::{Client, Held, pages};
 use super::failure::Failure;
 use super::hold::{AfterPause, pause, resume};
 use super::named_values;
-use super::output::{Show, View, moment, note, or_dash, print};
+use super::output::{Show, View, moment, note, or_dash, print, result, text_or_dash};
 use super::remote::{Remote, wait};
 use crate::api::dto::{GroupDto, SetGroup};
 use crate::api::group_definition::GroupDefinition;
@@ -45,6 +45,9 @@ enum GroupCommand {
         /// Only if it has this revision
         #[arg(long)]
         revision: Option<u64>,
+        /// Even if jobs name its parameters: their runs fail then
+        #[arg(long)]
+        force: bool,
     },
     /// Start nothing new of a group's jobs, those that come later included
     Pause {
@@ -78,6 +81,9 @@ struct SetArgs {
     /// Only if it has this revision
     #[arg(long)]
     revision: Option<u64>,
+    /// Even if jobs name what is taken away: their runs fail then
+    #[arg(long)]
+    force: bool,
 }
 
 /// Does what was asked.
@@ -89,7 +95,8 @@ pub(super) fn run(args: GroupArgs, out: &mut impl Write) -> Result<(), Failure> 
         GroupCommand::Resume { group, missed } => resume(&remote, Held::Group(&group), missed),
         GroupCommand::List => {
             let client = remote.client()?;
-            let groups = wait(list(&client))?;
+            let groups = pages::all(async |after| client.groups(after).await);
+            let groups = wait(async { Ok(groups.await?) })?;
             print(out, format, &groups)
         }
         GroupCommand::Show { group } => {
@@ -104,22 +111,10 @@ pub(super) fn run(args: GroupArgs, out: &mut impl Write) -> Result<(), Failure> 
             let set = wait(set(&client, &asked, &params))?;
             print(out, format, &set)
         }
-        GroupCommand::Delete { group, revision } => {
+        GroupCommand::Delete { group, revision, force } => {
             let client = remote.client()?;
-            wait(async { Ok(client.delete_group(&group, revision).await?) })?;
+            wait(async { Ok(client.delete_group(&group, revision, force).await?) })?;
             note(format, &format!("group {group} has no parameters of its own any more"))
-        }
-    }
-}
-
-async fn list(client: &Client) -> Result<Vec<GroupDto>, Failure> {
-    let (mut groups, mut after) = (Vec::new(), None::<String>);
-    loop {
-        let page = client.groups(after.as_deref()).await?;
-        groups.extend(page.items);
-        after = page.next;
-        if after.is_none() {
-            return Ok(groups);
         }
     }
 }
@@ -145,8 +140,7 @@ async fn set(
             if definition.params.remove(name).is_none() {
                 let text = format!("group {} has no parameter {name:?} of its own", asked.group);
                 let names: Vec<&str> = definition.params.keys().map(String::as_str).collect();
-                let hint =
-                    format!("it has: {}", or_dash((!names.is_empty()).then(|| names.join(", "))));
+                let hint = format!("it has: {}", text_or_dash(&names.join(", ")));
                 return Err(Failure::new(text, hint, exit::NOT_FOUND));
             }
         }
@@ -155,7 +149,7 @@ async fn set(
             definition.description.clone_from(description);
         }
         let expected = Some(asked.revision.unwrap_or(revision));
-        match client.put_group(&asked.group, &definition, expected).await {
+        match client.put_group(&asked.group, &definition, expected, asked.force).await {
             Err(error)
                 if error.code() == ErrorCode::WrongRevision
                     && asked.revision.is_none()
@@ -170,15 +164,10 @@ async fn set(
 
 impl Show for SetGroup {
     fn view(&self) -> View {
-        let result = match (self.changed, self.revision) {
-            (false, _) => "unchanged",
-            (true, 1) => "created",
-            (true, _) => "changed",
-        };
         let facts = vec![
             ("group", self.group.clone()),
             ("revision", self.revision.to_string()),
-            ("result", result.to_owned()),
+            ("result", result(self.changed, self.revision).to_owned()),
         ];
         View { facts, ..View::default() }
     }
@@ -197,7 +186,7 @@ impl Show for Vec<GroupDto> {
                 group.inherited.len().to_string(),
                 group.job_count.to_string(),
                 or_dash(group.updated.map(moment)),
-                or_dash((!group.description.is_empty()).then_some(&group.description)),
+                text_or_dash(&group.description),
             ]
         };
         let titles = vec!["group", "params", "inherited", "jobs", "updated", "description"];
@@ -218,20 +207,17 @@ impl Show for GroupDto {
         let more = self.job_count.saturating_sub(self.jobs.len() as u64);
         let more = (more > 0).then(|| format!("and {more} more"));
         let jobs: Vec<String> = self.jobs.iter().cloned().chain(more).collect();
-        let mut facts = vec![
+        let facts = vec![
             ("group", self.group.clone()),
             ("revision", or_dash((self.revision > 0).then_some(self.revision))),
-            ("jobs", or_dash((!jobs.is_empty()).then(|| jobs.join(", ")))),
+            ("jobs", text_or_dash(&jobs.join(", "))),
             ("created", or_dash(self.created.map(moment))),
             ("updated", or_dash(self.updated.map(moment))),
         ];
-        if !self.description.is_empty() {
-            facts.insert(1, ("description", self.description.clone()));
-        }
         let own = self.params.iter().map(|(name, value)| [name, value, &self.group]);
         let inherited = self.inherited.iter().map(|param| [&param.name, &param.value, &param.from]);
         let rows = own.chain(inherited).map(|row| row.map(Clone::clone).to_vec()).collect();
-        View { facts, titles: vec!["param", "value", "of"], rows }
+        View { facts, titles: vec!["param", "value", "of"], rows }.described(&self.description)
     }
 
     fn ids(&self) -> Vec<String> {

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use clap::Args;
 
-use super::client::Held;
+use super::client::{Held, pages};
 use super::failure::Failure;
 use super::output::{Format, Show, View, data, moment, note, print};
 use super::remote::{Remote, wait};
@@ -67,18 +67,7 @@ pub(super) fn unfreeze(args: &UnfreezeArgs) -> Result<(), Failure> {
 /// Lists pauses of the cluster, of groups and of triggers.
 pub(super) fn pauses(args: &PausesArgs, out: &mut impl Write) -> Result<(), Failure> {
     let client = args.remote.client()?;
-    let pauses = wait(async {
-        let mut pauses: Vec<PauseDto> = Vec::new();
-        let mut after: Option<String> = None;
-        loop {
-            let page = client.pauses(after.as_deref()).await?;
-            pauses.extend(page.items);
-            after = page.next;
-            if after.is_none() {
-                return Ok(pauses);
-            }
-        }
-    })?;
+    let pauses = wait(async { Ok(pages::all(async |after| client.pauses(after).await).await?) })?;
     print(out, args.remote.output.output, &pauses)
 }
 

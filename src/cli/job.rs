@@ -6,20 +6,15 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::check;
-use super::client::Held;
+use super::client::{Held, pages};
 use super::failure::Failure;
 use super::hold::{self, AfterPause};
 use super::job_state::StateArgs;
 use super::named_values;
-use super::output::{Format, Show, View, data, moment, note, print};
+use super::output::{Format, data, note, print};
 use super::remote::{Remote, wait};
-use crate::api::dto::{
-    ActionRef, AppliedJobs, JobDto, JobSet, RenderedDto, RunRequest, StartedRun, Time,
-};
+use crate::api::dto::{ActionRef, JobSet, RemovedDto, RunRequest, StartedRun, Time};
 use crate::api::job_definition::JobDefinition;
-
-/// Entries asked for at once.
-const PAGE: u32 = 500;
 
 /// Jobs.
 #[derive(Debug, Args)]
@@ -77,6 +72,9 @@ enum JobCommand {
     Render {
         /// Such as load@20261121T030000Z, whether or not there is such an action
         action: ActionRef,
+        /// By an earlier definition of the job
+        #[arg(long)]
+        revision: Option<u64>,
     },
     /// Show what a job keeps for its next run (keep_state), or change it
     State(StateArgs),
@@ -188,18 +186,9 @@ pub(super) fn run(args: JobArgs, out: &mut impl Write) -> Result<(), Failure> {
                 print(out, format, &applied)
             }
             JobCommand::List { limit } => {
-                let mut jobs: Vec<JobDto> = Vec::new();
-                let mut after: Option<String> = None;
-                while jobs.len() < limit {
-                    let page = client.jobs(Some(PAGE), after.as_deref()).await?;
-                    jobs.extend(page.items);
-                    after = page.next;
-                    if after.is_none() {
-                        break;
-                    }
-                }
-                jobs.truncate(limit);
-                print(out, format, &jobs)
+                let jobs =
+                    pages::first(limit, async |size, after| client.jobs(Some(size), after).await);
+                print(out, format, &jobs.await?)
             }
             JobCommand::Get { name } => {
                 let job = client.job(&name).await?;
@@ -214,7 +203,12 @@ pub(super) fn run(args: JobArgs, out: &mut impl Write) -> Result<(), Failure> {
             }
             JobCommand::Delete { name, revision, force: false, cancel: false, .. } => {
                 client.delete_job(&name, revision).await?;
-                note(format, &format!("job {name} is deleted"))
+                note(format, &format!("job {name} is deleted"))?;
+                match format {
+                    // Whoever reads it as data gets the same form however it is asked for.
+                    Format::Json | Format::Yaml => data(out, format, &RemovedDto::alone(name)),
+                    Format::Table | Format::Quiet => Ok(()),
+                }
             }
             JobCommand::Delete { name, revision, force, cancel, .. } => {
                 let removed = client.remove_job(&name, revision, (force, cancel)).await?;
@@ -229,7 +223,9 @@ pub(super) fn run(args: JobArgs, out: &mut impl Write) -> Result<(), Failure> {
                 print(out, format, &StartedRun { run })
             }
             JobCommand::State(state) => state.run(&client, format, out).await,
-            JobCommand::Render { action } => print(out, format, &client.render(&action).await?),
+            JobCommand::Render { action, revision } => {
+                print(out, format, &client.render(&action, revision).await?)
+            }
             // Done above.
             JobCommand::Pause { .. } | JobCommand::Resume { .. } | JobCommand::Check { .. } => {
                 Ok(())
@@ -279,24 +275,6 @@ impl TriggerArgs {
     }
 }
 
-impl Show for RenderedDto {
-    fn view(&self) -> View {
-        let title = format!("{}, revision {}", self.action, self.revision);
-        let mut rows = Vec::new();
-        for (field, text) in &self.texts {
-            for (i, line) in text.lines().enumerate() {
-                let field = if i == 0 { field.as_str() } else { "" };
-                rows.push(vec![field.to_owned(), line.to_owned()]);
-            }
-        }
-        View { facts: vec![("action", title)], titles: vec!["field", "text"], rows }
-    }
-
-    fn ids(&self) -> Vec<String> {
-        vec![self.action.to_string()]
-    }
-}
-
 fn held<'a>(job: &'a str, trigger: Option<&'a str>) -> Held<'a> {
     trigger.map_or(Held::Job(job), |trigger| Held::Trigger(job, trigger))
 }
@@ -306,166 +284,4 @@ fn place<'a>(jobs: &'a [(String, JobDefinition)], field: &str) -> Option<(usize,
     let (index, _) = field.strip_prefix("jobs[")?.split_once(']')?;
     let index: usize = index.parse().ok()?;
     jobs.get(index).map(|(place, _)| (index, place.as_str()))
-}
-
-impl Show for AppliedJobs {
-    fn view(&self) -> View {
-        let row = |job: &crate::api::dto::AppliedJob| {
-            let what = match (job.changed, job.revision) {
-                (false, _) => "unchanged",
-                (true, 1) => "created",
-                (true, _) => "changed",
-            };
-            vec![job.name.clone(), job.revision.to_string(), what.to_owned()]
-        };
-        let rows = self.jobs.iter().map(row).collect();
-        View { titles: vec!["name", "revision", "result"], rows, ..View::default() }
-    }
-
-    fn ids(&self) -> Vec<String> {
-        self.jobs.iter().map(|job| job.name.clone()).collect()
-    }
-
-    fn none(&self) -> Option<&'static str> {
-        self.jobs.is_empty().then_some("the files hold no jobs")
-    }
-}
-
-impl Show for Vec<JobDto> {
-    fn view(&self) -> View {
-        let titles = vec!["name", "revision", "state", "triggers", "depends on", "updated"];
-        let row = |job: &JobDto| {
-            vec![
-                job.name.clone(),
-                job.revision.to_string(),
-                state(job).to_owned(),
-                triggers(&job.definition),
-                list(&edges(&job.definition)),
-                moment(job.updated),
-            ]
-        };
-        View { titles, rows: self.iter().map(row).collect(), ..View::default() }
-    }
-
-    fn ids(&self) -> Vec<String> {
-        self.iter().map(|job| job.name.clone()).collect()
-    }
-
-    fn none(&self) -> Option<&'static str> {
-        self.is_empty().then_some("no jobs: horai job apply -f FILE makes some")
-    }
-}
-
-impl Show for JobDto {
-    fn view(&self) -> View {
-        let job = &self.definition;
-        let what = match (&job.shell, &job.exec) {
-            (Some(script), _) => match script.lines().count() {
-                0 | 1 => format!("shell: {}", script.trim()),
-                lines => format!("shell, {lines} lines: -o yaml shows them"),
-            },
-            (None, Some(argv)) => format!("exec {}", argv.join(" ")),
-            (None, None) => "noop".to_owned(),
-        };
-        let mut facts = vec![
-            ("name", self.name.clone()),
-            ("number", self.number.to_string()),
-            ("revision", self.revision.to_string()),
-            ("state", state(self).to_owned()),
-            ("runs", what),
-            ("triggers", triggers(job)),
-        ];
-        facts.extend(self.means.iter().map(|trigger| ("means", trigger.means.clone())));
-        facts.extend([
-            ("depends on", list(&edges(job))),
-            ("zone", job.zone.clone().unwrap_or_else(|| "the cluster's".to_owned())),
-            ("workers", or_default(job.worker_group.as_ref(), "default")),
-            ("priority", or_default(job.priority.as_ref(), "5")),
-            ("retries", retries(job)),
-            ("time-out", or_default(job.timeout.as_ref(), "none")),
-            ("of a run", or_default(job.run_timeout.as_ref(), "none")),
-            ("in the queue", or_default(job.queue_timeout.as_ref(), "none")),
-            ("lease", or_default(job.lease.as_ref(), "1m")),
-            ("group", or_default(job.group.as_ref(), "none")),
-            ("worker lost", or_default(job.on_worker_lost.as_ref(), "rerun")),
-            ("created", moment(self.created)),
-            ("updated", moment(self.updated)),
-        ]);
-        if !job.areas.is_empty() {
-            facts.push(("areas", list(&job.areas)));
-        }
-        facts.extend(job.batch.as_ref().map(|batch| ("batch", batch.to_string())));
-        if job.keep_state {
-            facts.push(("keeps", format!("a state: horai job state {}", self.name)));
-        }
-        if let Some(group) = &self.paused_group {
-            facts.push(("paused by", format!("group {group}")));
-        }
-        if !self.paused_triggers.is_empty() {
-            facts.push(("paused triggers", list(&self.paused_triggers)));
-        }
-        for wait in &self.waiting_triggers {
-            facts.push(("waits", format!("{} for the end of {}", wait.trigger, wait.action)));
-        }
-        if !job.description.is_empty() {
-            facts.insert(1, ("description", job.description.clone()));
-        }
-        View { facts, ..View::default() }
-    }
-
-    fn ids(&self) -> Vec<String> {
-        vec![self.name.clone()]
-    }
-}
-
-impl Show for StartedRun {
-    fn view(&self) -> View {
-        View { facts: vec![("run", self.run.to_string())], ..View::default() }
-    }
-
-    fn ids(&self) -> Vec<String> {
-        vec![self.run.to_string()]
-    }
-}
-
-fn or_default(value: Option<&impl ToString>, default: &str) -> String {
-    value.map_or_else(|| default.to_owned(), ToString::to_string)
-}
-
-fn retries(job: &JobDefinition) -> String {
-    let Some(retries) = &job.retries else { return "none".to_owned() };
-    let wait = retries.backoff.as_deref().unwrap_or("10s");
-    let told = match &retries.backoff_cap {
-        Some(cap) => format!("{}, after {wait}, doubled up to {cap}", retries.count),
-        None => format!("{}, after {wait} each", retries.count),
-    };
-    match job.retry_on_worker.as_deref() {
-        Some(worker) => format!("{told}, on {worker} worker"),
-        None => told,
-    }
-}
-
-fn state(job: &JobDto) -> &'static str {
-    if job.paused { "paused" } else { "active" }
-}
-
-fn triggers(job: &JobDefinition) -> String {
-    let shown = |t: &crate::api::job_definition::TriggerDefinition| match t.enabled {
-        true => told(t),
-        false => format!("({})", told(t)),
-    };
-    list(&job.triggers.iter().map(shown).collect::<Vec<_>>())
-}
-
-/// An expression alone, and other rules in words.
-fn told(trigger: &crate::api::job_definition::TriggerDefinition) -> String {
-    trigger.cron.clone().unwrap_or_else(|| trigger.to_string())
-}
-
-fn edges(job: &JobDefinition) -> Vec<String> {
-    job.depends_on.iter().map(ToString::to_string).collect()
-}
-
-fn list(names: &[String]) -> String {
-    if names.is_empty() { "-".to_owned() } else { names.join(", ") }
 }

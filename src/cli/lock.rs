@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, Subcommand};
 use horai_core::time::Span;
 
-use super::client::{ApiError, Client};
+use super::client::{ApiError, Client, pages};
 use super::failure::Failure;
 use super::output::{Show, View, moment, note, print};
 use super::remote::{Remote, wait};
@@ -82,16 +82,8 @@ pub(super) fn run(args: LockArgs, out: &mut impl Write) -> Result<(), Failure> {
                 note(format, &format!("lock {name} is given back"))
             }
             LockCommand::List => {
-                let mut locks: Vec<LockDto> = Vec::new();
-                let mut after: Option<String> = None;
-                loop {
-                    let page = client.locks(after.as_deref()).await?;
-                    locks.extend(page.items);
-                    after = page.next;
-                    if after.is_none() {
-                        return print(out, format, &locks);
-                    }
-                }
+                let locks = pages::all(async |after| client.locks(after).await).await?;
+                print(out, format, &locks)
             }
         }
     })

@@ -12,10 +12,12 @@ pub mod client;
 mod cluster;
 mod cron;
 mod failure;
+mod files;
 mod group;
 mod hold;
 mod job;
 mod job_state;
+mod job_view;
 mod lock;
 mod output;
 mod plan;
@@ -156,9 +158,12 @@ pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            let code = if error.use_stderr() { exit::USAGE } else { exit::OK };
-            // Nothing can be told to a person whose terminal is gone.
-            return ExitCode::from(if error.print().is_ok() { code } else { exit::FAILED });
+            if !error.use_stderr() {
+                // Nothing can be told to a person whose terminal is gone.
+                let printed = error.print().is_ok();
+                return ExitCode::from(if printed { exit::OK } else { exit::FAILED });
+            }
+            return failure::report_usage(&error, &mut io::stderr().lock());
         }
     };
     let mut out = io::stdout().lock();
@@ -294,6 +299,7 @@ mod tests {
             "group set etl --param DAY=1 --param EU.WHERE=here --unset X --revision 3",
             "group delete etl --revision 3",
             "action list load --batch 2024-01-30",
+            "action show load@20261121T030000Z -o json",
             "group pause etl/nightly",
             "group resume etl --missed skip",
             "freeze --url http://a:1",
@@ -312,6 +318,11 @@ mod tests {
             "run show r-17",
             "run logs -f r-17 --attempt 2",
             "run cancel r-17",
+            "run rerun r-17 --preview",
+            "run list --job #79 --kind manual --state failed",
+            "job render load@20261121T030000Z --revision 2",
+            "group delete etl --force",
+            "group set etl --unset X --force",
             "run explain load@20261121T030000Z",
             "worker --config w.toml",
             "worker list --url http://a:1,http://b:2",
@@ -352,6 +363,7 @@ mod tests {
             "backfill start a --from 2026-11-01 --to 2026-11-02 --hours 25:00-06:00",
             "backfill show 3",
             "job trigger a --action x",
+            "run list --kind often",
             "secret set db-password hunter2",
         ] {
             let words = std::iter::once("horai").chain(line.split(' '));

@@ -53,6 +53,17 @@ pub(super) struct View {
     pub(super) rows: Vec<Vec<String>>,
 }
 
+impl View {
+    /// The same with a description below the name, if there is one.
+    pub(super) fn described(mut self, description: &str) -> Self {
+        if !description.is_empty() {
+            let place = self.facts.len().min(1);
+            self.facts.insert(place, ("description", description.to_owned()));
+        }
+        self
+    }
+}
+
 /// What can be printed. Programs see its serialised form.
 pub(super) trait Show: Serialize {
     /// For people.
@@ -149,6 +160,20 @@ pub(super) fn moment(time: Time) -> String {
     }
 }
 
+/// What has become of something that was written down, now of that revision.
+pub(super) fn result(changed: bool, revision: u64) -> &'static str {
+    match (changed, revision) {
+        (false, _) => "unchanged",
+        (true, 1) => "created",
+        (true, _) => "changed",
+    }
+}
+
+/// A text, or a dash for none.
+pub(super) fn text_or_dash(text: &str) -> String {
+    or_dash((!text.is_empty()).then_some(text))
+}
+
 /// A value, or a dash.
 pub(super) fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
@@ -185,6 +210,20 @@ mod tests {
         let shown = |text: &str| moment(text.parse().unwrap());
         assert_eq!(shown("2026-11-21T03:00:00Z"), "2026-11-21 03:00:00Z");
         assert_eq!(shown("2026-11-21T03:00:00.010Z"), "2026-11-21 03:00:00.010Z");
+    }
+
+    #[test]
+    fn what_is_there_is_told_and_what_is_not_has_a_dash() {
+        assert_eq!((text_or_dash("a, b").as_str(), text_or_dash("").as_str()), ("a, b", "-"));
+        assert_eq!(
+            [result(false, 1), result(true, 1), result(true, 2)],
+            ["unchanged", "created", "changed"]
+        );
+        let named = || View { facts: vec![("name", "x".to_owned())], ..View::default() };
+        let told = named().described("for people");
+        assert_eq!(told.facts[1], ("description", "for people".to_owned()));
+        assert_eq!(named().described("").facts.len(), 1);
+        assert_eq!(View::default().described("alone").facts.len(), 1);
     }
 
     #[test]

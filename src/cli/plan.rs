@@ -12,6 +12,7 @@ use horai_core::timing::zone::Zone;
 use super::failure::Failure;
 use super::output::{Output, Show, View, note, print};
 use super::{calendar, check};
+use crate::api::dto::{ActionRef, Time};
 use crate::api::job_definition::JobDefinition;
 use crate::error::{chain, exit};
 use crate::offline::plan::{Answer, Question, Upstream, simulate, unknown};
@@ -91,28 +92,46 @@ fn complete(job: &mut JobDefinition, matching: Option<&str>) {
     }
 }
 
+/// An action as other commands take it.
+fn id(job: &str, nominal: &str) -> String {
+    match nominal.parse() {
+        Ok(Time(nominal)) => ActionRef { job: job.to_owned(), nominal }.to_string(),
+        Err(_) => format!("{job}@{nominal}"),
+    }
+}
+
 impl Show for Answer {
     fn view(&self) -> View {
         let shown = |upstream: &Upstream| match (&upstream.nominal, upstream.no_match) {
-            (Some(at), _) => format!("{}@{at}", upstream.job),
+            (Some(at), _) => id(&upstream.job, at),
             (None, word) => format!("{}: {}", upstream.job, word.unwrap_or("none")),
         };
         let rows = self.actions.iter().map(|action| {
             let upstream: Vec<String> = action.upstream.iter().map(shown).collect();
-            vec![action.nominal.clone(), action.job.clone(), upstream.join(", ")]
+            vec![action.nominal.clone(), id(&action.job, &action.nominal), upstream.join(", ")]
         });
         View {
-            titles: vec!["nominal", "job", "waits for"],
+            titles: vec!["nominal", "action", "waits for"],
             rows: rows.collect(),
             ..View::default()
         }
     }
 
     fn ids(&self) -> Vec<String> {
-        self.actions.iter().map(|action| format!("{}@{}", action.job, action.nominal)).collect()
+        self.actions.iter().map(|action| id(&action.job, &action.nominal)).collect()
     }
 
     fn none(&self) -> Option<&'static str> {
         self.actions.is_empty().then_some("no job has an action on that day")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn an_action_has_the_id_that_other_commands_take() {
+        let id = super::id("load", "2026-03-15T05:30:00+01:00");
+        assert_eq!(id, "load@20260315T043000Z");
+        assert_eq!(super::id("load", "later"), "load@later");
     }
 }

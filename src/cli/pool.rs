@@ -4,8 +4,9 @@ use std::io::Write;
 
 use clap::{Args, Subcommand};
 
+use super::client::pages;
 use super::failure::Failure;
-use super::output::{Show, View, moment, note, or_dash, print};
+use super::output::{Show, View, moment, note, print, result, text_or_dash};
 use super::remote::{Remote, wait};
 use crate::api::dto::{PoolDto, SetPool};
 use crate::api::pool_definition::PoolDefinition;
@@ -60,16 +61,8 @@ pub(super) fn run(args: PoolArgs, out: &mut impl Write) -> Result<(), Failure> {
     wait(async {
         match verb {
             PoolCommand::List => {
-                let mut pools: Vec<PoolDto> = Vec::new();
-                let mut after: Option<String> = None;
-                loop {
-                    let page = client.pools(after.as_deref()).await?;
-                    pools.extend(page.items);
-                    after = page.next;
-                    if after.is_none() {
-                        return print(out, format, &pools);
-                    }
-                }
+                let pools = pages::all(async |after| client.pools(after).await).await?;
+                print(out, format, &pools)
             }
             PoolCommand::Show { name } => print(out, format, &client.pool(&name).await?),
             PoolCommand::Set { name, slots, description, revision } => {
@@ -86,15 +79,10 @@ pub(super) fn run(args: PoolArgs, out: &mut impl Write) -> Result<(), Failure> {
 
 impl Show for SetPool {
     fn view(&self) -> View {
-        let result = match (self.changed, self.revision) {
-            (false, _) => "unchanged",
-            (true, 1) => "created",
-            (true, _) => "changed",
-        };
         let facts = vec![
             ("name", self.name.clone()),
             ("revision", self.revision.to_string()),
-            ("result", result.to_owned()),
+            ("result", result(self.changed, self.revision).to_owned()),
         ];
         View { facts, ..View::default() }
     }
@@ -112,7 +100,7 @@ impl Show for Vec<PoolDto> {
                 pool.slots.to_string(),
                 pool.used.to_string(),
                 pool.waiting.to_string(),
-                or_dash((!pool.description.is_empty()).then_some(&pool.description)),
+                text_or_dash(&pool.description),
             ]
         };
         let titles = vec!["name", "slots", "used", "waiting", "description"];
@@ -130,20 +118,17 @@ impl Show for Vec<PoolDto> {
 
 impl Show for PoolDto {
     fn view(&self) -> View {
-        let mut facts = vec![
+        let facts = vec![
             ("name", self.name.clone()),
             ("revision", self.revision.to_string()),
             ("slots", self.slots.to_string()),
             ("used", self.used.to_string()),
             ("waiting", self.waiting.to_string()),
-            ("jobs", or_dash((!self.jobs.is_empty()).then(|| self.jobs.join(", ")))),
+            ("jobs", text_or_dash(&self.jobs.join(", "))),
             ("created", moment(self.created)),
             ("updated", moment(self.updated)),
         ];
-        if !self.description.is_empty() {
-            facts.insert(1, ("description", self.description.clone()));
-        }
-        View { facts, ..View::default() }
+        View { facts, ..View::default() }.described(&self.description)
     }
 
     fn ids(&self) -> Vec<String> {

@@ -99,18 +99,89 @@ impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Self {
         let exit = error.code().exit();
         let problem = *error.problem;
-        let value = problem.errors.first().map(|field| field.value.as_str()).unwrap_or_default();
-        // Many a detail holds the value already.
-        let message = if value.is_empty() || problem.detail.contains(value) {
-            problem.detail
-        } else {
-            format!("{} ({value:?})", problem.detail)
+        // Many a problem holds the value already.
+        let value = problem.errors.first().filter(|field| !holds(&field.problem, &field.value));
+        let value = value.map(|field| field.value.as_str()).unwrap_or_default();
+        let message = match value {
+            "" => problem.detail,
+            value => format!("{} ({value:?})", problem.detail),
         };
         let (hint, caret) = match problem.errors.into_iter().next() {
             Some(field) => (field.remedy, field.caret),
             None => (String::new(), None),
         };
         let hint = if hint.is_empty() { problem.remedy } else { hint };
-        Self::new(message, hint, exit).marked(caret.as_deref())
+        Self::new(message, as_typed(&hint), exit).marked(caret.as_deref())
+    }
+}
+
+/// True if a text says the value, not only as a part of a word.
+fn holds(text: &str, value: &str) -> bool {
+    let is_end = |c: Option<char>| c.is_none_or(|c| !c.is_alphanumeric());
+    value.is_empty()
+        || text.match_indices(value).any(|(at, _)| {
+            is_end(text[..at].chars().next_back())
+                && is_end(text[at + value.len()..].chars().next())
+        })
+}
+
+/// A remedy of the API, whose words are headers and parameters, as it is typed here.
+fn as_typed(remedy: &str) -> String {
+    const WORDS: [(&str, &str); 7] = [
+        ("?force=true", "--force"),
+        ("leave If-None-Match out", "leave --revision 0 out"),
+        ("leave If-Match out", "leave --revision out"),
+        ("use a new Idempotency-Key for another request", "give the command again"),
+        ("then use a new Idempotency-Key", "then give the command again"),
+        (
+            "ask again with the same Idempotency-Key, or look first",
+            "look what it did before you ask again",
+        ),
+        ("under another Idempotency-Key", "by the same command"),
+    ];
+    let mut typed = remedy.to_owned();
+    for (sent, word) in WORDS {
+        typed = typed.replace(sent, word);
+    }
+    match typed.split_once("If-Match: \"") {
+        Some((before, after)) => format!("{before}--revision {}", after.replacen('"', "", 1)),
+        None => typed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{ErrorCode, FieldError};
+
+    fn said(error: ApiError) -> String {
+        let mut said = Vec::new();
+        let _ = Failure::from(error).report(&mut said);
+        String::from_utf8(said).unwrap()
+    }
+
+    #[test]
+    fn an_error_shows_the_value_once_and_names_what_can_be_typed() {
+        let wrong = |field: &str, value: &str, problem: &str| {
+            let mut error =
+                ApiError::from(FieldError::invalid(field, value, problem, "correct it"));
+            // As `apply` tells of which file's job it is.
+            error.problem.detail.insert_str(0, "a.yaml: jobs[0] (Dd): ");
+            said(error)
+        };
+        for (field, value) in [("name", "Dd"), ("legacy_id", "0")] {
+            let told = wrong(field, value, "it cannot be");
+            assert!(told.contains(&format!("it cannot be ({value:?})\n")), "{told}");
+        }
+        let told = wrong("zone", "Mars", "there is no zone \"Mars\"");
+        assert!(!told.contains("(\"Mars\")"), "{told}");
+        for (remedy, typed) in [
+            ("take it away; ?force=true does that", "take it away; --force does that"),
+            ("and ask for it: If-Match: \"3\"", "and ask for it: --revision 3"),
+            ("leave If-Match out to create it", "leave --revision out to create it"),
+        ] {
+            let told = said(ApiError::new(ErrorCode::Conflict, "no", remedy));
+            assert_eq!(told, format!("error: no\nhint: {typed}\n"));
+        }
     }
 }

@@ -5,17 +5,14 @@ use std::io::Write;
 use clap::{Args, Subcommand};
 
 use super::action::NOT_HERE;
-use super::client::{LogsQuery, RunsQuery};
+use super::client::{LogsQuery, Which};
 use super::failure::Failure;
 use super::job_state::{Values, brief};
-use super::output::{Format, Show, View, moment, note, or_dash, print};
+use super::output::{Format, Show, View, moment, note, or_dash, print, text_or_dash};
 use super::remote::{Remote, wait};
 use crate::api::dto::{
     ActionRef, AttemptDto, EndDto, ExplainDto, HistoryDto, RunDto, RunRef, Time,
 };
-
-/// Entries asked for at once.
-const PAGE: usize = 500;
 
 /// Told of outputs that are gone.
 const DROPPED: &str = "dropped: the cluster held too much, and newer outputs took their place";
@@ -33,9 +30,15 @@ pub(super) struct RunArgs {
 enum RunCommand {
     /// List runs, newest first
     List {
-        /// Of this job alone
+        /// Of this job alone; of one that is deleted by its number, as '#79'
         #[arg(long)]
         job: Option<String>,
+        /// Of this kind alone
+        #[arg(long, value_parser = RunDto::KINDS)]
+        kind: Option<String>,
+        /// In this state alone
+        #[arg(long, value_parser = RunDto::STATES)]
+        state: Option<String>,
         /// At most so many
         #[arg(long, default_value_t = 50)]
         limit: usize,
@@ -73,6 +76,9 @@ enum RunCommand {
     Rerun {
         /// Such as r-17
         run: RunRef,
+        /// Only show what would run, and what waits for that
+        #[arg(long)]
+        preview: bool,
     },
     /// Tell every change of a run: when it was, and who made it
     History {
@@ -93,20 +99,10 @@ pub(super) fn run(args: RunArgs, out: &mut impl Write) -> Result<(), Failure> {
     let client = remote.client()?;
     wait(async {
         match verb {
-            RunCommand::List { job, limit } => {
-                let mut runs: Vec<RunDto> = Vec::new();
-                let mut before = None;
-                while runs.len() < limit {
-                    let page = u32::try_from((limit - runs.len()).min(PAGE)).ok();
-                    let query = RunsQuery { job: job.as_deref(), limit: page, before, after: None };
-                    let page = client.runs(query).await?;
-                    runs.extend(page.items);
-                    before = page.next.and_then(|next| next.parse().ok());
-                    if before.is_none() {
-                        break;
-                    }
-                }
-                print(out, format, &runs)
+            RunCommand::List { job, kind, state, limit } => {
+                let which =
+                    Which { job: job.as_deref(), kind: kind.as_deref(), state: state.as_deref() };
+                print(out, format, &client.newest_runs(which, limit).await?)
             }
             RunCommand::Show { run } => print(out, format, &client.run(run).await?),
             RunCommand::Outputs { run } => {
@@ -128,12 +124,15 @@ pub(super) fn run(args: RunArgs, out: &mut impl Write) -> Result<(), Failure> {
                 client.cancel_run(run).await?;
                 note(format, &format!("run {run} is asked to end"))
             }
-            RunCommand::Rerun { run } => {
+            RunCommand::Rerun { run, preview } => {
                 let Some(action) = client.run(run).await?.action else {
                     let hint = "run its job again: horai job trigger";
                     let text = format!("run {run} is of no action");
                     return Err(Failure::new(text, hint, crate::error::exit::CONFLICT));
                 };
+                if preview {
+                    return print(out, format, &client.recover_preview(&action, false).await?);
+                }
                 match client.recover(&action, false).await? {
                     Some(again) => print(out, format, &client.run(again).await?),
                     None => {
@@ -211,6 +210,11 @@ impl Show for RunDto {
             ("retries", self.retries.to_string()),
             ("workers lost", self.losses.to_string()),
         ];
+        // A sentence would make a table of it too wide to read.
+        facts.extend(self.attempts.iter().filter_map(|attempt| {
+            let message = attempt.end.as_ref()?.message.as_ref()?;
+            Some(("why", format!("{}: {message}", attempt.id)))
+        }));
         facts.extend(self.outputs.iter().map(|(key, value)| ("output", brief(key, value))));
         facts.extend(self.outputs_dropped.then(|| ("outputs", DROPPED.to_owned())));
         let titles =
@@ -265,7 +269,7 @@ impl Show for Vec<ExplainDto> {
                 explained.state.clone(),
                 or_dash(explained.reason.as_ref()),
                 explained.detail.clone(),
-                if waits.is_empty() { "-".to_owned() } else { waits.join(" ") },
+                text_or_dash(&waits.join(" ")),
             ]
         };
         let titles = vec!["trigger", "state", "reason", "detail", "waits for"];
@@ -306,9 +310,8 @@ fn state(run: &RunDto) -> String {
 }
 
 fn end(end: &EndDto) -> String {
-    let more =
-        end.code.or(end.signal).map(|number| number.to_string()).or_else(|| end.message.clone());
-    more.map_or_else(|| end.how.clone(), |more| format!("{} {more}", end.how))
+    let number = end.code.or(end.signal);
+    number.map_or_else(|| end.how.clone(), |number| format!("{} {number}", end.how))
 }
 
 #[cfg(test)]
@@ -357,6 +360,18 @@ mod tests {
         assert_eq!(printed(Format::Quiet, &vec![run.clone()]), "r-17\n");
         let json: serde_json::Value = serde_json::from_str(&printed(Format::Json, &run)).unwrap();
         assert_eq!(json, serde_json::from_str::<serde_json::Value>(RUN).unwrap());
+    }
+
+    #[test]
+    fn a_sentence_stands_beside_the_table_of_attempts() {
+        let text = RUN.replace(
+            r#"{"how": "exited", "code": 1,"#,
+            r#"{"how": "unrendered", "message": "there is no parameter `x`","#,
+        );
+        let run: RunDto = serde_json::from_str(&text).unwrap();
+        let shown = printed(Format::Table, &run);
+        assert!(shown.contains("why           r-17.1: there is no parameter `x`\n"), "{shown}");
+        assert!(shown.contains("unrendered  12 B\n"), "{shown}");
     }
 
     #[test]

@@ -10,8 +10,9 @@ use clap::{Args, Subcommand};
 use horai_core::model::secret::Sealed;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
+use super::client::pages;
 use super::failure::Failure;
-use super::output::{Show, View, moment, note, or_dash, print};
+use super::output::{Show, View, moment, note, print, text_or_dash};
 use super::remote::{Remote, wait};
 use crate::api::dto::{RekeyedDto, SecretDto, SecretSet, SetSecret};
 use crate::error::{chain, exit};
@@ -84,16 +85,8 @@ pub(super) fn run(args: SecretArgs, out: &mut impl Write) -> Result<(), Failure>
                 print(out, format, &client.set_secret(&name, &secret, revision).await?)
             }
             SecretCommand::List => {
-                let mut secrets: Vec<SecretDto> = Vec::new();
-                let mut after: Option<String> = None;
-                loop {
-                    let page = client.secrets(after.as_deref()).await?;
-                    secrets.extend(page.items);
-                    after = page.next;
-                    if after.is_none() {
-                        return print(out, format, &secrets);
-                    }
-                }
+                let secrets = pages::all(async |after| client.secrets(after).await).await?;
+                print(out, format, &secrets)
             }
             SecretCommand::Show { name } => print(out, format, &client.secret(&name).await?),
             SecretCommand::Delete { name, revision } => {
@@ -150,6 +143,13 @@ fn value(name: &str) -> Result<String, Failure> {
         // One byte more than can be taken tells that it is too long.
         let limit = Sealed::MAX_VALUE as u64 + 3;
         stdin.lock().take(limit).read_to_end(&mut bytes).map_err(unread)?;
+        if bytes.len() as u64 == limit {
+            // How long it is would be known after reading it all.
+            let most = Sealed::MAX_VALUE;
+            let text = format!("the value has more than {most} bytes");
+            let hint = format!("use at most {most}: keep what is larger in a file");
+            return Err(Failure::new(text, hint, exit::USAGE));
+        }
     }
     let text = String::from_utf8(bytes).map_err(|_| {
         let hint = "a secret is text: encode bytes, for instance with base64";
@@ -185,7 +185,7 @@ impl Show for SecretSet {
 /// Nodes without the key.
 fn closed(secret: &SecretDto) -> String {
     let nodes: Vec<String> = secret.closed_to.iter().map(ToString::to_string).collect();
-    or_dash((!nodes.is_empty()).then(|| nodes.join(", ")))
+    text_or_dash(&nodes.join(", "))
 }
 
 impl Show for Vec<SecretDto> {
@@ -195,9 +195,9 @@ impl Show for Vec<SecretDto> {
                 secret.name.clone(),
                 secret.revision.to_string(),
                 moment(secret.updated),
-                or_dash((!secret.jobs.is_empty()).then(|| secret.jobs.join(", "))),
+                text_or_dash(&secret.jobs.join(", ")),
                 closed(secret),
-                or_dash((!secret.description.is_empty()).then_some(&secret.description)),
+                text_or_dash(&secret.description),
             ]
         };
         let titles = vec!["name", "revision", "updated", "jobs", "not on nodes", "description"];
@@ -215,19 +215,16 @@ impl Show for Vec<SecretDto> {
 
 impl Show for SecretDto {
     fn view(&self) -> View {
-        let mut facts = vec![
+        let facts = vec![
             ("name", self.name.clone()),
             ("revision", self.revision.to_string()),
-            ("jobs", or_dash((!self.jobs.is_empty()).then(|| self.jobs.join(", ")))),
+            ("jobs", text_or_dash(&self.jobs.join(", "))),
             ("key", self.key.clone()),
             ("not on nodes", closed(self)),
             ("created", moment(self.created)),
             ("updated", moment(self.updated)),
         ];
-        if !self.description.is_empty() {
-            facts.insert(1, ("description", self.description.clone()));
-        }
-        View { facts, ..View::default() }
+        View { facts, ..View::default() }.described(&self.description)
     }
 
     fn ids(&self) -> Vec<String> {
@@ -237,12 +234,11 @@ impl Show for SecretDto {
 
 impl Show for RekeyedDto {
     fn view(&self) -> View {
-        let failed = or_dash((!self.failed.is_empty()).then(|| self.failed.join(", ")));
         let facts = vec![
             ("key", self.key.clone()),
             ("written anew", self.resealed.to_string()),
             ("under it already", self.kept.to_string()),
-            ("cannot be opened", failed),
+            ("cannot be opened", text_or_dash(&self.failed.join(", "))),
         ];
         View { facts, ..View::default() }
     }

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use clap::Subcommand;
 
+use super::client::{Client, pages};
 use super::failure::Failure;
-use super::output::{Format, Show, View, moment, note, print};
+use super::output::{Format, Show, View, moment, note, print, text_or_dash};
 use super::remote::{Remote, wait};
 use crate::api::dto::{DrainRequest, SpanText, WorkerDto};
-use crate::cli::client::Client;
 
 /// Between two looks at a worker that is being emptied.
 const LOOK: Duration = Duration::from_millis(500);
@@ -76,7 +76,9 @@ pub(super) fn run(verb: WorkerCommand, out: &mut impl Write) -> Result<(), Failu
     match verb {
         WorkerCommand::List { remote } => {
             let client = remote.client()?;
-            print(out, remote.output.output, &wait(all(&client))?)
+            let workers = pages::all(async |after| client.workers(after).await);
+            let workers = wait(async { Ok(workers.await?) })?;
+            print(out, remote.output.output, &workers)
         }
         WorkerCommand::Show { remote, name } => {
             let client = remote.client()?;
@@ -108,19 +110,6 @@ pub(super) fn run(verb: WorkerCommand, out: &mut impl Write) -> Result<(), Failu
             let client = remote.client()?;
             wait(async { Ok(client.remove_worker(&name, force).await?) })?;
             note(remote.output.output, &format!("worker {name} is forgotten"))
-        }
-    }
-}
-
-async fn all(client: &Client) -> Result<Vec<WorkerDto>, Failure> {
-    let mut workers: Vec<WorkerDto> = Vec::new();
-    let mut after: Option<String> = None;
-    loop {
-        let page = client.workers(after.as_deref()).await?;
-        workers.extend(page.items);
-        after = page.next;
-        if after.is_none() {
-            return Ok(workers);
         }
     }
 }
@@ -184,7 +173,7 @@ impl Show for WorkerDto {
             ("state", state(self)),
             ("slots", format!("{} of {} used", self.used, self.slots)),
             ("groups", self.groups.join(", ")),
-            ("labels", if self.labels.is_empty() { "-".to_owned() } else { labels.join(", ") }),
+            ("labels", text_or_dash(&labels.join(", "))),
             ("host", self.host.clone()),
             ("version", self.version.clone()),
             ("incarnation", self.incarnation.clone()),

@@ -8,9 +8,9 @@
 
 use crate::ids::{ActionKey, AttemptKey, RunId, TriggerName, WorkerId};
 use crate::machine::state::State;
-use crate::model::action::{Action, ActionState, SkipReason};
+use crate::model::action::{Action, ActionState, SkipReason, Upstream};
+use crate::model::edge::Standing;
 use crate::model::history::{Cause, Note, Notes};
-use crate::model::job::JobSpec;
 use crate::model::run::{
     Attempt, AttemptCause, AttemptEnd, EndKind, Run, RunKind, RunResult, RunState,
 };
@@ -99,7 +99,8 @@ pub fn of_action(state: &State, key: ActionKey, action: &Action) -> Vec<Change> 
     }
     for up in &action.upstream {
         let met = up.met.map(|(at, run)| (at, Some(run))).or(up.passed.map(|at| (at, None)));
-        if let Some((at, run)) = met {
+        // A success has forgotten; what it waited for tells it, unless that has run again.
+        if let Some((at, run)) = met.or_else(|| met_before(state, action, up)) {
             found.add(at, What::Met(up.action, run), By::Leader);
         }
     }
@@ -125,6 +126,14 @@ pub fn of_action(state: &State, key: ActionKey, action: &Action) -> Vec<Change> 
         found.add(at, what, by.unwrap_or(By::Leader));
     }
     found.in_order()
+}
+
+/// When an action that has succeeded since had met an upstream action, and by which run.
+fn met_before(state: &State, action: &Action, up: &Upstream) -> Option<(UtcMillis, Option<RunId>)> {
+    let run = action.run.filter(|_| action.state == ActionState::Success)?;
+    let above = state.action(up.awaited()?)?;
+    let at = above.finished.filter(|_| up.judge(above.state) == Standing::Passed)?;
+    (at <= state.run(run)?.created).then(|| (at, above.run_behind()))
 }
 
 /// Who asked for a run: the leader, if nobody did.
@@ -219,7 +228,7 @@ impl Changes {
         let between = run.attempts.windows(2).filter(|pair| is_retry(pair)).count();
         let last = run.attempts.last();
         let is_again = waits_from.is_some()
-            && last.and_then(|a| a.end.as_ref()).is_some_and(|end| again(&end.how).is_none());
+            && last.and_then(|a| a.end.as_ref()).is_some_and(|end| end.how.rerun_cause().is_none());
         let counted = u32::try_from(between + usize::from(is_again)).unwrap_or(u32::MAX);
         let mut retry = run.retries.saturating_sub(counted);
         for (place, attempt) in run.attempts.iter().enumerate() {
@@ -237,14 +246,15 @@ impl Changes {
             if next.is_none() && waits_from.is_none() {
                 continue;
             }
-            if let Some(cause) = again(&end.how) {
+            if let Some(cause) = end.how.rerun_cause() {
                 self.add(end.at, What::Queued(cause), By::Leader);
                 continue;
             }
             retry = retry.saturating_add(1);
             let until = match next {
                 None => waits_from,
-                Some(_) => spec.map(|spec| retry_at(run, spec, end.at, retry)),
+                // What the machine reckoned when that attempt ended.
+                Some(_) => spec.map(|spec| spec.retry_at(run.id, retry, end.at)),
             };
             self.retry(run, end.at, retry, until);
         }
@@ -274,18 +284,4 @@ impl Changes {
             }
         }
     }
-}
-
-/// Why the run is tried again after such an end, if that counts as no retry.
-fn again(how: &EndKind) -> Option<AttemptCause> {
-    match how {
-        EndKind::Drained => Some(AttemptCause::Drained),
-        lost if lost.is_loss() => Some(AttemptCause::WorkerLost),
-        _ => None,
-    }
-}
-
-/// When a retry was queued: what the machine reckoned when the attempt before it ended.
-fn retry_at(run: &Run, spec: &JobSpec, ended: UtcMillis, retry: u32) -> UtcMillis {
-    ended.plus(spec.retries.backoff.delay(retry)).plus(spec.retry_rules.jitter_of(run.id, retry))
 }

@@ -37,6 +37,41 @@ macro_rules! number_id {
     };
 }
 
+/// Ways out of and into a type whose `new` checks a text: it is shown, read and stored
+/// as that text. Its definition says `serde(try_from = "String", into = "String")`.
+macro_rules! checked_text {
+    ($name:ident, $error:ty) => {
+        impl ::std::fmt::Display for $name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl ::std::str::FromStr for $name {
+            type Err = $error;
+
+            fn from_str(text: &str) -> Result<Self, $error> {
+                Self::new(text)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = $error;
+
+            fn try_from(text: String) -> Result<Self, $error> {
+                Self::new(&text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(text: $name) -> Self {
+                text.0.as_ref().to_owned()
+            }
+        }
+    };
+}
+pub(crate) use checked_text;
+
 number_id! {
     /// A job's internal number; its name may change, this does not.
     JobId
@@ -205,33 +240,7 @@ impl Name {
     }
 }
 
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
-
-impl FromStr for Name {
-    type Err = IdError;
-
-    fn from_str(text: &str) -> Result<Self, IdError> {
-        Self::new(text)
-    }
-}
-
-impl TryFrom<String> for Name {
-    type Error = IdError;
-
-    fn try_from(text: String) -> Result<Self, IdError> {
-        Self::new(&text)
-    }
-}
-
-impl From<Name> for String {
-    fn from(name: Name) -> Self {
-        name.0.as_ref().to_owned()
-    }
-}
+checked_text! { Name, IdError }
 
 /// A folder of jobs: names with slashes between, from the outermost on, 128
 /// bytes in all. Cheap to clone.
@@ -273,33 +282,7 @@ impl GroupPath {
     }
 }
 
-impl fmt::Display for GroupPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
-
-impl FromStr for GroupPath {
-    type Err = IdError;
-
-    fn from_str(text: &str) -> Result<Self, IdError> {
-        Self::new(text)
-    }
-}
-
-impl TryFrom<String> for GroupPath {
-    type Error = IdError;
-
-    fn try_from(text: String) -> Result<Self, IdError> {
-        Self::new(&text)
-    }
-}
-
-impl From<GroupPath> for String {
-    fn from(path: GroupPath) -> Self {
-        path.0.as_ref().to_owned()
-    }
-}
+checked_text! { GroupPath, IdError }
 
 /// A trigger's name inside its job: free text up to 200 bytes, because it
 /// defaults to kind and text (`cron 0 0 3 * * ?`). Cheap to clone.

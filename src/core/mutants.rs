@@ -125,6 +125,8 @@ mutants! {
     RecoverTellsNobody = "recover-tells-nobody",
     /// A recovery of all below visits an action once for each of its edges.
     SuperVisitsTwice = "super-visits-twice",
+    /// What was gathered for a success counts for the next one, too.
+    ReadinessStays = "readiness-stays",
     /// A run that waits for a retry is not in the way of others of its job.
     BackoffLetsOthers = "backoff-lets-others",
     /// Of those that wait for a live run the oldest stays.

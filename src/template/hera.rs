@@ -18,6 +18,7 @@
 //! Java goes on into the next one.
 
 use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use horai_core::timing::local::{LocalTime, Shift};
@@ -64,6 +65,43 @@ pub(super) fn secrets(text: &str) -> impl Iterator<Item = (usize, &str)> {
         let close = inner.bytes().take(MAX_KEY).position(|byte| byte == b'}')?;
         Some((at, &inner[SECRET.len() - 2..close]))
     })
+}
+
+/// Parameters whose values lead back to themselves, from the first to itself again; none
+/// if there are no such ones. Names that an area has its own value for are left to the
+/// run: what they lead to depends on where it is.
+pub(super) fn circle_in(params: &BTreeMap<String, String>) -> Option<Vec<&str>> {
+    let by_area: BTreeSet<&str> =
+        params.keys().filter_map(|name| Some(name.split_once('.')?.1)).collect();
+    let followed = |name: &str| !name.contains('.') && !by_area.contains(name);
+    let named = |value: &str| {
+        let inner = value.match_indices("${").map(|(at, _)| &value[at + 2..]);
+        let names = inner.filter_map(|inner| Some(inner.split_once('}')?.0));
+        let known = names.filter_map(|name| Some(params.get_key_value(name)?.0.as_str()));
+        known.filter(|name| followed(name)).collect::<Vec<&str>>()
+    };
+    let mut done = BTreeSet::new();
+    for first in params.keys().filter(|name| followed(name)) {
+        let mut path = vec![first.as_str()];
+        let mut ahead = vec![named(&params[first])];
+        while let Some(next) = ahead.last_mut() {
+            let Some(name) = next.pop() else {
+                ahead.pop();
+                done.extend(path.pop());
+                continue;
+            };
+            if let Some(place) = path.iter().position(|open| *open == name) {
+                path.drain(..place);
+                path.push(name);
+                return Some(path);
+            }
+            if !done.contains(name) {
+                path.push(name);
+                ahead.push(named(&params[name]));
+            }
+        }
+    }
+    None
 }
 
 /// Puts the values into the text.

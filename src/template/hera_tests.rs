@@ -6,6 +6,8 @@ use horai_core::ids::{AttemptKey, Name, RunId};
 use horai_core::time::UtcMillis;
 use horai_core::timing::zone::Zone;
 
+use std::collections::BTreeMap;
+
 use super::{Context, Fault, Names, Secret, Syntax, TemplateError, check, render};
 
 /// Of the version 202403150300000001.
@@ -173,4 +175,22 @@ fn nothing_grows_or_turns_without_end() {
     assert!(error.message.contains("too deep"), "{error}");
     let shell = "${".repeat(90_000);
     assert_eq!(rendered(&shell, context(&[], &[])).unwrap(), shell);
+}
+
+#[test]
+fn parameters_that_lead_back_to_themselves_are_found() {
+    let circle = |pairs: &[(&str, &str)]| {
+        let params: BTreeMap<String, String> =
+            pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let found = crate::template::circle_of(&params, Syntax::Hera);
+        found.map(|names| names.join(" ")).unwrap_or_default()
+    };
+    assert_eq!(circle(&[("a", "${b}"), ("b", "x${a}")]), "a b a");
+    assert_eq!(circle(&[("a", "${a}")]), "a a");
+    assert_eq!(circle(&[("z", "${b} ${a}"), ("a", "${b}"), ("b", "${c}"), ("c", "${b}")]), "b c b");
+    assert_eq!(circle(&[("a", "${b} ${b}"), ("b", "${c:-${d}}"), ("d", "$a")]), "");
+    // Where it is may break it.
+    assert_eq!(circle(&[("a", "${b}"), ("b", "${a}"), ("EU.b", "1")]), "");
+    let params = BTreeMap::from([("a".to_owned(), "${a}".to_owned())]);
+    assert_eq!(crate::template::circle_of(&params, Syntax::Jinja), None);
 }

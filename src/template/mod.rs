@@ -52,7 +52,7 @@ mod property_tests;
 mod tests;
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use horai_core::model::syntax::Syntax;
@@ -96,6 +96,16 @@ pub fn check(text: &str, syntax: Syntax, known: &Names) -> Result<(), TemplateEr
         Syntax::Jinja => names::check(text, known),
         Syntax::Hera => hera::check(text, known),
         Syntax::Plain => Ok(()),
+    }
+}
+
+/// Parameters of a definition whose values lead back to themselves, where values may hold
+/// texts; from the first to itself again.
+#[must_use]
+pub fn circle_of(params: &BTreeMap<String, String>, syntax: Syntax) -> Option<Vec<&str>> {
+    match syntax {
+        Syntax::Hera => hera::circle_in(params),
+        Syntax::Plain | Syntax::Jinja => None,
     }
 }
 

@@ -260,6 +260,9 @@ impl<'t> Checker<'t> {
         if self.own.contains(name) {
             return Ok(());
         }
+        if name == "outputs" {
+            self.dashed(tag, number, at)?;
+        }
         let key = key(tag, number);
         match name {
             "nominal" | "due" => times_check::chain(self.text, tag, number),
@@ -301,6 +304,32 @@ impl<'t> Checker<'t> {
             _ => format!("declare it, or write {name}|default(\"\")"),
         });
         self.undefined(at, name, message, remedy)
+    }
+
+    /// `outputs.the-job.key`, which is read as a difference.
+    fn dashed(&self, tag: &Tag<'t>, root: usize, at: usize) -> Result<(), TemplateError> {
+        let (Some(jobs), Key::Known(first, mut behind)) = (&self.known.upstream, key(tag, root))
+        else {
+            return Ok(());
+        };
+        if jobs.contains(first) || !tag.is_sign(root + 1, ".") {
+            return Ok(());
+        }
+        let mut name = first.to_owned();
+        while tag.is_sign(behind, "-")
+            && let Some(Word::Name(part) | Word::Number(part)) = tag.word(behind + 1)
+        {
+            name.push('-');
+            name.push_str(part);
+            behind += 2;
+            if jobs.contains(&name) {
+                let wanted = format!("outputs[\"{name}\"]");
+                let message =
+                    format!("`{}` is a difference, not a job", shown(&format!("outputs.{name}")));
+                return self.undefined(at, wanted.clone(), message, format!("write {wanted}"));
+            }
+        }
+        Ok(())
     }
 
     /// One that is there, whatever else the text says of it: a job whose secret may be

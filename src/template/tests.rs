@@ -115,6 +115,24 @@ fn texts_without_tags_are_not_copied() {
 }
 
 #[test]
+fn a_job_with_a_dash_is_told_how_it_is_written() {
+    let upstream = |jobs: &[&str]| {
+        let jobs = jobs.iter().map(|job| (*job).to_owned()).collect();
+        Names { upstream: Some(jobs), ..Names::default() }
+    };
+    for (text, wanted) in [
+        ("{{ outputs.c-ok.K }}", "write outputs[\"c-ok\"]"),
+        ("{{ 1 + outputs.a-b-c.K|int }}", "write outputs[\"a-b-c\"]"),
+    ] {
+        let error = check(text, Syntax::Jinja, &upstream(&["c-ok", "a-b-c"])).unwrap_err();
+        assert_eq!(error.remedy, wanted, "{error}");
+    }
+    check("{{ outputs['c-ok'].K }}", Syntax::Jinja, &upstream(&["c-ok"])).unwrap();
+    let error = check("{{ outputs.c-no.K }}", Syntax::Jinja, &upstream(&["c-ok"])).unwrap_err();
+    assert!(error.message.contains("no upstream job `c`"), "{error}");
+}
+
+#[test]
 fn checks_find_faults_with_their_places() {
     for (text, place, message, remedy) in [
         ("docker ps {{.ID}}", (1, 13), "this is no template: unexpected `.`", "{% raw %}"),

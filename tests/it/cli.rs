@@ -2,6 +2,8 @@
 //! its exit code.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -99,6 +101,27 @@ fn bad_configuration_ends_with_64() {
     );
     refuses(&["config", "check", "node", &bad], 64, &["node.toml:5", "raft.heartbeat_ms"]);
     refuses(&["config", "check", "node", "no-such.toml"], 64, &["no-such.toml"]);
+}
+
+#[test]
+fn a_variable_that_is_no_text_ends_no_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = job_file(folder.path(), "node.toml", "[node]\nnonsense = 1\n");
+    for arguments in [
+        &["config", "check", "node", &file][..],
+        &["cluster", "init", "--config", &file],
+        &["cluster", "join", "--config", &file, "--to", "127.0.0.1:1", "--token", "t"],
+        &["node", "--config", &file],
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_horai"))
+            .args(arguments)
+            .env("SOMEBODYS_VARIABLE", OsStr::from_bytes(b"\xff"))
+            .output()
+            .unwrap();
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(64), "{arguments:?}: {told}");
+        assert!(told.contains("nonsense"), "{arguments:?}: {told}");
+    }
 }
 
 /// Gives the command lines and returns what it answers.

@@ -6,16 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-const HORAI: &str = env!("CARGO_BIN_EXE_horai");
-const PATIENCE: Duration = Duration::from_secs(30);
-
-fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !done() {
-        assert!(Instant::now() < end, "{what} did not happen");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
+use crate::cluster::{HORAI, PATIENCE, until};
 
 /// Stands for a job of a worker in `folder`.
 fn job(folder: &Path) -> Child {
@@ -45,7 +36,7 @@ fn the_guard_waits_for_its_starters_end_and_leaves_nothing() {
     std::thread::sleep(Duration::from_millis(200));
     assert!(job.try_wait().unwrap().is_none() && guard.try_wait().unwrap().is_none());
     drop(guard.stdin.take());
-    until("the guard's end", || guard.try_wait().unwrap().is_some());
+    until("the guard's end", || guard.try_wait().unwrap());
     assert!(guard.wait().unwrap().success());
     assert!(!job.wait().unwrap().success());
     assert!(!folder.exists());
@@ -193,6 +184,6 @@ fn a_killed_demo_leaves_neither_process_nor_file() {
     demo.line("fire");
     kill_hard(demo.process.id());
     demo.process.wait().unwrap();
-    until("the end of all processes", || pids.iter().all(|pid| !is_alive(*pid)));
-    until("the end of the folder", || !Path::new(&folder).exists());
+    until("the end of all processes", || pids.iter().all(|pid| !is_alive(*pid)).then_some(()));
+    until("the end of the folder", || (!Path::new(&folder).exists()).then_some(()));
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, until, until_within};
+use crate::cluster::{Cluster, until};
 
 /// The attempts of a run: on which worker, and how each ended.
 fn attempts(cluster: &Cluster, run: &str) -> Vec<(String, Value)> {
@@ -15,12 +15,8 @@ fn attempts(cluster: &Cluster, run: &str) -> Vec<(String, Value)> {
     shown["attempts"].as_array().unwrap().iter().map(of).collect()
 }
 
-fn begin(cluster: &Cluster, job: &str) -> String {
-    cluster.run_ok(&["job", "trigger", job, "-o", "quiet"]).trim().to_owned()
-}
-
 fn wait_for(cluster: &Cluster, run: &str, state: &str) {
-    until_within(Duration::from_secs(60), &format!("{run} is {state}"), || {
+    until(&format!("{run} is {state}"), || {
         (cluster.get(&format!("runs/{run}"))["state"] == state).then_some(())
     });
 }
@@ -33,7 +29,7 @@ fn a_worker_is_drained_under_load_and_nothing_is_lost() {
         "jobs: [{{name: load, shell: 'sleep 1; echo $HORAI_RUN_ID >> {}'}}]",
         witness.display()
     ));
-    let mut runs: Vec<String> = (0..20).map(|_| begin(&cluster, "load")).collect();
+    let mut runs: Vec<String> = (0..20).map(|_| cluster.trigger("load")).collect();
     until("both to work", || {
         let used = |name: &str| cluster.get(&format!("workers/{name}"))["used"].as_u64();
         (used("w1")? > 0 && used("w2")? > 0).then_some(())
@@ -41,7 +37,7 @@ fn a_worker_is_drained_under_load_and_nothing_is_lost() {
     cluster.run_ok(&["worker", "drain", "w1"]);
     let shown = cluster.get("workers/w1");
     assert_eq!((&shown["used"], &shown["duty"]), (&json!(0), &json!("draining")), "{shown}");
-    let after: Vec<String> = (0..10).map(|_| begin(&cluster, "load")).collect();
+    let after: Vec<String> = (0..10).map(|_| cluster.trigger("load")).collect();
     for run in &after {
         wait_for(&cluster, run, "success");
         assert_eq!(attempts(&cluster, run), [("w2".to_owned(), json!("exited"))]);
@@ -58,7 +54,7 @@ fn a_worker_is_drained_under_load_and_nothing_is_lost() {
 
     // Nobody is left: a run says so, and goes on when one is given work again.
     cluster.run_ok(&["worker", "cordon", "w2"]);
-    let waiting = begin(&cluster, "load");
+    let waiting = cluster.trigger("load");
     until("the reason", || {
         (cluster.get(&format!("runs/{waiting}/explain"))["reason"] == "cordoned").then_some(())
     });
@@ -71,13 +67,16 @@ fn a_worker_is_drained_under_load_and_nothing_is_lost() {
 #[test]
 fn a_drain_with_a_deadline_ends_what_may_run_again_elsewhere() {
     let mut cluster = Cluster::start(3, 2);
+    let go = cluster.path("go");
     let script = "if [ $HORAI_ATTEMPT_CAUSE = first ]; then exec sleep 300; fi";
     cluster.apply(&format!(
         "jobs:\n- {{name: again, shell: '{script}'}}\n\
-         - {{name: keeps, shell: 'sleep 8', on_worker_lost: keep, keep_for: 1h}}\n"
+         - {{name: keeps, shell: 'until [ -e {go} ]; do sleep 0.1; done', \
+             on_worker_lost: keep, keep_for: 1h}}\n",
+        go = go.display()
     ));
     cluster.run_ok(&["worker", "cordon", "w2"]);
-    let (again, keeps) = (begin(&cluster, "again"), begin(&cluster, "keeps"));
+    let (again, keeps) = (cluster.trigger("again"), cluster.trigger("keeps"));
     for run in [&again, &keeps] {
         wait_for(&cluster, run, "running");
     }
@@ -85,19 +84,19 @@ fn a_drain_with_a_deadline_ends_what_may_run_again_elsewhere() {
     let begun = Instant::now();
     cluster.run_ok(&["worker", "drain", "w1", "--deadline", "3s", "--detach"]);
     // Another leader knows of the deadline, and carries it out.
-    let leader = cluster.wait_for_leader();
-    cluster.nodes[leader].kill();
-    until("another leader", || cluster.leader().filter(|other| *other != leader));
+    let killed = cluster.kill_leader();
     wait_for(&cluster, &again, "success");
     assert!(begun.elapsed() >= Duration::from_secs(3));
     let wanted = [("w1".to_owned(), json!("drained")), ("w2".to_owned(), json!("exited"))];
     assert_eq!(attempts(&cluster, &again), wanted);
     let shown = cluster.get(&format!("runs/{again}"));
     assert_eq!((&shown["losses"], &shown["retries"]), (&json!(0), &json!(0)), "{shown}");
+    // Past the deadline, it is left to its end.
+    assert_eq!(cluster.get(&format!("runs/{keeps}"))["state"], "running");
+    std::fs::write(&go, "").unwrap();
     wait_for(&cluster, &keeps, "success");
     assert_eq!(attempts(&cluster, &keeps), [("w1".to_owned(), json!("exited"))]);
-    cluster.nodes[leader].start();
-    cluster.wait_for_all_to_follow();
+    cluster.bring_back(killed);
     cluster.end();
 }
 
@@ -110,7 +109,7 @@ fn a_worker_is_forgotten_once_it_is_stopped() {
     assert!(told.contains("is alive") && told.contains("hint: stop it first"), "{told}");
     cluster.run_ok(&["worker", "drain", "w1"]);
     cluster.workers[0].terminate();
-    until_within(Duration::from_secs(60), "it to be forgotten", || {
+    until("it to be forgotten", || {
         cluster.run(&["worker", "remove", "w1"]).status.success().then_some(())
     });
     let left = cluster.data(&["worker", "list"]);

@@ -6,41 +6,20 @@ use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, until};
 
-/// Waits for the end of a run.
-fn over(cluster: &Cluster, run: &str) -> Value {
-    until(&format!("{run} is over"), || {
-        let shown = cluster.data(&["run", "show", run]);
-        (!shown["finished"].is_null()).then_some(shown)
-    })
-}
-
-/// Runs a job now.
-fn trigger(cluster: &Cluster, job: &str) -> String {
-    cluster.run_ok(&["job", "trigger", job, "-o", "quiet"]).trim().to_owned()
-}
-
 /// The newest run of a job, once it is over.
 fn newest(cluster: &Cluster, job: &str) -> Value {
     let run = until(&format!("a run of {job}"), || {
         let runs = cluster.data(&["run", "list", "--job", job]);
         Some(runs.as_array()?.first()?["id"].as_str()?.to_owned())
     });
-    over(cluster, &run)
-}
-
-/// Fires once, in a few seconds: everything is planned before that.
-fn once(cluster: &Cluster) -> (String, String) {
-    let now = cluster.data(&["cluster", "status"])["time"].as_str().unwrap().to_owned();
-    let now: jiff::Timestamp = now.parse().unwrap();
-    let at = jiff::Timestamp::from_second(now.as_second() + 3).unwrap();
-    (at.to_string(), at.strftime("%Y%m%dT%H%M%SZ").to_string())
+    cluster.wait_for_end(&run)
 }
 
 #[test]
 fn a_dependant_reads_what_its_upstream_put_out() {
     let cluster = Cluster::start(1, 1);
     let proof = cluster.path("proof");
-    let (at, id) = once(&cluster);
+    let (at, id) = cluster.soon();
     cluster.apply(
         &format!(
             "jobs:\n\
@@ -85,7 +64,7 @@ fn a_bad_file_of_outputs_fails_its_attempt_and_is_tried_again() {
              test -e {flag} || echo nonsense >> $HORAI_OUTPUT\n    touch {flag}\n",
         flag = flag.display()
     ));
-    let run = over(&cluster, &trigger(&cluster, "a"));
+    let run = cluster.over(&["job", "trigger", "a"]);
     assert_eq!((&run["state"], &run["retries"]), (&json!("success"), &json!(1)), "{run}");
     let end = &run["attempts"][0]["end"];
     assert_eq!(end["how"], "bad_output");
@@ -98,7 +77,7 @@ fn a_bad_file_of_outputs_fails_its_attempt_and_is_tried_again() {
 fn a_job_counts_on_from_run_to_run_and_over_a_lost_leader() {
     let mut cluster = Cluster::start(3, 1);
     let proof = cluster.path("proof");
-    let (at, id) = once(&cluster);
+    let (at, id) = cluster.soon();
     cluster.apply(&format!(
         "jobs:\n- name: count\n  keep_state: true\n  triggers: [{{once: '{at}'}}]\n  shell: |\n    \
              cat $HORAI_STATE >> {proof}\n    \
@@ -114,12 +93,10 @@ fn a_job_counts_on_from_run_to_run_and_over_a_lost_leader() {
     cluster.run_ok(&["action", "recover", &action]);
     counts_to(&cluster, "2");
     // What somebody asks for beside the plan changes nothing.
-    let run = over(&cluster, &trigger(&cluster, "count"));
+    let run = cluster.over(&["job", "trigger", "count"]);
     assert_eq!(run["outputs"], json!({"N": "3"}), "{run}");
     assert_eq!(kept(&cluster), json!({"N": "2"}));
-    let leader = cluster.wait_for_leader();
-    cluster.nodes[leader].kill();
-    cluster.wait_for_leader();
+    let killed = cluster.kill_leader();
     cluster.run_ok(&["action", "recover", &action]);
     counts_to(&cluster, "3");
     assert_eq!(std::fs::read_to_string(&proof).unwrap(), "N=1\nN=2\nN=2\n");
@@ -129,8 +106,7 @@ fn a_job_counts_on_from_run_to_run_and_over_a_lost_leader() {
     assert_eq!((&shown["values"], &shown["run"]), (&json!({"N": "41"}), &Value::Null));
     let refused = cluster.run(&["job", "state", "count", "--set", "no key=1"]);
     assert_eq!(refused.status.code(), Some(2), "{refused:?}");
-    cluster.nodes[leader].start();
-    cluster.wait_for_all_to_follow();
+    cluster.bring_back(killed);
     cluster.end();
 }
 
@@ -151,19 +127,19 @@ fn outputs_survive_the_worker_before_and_after_its_journal_has_them() {
         folders.filter(|entry| has_end(entry.as_ref().unwrap())).count() >= count
     };
     // The job ends while no worker is there: only the shim's word is left.
-    let run = trigger(&cluster, "slow");
+    let run = cluster.trigger("slow");
     until("the job", || begun.exists().then_some(()));
     cluster.workers[0].kill();
     std::fs::write(&go, "").unwrap();
     until("the job's end", || ended(1).then_some(()));
     cluster.workers[0].start();
-    assert_eq!(over(&cluster, &run)["outputs"], json!({"KEPT_OUTPUT": "1"}));
+    assert_eq!(cluster.wait_for_end(&run)["outputs"], json!({"KEPT_OUTPUT": "1"}));
 
     // It ends while no node is there: the worker knows, and dies before it can tell.
     for file in [&begun, &go] {
         std::fs::remove_file(file).unwrap();
     }
-    let run = trigger(&cluster, "slow");
+    let run = cluster.trigger("slow");
     until("the job", || begun.exists().then_some(()));
     let journal = cluster.path("worker1/journal");
     let held = || {
@@ -178,6 +154,6 @@ fn outputs_survive_the_worker_before_and_after_its_journal_has_them() {
     cluster.nodes[0].start();
     cluster.wait_for_leader();
     cluster.workers[0].start();
-    assert_eq!(over(&cluster, &run)["outputs"], json!({"KEPT_OUTPUT": "1"}));
+    assert_eq!(cluster.wait_for_end(&run)["outputs"], json!({"KEPT_OUTPUT": "1"}));
     cluster.end();
 }

@@ -25,20 +25,11 @@ fn wait_for(cluster: &Cluster, job: &str, at: &str, wanted: &str) {
     });
 }
 
-/// Fires once, in a few seconds: everything is planned before that.
-fn once(cluster: &Cluster) -> (String, String) {
-    let now = cluster.data(&["cluster", "status"])["time"].as_str().unwrap().to_owned();
-    let now: jiff::Timestamp = now.parse().unwrap();
-    let at = jiff::Timestamp::from_second(now.as_second() + 4).unwrap();
-    let compact = at.strftime("%Y%m%dT%H%M%SZ").to_string();
-    (at.to_string(), compact)
-}
-
 #[test]
 fn a_failure_is_recovered_and_what_waits_for_it_goes_on() {
     let cluster = Cluster::start(1, 1);
     let flag = cluster.path("flag");
-    let (at, id) = once(&cluster);
+    let (at, id) = cluster.soon();
     cluster.apply(&format!(
         "jobs:\n\
              - {{name: load, shell: 'test -e {flag}', triggers: [{{once: '{at}'}}]}}\n\
@@ -135,32 +126,31 @@ fn the_recovery_is_told(cluster: &Cluster, action: &str, run: &str) {
 #[test]
 fn a_leader_killed_between_the_halves_of_a_diamond_loses_and_doubles_nothing() {
     let mut cluster = Cluster::start(3, 2);
-    let proof = cluster.path("proof");
-    let (at, id) = once(&cluster);
+    let [proof, go] = ["proof", "go"].map(|name| cluster.path(name));
+    let (at, id) = cluster.soon();
     cluster.apply(&format!(
         "jobs:\n\
              - {{name: top, noop: true, triggers: [{{once: '{at}'}}]}}\n\
              - {{name: left, noop: true, depends_on: [top]}}\n\
-             - {{name: right, shell: 'sleep 4', depends_on: [top]}}\n\
+             - {{name: right, shell: 'until [ -e {go} ]; do sleep 0.05; done', depends_on: [top]}}\n\
              - {{name: tail, shell: 'echo tail >> {proof}', depends_on: [left, right]}}\n",
-        proof = proof.display()
+        proof = proof.display(),
+        go = go.display()
     ));
     until("one half is done and the other runs", || {
         let left = state(&cluster, "left", &id)? == "success";
         let right = state(&cluster, "right", &id)? == "running";
         (left && right).then_some(())
     });
-    let leader = cluster.wait_for_leader();
-    cluster.nodes[leader].kill();
-    cluster.wait_for_leader();
+    let killed = cluster.kill_leader();
+    std::fs::write(&go, "").unwrap();
     wait_for(&cluster, "tail", &id, "success");
     assert_eq!(std::fs::read_to_string(&proof).unwrap(), "tail\n", "it ran once");
     for job in ["top", "left", "right", "tail"] {
         let runs = cluster.data(&["run", "list", "--job", job]);
         assert_eq!(runs.as_array().unwrap().len(), 1, "{job}: {runs}");
     }
-    cluster.nodes[leader].start();
-    cluster.wait_for_all_to_follow();
+    cluster.bring_back(killed);
     cluster.end();
 }
 
@@ -173,7 +163,7 @@ fn leaders_killed_in_a_backoff_of_a_minute_begin_it_not_anew() {
          retries: {{count: 1, backoff: 60s}}}}]\n",
         proof = proof.display()
     ));
-    let run = cluster.run_ok(&["job", "trigger", "again", "-o", "quiet"]).trim().to_owned();
+    let run = cluster.trigger("again");
     let time = |text: &Value| text.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
     let shown = until("the backoff", || {
         let shown = cluster.data(&["run", "show", &run]);
@@ -185,11 +175,8 @@ fn leaders_killed_in_a_backoff_of_a_minute_begin_it_not_anew() {
             let now = time(&cluster.data(&["cluster", "status"])["time"]);
             (now.duration_since(ended).as_secs() >= seconds).then_some(())
         });
-        let leader = cluster.wait_for_leader();
-        cluster.nodes[leader].kill();
-        until("another leader", || cluster.leader().filter(|other| *other != leader));
-        cluster.nodes[leader].start();
-        cluster.wait_for_all_to_follow();
+        let killed = cluster.kill_leader();
+        cluster.bring_back(killed);
     }
     let shown = until_within(Duration::from_secs(120), "the run's end", || {
         let shown = cluster.data(&["run", "show", &run]);

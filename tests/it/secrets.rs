@@ -36,17 +36,6 @@ fn set(cluster: &Cluster, name: &str, value: &str) {
     assert!(set.status.success(), "{set:?}");
 }
 
-fn trigger(cluster: &Cluster, job: &str) -> String {
-    cluster.data(&["job", "trigger", job])["run"].as_str().unwrap().to_owned()
-}
-
-fn wait_for(cluster: &Cluster, run: &str) -> Value {
-    until(&format!("{run} is over"), || {
-        let shown = cluster.data(&["run", "show", run]);
-        (!shown["finished"].is_null()).then_some(shown)
-    })
-}
-
 /// Files below a folder that hold these bytes.
 fn holding(folder: &Path, text: &str) -> Vec<String> {
     let mut found = Vec::new();
@@ -95,7 +84,7 @@ fn a_secret_reaches_the_job_and_nothing_else() {
             go = go.display()
         ),
     );
-    let run = trigger(&cluster, "login");
+    let run = cluster.trigger("login");
     until("the job to run", || {
         (cluster.data(&["run", "show", &run])["state"] == "running").then_some(())
     });
@@ -106,7 +95,7 @@ fn a_secret_reaches_the_job_and_nothing_else() {
     let home = cluster.path("");
     assert_eq!(holding(&home, VALUE), [""; 0], "while it runs");
     fs::write(&go, "").unwrap();
-    let shown = wait_for(&cluster, &run);
+    let shown = cluster.wait_for_end(&run);
     assert_eq!(shown["state"], "success", "{shown}");
     let log = cluster.run_ok(&["run", "logs", &run]);
     let wanted = "8ed33540\nuser=me pass=*** *** swordfish\n***\n***\nthe writer, ***\n";
@@ -119,8 +108,8 @@ fn a_secret_reaches_the_job_and_nothing_else() {
     assert_eq!(run["state"], "failed");
     let message = run["attempts"][0]["end"]["message"].as_str().unwrap().to_owned();
     assert!(message.starts_with("its program: "), "{message}");
-    let run = trigger(&cluster, "old");
-    wait_for(&cluster, &run);
+    let run = cluster.trigger("old");
+    cluster.wait_for_end(&run);
     assert_eq!(cluster.run_ok(&["run", "logs", &run]), "*** is all\n");
     let rendered = cluster.data(&["job", "render", "login@20260301T160000Z"]);
     assert_eq!(rendered["texts"]["env.PASS"], "***");
@@ -157,7 +146,7 @@ fn runs_wait_while_the_leader_lacks_a_key_and_keys_can_be_changed() {
         let leads = cluster.data(&["cluster", "status"])["leader"]["node"].to_string();
         (leads == stranger).then_some(())
     });
-    let waiting = trigger(&cluster, "knowing");
+    let waiting = cluster.trigger("knowing");
     // Who is behind it in the queue is not held up.
     let plain = cluster.over(&["job", "trigger", "plain"]);
     assert_eq!(plain["state"], "success");
@@ -169,7 +158,7 @@ fn runs_wait_while_the_leader_lacks_a_key_and_keys_can_be_changed() {
     assert_eq!(cluster.data(&["run", "show", &waiting])["attempts"], json!([]));
     // It gets the key, and another node leads meanwhile.
     rekey_node(&mut cluster, 2, &[&new, &old]);
-    assert_eq!(wait_for(&cluster, &waiting)["state"], "success");
+    assert_eq!(cluster.wait_for_end(&waiting)["state"], "success");
     until("the third node's other word", || {
         let shown = cluster.data(&["secret", "show", "token"]);
         shown["closed_to"].is_null().then_some(())
@@ -183,8 +172,8 @@ fn runs_wait_while_the_leader_lacks_a_key_and_keys_can_be_changed() {
     for node in 0..3 {
         rekey_node(&mut cluster, node, &[&new]);
     }
-    let run = trigger(&cluster, "knowing");
-    assert_eq!(wait_for(&cluster, &run)["state"], "success");
+    let run = cluster.trigger("knowing");
+    assert_eq!(cluster.wait_for_end(&run)["state"], "success");
     assert_eq!(cluster.run_ok(&["run", "logs", &run]), "***\n");
     assert_eq!(cluster.data(&["secret", "show", "token"])["revision"], 1);
 

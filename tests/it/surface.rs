@@ -34,20 +34,11 @@ fn refused(out: &Output, code: i32, words: &[&str]) {
     }
 }
 
-/// Applies a file of that content.
-fn apply(cluster: &Cluster, content: &str) -> Output {
-    let file = cluster.path("jobs.yaml");
-    std::fs::write(&file, content).unwrap();
-    cluster.run(&["job", "apply", "-f", file.to_str().unwrap()])
-}
-
 #[test]
 fn every_verb_answers_in_every_form() {
     let cluster = Cluster::start(1, 1);
     let out = |arguments: &[&str]| cluster.run_ok(arguments);
-    let data = |arguments: &[&str]| -> Value {
-        serde_json::from_str(&out(&[arguments, &["-o", "json"]].concat())).unwrap()
-    };
+    let data = |arguments: &[&str]| cluster.data(arguments);
 
     // Nothing is there: that is said to people, and data stays empty.
     for (noun, nothing) in [("job", "no jobs"), ("run", "no runs"), ("lock", "no lock")] {
@@ -58,7 +49,7 @@ fn every_verb_answers_in_every_form() {
         assert_eq!(out(&[noun, "list", "-o", "quiet"]), "");
     }
 
-    let applied = apply(&cluster, "jobs: [{name: hello, shell: 'echo hello; echo oops >&2'}]");
+    let applied = cluster.try_apply("jobs: [{name: hello, shell: 'echo hello; echo oops >&2'}]");
     assert!(said(&applied.stdout).contains("hello  1         created"), "{applied:?}");
     let list = out(&["job", "list"]);
     let lines: Vec<&str> = list.lines().collect();
@@ -69,7 +60,7 @@ fn every_verb_answers_in_every_form() {
 
     // What get prints as YAML is what apply takes.
     let yaml = out(&["job", "get", "hello", "-o", "yaml"]);
-    let again = apply(&cluster, &yaml);
+    let again = cluster.try_apply(&yaml);
     assert!(said(&again.stdout).contains("unchanged"), "{again:?}");
 
     for (verb, state) in [("pause", "paused"), ("resume", "active")] {
@@ -111,7 +102,7 @@ fn every_verb_answers_in_every_form() {
     let again: u64 = out(&["cluster", "snapshot", "-o", "quiet"]).trim().parse().unwrap();
     assert!(again >= applied);
     assert!(data(&["cluster", "token"])["token"].as_str().unwrap().starts_with("hj-"));
-    let after = apply(&cluster, "jobs: [{name: after, noop: true, depends_on: [hello]}]");
+    let after = cluster.try_apply("jobs: [{name: after, noop: true, depends_on: [hello]}]");
     assert!(after.status.success(), "{after:?}");
     assert_eq!(out(&["job", "pause", "hello", "--downstream", "-o", "quiet"]), "after\nhello\n");
     assert_eq!(out(&["job", "resume", "after", "--upstream", "-o", "quiet"]), "hello\nafter\n");
@@ -127,10 +118,11 @@ fn every_verb_answers_in_every_form() {
 #[test]
 fn bad_input_changes_nothing_and_says_what_would_be_right() {
     let cluster = Cluster::start(1, 0);
-    assert!(apply(&cluster, "jobs: [{name: kept, noop: true}]").status.success());
+    assert!(cluster.try_apply("jobs: [{name: kept, noop: true}]").status.success());
     let good = "{name: good, noop: true}";
     for (bad, code, words) in [
-        ("{name: bad, noop: true, corn: 1}", 2, &["corn", "triggers"][..]),
+        ("{name: bad, noop: true, corn: 1}", 2, &["jobs[1].corn", "no such field"][..]),
+        ("{name: bad, noop: true, zoen: UTC}", 2, &["jobs[1].zoen", "did you mean zone?"]),
         (
             "{name: bad, noop: true, triggers: [{cron: '61 * * * * ?'}]}",
             2,
@@ -148,12 +140,12 @@ fn bad_input_changes_nothing_and_says_what_would_be_right() {
         ("{name: bad, noop: true, timeout: soon}", 2, &["timeout", "soon"]),
         ("{name: bad, noop: true, priority: 10}", 2, &["priority", "10"]),
     ] {
-        refused(&apply(&cluster, &format!("jobs: [{good}, {bad}]")), code, words);
+        refused(&cluster.try_apply(&format!("jobs: [{good}, {bad}]")), code, words);
         assert_eq!(cluster.run_ok(&["job", "list", "-o", "quiet"]), "kept\n", "after {bad}");
     }
     let large = format!("jobs: [{good}, {{name: bad, shell: '{}'}}]", "x".repeat(2 << 20));
-    refused(&apply(&cluster, &large), 2, &["bad", "at most"]);
-    refused(&apply(&cluster, "jobs: ["), 2, &["jobs.yaml", "line 1"]);
+    refused(&cluster.try_apply(&large), 2, &["bad", "at most"]);
+    refused(&cluster.try_apply("jobs: ["), 2, &["jobs.yaml", "line 1"]);
     refused(&cluster.run(&["job", "delete", "kept", "--revision", "7"]), 4, &["revision 1"]);
     refused(&cluster.run(&["job", "trigger", "gone"]), 3, &["job gone"]);
     refused(&cluster.run(&["run", "show", "r-77"]), 3, &["r-77"]);
@@ -311,10 +303,9 @@ fn followed_output_goes_on_at_the_same_byte_whichever_node_is_lost() {
         readers.iter().all(|(n, _)| heard(&cluster, *n) > 5).then_some(())
     });
     cluster.nodes[leader].kill();
-    until("the output to go on elsewhere", || (heard(&cluster, leader) > 20).then_some(()));
-    cluster.nodes[leader].start();
-    cluster.wait_for_leader();
-    until("the killed node to be back", || cluster.status(leader));
+    let goal = (heard(&cluster, leader) + 10).min(LINES);
+    until("the output to go on elsewhere", || (heard(&cluster, leader) >= goal).then_some(()));
+    cluster.bring_back(leader);
     // A node that stops kindly does not claim that the output has ended.
     cluster.nodes[followers[1]].terminate();
     cluster.nodes[followers[1]].start();

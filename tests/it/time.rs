@@ -302,9 +302,7 @@ depends_on = ["alone"]
 fn what_people_type_about_time_does_what_it_says() {
     let cluster = Cluster::start(1, 1);
     let out = |arguments: &[&str]| cluster.run_ok(arguments);
-    let data = |arguments: &[&str]| -> Value {
-        serde_json::from_str(&out(&[arguments, &["-o", "json"]].concat())).unwrap()
-    };
+    let data = |arguments: &[&str]| cluster.data(arguments);
     let file = |name: &str, content: &str| {
         let path = cluster.path(name);
         std::fs::write(&path, content).unwrap();

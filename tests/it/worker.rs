@@ -14,20 +14,7 @@ use horai::worker::shim::kill::{self, Process};
 use horai_core::machine::command::EndReport;
 use horai_core::model::run::EndKind;
 
-const HORAI: &str = env!("CARGO_BIN_EXE_horai");
-/// Nothing here takes this long on a healthy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < end, "waited too long for {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
+use crate::cluster::{HORAI, PATIENCE, until};
 
 struct Attempt {
     folder: tempfile::TempDir,

@@ -1,18 +1,9 @@
 //! Workers that die or freeze while jobs fire: attempts of one action never
 //! overlap, and each action succeeds once.
 
-use std::time::Duration;
-
-use crate::cluster::judge::{Expect, JOBS, Judge};
+use crate::cluster::judge::{Expect, Judge, LEASE};
 use crate::cluster::{Cluster, is_someone_left, until};
 use rustix::process::{Pid, Signal, kill_process};
-
-const WORKER_LEASE: Duration = Duration::from_secs(5);
-
-fn wait_for_fires(cluster: &Cluster, judge: &Judge) {
-    let before = judge.ended(cluster);
-    until("jobs to fire", || (judge.ended(cluster) > before + JOBS).then_some(()));
-}
 
 /// Shims and jobs of a worker.
 fn children_of(cluster: &Cluster, worker: usize) -> Vec<Pid> {
@@ -25,15 +16,16 @@ fn children_of(cluster: &Cluster, worker: usize) -> Vec<Pid> {
 fn shims_of_a_dead_worker_end_their_jobs_at_the_lease() {
     let mut cluster = Cluster::start(3, 2);
     let judge = Judge::begin(&cluster, "rerun");
-    wait_for_fires(&cluster, &judge);
+    judge.wait_for_fires(&cluster);
     until("a job of worker 1", || (!children_of(&cluster, 0).is_empty()).then_some(()));
     cluster.workers[0].kill();
     // Nobody tells the shims: their own clock does.
     until("the shims to end", || children_of(&cluster, 0).is_empty().then_some(()));
-    std::thread::sleep(WORKER_LEASE);
+    // The fault's own length, not a wait for something; and so is the one below.
+    std::thread::sleep(LEASE);
     cluster.workers[0].start();
     cluster.wait_for_workers(2);
-    wait_for_fires(&cluster, &judge);
+    judge.wait_for_fires(&cluster);
     judge.end(&cluster, Expect::Success);
     cluster.end();
 }
@@ -42,13 +34,13 @@ fn shims_of_a_dead_worker_end_their_jobs_at_the_lease() {
 fn a_worker_back_within_the_lease_adopts_its_shims() {
     let mut cluster = Cluster::start(3, 2);
     let judge = Judge::begin(&cluster, "rerun");
-    wait_for_fires(&cluster, &judge);
+    judge.wait_for_fires(&cluster);
     for _ in 0..3 {
         until("a job of worker 1", || (!children_of(&cluster, 0).is_empty()).then_some(()));
         cluster.workers[0].kill();
         cluster.workers[0].start();
         cluster.wait_for_workers(2);
-        wait_for_fires(&cluster, &judge);
+        judge.wait_for_fires(&cluster);
     }
     judge.end(&cluster, Expect::Success);
     // One that was killed between its acceptance and its shim is gone, and says so:
@@ -69,7 +61,7 @@ fn a_worker_back_within_the_lease_adopts_its_shims() {
 fn a_frozen_worker_is_replaced_and_wakes_to_nothing() {
     let mut cluster = Cluster::start(3, 2);
     let judge = Judge::begin(&cluster, "rerun");
-    wait_for_fires(&cluster, &judge);
+    judge.wait_for_fires(&cluster);
     for with_jobs in [false, true] {
         until("a job of worker 1", || (!children_of(&cluster, 0).is_empty()).then_some(()));
         cluster.workers[0].freeze();
@@ -78,12 +70,12 @@ fn a_frozen_worker_is_replaced_and_wakes_to_nothing() {
             frozen = children_of(&cluster, 0);
             signal(&frozen, Signal::STOP);
         }
-        std::thread::sleep(WORKER_LEASE * 2);
+        std::thread::sleep(LEASE * 2);
         // Shims that wake past their deadline must end their jobs before these act.
         signal(&frozen, Signal::CONT);
         cluster.workers[0].thaw();
         cluster.wait_for_workers(2);
-        wait_for_fires(&cluster, &judge);
+        judge.wait_for_fires(&cluster);
     }
     judge.end(&cluster, Expect::Success);
     cluster.end();

@@ -201,6 +201,10 @@ impl Trees<'_> {
         for step in self.steps_of(tree, nominal).filter(|step| step.done) {
             model.step(step.op, step.node);
         }
+        if model.is_unsure() {
+            checked.count("trees of two runs at once, of which the first decides, not judged", 1);
+            return;
+        }
         let disturbed = NODES.iter().any(|(node, _)| {
             let runs = self.recorded(&format!("{tree}-{node}"), nominal);
             runs.iter().zip(model.runs(node)).any(|(run, wanted)| {
@@ -309,7 +313,15 @@ impl Trees<'_> {
                 (count(&["schedule", "dependency"]), 1),
                 (count(&["super_recover"]), asked("super-recover", &above(node))),
             ];
-            let recoveries = (count(&["recover"]), asked("recover", &[node]));
+            // A success runs again when each that it waits for has ended again.
+            let ups = NODES.iter().find(|(name, _)| *name == node).map_or(&[][..], |(_, ups)| *ups);
+            let ended_again = |up: &&str| {
+                let again = self.recorded(&format!("{RESTLESS}-{up}"), nominal);
+                let again = again.iter().filter(|run| run.kind.ends_with("recover")).count();
+                again + asked("force-success", &[up])
+            };
+            let told = ups.iter().map(ended_again).min().unwrap_or(0);
+            let recoveries = (count(&["recover"]), asked("recover", &[node]) + told);
             // After a failure what follows is recovered by itself.
             let checks = checks.into_iter().chain((!failed).then_some(recoveries));
             checked.count("actions without rest", 1);

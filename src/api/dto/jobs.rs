@@ -2,15 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use horai_core::ids::{ActionKey, JobId, Name, Revision};
+use horai_core::ids::{ActionKey, JobId, Revision};
 use horai_core::machine::state::State;
 use horai_core::model::action::{Action, ActionState, Missed, MissedReason, Upstream, WaitReason};
 use horai_core::model::edge::Condition;
 use horai_core::model::job::{Job, TriggerKind, TriggerSpec};
-use horai_core::model::run::Run;
 use horai_core::model::run::RunState;
 use horai_core::model::trigger::{Dialect, TriggerRule};
-use horai_core::placement::explain::{awaited_by, explain_trigger};
 use horai_core::timing::batch;
 use horai_core::timing::cron::{CronRule, Spread};
 use horai_core::timing::zone::Zone;
@@ -235,7 +233,7 @@ pub struct ActionDto {
     pub batch: String,
     /// Triggers whose instant this is.
     pub triggers: Vec<String>,
-    /// What it waits for.
+    /// What it waits for, or waited for.
     pub upstream: Vec<UpstreamDto>,
     /// Its run of kind schedule or dependency.
     pub run: Option<RunRef>,
@@ -248,7 +246,7 @@ pub struct ActionDto {
     pub history: Vec<HistoryDto>,
 }
 
-/// What an action waits for.
+/// An upstream action of an action, or that an edge found none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpstreamDto {
     /// The upstream job.
@@ -286,22 +284,45 @@ impl UpstreamDto {
     }
 }
 
+/// Why an action ended as it did, in a word, where its state does not say it all.
+pub(super) fn ended_by(state: &State, action: &Action) -> Option<&'static str> {
+    match action.state {
+        ActionState::Skipped(reason) => Some(reason.word()),
+        ActionState::Success if action.by_area => Some("area"),
+        ActionState::Failed => {
+            let run = action.run_behind().and_then(|run| state.run(run));
+            run.and_then(|run| match run.state {
+                RunState::Finished { result, .. } => result.reason(),
+                _ => None,
+            })
+        }
+        _ => None,
+    }
+}
+
+impl UpstreamDto {
+    /// What holds the action up, for people: the upstream action, or that there is none of
+    /// the job; nothing once it is as it must be.
+    #[must_use]
+    pub fn awaited(&self) -> Option<String> {
+        match (&self.action, self.no_match.as_deref(), self.met) {
+            (Some(action), _, None) => Some(action.to_string()),
+            (None, Some("wait"), _) => Some(format!("{} (none found)", self.job)),
+            _ => None,
+        }
+    }
+}
+
 impl ActionDto {
+    /// True if nothing will change it by itself: then it waits for nothing.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(self.state.as_str(), "success" | "failed" | "cancelled" | "skipped")
+    }
+
     /// An action as it stands.
     #[must_use]
     pub fn of(state: &State, key: ActionKey, action: &Action) -> Self {
-        let reason = match action.state {
-            ActionState::Skipped(reason) => Some(reason.word()),
-            ActionState::Success if action.by_area => Some("area"),
-            ActionState::Failed => {
-                let run = action.run_behind().and_then(|run| state.run(run));
-                run.and_then(|run| match run.state {
-                    RunState::Finished { result, .. } => result.reason(),
-                    _ => None,
-                })
-            }
-            _ => None,
-        };
         Self {
             id: ActionRef::of(state, key),
             job: job_name(state, key.job),
@@ -309,7 +330,7 @@ impl ActionDto {
             nominal: Time(key.nominal),
             due: Time(action.due),
             state: action.state.word().to_owned(),
-            reason: reason.map(str::to_owned),
+            reason: ended_by(state, action).map(str::to_owned),
             batch: batch_of_action(state, key, action),
             triggers: action.triggers.iter().map(ToString::to_string).collect(),
             upstream: action.upstream.iter().map(|up| UpstreamDto::of(state, up)).collect(),
@@ -374,91 +395,6 @@ impl MissedDto {
     }
 }
 
-/// Why something has not run yet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ExplainDto {
-    /// The run or action asked about, or `JOB/TRIGGER`.
-    pub id: String,
-    /// Where it stands; a trigger is `enabled` or `disabled`.
-    pub state: String,
-    /// One word of a closed list; none if it does not wait.
-    pub reason: Option<String>,
-    /// The same for people.
-    pub detail: String,
-    /// What it waits for, if that is the reason.
-    pub waits_for: Vec<ActionRef>,
-}
-
-impl ExplainDto {
-    /// Why a trigger gives no action at present.
-    #[must_use]
-    pub fn of_trigger(state: &State, job: &Job, trigger: &TriggerSpec) -> Self {
-        let reason = explain_trigger(state, job, trigger);
-        let awaited = awaited_by(state, job, trigger);
-        let word = if trigger.enabled { "enabled" } else { "disabled" };
-        let detail = match reason {
-            None => "it is disabled",
-            Some(WaitReason::NotDue) => "its next instant has not come",
-            Some(WaitReason::Paused) => "it, its job or a group above is paused",
-            Some(reason) => Self::sentence(reason),
-        };
-        Self {
-            id: format!("{}/{}", job.spec.name, trigger.name),
-            state: word.to_owned(),
-            reason: reason.map(|reason| reason.word().to_owned()),
-            detail: detail.to_owned(),
-            waits_for: awaited.map(|key| ActionRef::of(state, key)).into_iter().collect(),
-        }
-    }
-
-    /// What a reason means for a run, if there is one already, in a sentence.
-    #[must_use]
-    pub fn detail(state: &State, run: Option<&Run>, reason: WaitReason) -> String {
-        if let Some(run) = run.filter(|_| reason == WaitReason::Secret) {
-            let names = state.closed_secrets(run);
-            let names: Vec<&str> = names.iter().map(Name::as_str).collect();
-            return format!(
-                "node {} leads and has not the key of its secrets {}: add the key to that node's \
-                 secrets.key_file and start it again, or let another node lead: horai cluster \
-                 transfer",
-                state.leader().node,
-                names.join(", ")
-            );
-        }
-        let demand = run.filter(|_| reason == WaitReason::Pool).map(|run| state.demand_of(run));
-        let lacking = demand.unwrap_or_default();
-        let lacking = lacking.iter().filter(|(name, slots)| state.pool_free(name) < *slots);
-        let told = lacking.map(|(name, slots)| {
-            let (has, used) = (state.pool(name).map_or(0, |p| p.def.slots), state.pool_used(name));
-            format!("pool {name} has {has} slots and {used} are in use; it takes {slots}")
-        });
-        told.reduce(|all, next| format!("{all}; {next}"))
-            .unwrap_or_else(|| Self::sentence(reason).to_owned())
-    }
-
-    fn sentence(reason: WaitReason) -> &'static str {
-        match reason {
-            WaitReason::NotDue => "its time has not come",
-            WaitReason::Upstream => "an upstream action has not finished",
-            WaitReason::UpstreamFailed => "an upstream action failed or was cancelled",
-            WaitReason::UpstreamPaused => "an upstream job is paused",
-            WaitReason::Paused => "its job is paused",
-            WaitReason::Frozen => "the whole cluster is frozen",
-            WaitReason::Overlap => "another run of its job is live",
-            WaitReason::Pool => "its pool has no free slot",
-            WaitReason::Backoff => "it waits before a retry",
-            WaitReason::CatchUp => "it was planned late, and what is due now goes first",
-            WaitReason::Queue => "others of its worker group go first",
-            WaitReason::NoWorker => "no worker of its group is connected",
-            WaitReason::Cordoned => "all workers of its group are cordoned",
-            WaitReason::Resource => "no worker of its group has a free slot",
-            WaitReason::Load => "all workers of its group are above their load limits",
-            WaitReason::Dispatching => "a worker is being told",
-            WaitReason::FixedDelay => "the earlier run of its trigger has not ended",
-            WaitReason::Secret => "the node that leads has not the key of a secret of it",
-        }
-    }
-}
 /// What a run for an instant would start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RenderedDto {

@@ -1,11 +1,11 @@
-//! Locks and pools.
+//! Locks, of one slot or of more.
 
 use horai_core::model::lock::{Holder, Lock, Waiter};
 use serde::{Deserialize, Serialize};
 
 use super::text::{SpanText, Time};
 
-/// A lock (one slot) or pool (more).
+/// A lock, of one slot or of more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LockDto {
     /// Its name.

@@ -8,6 +8,7 @@
 mod backfills;
 mod calendars;
 mod cluster;
+mod explain;
 mod groups;
 mod history;
 mod jobs;
@@ -30,10 +31,11 @@ pub use cluster::{
     AreaRequest, ClusterDto, CountsDto, LeaderDto, MemberDto, NewTokenDto, NodeRequest,
     SnapshotDto, TimeRequest, TokenDto, TransferRequest,
 };
+pub use explain::ExplainDto;
 pub use groups::{GroupDto, InheritedParam, SetGroup};
 pub use history::HistoryDto;
 pub use jobs::{
-    ActionDto, AppliedJob, AppliedJobs, ExplainDto, JobDto, JobSet, MissedDto, Page, RenderedDto,
+    ActionDto, AppliedJob, AppliedJobs, JobDto, JobSet, MissedDto, Page, RenderedDto,
     TriggerMeaning, UpstreamDto, WaitingTrigger,
 };
 pub(crate) use jobs::{batch_of_action, job_name};
@@ -42,7 +44,7 @@ pub use outputs::{EditState, JobStateDto};
 pub use pools::{PoolDto, SetPool};
 pub use problem::{FieldProblem, Problem};
 pub use removal::{RemovalDto, RemovedDto};
-pub(crate) use runs::passed_limit;
+pub(crate) use runs::state_word;
 pub use runs::{AttemptDto, EndDto, RunDto, StartedRun};
 pub use secrets::{RekeyedDto, SecretDto, SecretSet, SetSecret};
 pub use text::{ActionRef, AttemptRef, BackfillRef, HoursText, RunRef, SpanText, TextError, Time};

@@ -15,6 +15,14 @@ pub struct RemovedDto {
     pub cancelled: u32,
 }
 
+impl RemovedDto {
+    /// A job that nobody depended on, and whose runs go on.
+    #[must_use]
+    pub fn alone(job: String) -> Self {
+        Self { job, dependants: Vec::new(), unplanned: Vec::new(), cancelled: 0 }
+    }
+}
+
 /// What deleting a job would do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemovalDto {

@@ -76,18 +76,19 @@ pub struct RunDto {
 }
 
 impl RunDto {
+    /// The words of `kind`.
+    pub const KINDS: [&'static str; 7] =
+        ["schedule", "dependency", "manual", "recover", "super_recover", "debug", "backfill"];
+    /// The words of `state`.
+    pub const STATES: [&'static str; 8] =
+        ["queued", "backoff", "running", "success", "failed", "cancelled", "deleted", "skipped"];
+
     /// A run as it stands.
     #[must_use]
     pub fn of(state: &State, run: &Run) -> Self {
-        let (word, finished) = match run.state {
-            RunState::Queued => ("queued", None),
-            RunState::Backoff { .. } => ("backoff", None),
-            RunState::Running => ("running", None),
-            RunState::Finished { result, at } => (result.word(), Some(Time(at))),
-        };
-        let reason = match run.state {
-            RunState::Finished { result, .. } => result.reason(),
-            RunState::Queued | RunState::Backoff { .. } | RunState::Running => None,
+        let (reason, finished) = match run.state {
+            RunState::Finished { result, at } => (result.reason(), Some(Time(at))),
+            RunState::Queued | RunState::Backoff { .. } | RunState::Running => (None, None),
         };
         let stands_for = ActionKey { job: run.job, nominal: run.nominal };
         Self {
@@ -98,7 +99,7 @@ impl RunDto {
             action: run.action.map(|key| ActionRef::of(state, key)),
             nominal: Time(run.nominal),
             batch: batch_of(state, stands_for, Some(run.revision)),
-            state: word.to_owned(),
+            state: state_word(run).to_owned(),
             reason: reason.map(str::to_owned),
             priority: run.priority,
             created: Time(run.created),
@@ -134,8 +135,18 @@ impl RunDto {
     }
 }
 
+/// Where a run stands, in a word.
+pub(crate) fn state_word(run: &Run) -> &'static str {
+    match run.state {
+        RunState::Queued => "queued",
+        RunState::Backoff { .. } => "backoff",
+        RunState::Running => "running",
+        RunState::Finished { result, .. } => result.word(),
+    }
+}
+
 /// Which limit a run that is over has passed, in a sentence.
-pub(crate) fn passed_limit(run: &Run) -> Option<&'static str> {
+pub(super) fn passed_limit(run: &Run) -> Option<&'static str> {
     match run.state {
         RunState::Finished { result: RunResult::RunTimedOut, .. } => {
             Some("it is over: its tries took as long as the job's run_timeout allows")

@@ -1,34 +1,10 @@
 //! Areas and batch keys over HTTP.
 
-use horai_core::machine::command::{Command, PlanBatch, PlanSource, PlannedAction};
+use horai_core::machine::command::Command;
 use horai_core::machine::outcome::Outcome;
-use horai_core::time::UtcMillis;
 use serde_json::json;
 
-use super::support::Cluster;
-
-/// Plans an action of a job's only trigger that is due already, and lets it be released.
-async fn due_now(cluster: &Cluster, job: &str) -> UtcMillis {
-    let (batch, nominal) = cluster.node.read(|state| {
-        let name = horai_core::ids::Name::new(job).unwrap();
-        let job = state.job_by_name(&name).unwrap();
-        let source = PlanSource::Trigger(job.spec.triggers[0].name.clone());
-        let from = state.cursor(job.id, &source).unwrap();
-        let nominal = UtcMillis(from.0 - from.0.rem_euclid(1000) + 1000);
-        let action = PlannedAction {
-            nominal,
-            due: nominal,
-            upstream: Vec::new(),
-            catch_up: false,
-            unmatched: Vec::new(),
-        };
-        let (job, revision) = (job.id, job.revision);
-        let (through, actions, missed) = (nominal, vec![action], None);
-        (PlanBatch { job, revision, source, from, through, actions, missed }, nominal)
-    });
-    cluster.propose(Command::PlanActions(vec![batch])).await;
-    nominal
-}
+use super::support::{Cluster, extended};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_the_cluster_stands_is_said_and_shown() {
@@ -69,8 +45,7 @@ async fn definitions_keep_areas_and_batches_and_name_their_mistakes() {
         (json!({"batch": {"unit": "year", "offset": 2000}}), "batch.offset"),
         (json!({"params": {"EU.1": "x"}}), "params.EU.1"),
     ] {
-        let mut job = json!({"name": "k", "noop": true});
-        job.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let job = extended(json!({"name": "k", "noop": true}), &more);
         let answer = cluster.ask("POST", "jobs", &job.to_string()).await;
         let found = (answer.code(), answer.field()[0]);
         assert_eq!(found, ("invalid_value", field), "{}", answer.body);
@@ -87,15 +62,11 @@ async fn an_action_of_another_area_is_told_and_recovered_without_a_run() {
     });
     let answer = cluster.ask("POST", "jobs", &job.to_string()).await;
     assert_eq!(answer.status.as_u16(), 200, "{}", answer.body);
-    let nominal = due_now(&cluster, "load").await;
-    let action = horai_core::ids::ActionKey {
-        job: cluster.node.read(|state| state.jobs_after(None).next().unwrap().id),
-        nominal,
-    };
+    let action = cluster.plan_one("load").await;
     // Nobody leads its services here: what is due is said by hand.
     let outcome = cluster.propose(Command::Rerun { action, below: false }).await;
     assert_eq!(outcome, Outcome::Done);
-    let id = format!("load@{}", nominal.compact());
+    let id = format!("load@{}", action.nominal.compact());
     let shown = cluster.get(&format!("actions/{id}")).await.body;
     assert_eq!((&shown["state"], &shown["reason"]), (&json!("success"), &json!("area")));
     assert_eq!(shown["run"], json!(null));

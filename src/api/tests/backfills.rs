@@ -3,12 +3,16 @@
 
 use serde_json::{Value, json};
 
-use super::support::Cluster;
+use horai_core::ids::RunId;
+use horai_core::machine::command::Command;
+use horai_core::model::run::EndKind;
+
+use super::support::{Answer, Cluster, extended, report};
 
 const JOB: &str =
     r#"{"name": "a", "noop": true, "triggers": [{"cron": "0 0 3 * * ?"}], "params": {"A": "b"}}"#;
 
-async fn begin(cluster: &Cluster, key: &str, body: &Value) -> super::support::Answer {
+async fn begin(cluster: &Cluster, key: &str, body: &Value) -> Answer {
     let key = [("idempotency-key", key)];
     cluster.with("POST", "jobs/a/backfills", &body.to_string(), &key).await
 }
@@ -46,14 +50,39 @@ async fn a_backfill_is_asked_for_shown_and_steered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_has_run_is_passed_over_as_asked_for() {
+    let cluster = Cluster::start().await;
+    cluster.ask("POST", "jobs", JOB).await;
+    let worker = cluster.worker().await;
+    let day = |more: &Value| extended(json!({"from": "2026-03-01", "to": "2026-03-03"}), more);
+    let both = json!({"concurrency": 2, "to": "2026-03-02"});
+    assert_eq!(begin(&cluster, "k1", &day(&both)).await.status.as_u16(), 201);
+    let left = async |existing: &str| {
+        let asked = day(&json!({"existing": existing})).to_string();
+        let answer = cluster.ask("POST", "jobs/a/backfills/preview", &asked).await.body;
+        let days = answer["instants"].as_array().unwrap_or(&Vec::new()).clone();
+        let days = days.iter().map(|at| at.as_str().unwrap()[8..10].to_owned());
+        (days.collect::<Vec<_>>().join(" "), answer["passed_over"].clone())
+    };
+    for existing in ["skip", "failed", "all"] {
+        assert_eq!(left(existing).await, ("03".to_owned(), json!(2)), "{existing}: they run");
+    }
+    for (run, code) in [(RunId(1), 0), (RunId(2), 1)] {
+        let (attempt, token) = cluster.dispatch(run, worker).await;
+        let report = report(EndKind::Exited { code });
+        cluster.propose(Command::Complete { attempt, token, report }).await;
+    }
+    assert_eq!(cluster.get("backfills/b-1").await.body["state"], "done");
+    assert_eq!(left("skip").await, ("03".to_owned(), json!(2)), "one failed");
+    assert_eq!(left("failed").await, ("02 03".to_owned(), json!(1)));
+    assert_eq!(left("all").await, ("01 02 03".to_owned(), json!(0)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_with_a_backfill_is_named() {
     let cluster = Cluster::start().await;
     cluster.ask("POST", "jobs", JOB).await;
-    let day = |more: Value| {
-        let mut asked = json!({"from": "2026-03-01", "to": "2026-03-02"});
-        asked.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        asked
-    };
+    let day = |more: &Value| extended(json!({"from": "2026-03-01", "to": "2026-03-02"}), more);
     let cases = [
         (json!({"from": "yesterday"}), "from", "yesterday"),
         (json!({"to": "2026-02-01"}), "to", "2026-02-01"),
@@ -67,7 +96,7 @@ async fn what_is_wrong_with_a_backfill_is_named() {
         (json!({"until": "2026-03-02"}), "until", ""),
     ];
     for (more, field, value) in cases {
-        let asked = day(more).to_string();
+        let asked = day(&more).to_string();
         let answer = cluster.ask("POST", "jobs/a/backfills", &asked).await;
         assert!(answer.status.is_client_error(), "{asked}: {}", answer.body);
         let [named, shown, remedy] = answer.field();
@@ -76,7 +105,7 @@ async fn what_is_wrong_with_a_backfill_is_named() {
     }
     let delayed = r#"{"name": "d", "noop": true, "triggers": [{"fixed_delay": "5s"}]}"#;
     cluster.ask("POST", "jobs", delayed).await;
-    let unknown = cluster.ask("POST", "jobs/d/backfills", &day(json!({})).to_string()).await;
+    let unknown = cluster.ask("POST", "jobs/d/backfills", &day(&json!({})).to_string()).await;
     assert_eq!(unknown.field()[0], "job");
 }
 

@@ -216,3 +216,90 @@ async fn addresses_methods_and_parameters_are_checked() {
         assert_eq!(told, (status, field), "{path} {body}: {}", answer.body);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_machine_refuses_is_told_with_names_values_and_units() {
+    let cluster = Cluster::start().await;
+    let noop = |more: &str| format!(r#"{{"name": "a", "noop": true{more}}}"#);
+    assert_eq!(cluster.ask("POST", "jobs", &noop("")).await.status.as_u16(), 200);
+    for (path, body, detail, field) in [
+        (
+            "jobs/a/trigger",
+            r#"{"priority": 99}"#.to_owned(),
+            "priority: it is too large",
+            ["priority", "99", "write 0 to 9"],
+        ),
+        (
+            "jobs/a/trigger",
+            r#"{"params": {"a b": "1"}}"#.to_owned(),
+            "params: \"a b\" is no name of a parameter",
+            ["params", "", "use letters, digits and _, perhaps behind an area and a dot"],
+        ),
+        (
+            "jobs",
+            noop(r#", "timeout": "0s""#),
+            "timeout: it is too short",
+            ["timeout", "0s", "write 1ms to 366d"],
+        ),
+        (
+            "jobs",
+            noop(r#", "grace": "500d""#),
+            "grace: it is too long",
+            ["grace", "500d", "write 0ms to 1h"],
+        ),
+        (
+            "jobs",
+            noop(r#", "retries": {"count": -1}"#),
+            "retries.count: the number is negative",
+            ["retries.count", "-1", "write 0 to 100"],
+        ),
+        (
+            "jobs",
+            noop(r#", "retris": 1"#),
+            "retris: there is no such field",
+            ["retris", "1", "did you mean retries?"],
+        ),
+    ] {
+        let answer = cluster.ask("POST", path, &body).await;
+        assert_eq!(answer.body["detail"], detail, "{body}");
+        assert_eq!(answer.field(), field, "{body}");
+    }
+    let both = r#"{"name": "b", "shell": "x", "noop": true}"#;
+    assert_eq!(cluster.ask("POST", "jobs", both).await.field()[1], "shell and noop");
+    let answer = cluster.get("actions/a@20200101T000000Z").await;
+    assert_eq!(answer.body["remedy"], "look which there are: horai action list a");
+    let order = r#"{"action": "a@20200101T000000Z"}"#;
+    let answer = cluster.ask("POST", "jobs/a/trigger", order).await;
+    assert_eq!(answer.body["detail"], "action a@20200101T000000Z does not exist");
+    // A circle through a job that is there already is told as a path.
+    let below = r#"{"name": "b", "noop": true, "depends_on": ["a"]}"#;
+    assert_eq!(cluster.ask("POST", "jobs", below).await.status.as_u16(), 200);
+    let answer = cluster.ask("POST", "jobs", &noop(r#", "depends_on": ["b"]"#)).await;
+    assert_eq!(answer.code(), "dependency_cycle", "{}", answer.body);
+    assert!(answer.field()[1].contains(" → "), "{}", answer.body);
+    assert!(!answer.body.to_string().contains("[\\\""), "{}", answer.body);
+    // hera's texts in values of the job's own parameters.
+    let turns = r#"{"name": "c", "shell": "${a}", "syntax": "hera",
+        "params": {"a": "${b}", "b": "${a}"}}"#;
+    let answer = cluster.ask("POST", "jobs", turns).await;
+    let told = "params.a: the values lead back to themselves: a → b → a";
+    assert_eq!(answer.body["detail"], told);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_of_an_action_in_vain_names_it() {
+    let cluster = Cluster::start().await;
+    let body = r#"{"name": "a", "noop": true, "triggers": [{"name": "t", "cron": "* * * * * ?"}]}"#;
+    cluster.ask("PUT", "jobs/a", body).await;
+    let key = cluster.plan_one("a").await;
+    cluster.wait_until(key.nominal).await;
+    cluster.tick().await;
+    let id = format!("a@{}", key.nominal.compact());
+    let answer = cluster.ask("POST", &format!("actions/{id}/skip"), "").await;
+    assert_eq!(answer.body["detail"], format!("run r-1 of action {id} is not over"));
+    cluster.ask("POST", "runs/r-1/cancel", "").await;
+    cluster.ask("POST", &format!("actions/{id}/force-success"), "").await;
+    let answer = cluster.ask("POST", &format!("actions/{id}/skip"), "").await;
+    assert_eq!(answer.body["detail"], "action: it has succeeded");
+    assert_eq!(answer.field(), ["action", &id, "what has run cannot be skipped"]);
+}

@@ -41,7 +41,10 @@ async fn a_group_lives_by_its_revisions() {
     assert_eq!(path.body["revision"], 0);
     assert_eq!(path.body["in_force"], json!({"DAY": "1", "WHERE": "near"}));
     let list = cluster.get("groups?limit=2").await.body;
-    assert_eq!((&list["items"][1]["group"], &list["next"]), (&json!("etl/nightly"), &list["next"]));
+    assert_eq!(
+        (&list["items"][1]["group"], &list["next"]),
+        (&json!("etl/nightly"), &json!("etl/nightly"))
+    );
     let rest = cluster.get("groups?after=etl%2Fnightly").await.body;
     assert_eq!(
         (&rest["items"][0]["group"], &rest["next"]),
@@ -94,6 +97,18 @@ async fn texts_name_what_groups_give_and_see_it_as_it_is_now() {
     put("etl%2Fnightly", json!({"TABLE": "mine", "OWN": "2"})).await;
     let rendered = cluster.get(render).await.body["texts"]["shell"].clone();
     assert_eq!(rendered, "mine mine 1 us-1");
+    // What a text names is not taken away unnoticed; what another group gives still may be.
+    assert_eq!(put("etl%2Fnightly", json!({})).await.status.as_u16(), 200);
+    for (method, path, body) in
+        [("PUT", "groups/etl", r#"{"params": {"US.HOST": "us-1"}}"#), ("DELETE", "groups/etl", "")]
+    {
+        let answer = cluster.ask(method, path, body).await;
+        assert_eq!((answer.status.as_u16(), answer.code()), (409, "conflict"), "{}", answer.body);
+        let detail = answer.body["detail"].as_str().unwrap();
+        assert!(detail.ends_with("group etl would not have any more: j"), "{detail}");
+    }
+    let answer = cluster.ask("DELETE", "groups/etl?force=true", "").await;
+    assert_eq!(answer.status.as_u16(), 204, "{}", answer.body);
     // Without a group there is nothing to inherit.
     let job = json!({"name": "k", "shell": "{{ vars.TABLE }}"}).to_string();
     assert_eq!(cluster.ask("POST", "jobs", &job).await.field()[0], "shell");

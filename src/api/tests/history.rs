@@ -1,16 +1,11 @@
 //! Histories of runs and actions over HTTP: the words, and who is named.
 
-use horai_core::ids::{AttemptKey, Incarnation, JobId, Name, RunId, TriggerName};
-use horai_core::machine::command::{
-    Actor, Command, EndReport, Envelope, PlanBatch, PlanSource, PlannedAction,
-};
-use horai_core::machine::outcome::Outcome;
+use horai_core::ids::RunId;
+use horai_core::machine::command::Command;
 use horai_core::model::run::EndKind;
-use horai_core::model::worker::WorkerProfile;
-use horai_core::time::UtcMillis;
 use serde_json::Value;
 
-use super::support::{Answer, Cluster, PATIENCE};
+use super::support::{Answer, Cluster, report};
 
 const JOB: &str = r#"{"name": "a", "noop": true,
     "triggers": [{"name": "t", "cron": "* * * * * ?"}]}"#;
@@ -25,44 +20,16 @@ fn lines(answer: &Answer) -> Vec<String> {
     answer.body["items"].as_array().unwrap().iter().map(line).collect()
 }
 
-/// One worker that the state knows, with the attempt of a run.
-async fn dispatched(cluster: &Cluster, run: RunId) -> (AttemptKey, horai_core::ids::Token) {
-    let incarnation = Incarnation(1);
-    let profile = WorkerProfile {
-        name: Name::new("w").unwrap(),
-        incarnation,
-        boot_id: 1,
-        groups: vec![Name::new("default").unwrap()],
-        labels: std::collections::BTreeMap::new(),
-        slots: 9,
-        host: String::new(),
-        version: String::new(),
-    };
-    let Outcome::Worker { worker } = cluster.propose(Command::AttachWorker(profile)).await else {
-        panic!("not attached")
-    };
-    let dispatch = Command::Dispatch { run, number: 1, worker, incarnation };
-    let Outcome::Dispatched { token } = cluster.propose(dispatch).await else {
-        panic!("not dispatched")
-    };
-    (AttemptKey { run, shard: 0, number: 1 }, token)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_tells_who_asked_who_ran_it_and_who_ended_it() {
     let cluster = Cluster::start().await;
     cluster.ask("PUT", "jobs/a", JOB).await;
     cluster.ask("POST", "jobs/a/trigger", "").await;
-    let (attempt, token) = dispatched(&cluster, RunId(1)).await;
+    let worker = cluster.worker().await;
+    let (attempt, token) = cluster.dispatch(RunId(1), worker).await;
     let answer = cluster.ask("POST", "runs/r-1/cancel", "").await;
     assert_eq!(answer.status.as_u16(), 202, "{}", answer.body);
-    let report = EndReport {
-        how: EndKind::Cancelled,
-        started: None,
-        ended: None,
-        output_bytes: 0,
-        output_crc: 0,
-    };
+    let report = report(EndKind::Cancelled);
     cluster.propose(Command::Complete { attempt, token, report }).await;
     let answer = cluster.get("runs/r-1/history").await;
     assert_eq!(
@@ -87,29 +54,11 @@ async fn a_run_tells_who_asked_who_ran_it_and_who_ended_it() {
 async fn an_action_tells_who_said_what_it_is() {
     let cluster = Cluster::start().await;
     cluster.ask("PUT", "jobs/a", JOB).await;
-    let (job, source) = (JobId(1), PlanSource::Trigger(TriggerName("t".into())));
-    let (from, revision) =
-        cluster.node.read(|s| (s.cursor(job, &source).unwrap(), s.job(job).unwrap().revision));
-    let nominal = UtcMillis((from.0 / 1000 + 2) * 1000);
-    let planned = PlannedAction {
-        nominal,
-        due: nominal,
-        upstream: Vec::new(),
-        catch_up: false,
-        unmatched: Vec::new(),
-    };
-    let actions = vec![planned];
-    let through = nominal;
-    let batch = PlanBatch { job, revision, source, from, through, actions, missed: None };
-    cluster.propose(Command::PlanActions(vec![batch])).await;
-    let key = horai_core::ids::ActionKey { job, nominal };
-    let id = format!("a@{}", nominal.compact());
+    let key = cluster.plan_one("a").await;
+    let id = format!("a@{}", key.nominal.compact());
     assert!(lines(&cluster.get(&format!("actions/{id}/history")).await).is_empty());
-    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
-    // Nobody leads here: what is due is released by this test alone.
-    let actor = Actor::Leader(cluster.node.read(|state| state.leader()));
-    let tick = Envelope { actor, request: None, command: Command::Tick };
-    cluster.node.propose(&tick, PATIENCE).await.unwrap();
+    cluster.wait_until(key.nominal).await;
+    cluster.tick().await;
     assert!(cluster.node.read(|state| state.action(key).unwrap().run.is_some()));
     cluster.ask("POST", "runs/r-1/cancel", "").await;
     let answer = cluster.ask("POST", &format!("actions/{id}/force-success"), "").await;
@@ -145,4 +94,41 @@ async fn an_action_tells_who_said_what_it_is() {
         told[2..],
         ["job_deleted | token:admin | its job was deleted", "finished | token:admin | deleted"]
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_of_which_nothing_began_and_runs_of_a_deleted_job_are_found() {
+    let cluster = Cluster::start().await;
+    cluster.ask("PUT", "jobs/a", JOB).await;
+    cluster.ask("POST", "jobs/a/trigger", "").await;
+    let worker = cluster.worker().await;
+    let (attempt, token) = cluster.dispatch(RunId(1), worker).await;
+    let report = report(EndKind::Unrendered { message: "there is no parameter `x`".to_owned() });
+    cluster.propose(Command::Complete { attempt, token, report }).await;
+    let answer = cluster.get("runs/r-1/logs").await;
+    assert_eq!((answer.status.as_u16(), answer.code()), (404, "not_found"));
+    let detail = answer.body["detail"].as_str().unwrap();
+    let told = "there is no output: nothing was started for r-1.1: there is no parameter `x`";
+    assert_eq!(detail, told);
+    for (query, found) in [
+        ("kind=manual&state=failed", 1),
+        ("kind=debug", 0),
+        ("state=queued&job=a", 0),
+        ("state=failed&job=a&after=r-0", 1),
+    ] {
+        let runs = cluster.get(&format!("runs?{query}")).await.body;
+        assert_eq!(runs["items"].as_array().unwrap().len(), found, "{query}: {runs}");
+    }
+    let answer = cluster.get("runs?kind=often").await;
+    assert_eq!(
+        (answer.code(), answer.field()[..2].to_vec()),
+        ("invalid_value", vec!["kind", "often"])
+    );
+    let number = cluster.get("jobs/a").await.body["number"].as_u64().unwrap();
+    cluster.ask("DELETE", "jobs/a", "").await;
+    assert_eq!(cluster.get("runs?job=a").await.code(), "not_found");
+    let runs = cluster.get(&format!("runs?job=%23{number}")).await.body;
+    assert_eq!(runs["items"][0]["id"], "r-1", "{runs}");
+    let answer = cluster.get("runs?job=%23x").await;
+    assert_eq!((answer.code(), answer.field()[0]), ("invalid_value", "job"));
 }

@@ -18,6 +18,10 @@ async fn a_calendar_lives_by_its_revisions_and_its_users() {
     let same = cluster.ask("PUT", "calendars/c", days).await;
     assert_eq!(same.body, json!({"name": "c", "revision": 1, "changed": false, "replanned": 0}));
     let based = r#"{"name": "d", "weekly": "SAT,SUN", "base": "c"}"#;
+    let answer = cluster.with("PUT", "calendars/d", based, &[("if-match", "*")]).await;
+    let found = (answer.code(), answer.field());
+    let expected = ["If-Match", "*", "leave If-Match out to create it"];
+    assert_eq!(found, ("wrong_revision", expected), "{}", answer.body);
     assert_eq!(cluster.ask("PUT", "calendars/d", based).await.status.as_u16(), 201);
     let circle = r#"{"name": "c", "weekly": "SUN", "base": "d"}"#;
     let answer = cluster.ask("PUT", "calendars/c", circle).await;

@@ -4,6 +4,7 @@ mod areas;
 mod backfills;
 mod bad_input;
 mod definitions;
+mod explain;
 mod groups;
 mod history;
 mod holds;

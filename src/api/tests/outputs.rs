@@ -1,44 +1,22 @@
 //! What runs put out and jobs keep, over HTTP.
 
-use horai_core::ids::{AttemptKey, Incarnation, JobId, Name, RunId, WorkerId};
-use horai_core::machine::command::{Command, EndReport};
+use horai_core::ids::{JobId, RunId, WorkerId};
+use horai_core::machine::command::Command;
 use horai_core::machine::outcome::Outcome;
 use horai_core::model::output::Values;
 use horai_core::model::run::EndKind;
-use horai_core::model::worker::WorkerProfile;
 use serde_json::{Value, json};
 
-use super::support::Cluster;
+use super::support::{Cluster, report};
 
 /// A run of the job that ends with these outputs.
 async fn run(cluster: &Cluster, worker: WorkerId, job: JobId, outputs: &[(&str, &str)]) -> RunId {
     let Outcome::Run { run } = cluster.propose(Command::TriggerJob { job }).await else { panic!() };
-    let (number, incarnation) = (1, Incarnation(1));
-    let dispatch = Command::Dispatch { run, number, worker, incarnation };
-    let Outcome::Dispatched { token } = cluster.propose(dispatch).await else { panic!() };
-    let how = EndKind::Exited { code: 0 };
-    let report = EndReport { how, started: None, ended: None, output_bytes: 0, output_crc: 0 };
-    let attempt = AttemptKey { run, shard: 0, number };
+    let (attempt, token) = cluster.dispatch(run, worker).await;
+    let report = report(EndKind::Exited { code: 0 });
     let outputs: Values = outputs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     cluster.propose(Command::CompleteWith { attempt, token, report, outputs }).await;
     run
-}
-
-async fn worker(cluster: &Cluster) -> WorkerId {
-    let profile = WorkerProfile {
-        name: Name::new("w").unwrap(),
-        incarnation: Incarnation(1),
-        boot_id: 1,
-        groups: vec![Name::new("default").unwrap()],
-        labels: std::collections::BTreeMap::new(),
-        slots: 2,
-        host: String::new(),
-        version: String::new(),
-    };
-    match cluster.propose(Command::AttachWorker(profile)).await {
-        Outcome::Worker { worker } => worker,
-        other => panic!("{other:?}"),
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -46,7 +24,7 @@ async fn a_run_shows_what_it_put_out() {
     let cluster = Cluster::start().await;
     let made = cluster.ask("POST", "jobs", r#"{"name": "a", "noop": true}"#).await;
     let job = JobId(made.body["jobs"][0]["number"].as_u64().unwrap());
-    let worker = worker(&cluster).await;
+    let worker = cluster.worker().await;
     let first = run(&cluster, worker, job, &[("ROWS", "17"), ("TEXT", "a\nb")]).await;
     let shown = cluster.get(&format!("runs/r-{first}")).await;
     assert_eq!(shown.body["outputs"], json!({"ROWS": "17", "TEXT": "a\nb"}));

@@ -1,17 +1,12 @@
 //! Pools over HTTP.
 
-use horai_core::ids::{Incarnation, Name};
-use horai_core::machine::command::Command;
-use horai_core::machine::outcome::Outcome;
-use horai_core::model::worker::WorkerProfile;
+use horai_core::ids::RunId;
 use serde_json::{Value, json};
 
-use super::support::Cluster;
+use super::support::{Cluster, extended};
 
 fn job(more: &Value) -> String {
-    let mut job = json!({"name": "j", "noop": true});
-    job.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    job.to_string()
+    extended(json!({"name": "j", "noop": true}), more).to_string()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -86,23 +81,8 @@ async fn a_pool_tells_what_is_in_use_and_who_waits() {
         (&shown["slots"], &shown["used"], &shown["waiting"]),
         (&json!(1), &json!(0), &json!(3))
     );
-    // A worker that the state knows, though no stream of it stands here.
-    let incarnation = Incarnation(1);
-    let profile = WorkerProfile {
-        name: Name::new("w").unwrap(),
-        incarnation,
-        boot_id: 1,
-        groups: vec![Name::new("default").unwrap()],
-        labels: std::collections::BTreeMap::new(),
-        slots: 9,
-        host: String::new(),
-        version: String::new(),
-    };
-    let Outcome::Worker { worker } = cluster.propose(Command::AttachWorker(profile)).await else {
-        panic!("not attached")
-    };
-    let run = horai_core::ids::RunId(1);
-    cluster.propose(Command::Dispatch { run, number: 1, worker, incarnation }).await;
+    let worker = cluster.worker().await;
+    cluster.dispatch(RunId(1), worker).await;
     let shown = cluster.get("pools/p").await.body;
     assert_eq!(
         (&shown["used"], &shown["waiting"], &shown["jobs"]),

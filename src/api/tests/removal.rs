@@ -35,7 +35,7 @@ async fn a_job_that_others_depend_on_is_deleted_by_force_with_the_list() {
     let refused = cluster.ask("DELETE", "jobs/up", "").await;
     assert_eq!((refused.status.as_u16(), refused.code()), (409, "conflict"));
     assert_eq!(told(&refused), "2 jobs depend on it: mid, side");
-    assert!(refused.body["remedy"].as_str().unwrap().contains("--force"), "{}", refused.body);
+    assert!(refused.body["remedy"].as_str().unwrap().contains("?force=true"), "{}", refused.body);
     let refused = cluster.ask("DELETE", "jobs/up?cancel=true", "").await;
     assert_eq!(told(&refused), "2 jobs depend on it: mid, side");
     for (query, field) in [("force=yes", "force"), ("forced=true", "forced")] {

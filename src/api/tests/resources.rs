@@ -254,3 +254,24 @@ async fn a_request_that_takes_too_long_is_told_so() {
     assert_eq!(body["code"], "outcome_unknown", "{body}");
     assert!(body["detail"].as_str().unwrap().contains("50ms"), "{body}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_earlier_definition_is_rendered_as_long_as_it_is_kept() {
+    let cluster = Cluster::start().await;
+    for text in ["one {{ job }}", "two {{ job }}"] {
+        let body = format!(r#"{{"name": "a", "shell": "{text}"}}"#);
+        assert_eq!(cluster.ask("POST", "jobs", &body).await.status.as_u16(), 200);
+    }
+    for (query, revision, text) in [("", 2, "two a"), ("?revision=1", 1, "one a")] {
+        let shown = cluster.get(&format!("jobs/a/render{query}")).await.body;
+        assert_eq!(
+            (&shown["revision"], &shown["texts"]["shell"]),
+            (&revision.into(), &text.into())
+        );
+    }
+    let answer = cluster.get("jobs/a/render?revision=9").await;
+    assert_eq!(
+        (answer.code(), answer.field()[..2].to_vec()),
+        ("invalid_value", vec!["revision", "9"])
+    );
+}

@@ -7,7 +7,7 @@ use horai_core::machine::command::Command;
 use horai_core::machine::snapshot::records;
 use serde_json::{Value, json};
 
-use super::support::Cluster;
+use super::support::{Cluster, extended};
 use crate::secrets::{Keyring, new_key};
 
 /// Keys of a file of such lines.
@@ -24,9 +24,7 @@ async fn cluster() -> Cluster {
 }
 
 fn job(text: &str, more: &Value) -> String {
-    let mut job = json!({"name": "j", "exec": ["/bin/echo", text]});
-    job.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    job.to_string()
+    extended(json!({"name": "j", "exec": ["/bin/echo", text]}), more).to_string()
 }
 
 /// True if the cluster's state has these bytes anywhere.

@@ -1,5 +1,6 @@
 //! One node, its API, and requests without sockets.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,12 +8,17 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
-use horai_core::ids::Name;
-use horai_core::machine::command::{Actor, Command, Envelope};
+use horai_core::ids::{ActionKey, AttemptKey, Incarnation, JobId, Name, RunId, Token, WorkerId};
+use horai_core::machine::command::{
+    Actor, Command, EndReport, Envelope, PlanBatch, PlanSource, PlannedAction,
+};
 use horai_core::machine::outcome::Outcome;
 use horai_core::machine::state::State;
 use horai_core::model::access::{AccessToken, TokenPurpose};
 use horai_core::model::cluster::ClusterSettings;
+use horai_core::model::edge::NoMatch;
+use horai_core::model::run::EndKind;
+use horai_core::model::worker::WorkerProfile;
 use horai_core::time::UtcMillis;
 use horai_raft::membership::admission::token_hash;
 use horai_raft::node::{Options, RaftNode};
@@ -25,6 +31,9 @@ use crate::secrets::Keyring;
 use crate::session::{Node, Sessions};
 
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Of the one worker.
+const INCARNATION: Incarnation = Incarnation(1);
 
 pub(super) struct Cluster {
     pub(super) node: Arc<Node>,
@@ -91,13 +100,7 @@ impl Cluster {
         let mut leads = node.leadership();
         let led = tokio::time::timeout(PATIENCE, leads.wait_for(|now| now.own.is_some())).await;
         led.unwrap().unwrap();
-        tokio::time::timeout(PATIENCE, async {
-            while node.cluster_now().is_none() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        })
-        .await
-        .unwrap();
+        until("cluster time", || node.cluster_now().is_some()).await;
         let sessions = Sessions::with_keys(Arc::clone(&node), Arc::new(keys));
         let router = router(ApiState { node: Arc::clone(&node), sessions });
         Self { node, router, _home: home }
@@ -109,6 +112,88 @@ impl Cluster {
         let outcome = self.node.propose(&envelope, PATIENCE).await.unwrap();
         assert!(!matches!(outcome, Outcome::Rejected(_)), "{outcome:?}");
         outcome
+    }
+
+    /// A worker that the state knows, though no stream of it stands here.
+    pub(super) async fn worker(&self) -> WorkerId {
+        let profile = WorkerProfile {
+            name: Name::new("w").unwrap(),
+            incarnation: INCARNATION,
+            boot_id: 1,
+            groups: vec![Name::new("default").unwrap()],
+            labels: BTreeMap::new(),
+            slots: 9,
+            host: String::new(),
+            version: String::new(),
+        };
+        match self.propose(Command::AttachWorker(profile)).await {
+            Outcome::Worker { worker } => worker,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Gives a run's first attempt to the worker.
+    pub(super) async fn dispatch(&self, run: RunId, worker: WorkerId) -> (AttemptKey, Token) {
+        let number = 1;
+        let dispatch = Command::Dispatch { run, number, worker, incarnation: INCARNATION };
+        match self.propose(dispatch).await {
+            Outcome::Dispatched { token } => (AttemptKey { run, shard: 0, number }, token),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Plans the first action of a job's only trigger, at the next whole second. Nobody
+    /// leads here, so nobody releases it.
+    pub(super) async fn plan_one(&self, job: &str) -> ActionKey {
+        self.plan(job, None, &[], &[]).await
+    }
+
+    /// The same at an instant, with what it waits for and of which jobs it found none.
+    pub(super) async fn plan(
+        &self,
+        job: &str,
+        at: Option<UtcMillis>,
+        upstream: &[ActionKey],
+        unmatched: &[(JobId, NoMatch)],
+    ) -> ActionKey {
+        let name = Name::new(job).unwrap();
+        let batch = self.node.read(|state| {
+            let job = state.job_by_name(&name).unwrap();
+            let source = PlanSource::Trigger(job.spec.triggers[0].name.clone());
+            let from = state.cursor(job.id, &source).unwrap();
+            let nominal = at.unwrap_or(UtcMillis((from.0.div_euclid(1000) + 1) * 1000));
+            let action = PlannedAction {
+                nominal,
+                due: nominal,
+                upstream: upstream.to_vec(),
+                catch_up: false,
+                unmatched: unmatched.to_vec(),
+            };
+            PlanBatch {
+                job: job.id,
+                revision: job.revision,
+                source,
+                from,
+                through: nominal,
+                actions: vec![action],
+                missed: None,
+            }
+        });
+        let key = ActionKey { job: batch.job, nominal: batch.through };
+        self.propose(Command::PlanActions(vec![batch])).await;
+        key
+    }
+
+    /// Nobody leads here: what is due is released by this.
+    pub(super) async fn tick(&self) {
+        let actor = Actor::Leader(self.node.read(State::leader));
+        let tick = Envelope { actor, request: None, command: Command::Tick };
+        self.node.propose(&tick, PATIENCE).await.unwrap();
+    }
+
+    /// Waits until cluster time has come there.
+    pub(super) async fn wait_until(&self, at: UtcMillis) {
+        until("the time", || self.node.cluster_now().is_some_and(|now| now >= at)).await;
     }
 
     /// A request with the admin's token.
@@ -165,4 +250,25 @@ impl Cluster {
     pub(super) fn jobs(&self) -> usize {
         self.node.read(State::job_count)
     }
+}
+
+/// Waits for something to be true.
+async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let waited = tokio::time::timeout(PATIENCE, async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    assert!(waited.await.is_ok(), "waited {PATIENCE:?} in vain for {what}");
+}
+
+/// An attempt's end of which nothing else is known.
+pub(super) fn report(how: EndKind) -> EndReport {
+    EndReport { how, started: None, ended: None, output_bytes: 0, output_crc: 0 }
+}
+
+/// An object with further fields.
+pub(super) fn extended(mut object: Value, more: &Value) -> Value {
+    object.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    object
 }

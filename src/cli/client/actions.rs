@@ -1,62 +1,36 @@
 //! What clients ask of a job's actions.
 
-use horai_core::time::UtcMillis;
 use reqwest::Method;
 
 use super::transport::{Answer, Call, read};
-use super::{ApiError, Client};
+use super::{ApiError, Client, pages};
 use crate::api::dto::{
-    ActionDto, ActionRef, ExplainDto, MissedDto, Page, RenderedDto, RunRef, StartedRun, Time,
-    TrialDto,
+    ActionDto, ActionRef, ExplainDto, Page, RenderedDto, RunRef, StartedRun, Time, TrialDto,
 };
 
-/// Entries asked for at once.
-const PAGE: u32 = 500;
-
 impl Client {
-    /// A job's actions between two instants, ascending, a page.
-    pub async fn actions(
-        &self,
-        job: &str,
-        from: Option<UtcMillis>,
-        to: Option<UtcMillis>,
-        limit: Option<u32>,
-    ) -> Result<Page<ActionDto>, ApiError> {
-        self.actions_of(job, (from, to), None, limit).await
-    }
-
-    async fn actions_of(
-        &self,
-        job: &str,
-        (from, to): (Option<UtcMillis>, Option<UtcMillis>),
-        batch: Option<&str>,
-        limit: Option<u32>,
-    ) -> Result<Page<ActionDto>, ApiError> {
-        let path = ["jobs", job, "actions"];
-        let call = Call::get(&path).with("from", from.map(Time)).with("to", to.map(Time));
-        self.read(call.with("batch", batch).with("limit", limit)).await
-    }
-
     /// All of a job's actions that are kept, ascending; of one batch key, if one is given.
     pub async fn all_actions(
         &self,
         job: &str,
         batch: Option<&str>,
     ) -> Result<Vec<ActionDto>, ApiError> {
-        let (mut all, mut from) = (Vec::new(), None);
-        loop {
-            let page = self.actions_of(job, (from, None), batch, Some(PAGE)).await?;
-            all.extend(page.items);
-            from = page.next.and_then(|next| next.parse::<Time>().ok()).map(|Time(at)| at);
-            if from.is_none() {
-                return Ok(all);
-            }
-        }
+        let path = ["jobs", job, "actions"];
+        pages::first(usize::MAX, async |size, next| {
+            let call = Call::get(&path).with("from", next).with("batch", batch);
+            self.read(call.with("limit", Some(size))).await
+        })
+        .await
     }
 
-    /// What a run for an action would start.
-    pub async fn render(&self, action: &ActionRef) -> Result<RenderedDto, ApiError> {
-        let call = Call::get(&["jobs", &action.job, "render"]);
+    /// What a run for an action would start; by an earlier definition, if one is given.
+    pub async fn render(
+        &self,
+        action: &ActionRef,
+        revision: Option<u64>,
+    ) -> Result<RenderedDto, ApiError> {
+        let path = ["jobs", &action.job, "render"];
+        let call = Call::get(&path).with("revision", revision);
         self.read(call.with("nominal", Some(Time(action.nominal)))).await
     }
 
@@ -68,6 +42,24 @@ impl Client {
     /// What follows from an action, by however many steps.
     pub async fn downstream(&self, action: &ActionRef) -> Result<Page<ActionDto>, ApiError> {
         self.get(&["actions", &action.to_string(), "downstream"]).await
+    }
+
+    /// What [`Self::recover`] would run again: the action, and what waits for it, which goes
+    /// on when it succeeds; or, if `downstream`, all that follows from it.
+    pub async fn recover_preview(
+        &self,
+        action: &ActionRef,
+        downstream: bool,
+    ) -> Result<Vec<ActionDto>, ApiError> {
+        let mut would = vec![self.action(action).await?];
+        let below = self.downstream(action).await?.items.into_iter();
+        let was_held = |down: &ActionDto| match down.state.as_str() {
+            "waiting" => true,
+            "skipped" => down.reason.as_deref() == Some("upstream"),
+            _ => false,
+        };
+        would.extend(below.filter(|down| downstream || was_held(down)));
+        Ok(would)
     }
 
     /// Runs an action again; with all that follows from it if `downstream`. No run is made
@@ -105,11 +97,6 @@ impl Client {
         verb: &str,
     ) -> Result<TrialDto, ApiError> {
         self.get(&["actions", &action.to_string(), verb]).await
-    }
-
-    /// Instants of a job that were not run.
-    pub async fn missed(&self, job: &str) -> Result<Page<MissedDto>, ApiError> {
-        self.get(&["jobs", job, "missed"]).await
     }
 
     /// Why an action does not run.

@@ -3,14 +3,11 @@
 use reqwest::Method;
 
 use super::transport::{Call, read};
-use super::{ApiError, Client};
+use super::{ApiError, Client, pages};
 use crate::api::dto::{
     BackfillDto, BackfillInstantDto, BackfillPreview, BackfillRef, BackfillRequest, Page, RunRef,
-    RunRequest, StartedBackfill, StartedRun, Time, TrialDto,
+    RunRequest, StartedBackfill, StartedRun, TrialDto,
 };
-
-/// Instants asked for at once.
-const PAGE: u32 = 1_000;
 
 impl Client {
     /// Runs a job now, outside its plan.
@@ -75,18 +72,12 @@ impl Client {
         id: BackfillRef,
         state: Option<&str>,
     ) -> Result<Vec<BackfillInstantDto>, ApiError> {
-        let (mut all, mut after): (Vec<BackfillInstantDto>, Option<Time>) = (Vec::new(), None);
-        loop {
-            let id = id.to_string();
-            let call = Call::get(&["backfills", &id, "instants"]).with("limit", Some(PAGE));
-            let call = call.with("state", state).with("after", after);
-            let page: Page<BackfillInstantDto> = self.read(call).await?;
-            all.extend(page.items);
-            after = page.next.and_then(|next| next.parse().ok());
-            if after.is_none() {
-                return Ok(all);
-            }
-        }
+        let id = id.to_string();
+        pages::first(usize::MAX, async |size, next| {
+            let call = Call::get(&["backfills", &id, "instants"]).with("limit", Some(size));
+            self.read(call.with("state", state).with("after", next)).await
+        })
+        .await
     }
 
     /// Holds a back-fill (`pause`), lets it go on (`resume`) or ends it (`stop`).

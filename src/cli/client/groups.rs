@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 
-use super::transport::{Call, read};
+use super::transport::Call;
 use super::{ApiError, Client};
 use crate::api::dto::{GroupDto, Page, SetGroup};
 use crate::api::group_definition::GroupDefinition;
@@ -19,22 +19,29 @@ impl Client {
     }
 
     /// Gives a group parameters, if its record has the revision `expected`; 0 = if it has
-    /// none.
+    /// none. With `force` even if jobs name parameters that it loses.
     pub async fn put_group(
         &self,
         path: &str,
         group: &GroupDefinition,
         expected: Option<u64>,
+        force: bool,
     ) -> Result<SetGroup, ApiError> {
-        let address = ["groups", path];
-        let call = Call { expected, ..Call::write(Method::PUT, &address) };
-        read(self.send(&call.body(group)?).await?)
+        let path = ["groups", path];
+        let call = Call { expected, ..Call::write(Method::PUT, &path).body(group)? };
+        self.read(call.with("force", force.then_some(true))).await
     }
 
-    /// Removes the record of a group, if it has the revision `expected`.
-    pub async fn delete_group(&self, path: &str, expected: Option<u64>) -> Result<(), ApiError> {
-        let address = ["groups", path];
-        let call = Call { expected, ..Call::write(Method::DELETE, &address) };
-        self.send(&call).await.map(drop)
+    /// Removes the record of a group, if it has the revision `expected`. With `force` even
+    /// if jobs name its parameters.
+    pub async fn delete_group(
+        &self,
+        path: &str,
+        expected: Option<u64>,
+        force: bool,
+    ) -> Result<(), ApiError> {
+        let path = ["groups", path];
+        let call = Call { expected, ..Call::write(Method::DELETE, &path) };
+        self.send(&call.with("force", force.then_some(true))).await.map(drop)
     }
 }

@@ -92,14 +92,11 @@ impl Client {
         &self,
         calendar: &CalendarDefinition,
     ) -> Result<AppliedCalendar, ApiError> {
-        let path = ["calendars", calendar.name.as_str()];
-        read(self.send(&Call::write(Method::PUT, &path).body(calendar)?).await?)
+        self.put(&["calendars", &calendar.name], calendar, None).await
     }
 
     /// Removes a calendar that nothing names, if it has the revision `expected`.
     pub async fn delete_calendar(&self, name: &str, expected: Option<u64>) -> Result<(), ApiError> {
-        let path = ["calendars", name];
-        let call = Call { expected, ..Call::write(Method::DELETE, &path) };
-        self.send(&call).await.map(drop)
+        self.delete(&["calendars", name], expected).await
     }
 }

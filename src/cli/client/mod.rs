@@ -12,6 +12,7 @@ mod groups;
 mod history;
 mod holds;
 mod outputs;
+pub mod pages;
 mod pools;
 mod secrets;
 mod transport;
@@ -45,6 +46,7 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_secs(5);
 /// To reach a node on a network that works.
 const CONNECT: Duration = Duration::from_secs(2);
+
 /// The cluster said no, or did not answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{problem}")]
@@ -77,7 +79,6 @@ impl From<FieldError> for ApiError {
 pub struct Client {
     shared: Arc<Shared>,
     timeout: Duration,
-    stale: bool,
 }
 
 #[derive(Debug)]
@@ -96,10 +97,19 @@ pub struct RunsQuery<'a> {
     pub job: Option<&'a str>,
     /// At most so many.
     pub limit: Option<u32>,
-    /// Older than this, newest first.
-    pub before: Option<RunRef>,
-    /// Newer than this, oldest first.
+    /// Newer than this, oldest first; else the newest come first.
     pub after: Option<RunRef>,
+}
+
+/// Which runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Which<'a> {
+    /// Of this job alone: its name, or `#` and its number.
+    pub job: Option<&'a str>,
+    /// Of this kind alone.
+    pub kind: Option<&'a str>,
+    /// In this state alone.
+    pub state: Option<&'a str>,
 }
 
 /// Which part of an attempt's output.
@@ -138,7 +148,7 @@ impl Client {
             .map_err(|e| ApiError::new(ErrorCode::Internal, chain(&e), "report this"))?;
         let (token, preferred) = (token.into(), AtomicUsize::new(0));
         let shared = Arc::new(Shared { http, urls, token, preferred });
-        Ok(Self { shared, timeout: DEFAULT_TIMEOUT, stale: false })
+        Ok(Self { shared, timeout: DEFAULT_TIMEOUT })
     }
 
     /// The same with another time limit for each request.
@@ -146,21 +156,6 @@ impl Client {
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
-    }
-
-    /// The same with reads that ask no quorum: they may be behind.
-    #[must_use]
-    pub fn stale(mut self) -> Self {
-        self.stale = true;
-        self
-    }
-
-    /// True if the process at the first address serves.
-    ///
-    /// # Errors
-    /// If it does not.
-    pub async fn livez(&self) -> Result<(), ApiError> {
-        self.send(&Call::get(&["livez"])).await.map(drop)
     }
 
     /// True if a node can serve linearizable reads.
@@ -248,16 +243,12 @@ impl Client {
         job: &JobDefinition,
         expected: Option<u64>,
     ) -> Result<AppliedJob, ApiError> {
-        let path = ["jobs", job.name.as_str()];
-        let call = Call { expected, ..Call::write(Method::PUT, &path).body(job)? };
-        read(self.send(&call).await?)
+        self.put(&["jobs", &job.name], job, expected).await
     }
 
     /// Removes a job that has the revision `expected`.
     pub async fn delete_job(&self, name: &str, expected: Option<u64>) -> Result<(), ApiError> {
-        let path = ["jobs", name];
-        let call = Call { expected, ..Call::write(Method::DELETE, &path) };
-        self.send(&call).await.map(drop)
+        self.delete(&["jobs", name], expected).await
     }
 
     /// Removes a job even if others depend on it (`force`), or with its live runs
@@ -285,10 +276,24 @@ impl Client {
         self.read(call.with("cancel", cancel.then_some(true))).await
     }
 
-    /// Runs, a page.
+    /// Runs, a page; [`Self::newest_runs`] has more than one.
     pub async fn runs(&self, query: RunsQuery<'_>) -> Result<Page<RunDto>, ApiError> {
         let call = Call::get(&["runs"]).with("job", query.job).with("limit", query.limit);
-        self.read(call.with("before", query.before).with("after", query.after)).await
+        self.read(call.with("after", query.after)).await
+    }
+
+    /// The newest `limit` runs of those asked for, newest first.
+    pub async fn newest_runs(
+        &self,
+        which: Which<'_>,
+        limit: usize,
+    ) -> Result<Vec<RunDto>, ApiError> {
+        pages::first(limit, async |size, next| {
+            let call = Call::get(&["runs"]).with("job", which.job).with("kind", which.kind);
+            let call = call.with("state", which.state).with("limit", Some(size));
+            self.read(call.with("before", next)).await
+        })
+        .await
     }
 
     /// A run.
@@ -343,6 +348,24 @@ impl Client {
 
     async fn read<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<T, ApiError> {
         read(self.send(&call).await?)
+    }
+
+    /// Writes what is at the path down, if it has the revision `expected`; 0 = if there is
+    /// nothing.
+    async fn put<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: &impl Serialize,
+        expected: Option<u64>,
+    ) -> Result<T, ApiError> {
+        let call = Call { expected, ..Call::write(Method::PUT, path).body(body)? };
+        self.read(call).await
+    }
+
+    /// Removes what is at the path, if it has the revision `expected`.
+    async fn delete(&self, path: &[&str], expected: Option<u64>) -> Result<(), ApiError> {
+        let call = Call { expected, ..Call::write(Method::DELETE, path) };
+        self.send(&call).await.map(drop)
     }
 
     async fn post(&self, path: &[&str], body: &impl Serialize) -> Result<(), ApiError> {

@@ -1,8 +1,6 @@
 //! Pools, as one asks for them.
 
-use reqwest::Method;
-
-use super::transport::{Call, read};
+use super::transport::Call;
 use super::{ApiError, Client};
 use crate::api::dto::{Page, PoolDto, SetPool};
 use crate::api::pool_definition::PoolDefinition;
@@ -25,15 +23,11 @@ impl Client {
         pool: &PoolDefinition,
         expected: Option<u64>,
     ) -> Result<SetPool, ApiError> {
-        let path = ["pools", name];
-        let call = Call { expected, ..Call::write(Method::PUT, &path) };
-        read(self.send(&call.body(pool)?).await?)
+        self.put(&["pools", name], pool, expected).await
     }
 
     /// Removes a pool that nothing names, if it has the revision `expected`.
     pub async fn delete_pool(&self, name: &str, expected: Option<u64>) -> Result<(), ApiError> {
-        let path = ["pools", name];
-        let call = Call { expected, ..Call::write(Method::DELETE, &path) };
-        self.send(&call).await.map(drop)
+        self.delete(&["pools", name], expected).await
     }
 }

@@ -24,16 +24,12 @@ impl Client {
         secret: &SetSecret,
         expected: Option<u64>,
     ) -> Result<SecretSet, ApiError> {
-        let path = ["secrets", name];
-        let call = Call { expected, ..Call::write(Method::PUT, &path) };
-        read(self.send(&call.body(secret)?).await?)
+        self.put(&["secrets", name], secret, expected).await
     }
 
     /// Removes a secret that no job names, if it has the revision `expected`.
     pub async fn delete_secret(&self, name: &str, expected: Option<u64>) -> Result<(), ApiError> {
-        let path = ["secrets", name];
-        let call = Call { expected, ..Call::write(Method::DELETE, &path) };
-        self.send(&call).await.map(drop)
+        self.delete(&["secrets", name], expected).await
     }
 
     /// Writes all secrets under the first key of the node that answers.

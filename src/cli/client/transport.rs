@@ -118,9 +118,6 @@ impl Client {
     ) -> Result<Result<Answer, Miss>, ApiError> {
         let mut request = self.shared.http.request(call.method.clone(), self.url(call, node)?);
         request = request.bearer_auth(&self.shared.token).query(&call.query);
-        if self.stale && call.method == Method::GET {
-            request = request.query(&[("consistency", "stale")]);
-        }
         if let Some(body) = &call.body {
             request = request.header(CONTENT_TYPE, "application/json").body(body.clone());
         }

@@ -24,8 +24,7 @@ impl Client {
 
     /// Empties a worker.
     pub async fn drain_worker(&self, name: &str, how: &DrainRequest) -> Result<(), ApiError> {
-        let call = Call::write(Method::POST, &["workers", name, "drain"]).body(how)?;
-        self.send(&call).await.map(drop)
+        self.post(&["workers", name, "drain"], how).await
     }
 
     /// Forgets a worker; even if attempts may be alive there, by `force`.

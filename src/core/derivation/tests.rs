@@ -233,3 +233,18 @@ fn a_job_that_waits_for_an_end_has_no_instants_that_are_known() {
     let jobs = Jobs::new(&[up, Made::new("report").after("up", Nearest)]);
     assert_eq!(jobs.day("report", DAY), [""; 0]);
 }
+
+#[test]
+fn a_job_of_half_minutes_is_planned_in_whole_and_takes_no_other_with_it() {
+    // hera's G16: two instants of one minute were one number, and the whole batch failed.
+    let halves = Made::new("halves").cron("0/30 * * * * ?");
+    let jobs = Jobs::new(&[halves, load(), Made::new("after").after("halves", Nearest)]);
+    let found = jobs.day("halves", DAY);
+    assert_eq!(
+        (found.len(), &found[..3]),
+        (2_880, &["15T0000", "15T0000", "15T0001"].map(Into::into)[..])
+    );
+    assert_eq!(jobs.day("load", DAY), ["15T0200"]);
+    let after = jobs.day("after", DAY);
+    assert_eq!((after.len(), after[2].as_str()), (2_880, "15T0001 halves@15T0001"));
+}

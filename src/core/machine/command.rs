@@ -23,7 +23,7 @@ use crate::model::pause::{AfterPause, PauseTarget};
 use crate::model::pool::PoolDef;
 use crate::model::run::{EndKind, RunOrder};
 use crate::model::secret::Sealed;
-use crate::model::stored::{Marked, extended};
+use crate::model::stored::extended;
 use crate::model::worker::{Duty, WorkerProfile};
 use crate::time::{Span, UtcMillis};
 
@@ -442,19 +442,6 @@ extended! {
     PlannedAction (UtcMillis)
     [nominal due upstream catch_up]
     [1 unmatched]
-}
-
-/// No instant is that far from us.
-impl Marked for UtcMillis {
-    type Raw = Self;
-
-    fn mark() -> Self {
-        Self(i64::MIN)
-    }
-
-    fn read<E: serde::de::Error>(raw: Self) -> Result<Option<Self>, E> {
-        Ok((raw != Self::mark()).then_some(raw))
-    }
 }
 
 impl PlannedAction {

@@ -131,10 +131,18 @@ fn timer_of(key: ActionKey, action: &Action, max_wait: Span) -> Option<(UtcMilli
     }
 }
 
-/// Counts up or down; a count of zero has no entry.
+/// Counts one up or down; a count of zero has no entry.
 pub(super) fn count<K: Ord + Clone>(counts: &mut OrdMap<K, u32>, key: &K, up: bool) -> u32 {
+    count_by(counts, key, 1, up)
+}
+
+/// The same by so many.
+pub(super) fn count_by<K>(counts: &mut OrdMap<K, u32>, key: &K, by: u32, up: bool) -> u32
+where
+    K: Ord + Clone,
+{
     let old = counts.get(key).copied().unwrap_or(0);
-    let new = if up { old.saturating_add(1) } else { old.saturating_sub(1) };
+    let new = if up { old.saturating_add(by) } else { old.saturating_sub(by) };
     if new == 0 {
         counts.remove(key);
     } else {

@@ -165,18 +165,18 @@ impl State {
         held && !self.index.kept.spare.contains(&run)
     }
 
-    /// By the upstream job, what the run put out by which an action's edge is satisfied. Of
-    /// an edge to several actions it is that of the newest of them; a job whose run put
-    /// out nothing, or whose action ended without a run, is left out.
+    /// By the upstream job, what the run put out by which an action's edge is satisfied; where
+    /// that is forgotten, as after a success, what the upstream action's newest success put
+    /// out, so that the action may run again. Of an edge to several actions it is that of the
+    /// newest of them; a job whose run put out nothing is left out.
     #[must_use]
     pub fn outputs_above(&self, key: ActionKey) -> BTreeMap<JobId, &Values> {
         let Some(action) = self.actions.get(&key) else { return BTreeMap::new() };
         let mut newest: BTreeMap<JobId, (ActionKey, RunId)> = BTreeMap::new();
         for up in &action.upstream {
-            let Some((_, run)) = up.met else { continue };
-            let is_success = self.runs.get(&run).is_some_and(|run| run.has_succeeded());
-            let is_newer = newest.get(&up.action.job).is_none_or(|(key, _)| *key < up.action);
-            if is_success && is_newer {
+            let by = up.met.map(|(_, run)| run).or_else(|| self.newest_success_of(up.action));
+            let Some(run) = by.filter(|run| self.has_succeeded(*run)) else { continue };
+            if newest.get(&up.action.job).is_none_or(|(key, _)| *key < up.action) {
                 newest.insert(up.action.job, (up.action, run));
             }
         }
@@ -185,6 +185,18 @@ impl State {
             Some((job, &outputs.values))
         });
         found.collect()
+    }
+
+    /// The run that made an action a success, or, while it runs again, the newest one that
+    /// put something out.
+    fn newest_success_of(&self, key: ActionKey) -> Option<RunId> {
+        let behind = self.actions.get(&key)?.run_behind();
+        let behind = behind.filter(|run| self.has_succeeded(*run));
+        behind.or_else(|| self.index.kept.newest_of(key))
+    }
+
+    fn has_succeeded(&self, run: RunId) -> bool {
+        self.runs.get(&run).is_some_and(|run| run.has_succeeded())
     }
 
     /// What a job keeps for its next run; none if that is nothing.

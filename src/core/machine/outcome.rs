@@ -188,7 +188,7 @@ pub enum Reject {
     /// The attempt is not live under that token.
     #[error("attempt {0} has ended or carries another token")]
     StaleAttempt(AttemptKey),
-    /// The cluster holds as many live actions or runs as it may.
+    /// There is room for no more of it.
     #[error("the cluster holds {limit} {what} already")]
     Full {
         /// Of what.
@@ -342,6 +342,16 @@ pub enum Reject {
         /// How many.
         attempts: u64,
     },
+    /// A live or newer one of its job would have the action left out.
+    #[error(
+        "action {0} cannot wait for its turn: another run of its job is live or waits, and its `overlap` leaves this one out"
+    )]
+    OutOfTurn(ActionKey),
+}
+
+impl Reject {
+    /// The most of a kind that a refusal names.
+    pub const MOST_NAMED: usize = 100;
 }
 
 /// `jobs a, b; calendars c`.
@@ -368,8 +378,6 @@ pub struct PoolUsers {
 }
 
 impl PoolUsers {
-    /// The most that are named of a kind.
-    pub const MOST: usize = 100;
     /// The most that are shown of a kind.
     const SHOWN: usize = 5;
 

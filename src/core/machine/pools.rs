@@ -7,6 +7,7 @@
 
 use imbl::{OrdMap, OrdSet};
 
+use super::index::{count, count_by};
 use super::state::{State, above};
 use crate::ids::{BackfillId, JobId, Name, Revision, RunId};
 use crate::model::job::{Job, JobSpec};
@@ -24,17 +25,6 @@ pub(super) struct PoolIndex {
     used: OrdMap<Name, u32>,
     /// Runs in the queue that ask for slots.
     waiting: OrdMap<Name, u32>,
-}
-
-/// Adds or takes away; a count of zero has no entry.
-fn count(counts: &mut OrdMap<Name, u32>, name: &Name, by: u32, up: bool) {
-    let old = counts.get(name).copied().unwrap_or(0);
-    let new = if up { old.saturating_add(by) } else { old.saturating_sub(by) };
-    if new == 0 {
-        counts.remove(name);
-    } else {
-        counts.insert(name.clone(), new);
-    }
 }
 
 impl PoolIndex {
@@ -63,14 +53,14 @@ impl PoolIndex {
     /// An attempt begins, or ends.
     pub(super) fn hold(&mut self, demand: &Demand, on: bool) {
         for (name, slots) in demand.iter() {
-            count(&mut self.used, name, slots, on);
+            count_by(&mut self.used, name, slots, on);
         }
     }
 
     /// A run comes into the queue, or leaves it.
     pub(super) fn wait(&mut self, demand: &Demand, on: bool) {
         for (name, _) in demand.iter() {
-            count(&mut self.waiting, name, 1, on);
+            count(&mut self.waiting, name, on);
         }
     }
 }

@@ -115,7 +115,7 @@ impl Default for State {
 /// The tag of [`Meta`]; tables have the numbers from 1.
 pub(super) const META_TAG: u8 = 0;
 
-/// Calls a macro with every table, in the order of their tags.
+/// Calls a macro with every table, in the order of their records in a snapshot.
 macro_rules! each_table {
     ($call:ident) => {
         $call!(
@@ -151,12 +151,12 @@ impl State {
             pauses: Table::new(15),
             sweeps: Table::new(16),
             replans: Table::new(17),
+            pools: Table::new(18),
             backfills: Table::new(19),
             backfill_instants: Table::new(20),
             secrets: Table::new(21),
             outputs: Table::new(22),
             job_states: Table::new(23),
-            pools: Table::new(18),
             groups: Table::new(25),
             index: Index::default(),
         }

@@ -78,19 +78,6 @@ extended! {
     [1 none 2 passed 3 condition 4 soft]
 }
 
-/// Numbers of jobs are counted up from 1.
-impl Marked for ActionKey {
-    type Raw = Self;
-
-    fn mark() -> Self {
-        Self { job: JobId::mark(), nominal: UtcMillis(0) }
-    }
-
-    fn read<E: serde::de::Error>(raw: Self) -> Result<Option<Self>, E> {
-        Ok((raw != Self::mark()).then_some(raw))
-    }
-}
-
 impl Upstream {
     /// An action waits for one as an edge says; until it succeeds, if there is none.
     #[must_use]
@@ -112,6 +99,12 @@ impl Upstream {
             Some(run) => self.met = Some((at, run)),
             None => self.passed = Some(at),
         }
+    }
+
+    /// Forgets how it ended: what was gathered for a success counts for no other one.
+    /// hera's rule (its case G15).
+    pub fn clear(&mut self) {
+        (self.met, self.passed) = (None, None);
     }
 
     /// True if it holds the action up no longer.

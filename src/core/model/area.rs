@@ -5,11 +5,11 @@
 //! parameter can have a value of its own for each area. Only names: what follows from
 //! them is decided by [`crate::machine`] and [`super::params`].
 
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+use crate::ids::checked_text;
 
 /// An area's name: 1 to 32 of `A-Z a-z 0-9 _ -`, as it is written. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -51,33 +51,7 @@ impl Area {
     }
 }
 
-impl fmt::Display for Area {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
-
-impl FromStr for Area {
-    type Err = AreaError;
-
-    fn from_str(text: &str) -> Result<Self, AreaError> {
-        Self::new(text)
-    }
-}
-
-impl TryFrom<String> for Area {
-    type Error = AreaError;
-
-    fn try_from(text: String) -> Result<Self, AreaError> {
-        Self::new(&text)
-    }
-}
-
-impl From<Area> for String {
-    fn from(area: Area) -> Self {
-        area.0.as_ref().to_owned()
-    }
-}
+checked_text! { Area, AreaError }
 
 #[cfg(test)]
 mod tests {

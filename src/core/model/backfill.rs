@@ -108,6 +108,12 @@ impl Backfill {
     /// Behind what jobs have by themselves.
     pub const DEFAULT_PRIORITY: u8 = 2;
 
+    /// True while instants of it are still to be taken up, if there are any.
+    #[must_use]
+    pub fn begins_more(&self) -> bool {
+        matches!(self.state, BackfillState::Running | BackfillState::Paused)
+    }
+
     /// True while runs of it are live, or may begin.
     #[must_use]
     pub fn is_live(&self) -> bool {

@@ -84,6 +84,22 @@ pub enum CalendarRule {
     },
 }
 
+impl CalendarRule {
+    /// How many days or times it names; one, if it is an expression or names days of the
+    /// week.
+    #[must_use]
+    pub fn entries(&self) -> usize {
+        match self {
+            Self::Dates(dates) => dates.len(),
+            Self::Weekly(days) => usize::from(!days.is_empty()),
+            Self::Monthly(days) => days.len(),
+            Self::Annual(days) => days.len(),
+            Self::Daily(ranges) => ranges.len(),
+            Self::Cron { .. } => 1,
+        }
+    }
+}
+
 /// A day of the calendar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct CalendarDate {

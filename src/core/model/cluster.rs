@@ -2,7 +2,7 @@
 //! decides alike.
 
 use super::area::Area;
-use super::stored::{Marked, extended};
+use super::stored::extended;
 use crate::time::Span;
 
 /// Given by `cluster init`; the area alone may be changed later.
@@ -25,19 +25,6 @@ extended! {
     ClusterSettings (u128)
     [uuid default_zone lease_margin misfire_after]
     [1 area]
-}
-
-/// A random id is never zero.
-impl Marked for u128 {
-    type Raw = Self;
-
-    fn mark() -> Self {
-        0
-    }
-
-    fn read<E: serde::de::Error>(raw: Self) -> Result<Option<Self>, E> {
-        Ok((raw != Self::mark()).then_some(raw))
-    }
 }
 
 impl ClusterSettings {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::action::ActionState;
 use super::job::JobSpec;
-use super::stored::{Marked, extended};
+use super::stored::extended;
 use crate::ids::JobId;
 
 /// "Wait for that job's actions": which ones, `matching` says.
@@ -33,19 +33,6 @@ extended! {
     EdgeSpec (JobId)
     [job]
     [1 matching 2 base 3 on_no_match 4 condition 5 soft]
-}
-
-/// Numbers of jobs are counted up from 1.
-impl Marked for JobId {
-    type Raw = Self;
-
-    fn mark() -> Self {
-        Self(u64::MAX)
-    }
-
-    fn read<E: serde::de::Error>(raw: Self) -> Result<Option<Self>, E> {
-        Ok((raw != Self::mark()).then_some(raw))
-    }
 }
 
 impl EdgeSpec {

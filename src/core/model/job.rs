@@ -13,7 +13,7 @@ use super::retry::{RetryRules, RetryWorker};
 use super::stored::extended;
 use super::syntax::Syntax;
 use super::trigger::{RuleSpec, TriggerRule};
-use crate::ids::{GroupPath, JobId, Name, Revision, TriggerName};
+use crate::ids::{GroupPath, JobId, Name, Revision, RunId, TriggerName};
 use crate::time::{Span, UtcMillis};
 
 /// A definition with its number and revision.
@@ -238,6 +238,13 @@ impl JobSpec {
     #[must_use]
     pub fn has_fixed_delay(&self) -> bool {
         self.triggers.iter().any(|t| t.kind.fixed_delay().is_some())
+    }
+
+    /// When a run's retry `number`, from 1, may begin after a try that ended then.
+    #[must_use]
+    pub fn retry_at(&self, run: RunId, number: u32, ended: UtcMillis) -> UtcMillis {
+        let jitter = self.retry_rules.jitter_of(run, number);
+        ended.plus(self.retries.backoff.delay(number)).plus(jitter)
     }
 
     /// What can be the plain name of a parameter: as that of a variable in a shell.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::history::Notes;
 use super::job::Job;
-use super::stored::{Marked, extended};
+use super::stored::extended;
 use crate::ids::{
     ActionKey, AttemptKey, BackfillId, Incarnation, JobId, Revision, RunId, Token, WorkerId,
 };
@@ -66,19 +66,6 @@ extended! {
     [1 params 2 backfill 3 notes 4 drained 8 waits_from]
 }
 
-/// Numbers of runs are counted up from 1.
-impl Marked for RunId {
-    type Raw = Self;
-
-    fn mark() -> Self {
-        Self(0)
-    }
-
-    fn read<E: serde::de::Error>(raw: Self) -> Result<Option<Self>, E> {
-        Ok((raw != Self::mark()).then_some(raw))
-    }
-}
-
 impl Run {
     /// Worker-loss reruns allowed; one more loss fails the run.
     pub const MAX_LOSSES: u32 = 3;
@@ -128,8 +115,13 @@ impl Run {
     /// drained and the time for it is over.
     #[must_use]
     pub fn must_end(&self) -> bool {
-        let is_drained = |attempt: &Attempt| self.drained == Some(attempt.key.number);
-        self.live_attempt().is_some_and(|live| self.cancel_requested || is_drained(live))
+        self.is_drained() || (self.cancel_requested && self.live_attempt().is_some())
+    }
+
+    /// True if its live attempt is to be ended because its worker is drained.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.live_attempt().is_some_and(|live| self.drained == Some(live.key.number))
     }
 
     /// True while it is not over.
@@ -453,16 +445,23 @@ impl EndKind {
     /// True if the worker was lost rather than the job at fault.
     #[must_use]
     pub fn is_loss(&self) -> bool {
+        self.rerun_cause() == Some(AttemptCause::WorkerLost)
+    }
+
+    /// Why its run is tried again after such an end, where that is no retry: it was its
+    /// worker's end, and not the job's.
+    #[must_use]
+    pub fn rerun_cause(&self) -> Option<AttemptCause> {
         match self {
-            Self::LeaseExpired | Self::Gone | Self::WorkerLost => true,
+            Self::LeaseExpired | Self::Gone | Self::WorkerLost => Some(AttemptCause::WorkerLost),
+            Self::Drained => Some(AttemptCause::Drained),
             Self::Exited { .. }
             | Self::Signaled { .. }
             | Self::TimedOut
             | Self::Cancelled
             | Self::NotStarted { .. }
             | Self::Unrendered { .. }
-            | Self::Drained
-            | Self::BadOutput { .. } => false,
+            | Self::BadOutput { .. } => None,
         }
     }
 

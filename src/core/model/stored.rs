@@ -12,12 +12,14 @@
 //! To add a field: write it into the struct, and a line `NUMBER name` into its
 //! [`extended!`]. Numbers are never used twice, and what has its default value is
 //! not stored. Every new field needs `Default + PartialEq + Serialize +
-//! Deserialize`.
+//! Deserialize`. The type of a record's first field says what its mark is:
+//! [`Spare`] if it has a value to spare, else [`Marked`].
 
 use serde::Serialize;
 use serde::de::{DeserializeOwned, Error};
 
-use crate::ids::Name;
+use crate::ids::{ActionKey, JobId, Name, RunId, WorkerId};
+use crate::time::UtcMillis;
 
 /// Fields beyond those a record was published with.
 pub(crate) type More = Vec<(u32, Vec<u8>)>;
@@ -32,6 +34,54 @@ pub(crate) trait Marked: Sized {
 
     /// None if it is the mark.
     fn read<E: Error>(raw: Self::Raw) -> Result<Option<Self>, E>;
+}
+
+/// A first field of a type that has a value to spare: no record has it, so it is the mark.
+pub(crate) trait Spare: PartialEq + Serialize + DeserializeOwned {
+    /// That value.
+    const MARK: Self;
+}
+
+impl<T: Spare> Marked for T {
+    type Raw = Self;
+
+    fn mark() -> Self {
+        Self::MARK
+    }
+
+    fn read<E: Error>(raw: Self) -> Result<Option<Self>, E> {
+        Ok((raw != Self::MARK).then_some(raw))
+    }
+}
+
+/// Numbers of runs are counted up from 1.
+impl Spare for RunId {
+    const MARK: Self = Self(0);
+}
+
+/// Numbers of workers are counted up from 1.
+impl Spare for WorkerId {
+    const MARK: Self = Self(0);
+}
+
+/// Numbers of jobs are counted up from 1, and 0 is said of a job that has none yet.
+impl Spare for JobId {
+    const MARK: Self = Self(u64::MAX);
+}
+
+/// No action is of such a job.
+impl Spare for ActionKey {
+    const MARK: Self = Self { job: JobId::MARK, nominal: UtcMillis(0) };
+}
+
+/// No instant is that far from us.
+impl Spare for UtcMillis {
+    const MARK: Self = Self(i64::MIN);
+}
+
+/// A random id is never zero.
+impl Spare for u128 {
+    const MARK: Self = 0;
 }
 
 /// A name is never empty.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::stored::{Marked, extended};
+use super::stored::extended;
 use crate::ids::{Incarnation, Name, WorkerId};
 use crate::time::UtcMillis;
 
@@ -29,19 +29,6 @@ extended! {
     Worker (WorkerId)
     [id profile last_heartbeat registered]
     [1 duty]
-}
-
-/// Numbers of workers are counted up from 1.
-impl Marked for WorkerId {
-    type Raw = Self;
-
-    fn mark() -> Self {
-        Self(0)
-    }
-
-    fn read<E: serde::de::Error>(raw: Self) -> Result<Option<Self>, E> {
-        Ok((raw != Self::mark()).then_some(raw))
-    }
 }
 
 /// What a worker is given, as an operator wants it. What runs there goes on in any case,

@@ -133,14 +133,7 @@ impl Calendar {
         let wrong = |problem, remedy| {
             Err(CalendarError::Content { name: def.name.clone(), problem, remedy })
         };
-        let entries = match &def.rule {
-            CalendarRule::Dates(dates) => dates.len(),
-            CalendarRule::Monthly(days) => days.len(),
-            CalendarRule::Annual(days) => days.len(),
-            CalendarRule::Daily(ranges) => ranges.len(),
-            CalendarRule::Weekly(days) => usize::from(!days.is_empty()),
-            CalendarRule::Cron { .. } => 1,
-        };
+        let entries = def.rule.entries();
         if entries == 0 {
             return wrong("has nothing in it", "name at least one day or time");
         }

@@ -46,6 +46,7 @@ impl DailyWindow {
         None
     }
 
+    /// The first instant after `after` of the day's window, if it has one.
     fn of_day(
         &self,
         zone: &Zone,
@@ -53,21 +54,9 @@ impl DailyWindow {
         day: Date,
         after: UtcMillis,
     ) -> Option<UtcMillis> {
-        self.opens_on(day).then(|| self.within(zone, dst, day, after)).flatten()
-    }
-
-    fn opens_on(&self, day: Date) -> bool {
-        self.weekdays.has(wall::weekday(day))
-    }
-
-    /// The first instant of the day's window after `after`.
-    fn within(
-        &self,
-        zone: &Zone,
-        dst: DstPolicy,
-        day: Date,
-        after: UtcMillis,
-    ) -> Option<UtcMillis> {
+        if !self.weekdays.has(wall::weekday(day)) {
+            return None;
+        }
         let [open, _] = wall::instants(zone, at(day, self.from)?, dst);
         let open = open?;
         let last_day = if self.to < self.from { day.tomorrow().ok()? } else { day };

@@ -344,6 +344,30 @@ fn a_day_of_any_graph_is_the_same_in_whatever_order_its_jobs_were_made() {
 }
 
 #[test]
+fn two_hundred_at_once_and_fifty_in_a_row_are_the_same_in_whatever_order_they_were_made() {
+    let (mut widest, mut waits) = (0, 0);
+    for seed in seeds(1) {
+        let mut dice = Dice(300 + seed);
+        let made = wide_and_deep(&mut dice);
+        let mut worlds = [(); 2].map(|()| World::new(&made, &mut dice, 60));
+        for _ in 0..12 {
+            for world in &mut worlds {
+                world.pass(30 * MINUTE);
+            }
+        }
+        let [one, two] = &mut worlds;
+        let all = one.all();
+        assert_eq!(all, two.all(), "seed {seed}");
+        waits += one.look_at_waits();
+        let view = one.fake.view();
+        let last = view.actions_of(one.ids[250], UtcMillis(i64::MIN), UtcMillis::MAX).count();
+        assert!(last > 0, "seed {seed}: nothing is planned for the last of the row");
+        widest = widest.max(all.values().map(|(_, ups)| ups.len()).max().unwrap());
+    }
+    assert!(widest >= 200 && waits > 5, "{widest} upstream actions, {waits} waits");
+}
+
+#[test]
 fn an_edge_that_would_close_a_circle_is_refused_with_the_way() {
     for seed in seeds(20) {
         let mut dice = Dice(100 + seed);
@@ -434,6 +458,38 @@ fn a_tree_is_run_again_each_action_once() {
         }
     }
     assert!(diamonds > 10, "{diamonds} actions follow by several ways");
+}
+
+/// Two hundred jobs of all hours and zones, one that depends on each of them, and fifty
+/// behind it in a row, with edges that are drawn.
+fn wide_and_deep(dice: &mut Dice) -> Vec<Made> {
+    let rest = [Matching::LatestBefore, Matching::AllInPeriod, Matching::PreviousPeriod];
+    let mut made = Vec::new();
+    for n in 0..200 {
+        let cron = dice.pick(&CRONS);
+        let zone = Some(dice.pick(&ZONES).to_owned());
+        let spec = JobSpec { zone, ..spec(&format!("up{n}"), &[cron], &[]) };
+        made.push(Made { spec, edges: Vec::new() });
+    }
+    let edges = (0..200).map(|up| {
+        let rare = dice.one_in(20).then_some(Matching::AllInPeriod);
+        let matching = rare.unwrap_or(Matching::LatestBefore);
+        (up, EdgeSpec { matching, soft: dice.one_in(3), ..EdgeSpec::new(JobId(0)) })
+    });
+    let edges = edges.collect();
+    made.push(Made { spec: spec("all", &["0 30 * * * ?"], &[]), edges });
+    for n in 0..50 {
+        let zone = Some(dice.pick(&ZONES).to_owned());
+        // Each has the instants of the one before; what else it waits for may be absent.
+        let mut edges = vec![(200 + n, EdgeSpec::new(JobId(0)))];
+        let more: BTreeSet<usize> = (0..dice.below(3)).map(|_| dice.below(200 + n)).collect();
+        edges.extend(more.into_iter().map(|up| {
+            let matching = dice.pick(&rest);
+            (up, EdgeSpec { matching, soft: dice.one_in(4), ..EdgeSpec::new(JobId(0)) })
+        }));
+        made.push(Made { spec: JobSpec { zone, ..spec(&format!("row{n}"), &[], &[]) }, edges });
+    }
+    made
 }
 
 #[test]

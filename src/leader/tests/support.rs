@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use horai_core::ids::*;
 use horai_core::machine::command::*;
@@ -18,6 +18,7 @@ use horai_core::model::worker::WorkerProfile;
 use horai_core::time::{Span, UtcMillis};
 use horai_raft::node::{Error, Leadership};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::leader::events::EventHub;
 use crate::leader::ports::{Orders, Replica};
@@ -32,7 +33,8 @@ pub(super) fn leader(term: u64) -> LeaderId {
 pub(super) struct Fake {
     pub(super) state: RwLock<State>,
     pub(super) hub: EventHub,
-    /// Moved by hand, plus what has passed if it runs.
+    /// Moved by hand, plus what has passed if it runs: for the runtime, whose clock
+    /// may be virtual.
     time: AtomicU64,
     runs_since: Option<Instant>,
     index: AtomicU64,

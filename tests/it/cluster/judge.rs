@@ -14,7 +14,9 @@ use serde_json::{Value, json};
 use super::{Cluster, until};
 
 /// Jobs that fire each second.
-pub(crate) const JOBS: usize = 50;
+const JOBS: usize = 50;
+/// Of their attempts.
+pub(crate) const LEASE: Duration = Duration::from_secs(5);
 /// One in so many takes seconds rather than no time.
 const SLOW: usize = 10;
 
@@ -45,7 +47,7 @@ pub(crate) enum Expect {
 }
 
 impl Judge {
-    /// Creates jobs that fire each second, and some that take long, with a lease of 5 s.
+    /// Creates jobs that fire each second, and some that take long.
     pub(crate) fn begin(cluster: &Cluster, on_worker_lost: &str) -> Self {
         let witness = cluster.path("witness");
         std::fs::write(&witness, "").unwrap();
@@ -58,7 +60,7 @@ impl Judge {
                     "shell": SCRIPT,
                     "interpreter": ["/bin/bash"],
                     "env": {"WITNESS": witness, "STEPS": if slow { "30" } else { "0" }},
-                    "lease": "5s",
+                    "lease": format!("{}s", LEASE.as_secs()),
                     "on_worker_lost": on_worker_lost,
                 });
                 if on_worker_lost == "keep" {
@@ -75,6 +77,13 @@ impl Judge {
     /// How many attempts have written that they ended.
     pub(crate) fn ended(&self, cluster: &Cluster) -> usize {
         lines(cluster).iter().filter(|line| line.what == "end").count()
+    }
+
+    /// Waits until jobs that were not there before have run.
+    #[track_caller]
+    pub(crate) fn wait_for_fires(&self, cluster: &Cluster) {
+        let before = self.ended(cluster);
+        until("jobs to fire", || (self.ended(cluster) > before + JOBS).then_some(()));
     }
 
     /// Waits until all that was due has ended, judges it, and lets no more fire.

@@ -239,7 +239,7 @@ impl Cluster {
 
     /// The place in `nodes` of the one that says it leads.
     pub(crate) fn leader(&self) -> Option<usize> {
-        (0..self.nodes.len()).filter(|n| self.nodes[*n].is_running()).find(|n| {
+        (0..self.nodes.len()).filter(|n| self.nodes[*n].is_up()).find(|n| {
             let said = self.ask(*n, "GET", "cluster?consistency=stale", None, None);
             said.is_some_and(|(_, c)| c["leader"]["node"] == c["node"] && c["node"].is_u64())
         })
@@ -249,6 +249,22 @@ impl Cluster {
     pub(crate) fn status(&self, node: usize) -> Option<Value> {
         let (status, body) = self.ask(node, "GET", "cluster?consistency=stale", None, None)?;
         (status == 200).then_some(body)
+    }
+
+    /// Kills the node that leads, and waits until another one does. Tells which was killed.
+    #[track_caller]
+    pub(crate) fn kill_leader(&mut self) -> usize {
+        let leader = self.wait_for_leader();
+        self.nodes[leader].kill();
+        self.wait_for_other_leader(leader);
+        leader
+    }
+
+    /// Starts a node that was killed, and waits until all nodes have what the leader has.
+    #[track_caller]
+    pub(crate) fn bring_back(&mut self, node: usize) {
+        self.nodes[node].start();
+        self.wait_for_all_to_follow();
     }
 
     /// Kills all nodes, and starts them again after so long.
@@ -267,6 +283,11 @@ impl Cluster {
     #[track_caller]
     pub(crate) fn wait_for_leader(&self) -> usize {
         until("a leader", || self.leader())
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_for_other_leader(&self, than: usize) -> usize {
+        until("another leader", || self.leader().filter(|leader| *leader != than))
     }
 
     #[track_caller]

@@ -3,7 +3,7 @@
 
 use super::super::outcome::{Outcome, Reject};
 use super::super::state::State;
-use super::invalid;
+use super::{invalid, room_for};
 use crate::ids::{Name, NodeId};
 use crate::model::access::{AccessToken, NodeRecord, TokenHash};
 
@@ -20,9 +20,7 @@ impl State {
         let limit = self.limits.tokens;
         if !self.tokens.contains(name) && self.tokens.len() >= limit {
             self.drop_expired_tokens();
-            if self.tokens.len() >= limit {
-                return Err(Reject::Full { what: "tokens".to_owned(), limit: limit as u64 });
-            }
+            room_for("tokens", self.tokens.len() + 1, limit)?;
         }
         if let Some(old) = self.tokens.get(name) {
             self.index.token_hashes.remove(&old.hash);
@@ -79,10 +77,7 @@ impl State {
                 Some(_) | None => {}
             }
         }
-        let limit = self.limits.nodes;
-        if self.nodes.len() >= limit {
-            return Err(Reject::Full { what: "nodes".to_owned(), limit: limit as u64 });
-        }
+        room_for("nodes", self.nodes.len() + 1, self.limits.nodes)?;
         let node = self.meta.last_node.max(NodeId::FOUNDER).next();
         self.meta.last_node = node;
         self.index.stores.insert(store, node);

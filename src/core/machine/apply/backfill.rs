@@ -5,12 +5,14 @@
 //! Nothing here computes an instant or an hour: the list comes with the order, and the
 //! leader says when the allowed hours begin and end.
 
+use std::collections::BTreeSet;
+
 use super::super::command::Actor;
 use super::super::outcome::{Event, Outcome, Reject};
 use super::super::state::State;
 use super::job::check_params;
 use super::pause::by;
-use super::{at_most, invalid, within};
+use super::{at_most, invalid, room_for, within};
 use crate::ids::{ActionKey, BackfillId, JobId};
 use crate::model::action::ActionState;
 use crate::model::backfill::{
@@ -36,15 +38,24 @@ impl State {
         let job = self.jobs.shared(&order.job).ok_or(Reject::NoSuchJob(order.job))?;
         check_order(order)?;
         self.kept_spec(&job, order.revision)?;
-        self.room_for_backfill(order.instants.len())?;
+        let mut instants = order.instants.clone();
+        let in_hand = self.instants_in_hand(job.id);
+        instants.retain(|at| !in_hand.contains(at));
+        let left_out = order.instants.len() - instants.len();
+        if instants.is_empty() {
+            let problem = "another back-fill is about to run them all; wait for it, or stop it";
+            return Err(invalid("instants", problem));
+        }
+        self.room_for_backfill(instants.len())?;
         // The newest one is never dropped before another is made, so no number comes again.
         let last = self.backfills.iter().next_back().map(|(id, _)| *id);
         let id = last.unwrap_or_default().next();
-        let total = u32::try_from(order.instants.len()).unwrap_or(u32::MAX);
-        let passed_over = order.passed_over;
-        for at in &order.instants {
+        let total = u32::try_from(instants.len()).unwrap_or(u32::MAX);
+        let left_out = u32::try_from(left_out).unwrap_or(u32::MAX);
+        let passed_over = order.passed_over.saturating_add(left_out);
+        for at in instants {
             let waiting = BackfillInstant { state: InstantState::Waiting, run: None };
-            self.backfill_instants.put((id, *at), waiting);
+            self.backfill_instants.put((id, at), waiting);
         }
         self.put_backfill(Backfill {
             id,
@@ -69,24 +80,36 @@ impl State {
         Ok(Outcome::Backfill { backfill: id })
     }
 
+    /// Instants of a job that a back-fill runs, or is about to: no other takes them up.
+    #[must_use]
+    pub fn instants_in_hand(&self, job: JobId) -> BTreeSet<UtcMillis> {
+        let all = (job, BackfillId(0))..=(job, BackfillId(u64::MAX));
+        let all = self.index.job_backfills.range(all).filter_map(|(_, id)| self.backfill(*id));
+        let of = |backfill: &'_ Backfill| {
+            let begins_more = backfill.begins_more();
+            let all = self.backfill_instants(backfill.id, None);
+            let in_hand = all.filter(move |(_, instant)| match instant.state {
+                InstantState::Live => true,
+                InstantState::Waiting => begins_more,
+                InstantState::Over(_) | InstantState::Elsewhere => false,
+            });
+            in_hand.map(|(at, _)| at).collect::<Vec<_>>()
+        };
+        all.filter(|backfill| backfill.is_live()).flat_map(of).collect()
+    }
+
     /// Drops the oldest that are over until there is room for one of so many instants.
     fn room_for_backfill(&mut self, instants: usize) -> Result<(), Reject> {
         let limits = self.limits;
         loop {
             let held = self.backfill_instants.len().saturating_add(instants);
-            let (what, limit) = if self.backfills.len() >= limits.backfills {
-                ("back-fills", limits.backfills)
-            } else if held > limits.backfill_instants {
-                ("instants of back-fills", limits.backfill_instants)
-            } else {
-                return Ok(());
-            };
+            let room = room_for("back-fills", self.backfills.len() + 1, limits.backfills)
+                .and_then(|()| room_for("instants of back-fills", held, limits.backfill_instants));
+            let Err(full) = room else { return Ok(()) };
             let newest = self.backfills.iter().next_back().map(|(id, _)| *id);
             let oldest = self.backfills.iter().find(|(_, backfill)| !backfill.is_live());
             let oldest = oldest.map(|(id, _)| *id).filter(|id| Some(*id) != newest);
-            let Some(id) = oldest else {
-                return Err(Reject::Full { what: what.to_owned(), limit: limit as u64 });
-            };
+            let Some(id) = oldest else { return Err(full) };
             self.drop_backfill(id);
         }
     }
@@ -203,19 +226,20 @@ impl State {
             let may_start = backfill.state == BackfillState::Running
                 && backfill.is_open
                 && backfill.counts.live < backfill.concurrency
-                && self.room_for_runs(1).is_ok();
+                && self.room_for_run().is_ok();
             if !may_start {
                 break;
             }
-            let Some(at) = self.next_instant(&backfill) else {
-                backfill.state = BackfillState::Done;
-                break;
-            };
+            let Some(at) = self.next_instant(&backfill) else { break };
             self.take_up(&mut backfill, at, ev);
         }
-        let takes_up = matches!(backfill.state, BackfillState::Running | BackfillState::Paused);
-        if !takes_up && backfill.counts.live == 0 && backfill.finished.is_none() {
-            backfill.finished = Some(self.meta.now);
+        if backfill.counts.live == 0 {
+            if backfill.begins_more() && self.next_instant(&backfill).is_none() {
+                backfill.state = BackfillState::Done;
+            }
+            if !backfill.begins_more() {
+                backfill.finished.get_or_insert(self.meta.now);
+            }
         }
         let pin = (backfill.job, backfill.revision);
         self.put_backfill(backfill);

@@ -13,16 +13,13 @@ use super::super::command::{PlanBatch, PlanSource};
 use super::super::outcome::{Event, Outcome, Reject};
 use super::super::state::State;
 use super::job::check_revision;
-use super::{at_most, invalid};
+use super::{at_most, invalid, room_for};
 use crate::ids::{JobId, Name, Revision, TriggerName};
 use crate::model::calendar::{CalendarDef, CalendarRule, Replan, StoredCalendar};
 use crate::model::job::{Job, JobSpec};
 use crate::model::trigger::RuleSpec;
 use crate::mutants::{self, Mutant};
 use crate::time::UtcMillis;
-
-/// The most users that a refusal names.
-const MAX_USERS_NAMED: usize = 100;
 
 impl State {
     pub(super) fn put_calendar(
@@ -35,9 +32,8 @@ impl State {
         check_revision(expected, old.as_deref().map_or(Revision(0), |c| c.revision))?;
         check_def(def)?;
         self.check_chain(def)?;
-        let limit = self.limits.calendars;
-        if old.is_none() && self.calendars.len() >= limit {
-            return Err(Reject::Full { what: "calendars".to_owned(), limit: limit as u64 });
+        if old.is_none() {
+            room_for("calendars", self.calendars.len() + 1, self.limits.calendars)?;
         }
         let (now, index) = (self.meta.now, self.meta.applied_index);
         let (revision, created) = match old.as_deref() {
@@ -63,10 +59,8 @@ impl State {
         let old =
             self.calendars.shared(name).ok_or_else(|| Reject::NoSuchCalendar(name.clone()))?;
         check_revision(expected, old.revision)?;
-        let named = |id: JobId| Some(self.jobs.get(&id)?.spec.name.clone());
-        let jobs: Vec<Name> =
-            self.jobs_with_calendar(name).take(MAX_USERS_NAMED).filter_map(named).collect();
-        let calendars: Vec<Name> = self.calendars_based_on(name).take(MAX_USERS_NAMED).collect();
+        let jobs = self.names_of(self.jobs_with_calendar(name));
+        let calendars: Vec<Name> = self.calendars_based_on(name).take(Reject::MOST_NAMED).collect();
         if !jobs.is_empty() || !calendars.is_empty() {
             return Err(Reject::CalendarInUse { name: name.clone(), jobs, calendars });
         }
@@ -194,17 +188,9 @@ impl State {
 
 fn check_def(def: &CalendarDef) -> Result<(), Reject> {
     at_most("description", def.description.len(), CalendarDef::MAX_DESCRIPTION)?;
-    let entries = match &def.rule {
-        CalendarRule::Dates(dates) => dates.len(),
-        CalendarRule::Monthly(days) => days.len(),
-        CalendarRule::Annual(days) => days.len(),
-        CalendarRule::Daily(ranges) => ranges.len(),
-        CalendarRule::Weekly(_) => 1,
-        CalendarRule::Cron { expression, .. } => {
-            at_most("cron", expression.len(), CalendarDef::MAX_DESCRIPTION)?;
-            1
-        }
-    };
-    at_most("entries", entries, CalendarDef::MAX_ENTRIES)?;
+    if let CalendarRule::Cron { expression, .. } = &def.rule {
+        at_most("cron", expression.len(), CalendarDef::MAX_DESCRIPTION)?;
+    }
+    at_most("entries", def.rule.entries(), CalendarDef::MAX_ENTRIES)?;
     at_most("zone", def.zone.as_ref().map_or(0, String::len), 64)
 }

@@ -13,32 +13,16 @@ use super::super::state::State;
 use super::invalid;
 use super::job::check_revision;
 use super::plan::sources_of;
-use crate::ids::{ActionKey, JobId, Name, Revision};
+use crate::ids::{ActionKey, JobId, Revision};
 use crate::model::action::{ActionState, SkipReason, Upstream};
 use crate::model::history::Cause;
 use crate::model::job::JobSpec;
 use crate::model::run::{RunResult, RunState};
 use crate::time::UtcMillis;
 
-const MAX_DEPENDANTS_NAMED: usize = 100;
-
 impl State {
     /// The most jobs that lose an edge with one deletion.
     pub const MAX_FREED: usize = 1_000;
-
-    pub(super) fn delete_job(
-        &mut self,
-        id: JobId,
-        expected: Option<Revision>,
-        actor: &Actor,
-        ev: &mut Vec<Event>,
-    ) -> Result<Outcome, Reject> {
-        let job = self.jobs.get(&id).ok_or(Reject::NoSuchJob(id))?;
-        check_revision(expected, job.revision)?;
-        self.refuse_dependants(id)?;
-        self.drop_job(id, actor, ev);
-        Ok(Outcome::Done)
-    }
 
     pub(super) fn remove_job(
         &mut self,
@@ -75,12 +59,7 @@ impl State {
     }
 
     fn refuse_dependants(&self, id: JobId) -> Result<(), Reject> {
-        let dependants: Vec<Name> = self
-            .dependants_of(id)
-            .filter(|down| *down != id)
-            .take(MAX_DEPENDANTS_NAMED)
-            .filter_map(|down| Some(self.jobs.get(&down)?.spec.name.clone()))
-            .collect();
+        let dependants = self.names_of(self.dependants_of(id).filter(|down| *down != id));
         if dependants.is_empty() { Ok(()) } else { Err(Reject::HasDependants { dependants }) }
     }
 

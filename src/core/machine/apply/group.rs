@@ -4,8 +4,8 @@
 use super::super::outcome::{Outcome, Reject};
 use super::super::state::State;
 use super::super::table::encode_onto;
-use super::at_most;
 use super::job::{check_params, check_revision};
+use super::{at_most, room_for};
 use crate::ids::{GroupPath, Revision};
 use crate::model::group::{GroupDef, StoredGroup};
 
@@ -20,9 +20,8 @@ impl State {
         at_most("description", def.description.len(), GroupDef::MAX_DESCRIPTION)?;
         check_params("params", &def.params)?;
         at_most("definition", encode_onto(Vec::new(), def).len(), GroupDef::MAX_BYTES)?;
-        let limit = self.limits.groups;
-        if old.is_none() && self.groups.len() >= limit {
-            return Err(Reject::Full { what: "groups".to_owned(), limit: limit as u64 });
+        if old.is_none() {
+            room_for("groups", self.groups.len() + 1, self.limits.groups)?;
         }
         let updated = self.meta.now;
         let (revision, created) = match old.as_deref() {

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::command::PlanSource;
 use super::super::outcome::{Event, Outcome, Reject};
 use super::super::state::State;
+use super::super::table::encode_onto;
 use super::plan::sources_of;
-use super::{at_most, invalid, within};
+use super::{at_most, invalid, room_for, within};
 use crate::ids::{JobId, Name, Revision, TriggerName};
 use crate::model::edge::{EdgeSpec, Matching};
 use crate::model::job::{Backoff, Executor, Job, JobSpec, OnWorkerLost, TriggerKind};
@@ -117,11 +118,14 @@ impl State {
         }
     }
 
+    /// The names of jobs, as many as a refusal names.
+    pub(super) fn names_of(&self, jobs: impl Iterator<Item = JobId>) -> Vec<Name> {
+        let named = |id| Some(self.jobs.get(&id)?.spec.name.clone());
+        jobs.take(Reject::MOST_NAMED).filter_map(named).collect()
+    }
+
     fn create_job(&mut self, spec: &JobSpec, ev: &mut Vec<Event>) -> Result<Outcome, Reject> {
-        let limit = self.limits.jobs;
-        if self.jobs.len() >= limit {
-            return Err(Reject::Full { what: "jobs".to_owned(), limit: limit as u64 });
-        }
+        room_for("jobs", self.jobs.len() + 1, self.limits.jobs)?;
         let id = self.meta.last_job.next();
         self.meta.last_job = id;
         let now = self.meta.now;
@@ -284,7 +288,7 @@ fn check_spec(own: JobId, spec: &JobSpec) -> Result<(), Reject> {
     at_most("description", spec.description.len(), JobSpec::MAX_DESCRIPTION)?;
     at_most("triggers", spec.triggers.len(), JobSpec::MAX_TRIGGERS)?;
     at_most("depends_on", spec.depends_on.len(), JobSpec::MAX_EDGES)?;
-    let bytes = super::super::table::encode_onto(Vec::new(), spec).len();
+    let bytes = encode_onto(Vec::new(), spec).len();
     at_most("definition", bytes, JobSpec::MAX_BYTES)?;
     let mut names = BTreeSet::new();
     for trigger in &spec.triggers {
@@ -295,6 +299,43 @@ fn check_spec(own: JobId, spec: &JobSpec) -> Result<(), Reject> {
         }
     }
     within("priority", u64::from(spec.priority), 0, u64::from(JobSpec::MAX_PRIORITY), "")?;
+    check_times(spec)?;
+    check_params("params", &spec.params)?;
+    at_most("areas", spec.areas.len(), JobSpec::MAX_AREAS)?;
+    if let Some(batch) = spec.batch {
+        let (offset, most) = (batch.offset.unsigned_abs(), batch.unit.max_offset().unsigned_abs());
+        within("batch.offset", u64::from(offset), 0, u64::from(most), "units in either direction")?;
+    }
+    at_most("pools", spec.pools.len(), JobSpec::MAX_POOLS)?;
+    for (pool, slots) in &spec.pools {
+        let most = u64::from(PoolDef::MAX_SLOTS);
+        within(&format!("pools.{pool}"), u64::from(*slots), 1, most, "slots")?;
+    }
+    if let Err(wrong) = spec.check_edges(Some(own)) {
+        let dot = if wrong.field.is_empty() { "" } else { "." };
+        let field = format!("depends_on[{}]{dot}{}", wrong.edge, wrong.field);
+        return Err(invalid(&field, format!("{}; {}", wrong.problem, wrong.remedy)));
+    }
+    if let Some(limit) = spec.wait_limit {
+        within("wait_limit", limit.0, 1000, JobSpec::MAX_WAIT.0, "ms")?;
+    }
+    check_retry_rules(&spec.retry_rules)?;
+    if let Some(id) = spec.legacy_id {
+        within("legacy_id", u64::from(id), 1, u64::from(JobSpec::MAX_LEGACY_ID), "")?;
+    }
+    for (place, trigger) in spec.triggers.iter().enumerate() {
+        let Some(rule) = trigger.kind.rule() else { continue };
+        check_params(&format!("triggers[{place}].params"), &rule.params)?;
+        if let Some(priority) = rule.priority {
+            let field = format!("triggers[{place}].priority");
+            within(&field, u64::from(priority), 0, u64::from(JobSpec::MAX_PRIORITY), "")?;
+        }
+    }
+    check_process(spec)
+}
+
+/// Retries, and how long things may take.
+fn check_times(spec: &JobSpec) -> Result<(), Reject> {
     within(
         "retries.count",
         u64::from(spec.retries.count),
@@ -320,44 +361,24 @@ fn check_spec(own: JobId, spec: &JobSpec) -> Result<(), Reject> {
     if let OnWorkerLost::Keep { keep_for } = spec.on_worker_lost {
         within("keep_for", keep_for.0, 1000, YEAR_MS, "ms")?;
     }
-    check_params("params", &spec.params)?;
-    at_most("areas", spec.areas.len(), JobSpec::MAX_AREAS)?;
-    if let Some(batch) = spec.batch {
-        let (offset, most) = (batch.offset.unsigned_abs(), batch.unit.max_offset().unsigned_abs());
-        within("batch.offset", u64::from(offset), 0, u64::from(most), "units in either direction")?;
-    }
-    at_most("pools", spec.pools.len(), JobSpec::MAX_POOLS)?;
-    for (pool, slots) in &spec.pools {
-        let most = u64::from(PoolDef::MAX_SLOTS);
-        within(&format!("pools.{pool}"), u64::from(*slots), 1, most, "slots")?;
-    }
-    if let Err(wrong) = spec.check_edges(Some(own)) {
-        let dot = if wrong.field.is_empty() { "" } else { "." };
-        let field = format!("depends_on[{}]{dot}{}", wrong.edge, wrong.field);
-        return Err(invalid(&field, format!("{}; {}", wrong.problem, wrong.remedy)));
-    }
-    if let Some(limit) = spec.wait_limit {
-        within("wait_limit", limit.0, 1000, JobSpec::MAX_WAIT.0, "ms")?;
-    }
-    within("retries.jitter", spec.retry_rules.jitter.0, 0, RetryRules::MAX_JITTER.0, "ms")?;
-    let RetryRules { retry_on, never_on, skip_on, .. } = &spec.retry_rules;
+    Ok(())
+}
+
+/// Exit codes that say more than success or failure, and how waits spread.
+fn check_retry_rules(rules: &RetryRules) -> Result<(), Reject> {
+    within("retries.jitter", rules.jitter.0, 0, RetryRules::MAX_JITTER.0, "ms")?;
+    let RetryRules { retry_on, never_on, skip_on, .. } = rules;
     let codes = retry_on.len().max(never_on.len()).max(skip_on.len());
     at_most("exit codes of one list", codes, RetryRules::MAX_CODES)?;
-    if let Some(wrong) = spec.retry_rules.problem() {
+    if let Some(wrong) = rules.problem() {
         let said = format!("{}: {}; {}", wrong.code, wrong.problem, wrong.remedy);
         return Err(invalid(wrong.list, said));
     }
-    if let Some(id) = spec.legacy_id {
-        within("legacy_id", u64::from(id), 1, u64::from(JobSpec::MAX_LEGACY_ID), "")?;
-    }
-    for (place, trigger) in spec.triggers.iter().enumerate() {
-        let Some(rule) = trigger.kind.rule() else { continue };
-        check_params(&format!("triggers[{place}].params"), &rule.params)?;
-        if let Some(priority) = rule.priority {
-            let field = format!("triggers[{place}].priority");
-            within(&field, u64::from(priority), 0, u64::from(JobSpec::MAX_PRIORITY), "")?;
-        }
-    }
+    Ok(())
+}
+
+/// What a process can be started with.
+fn check_process(spec: &JobSpec) -> Result<(), Reject> {
     for (key, value) in &spec.env {
         if key.starts_with("HORAI_") {
             return Err(invalid("env", format!("{key} is Horai's own; use another prefix")));

@@ -2,7 +2,7 @@
 
 use super::super::outcome::{Event, Outcome, Reject};
 use super::super::state::State;
-use super::{at_most, within};
+use super::{at_most, room_for, within};
 use crate::ids::{Name, Token};
 use crate::model::lock::{Holder, Lock, Waiter};
 use crate::mutants::{self, Mutant};
@@ -33,10 +33,7 @@ impl State {
                 return Err(Reject::SlotsDiffer { name, actual, asked: slots });
             }
             None => {
-                let limit = self.limits.locks;
-                if self.locks.len() >= limit {
-                    return Err(Reject::Full { what: "locks".to_owned(), limit: limit as u64 });
-                }
+                room_for("locks", self.locks.len() + 1, self.limits.locks)?;
                 Lock { name: name.clone(), slots, holders: Vec::new(), waiters: Vec::new() }
             }
         };

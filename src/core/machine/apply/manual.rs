@@ -5,7 +5,7 @@ use super::super::command::Actor;
 use super::super::outcome::{Event, Outcome, Reject};
 use super::super::state::State;
 use super::job::check_params;
-use super::{invalid, within};
+use super::{invalid, room_for, within};
 use crate::ids::{ActionKey, JobId, Revision};
 use crate::model::history::Cause;
 use crate::model::job::{Job, JobSpec};
@@ -37,7 +37,7 @@ impl State {
         }
         let spec = self.kept_spec(job, order.revision)?;
         let priority = order.priority.unwrap_or(spec.priority);
-        self.room_for_runs(1)?;
+        self.room_for_run()?;
         let now = self.meta.now;
         let nominal = order.action.or(order.nominal).unwrap_or(now);
         let kind = if order.debug { RunKind::Debug } else { RunKind::Manual };
@@ -73,12 +73,8 @@ impl State {
         Ok(spec)
     }
 
-    /// Refuses more live runs than the cluster may hold.
-    pub(super) fn room_for_runs(&self, more: usize) -> Result<(), Reject> {
-        let limit = self.limits.live_runs;
-        if self.index.live_runs.saturating_add(more) > limit {
-            return Err(Reject::Full { what: "live runs".to_owned(), limit: limit as u64 });
-        }
-        Ok(())
+    /// Refuses one more live run than the cluster may hold.
+    pub(super) fn room_for_run(&self) -> Result<(), Reject> {
+        room_for("live runs", self.index.live_runs + 1, self.limits.live_runs)
     }
 }

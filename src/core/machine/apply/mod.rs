@@ -87,9 +87,9 @@ impl State {
             Command::InitCluster(settings) => self.init_cluster(settings),
             Command::LeaderStarted(leader) => self.leader_started(*leader),
             Command::ApplyJob { spec, expected } => self.apply_job(spec, *expected, ev),
-            Command::DeleteJob { job, expected } => {
-                self.delete_job(*job, *expected, &envelope.actor, ev)
-            }
+            Command::DeleteJob { job, expected } => self
+                .remove_job(*job, *expected, (false, false), &envelope.actor, ev)
+                .map(|_| Outcome::Done),
             Command::RemoveJob { job, expected, force, cancel } => {
                 self.remove_job(*job, *expected, (*force, *cancel), &envelope.actor, ev)
             }
@@ -206,6 +206,14 @@ fn at_most(what: &str, actual: usize, limit: usize) -> Result<(), Reject> {
         return Ok(());
     }
     Err(Reject::TooLarge { what: what.to_owned(), actual: actual as u64, limit: limit as u64 })
+}
+
+/// Refuses what the cluster has no room for: `count` is how many there would be.
+fn room_for(what: &str, count: usize, limit: usize) -> Result<(), Reject> {
+    if count <= limit {
+        return Ok(());
+    }
+    Err(Reject::Full { what: what.to_owned(), limit: limit as u64 })
 }
 
 /// Refuses a number outside its bounds.

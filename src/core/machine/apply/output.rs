@@ -7,7 +7,7 @@
 
 use super::super::outcome::{Event, Outcome, Reject};
 use super::super::state::State;
-use super::{at_most, invalid};
+use super::{at_most, invalid, room_for};
 use crate::ids::{JobId, RunId};
 use crate::model::job::JobSpec;
 use crate::model::output::{self, JobState, MAX_BYTES, MAX_KEYS, RunOutputs, Values, bytes_of};
@@ -46,19 +46,22 @@ impl State {
         let mut values = self.job_state(job).map(|state| state.values.clone()).unwrap_or_default();
         values.extend(outputs.clone());
         output::check(&values).map_err(|why| format!("the job's state would have {why}"))?;
-        if !self.has_room_for_state(job, &values) {
+        self.room_for_state(job, &values).map_err(|_| {
             let limit = self.limits.state_bytes;
-            return Err(format!("the states of all jobs would have more than {limit} bytes"));
-        }
+            format!("the states of all jobs would have more than {limit} bytes")
+        })?;
         Ok(Some((job, JobState { updated: self.meta.now, run: Some(id), values })))
     }
 
     /// What takes less than before always has room.
-    fn has_room_for_state(&self, job: JobId, values: &Values) -> bool {
+    fn room_for_state(&self, job: JobId, values: &Values) -> Result<(), Reject> {
         let old = self.job_state(job).map_or(0, |state| bytes_of(&state.values));
         let new = bytes_of(values);
         let others = self.index.kept.state_bytes().saturating_sub(old);
-        new <= old || others + new <= self.limits.state_bytes
+        if new <= old {
+            return Ok(());
+        }
+        room_for("bytes of jobs' states", others + new, self.limits.state_bytes)
     }
 
     /// Drops outputs that nobody needs, the oldest first, until the cluster holds no more
@@ -102,10 +105,7 @@ impl State {
         }
         at_most("state", values.len(), MAX_KEYS)?;
         at_most("state", bytes_of(&values), MAX_BYTES)?;
-        if !self.has_room_for_state(id, &values) {
-            let what = "bytes of jobs' states".to_owned();
-            return Err(Reject::Full { what, limit: self.limits.state_bytes as u64 });
-        }
+        self.room_for_state(id, &values)?;
         let state = JobState { updated: self.meta.now, run: None, values };
         self.put_job_state(id, Some(state).filter(|state| !state.values.is_empty()));
         ev.push(Event::Job(id));

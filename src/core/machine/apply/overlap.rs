@@ -1,6 +1,7 @@
 //! May an action start while another run of its job is live? What a job says of that is
-//! looked at when the action is ready, over runs of all kinds; who asks for a run by
-//! hand gets one all the same.
+//! looked at when the action is ready, over runs of all kinds but debug and back-fill. Who
+//! asks for a run beside the plan gets one all the same; who has an action run again is
+//! told if it would not even wait.
 //!
 //! Nothing here settles an action: what is skipped or cancelled on the way is handed
 //! back, because chains of jobs may be longer than a stack.
@@ -87,6 +88,20 @@ impl State {
         self.edit_action(key, |action| action.state = ActionState::Waiting);
         ev.push(Event::Action(key));
         settled
+    }
+
+    /// True unless the action, if it were ready now, would be left out for another one.
+    pub(super) fn may_have_turn(&self, key: ActionKey) -> bool {
+        if !self.has_live_run(key.job) {
+            return true;
+        }
+        match self.overlap_of(key.job) {
+            Overlap::Allow | Overlap::QueueAll => true,
+            Overlap::Skip => false,
+            Overlap::QueueOne | Overlap::CancelRunning => {
+                self.in_line(key.job).all(|other| other.nominal <= key.nominal)
+            }
+        }
     }
 
     /// A run of the job is over: the first of those that waited for that starts.

@@ -12,6 +12,7 @@ use super::super::command::{Actor, PlanBatch, PlanSource};
 use super::super::holds::place_in;
 use super::super::outcome::{Event, Outcome, Reject};
 use super::super::state::State;
+use super::room_for;
 use crate::ids::{GroupPath, JobId, TriggerName};
 use crate::model::action::{Missed, MissedReason};
 use crate::model::job::Job;
@@ -44,10 +45,7 @@ impl State {
         if is_paused {
             return Ok(Outcome::Done);
         }
-        let limit = self.limits.pauses;
-        if self.pauses.len() >= limit {
-            return Err(Reject::Full { what: "pauses".to_owned(), limit: limit as u64 });
-        }
+        room_for("pauses", self.pauses.len() + 1, self.limits.pauses)?;
         let pause = Pause { since: self.meta.now, by: by(actor) };
         if let PauseTarget::Trigger(id, trigger) = target {
             if !self.is_held(*id) {
@@ -273,12 +271,7 @@ impl State {
         let from = self.end_gaps(id, end, ev);
         // A trigger that was paused alone before, and freed meanwhile: derived jobs were
         // planned without it.
-        self.dependants_back_to(id, from, ev);
-        self.job_waits_anew(id);
-        for key in self.live_actions_of(id).collect::<Vec<_>>() {
-            self.reconsider(key, ev);
-        }
-        ev.push(Event::Job(id));
+        self.goes_on_from(id, from, ev);
     }
 
     /// The same for one trigger. Its job was planned without it, and so were those
@@ -292,9 +285,12 @@ impl State {
     ) {
         let from = self.end_gap(id, PlanSource::Trigger(trigger.clone()), end, ev);
         self.withdraw(id, Some(&BTreeSet::from([trigger.clone()])), ev);
-        if let Some(from) = from {
-            self.dependants_back_to(id, from, ev);
-        }
+        self.goes_on_from(id, from.unwrap_or(UtcMillis::MAX), ev);
+    }
+
+    /// What a job has waiting goes on, and instants may come again from there on.
+    fn goes_on_from(&mut self, id: JobId, from: UtcMillis, ev: &mut Vec<Event>) {
+        self.dependants_back_to(id, from, ev);
         self.job_waits_anew(id);
         for key in self.live_actions_of(id).collect::<Vec<_>>() {
             self.reconsider(key, ev);

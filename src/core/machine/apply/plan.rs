@@ -225,13 +225,16 @@ impl State {
             }
             let run = action.run_behind();
             let is_elsewhere = action.by_area;
-            if is_elsewhere {
+            if run.is_none() {
                 not_run.insert(key.job);
             }
             self.edit_action(key, |a| {
                 a.by_area &= state == ActionState::Success;
                 a.state = state;
                 a.finished = Some(now);
+                if state == ActionState::Success && !mutants::on(Mutant::ReadinessStays) {
+                    a.upstream.iter_mut().for_each(Upstream::clear);
+                }
             });
             ev.push(Event::Action(key));
             self.count_delay(key, ev);
@@ -239,6 +242,7 @@ impl State {
                 continue;
             }
             work.extend(self.tell_dependants((key, state, run), ev));
+            work.extend(self.gather_anew((key, state, run), ev));
             if state == ActionState::Success {
                 work.extend(self.revive_dependants(key, ev));
             }
@@ -250,17 +254,20 @@ impl State {
                 self.visit_again(key, ev);
             }
         }
-        // Such a job may never have a run whose end makes room.
+        // Such jobs may never have a run whose end makes room.
         for job in not_run {
             self.retain(Owner::Job(job));
         }
     }
 
-    /// What must not be: a recovery after which nothing goes on.
+    /// What must not be: a recovery after which nothing goes on. The fault is asked first,
+    /// so that nothing is looked up without it.
     fn tells_nobody(&self, key: ActionKey) -> bool {
+        if !mutants::on(Mutant::RecoverTellsNobody) {
+            return false;
+        }
         let run = self.actions.get(&key).and_then(|action| action.run);
-        let kind = run.and_then(|run| self.runs.get(&run)).map(|run| run.kind);
-        kind == Some(RunKind::Recover) && mutants::on(Mutant::RecoverTellsNobody)
+        run.and_then(|run| self.runs.get(&run)).is_some_and(|run| run.kind == RunKind::Recover)
     }
 
     /// Tells those that wait for an action how it ended; says what that means for some.

@@ -7,8 +7,8 @@
 use super::super::outcome::{Event, Outcome, PoolUsers, Reject};
 use super::super::state::State;
 use super::job::check_revision;
-use super::{at_most, invalid, within};
-use crate::ids::{JobId, Name, Revision};
+use super::{at_most, invalid, room_for, within};
+use crate::ids::{Name, Revision};
 use crate::model::job::JobSpec;
 use crate::model::pool::{Demand, Pool, PoolDef};
 
@@ -23,9 +23,8 @@ impl State {
         check_revision(expected, old.as_deref().map_or(Revision(0), |pool| pool.revision))?;
         at_most("description", def.description.len(), PoolDef::MAX_DESCRIPTION)?;
         within("slots", u64::from(def.slots), 1, u64::from(PoolDef::MAX_SLOTS), "slots")?;
-        let limit = self.limits.pools;
-        if old.is_none() && self.pools.len() >= limit {
-            return Err(Reject::Full { what: "pools".to_owned(), limit: limit as u64 });
+        if old.is_none() {
+            room_for("pools", self.pools.len() + 1, self.limits.pools)?;
         }
         let now = self.meta.now;
         let (revision, created) = match old.as_deref() {
@@ -63,13 +62,12 @@ impl State {
 
     /// Who takes at least so many slots.
     fn pool_users(&self, name: &Name, least: u32) -> PoolUsers {
-        let named = |id: JobId| Some(self.jobs.get(&id)?.spec.name.clone());
-        let jobs = self.jobs_with_pool(name, least).take(PoolUsers::MOST).filter_map(named);
+        let most = Reject::MOST_NAMED;
         PoolUsers {
             job_count: self.jobs_with_pool(name, least).count() as u64,
-            jobs: jobs.collect(),
-            runs: self.runs_with_pool(name, least).take(PoolUsers::MOST).collect(),
-            backfills: self.backfills_with_pool(name, least).take(PoolUsers::MOST).collect(),
+            jobs: self.names_of(self.jobs_with_pool(name, least)),
+            runs: self.runs_with_pool(name, least).take(most).collect(),
+            backfills: self.backfills_with_pool(name, least).take(most).collect(),
         }
     }
 

@@ -11,7 +11,8 @@ use super::super::command::Actor;
 use super::super::outcome::{Event, Outcome, Reject};
 use super::super::state::{HIGHEST, LOWEST, State};
 use super::overlap::Settled;
-use crate::ids::ActionKey;
+use super::{invalid, room_for};
+use crate::ids::{ActionKey, RunId};
 use crate::model::action::{Action, ActionState, SkipReason, Upstream};
 use crate::model::edge::Standing;
 use crate::model::history::{Cause, Note};
@@ -20,8 +21,9 @@ use crate::time::UtcMillis;
 
 impl State {
     /// Runs an action again, whatever it came to and whatever it waits for; with all that
-    /// follows from it if `below`. Where its job has nothing to do in this area, it is a
-    /// success once more, and no run is made.
+    /// follows from it if `below`. Only another run of its job may be in its way, if the job
+    /// says so: then it waits for its turn. Where its job has nothing to do in this area, it
+    /// is a success once more, and no run is made.
     pub(super) fn rerun(
         &mut self,
         key: ActionKey,
@@ -30,9 +32,11 @@ impl State {
         ev: &mut Vec<Event>,
     ) -> Result<Outcome, Reject> {
         self.idle_action(key)?;
-        let is_elsewhere = self.is_job_elsewhere(key.job);
-        if !is_elsewhere {
-            self.room_for_runs(1)?;
+        if !self.is_job_elsewhere(key.job) {
+            self.room_for_run()?;
+            if !self.may_have_turn(key) {
+                return Err(Reject::OutOfTurn(key));
+            }
         }
         let kind = if below { RunKind::SuperRecover } else { RunKind::Recover };
         if below {
@@ -44,14 +48,18 @@ impl State {
         }
         let note = self.note(actor, Cause::Recovered(self.before(key)));
         self.reopen(key, Some(kind), note, ev);
-        if is_elsewhere {
-            let passed = self.pass_by_area(key);
-            self.settle_all(passed, ev);
-            return Ok(Outcome::Done);
+        let settled = self.start(key, self.meta.now, ev);
+        if self.actions.get(&key).is_some_and(|action| action.state == ActionState::Waiting) {
+            // It waits for its turn, and for nothing else.
+            let now = self.meta.now;
+            self.edit_action(key, |action| {
+                let open = action.upstream.iter_mut().filter(|up| !up.is_met());
+                open.for_each(|up| up.passed = Some(now));
+            });
         }
-        self.start_run(key, self.meta.now, ev);
+        self.settle_all(settled, ev);
         let run = self.actions.get(&key).and_then(|action| action.run);
-        run.map(|run| Outcome::Run { run }).ok_or(Reject::NoSuchAction(key))
+        Ok(run.map_or(Outcome::Done, |run| Outcome::Run { run }))
     }
 
     /// Says that an action has succeeded, or is skipped, without a run of it.
@@ -66,8 +74,8 @@ impl State {
         match (action.state, success) {
             (ActionState::Success, true) => return Ok(Outcome::Done),
             (ActionState::Success, false) => {
-                let problem = "it has succeeded; what has run cannot be skipped".to_owned();
-                return Err(Reject::Invalid { field: "action".to_owned(), problem });
+                let problem = "it has succeeded; what has run cannot be skipped";
+                return Err(invalid("action", problem));
             }
             _ => {}
         }
@@ -112,10 +120,7 @@ impl State {
                 if down == key || tree.contains(&down) {
                     continue;
                 }
-                if tree.len() >= Self::MAX_TREE {
-                    let what = "actions of one recovery".to_owned();
-                    return Err(Reject::Full { what, limit: Self::MAX_TREE as u64 });
-                }
+                room_for("actions of one recovery", tree.len() + 1, Self::MAX_TREE)?;
                 tree.insert(down);
                 work.push(down);
             }
@@ -200,6 +205,61 @@ impl State {
         ev.push(Event::Action(key));
     }
 
+    /// An action has ended once more, as an edge asks: dependants that have succeeded since
+    /// gather anew what they wait for, and run again when all of it is there. Soft edges
+    /// only order. A job's own later actions are left alone, as in a recovery of the tree.
+    pub(super) fn gather_anew(
+        &mut self,
+        (key, state, run): (ActionKey, ActionState, Option<RunId>),
+        ev: &mut Vec<Event>,
+    ) -> Settled {
+        let mut settled = Settled::new();
+        if !self.has_ended_before(key) {
+            return settled;
+        }
+        let now = self.meta.now;
+        let is_told = |up: &Upstream| {
+            up.awaited() == Some(key) && !up.soft && up.judge(state) == Standing::Passed
+        };
+        for down in self.followers_of(key) {
+            let Some(action) = self.actions.get(&down) else { continue };
+            let is_it = action.state == ActionState::Success && action.upstream.iter().any(is_told);
+            if !is_it {
+                continue;
+            }
+            self.edit_action(down, |action| {
+                let told = action.upstream.iter_mut().filter(|up| is_told(up));
+                told.for_each(|up| up.pass(now, run));
+            });
+            let is_full = |action: &Action| action.upstream.iter().all(|up| up.is_met() || up.soft);
+            if self.actions.get(&down).is_some_and(is_full) {
+                settled.extend(self.run_anew(down, key, ev));
+            }
+        }
+        settled
+    }
+
+    /// True if somebody had the action run, or end, after it had ended already.
+    fn has_ended_before(&self, key: ActionKey) -> bool {
+        let last = self.actions.get(&key).and_then(|action| action.notes.iter().next_back());
+        last.and_then(|note| note.cause.before()).is_some_and(|before| before.state.is_final())
+    }
+
+    /// What an upstream action came to has an action run that was over.
+    fn run_anew(&mut self, key: ActionKey, up: ActionKey, ev: &mut Vec<Event>) -> Settled {
+        // One that has run already runs as what it is now: a recovery.
+        let has_run = self.actions.get(&key).is_some_and(|action| action.run.is_some());
+        let note = self.own_note(Cause::Revived(up, self.before(key)));
+        self.reopen(key, has_run.then_some(RunKind::Recover), note, ev);
+        let now = self.meta.now;
+        self.edit_action(key, |action| {
+            if action.due > now {
+                action.state = ActionState::Planned;
+            }
+        });
+        self.let_go(key, ev)
+    }
+
     /// An action has succeeded once more: those that failed after it, or were skipped
     /// because it was, get another chance.
     pub(super) fn revive_dependants(&mut self, key: ActionKey, ev: &mut Vec<Event>) -> Settled {
@@ -216,18 +276,11 @@ impl State {
             if is_closed {
                 continue;
             }
-            // One that has run already runs as what it is now: a recovery.
-            let kind = action.run.map(|_| RunKind::Recover);
-            let note = self.own_note(Cause::Revived(key, self.before(down)));
-            self.reopen(down, kind, note, ev);
             self.edit_action(down, |action| {
                 let named = action.upstream.iter_mut().filter(|up| up.awaited() == Some(key));
                 named.for_each(|up| up.pass(now, run));
-                if action.due > now {
-                    action.state = ActionState::Planned;
-                }
             });
-            settled.extend(self.let_go(down, ev));
+            settled.extend(self.run_anew(down, key, ev));
         }
         settled
     }

@@ -7,7 +7,7 @@ use super::super::state::State;
 use crate::ids::{AttemptKey, Incarnation, RunId, Token, WorkerId};
 use crate::model::action::{ActionState, SkipReason};
 use crate::model::history::Cause;
-use crate::model::job::OnWorkerLost;
+use crate::model::job::{JobSpec, OnWorkerLost};
 use crate::model::output::Values;
 use crate::model::pool::Demand;
 use crate::model::retry::AfterFailure;
@@ -18,17 +18,67 @@ use crate::model::worker::Duty;
 use crate::mutants::{self, Mutant};
 use crate::time::{Span, UtcMillis};
 
+/// What follows an attempt.
+enum Next {
+    /// Another one, not before then.
+    Again(UtcMillis),
+    /// Nothing: the run is over.
+    Over(RunResult),
+}
+
 impl State {
     pub(super) fn dispatch(
         &mut self,
         id: RunId,
         number: u32,
-        worker_id: WorkerId,
+        worker: WorkerId,
         incarnation: Incarnation,
         ev: &mut Vec<Event>,
     ) -> Result<Outcome, Reject> {
+        let run = self.dispatchable(id, number, worker, incarnation)?;
+        let now = self.meta.now;
+        let allowance = self.allowance(run);
+        let token = self.meta.last_token.next();
+        let mut run = run.clone();
+        let cause = match run.attempts.last().and_then(|a| a.end.as_ref()) {
+            None => AttemptCause::First,
+            Some(end) => end.how.rerun_cause().unwrap_or(AttemptCause::Retry),
+        };
+        if run.attempts.len() >= Run::MAX_ATTEMPTS_KEPT {
+            run.attempts.remove(0);
+        }
+        run.attempts.push(Attempt {
+            key: AttemptKey { run: id, shard: 0, number },
+            token,
+            worker,
+            incarnation,
+            cause,
+            dispatched: now,
+            end: None,
+        });
+        run.state = RunState::Running;
+        let action = run.decides();
+        self.meta.last_token = token;
+        self.put_run(run);
+        self.watch_until(worker, now.plus(allowance));
+        if let Some(key) = action {
+            self.edit_action(key, |a| a.state = ActionState::Running);
+            ev.push(Event::Action(key));
+        }
+        ev.push(Event::Run(id));
+        Ok(Outcome::Dispatched { token })
+    }
+
+    /// The run, if its try of that number may begin on that worker now.
+    fn dispatchable(
+        &self,
+        id: RunId,
+        number: u32,
+        worker_id: WorkerId,
+        incarnation: Incarnation,
+    ) -> Result<&Run, Reject> {
         let run = self.runs.get(&id).ok_or(Reject::NoSuchRun(id))?;
-        if matches!(run.state, RunState::Finished { .. }) {
+        if !run.is_live() {
             return Err(Reject::RunOver(id));
         }
         let is_held = (self.is_run_held(run) || self.frozen().is_some())
@@ -52,42 +102,10 @@ impl State {
         if self.free_slots(worker_id) == 0 {
             return Err(Reject::NoSlot(worker_id));
         }
-        if let Some(pool) = self.full_pool(&Demand::of(spec)) {
-            return Err(Reject::PoolFull(pool));
+        match self.full_pool(&Demand::of(spec)) {
+            Some(pool) => Err(Reject::PoolFull(pool)),
+            None => Ok(run),
         }
-        let now = self.meta.now;
-        let allowance = self.allowance(run);
-        let token = self.meta.last_token.next();
-        let mut run = run.clone();
-        let cause = match run.attempts.last().and_then(|a| a.end.as_ref()) {
-            None => AttemptCause::First,
-            Some(end) if end.how.is_loss() => AttemptCause::WorkerLost,
-            Some(end) if end.how == EndKind::Drained => AttemptCause::Drained,
-            Some(_) => AttemptCause::Retry,
-        };
-        if run.attempts.len() >= Run::MAX_ATTEMPTS_KEPT {
-            run.attempts.remove(0);
-        }
-        run.attempts.push(Attempt {
-            key: AttemptKey { run: id, shard: 0, number },
-            token,
-            worker: worker_id,
-            incarnation,
-            cause,
-            dispatched: now,
-            end: None,
-        });
-        run.state = RunState::Running;
-        let action = run.decides();
-        self.meta.last_token = token;
-        self.put_run(run);
-        self.watch_until(worker_id, now.plus(allowance));
-        if let Some(key) = action {
-            self.edit_action(key, |a| a.state = ActionState::Running);
-            ev.push(Event::Action(key));
-        }
-        ev.push(Event::Run(id));
-        Ok(Outcome::Dispatched { token })
     }
 
     /// How long an attempt of this run may stay without contact before it counts as lost.
@@ -154,67 +172,67 @@ impl State {
         self.end_attempt(id, end, ev);
     }
 
-    /// Ends the live attempt, and decides what follows.
-    fn end_attempt(&mut self, id: RunId, end: AttemptEnd, ev: &mut Vec<Event>) {
+    /// Ends the live attempt, and does what follows.
+    fn end_attempt(&mut self, id: RunId, mut end: AttemptEnd, ev: &mut Vec<Event>) {
         let Some(old) = self.runs.get(&id).filter(|r| r.live_attempt().is_some()) else { return };
         let Some(spec) = self.spec(old.job, old.revision) else { return };
-        let (retries, policy) = (spec.retries, spec.on_worker_lost);
-        let rules = spec.retry_rules.clone();
         let is_last = self.is_cut_by_run(old, spec, &end.how);
-        let is_too_late = |until| spec.limits.run_ends(old).is_some_and(|end| end <= until);
-        let mut run = old.clone();
-        let mut end = end;
-        if end.how == EndKind::Cancelled && old.must_end() && !old.cancel_requested {
+        if end.how == EndKind::Cancelled && old.is_drained() && !old.cancel_requested {
             end.how = EndKind::Drained;
         }
         let how = end.how.clone();
+        let mut run = old.clone();
         if let Some(attempt) = run.attempts.last_mut() {
             attempt.end = Some(end);
         }
+        match self.after_attempt(&mut run, spec, &how, is_last) {
+            Next::Again(until) => self.wait_again(run, until, ev),
+            Next::Over(result) => self.finish_run(run, result, ev),
+        }
+    }
+
+    /// What follows an attempt that ended in such a way. If it is another one, that is
+    /// counted in `run`.
+    fn after_attempt(&self, run: &mut Run, spec: &JobSpec, how: &EndKind, is_last: bool) -> Next {
+        let now = self.meta.now;
+        let run_ends = spec.limits.run_ends(run);
+        let is_too_late = |until| run_ends.is_some_and(|end| end <= until);
         if how.is_success() {
-            return self.finish_run(run, RunResult::Success, ev);
+            return Next::Over(RunResult::Success);
         }
-        if run.cancel_requested || how == EndKind::Cancelled {
-            return self.finish_run(run, RunResult::Cancelled, ev);
+        if run.cancel_requested || *how == EndKind::Cancelled {
+            return Next::Over(RunResult::Cancelled);
         }
-        if how.is_loss() {
-            if is_too_late(self.meta.now) {
-                return self.finish_run(run, RunResult::RunTimedOut, ev);
+        if let Some(cause) = how.rerun_cause() {
+            let is_loss = cause == AttemptCause::WorkerLost;
+            let is_one_too_many = is_loss && run.losses >= Run::MAX_LOSSES;
+            if is_too_late(now) {
+                return Next::Over(RunResult::RunTimedOut);
             }
-            if policy != OnWorkerLost::Rerun || run.losses >= Run::MAX_LOSSES {
-                return self.finish_run(run, RunResult::Failed, ev);
+            if spec.on_worker_lost != OnWorkerLost::Rerun || is_one_too_many {
+                return Next::Over(RunResult::Failed);
             }
-            run.losses += 1;
-            return self.wait_again(run, self.meta.now, ev);
+            run.losses += u32::from(is_loss);
+            return Next::Again(now);
         }
-        if how == EndKind::Drained {
-            let result = match policy {
-                _ if is_too_late(self.meta.now) => RunResult::RunTimedOut,
-                OnWorkerLost::Rerun => return self.wait_again(run, self.meta.now, ev),
-                OnWorkerLost::Fail | OnWorkerLost::Keep { .. } => RunResult::Failed,
-            };
-            return self.finish_run(run, result, ev);
-        }
-        match rules.judge(&how) {
-            _ if is_last => return self.finish_run(run, RunResult::RunTimedOut, ev),
-            AfterFailure::Skip => return self.finish_run(run, RunResult::Skipped, ev),
-            AfterFailure::Retry if run.retries < retries.count && run.kind != RunKind::Debug => {}
-            AfterFailure::Retry | AfterFailure::Fail => {
-                return self.finish_run(run, RunResult::Failed, ev);
-            }
+        match spec.retry_rules.judge(how) {
+            _ if is_last => return Next::Over(RunResult::RunTimedOut),
+            AfterFailure::Skip => return Next::Over(RunResult::Skipped),
+            AfterFailure::Retry
+                if run.retries < spec.retries.count && run.kind != RunKind::Debug => {}
+            AfterFailure::Retry | AfterFailure::Fail => return Next::Over(RunResult::Failed),
         }
         let retry = run.retries + u32::from(!mutants::on(Mutant::RetriesNotCounted));
-        let wait = retries.backoff.delay(retry);
-        let until = self.meta.now.plus(wait).plus(rules.jitter_of(id, retry));
+        let until = spec.retry_at(run.id, retry, now);
         if is_too_late(until) {
             // Nobody waits for a try that would have no time.
-            return self.finish_run(run, RunResult::RunTimedOut, ev);
+            return Next::Over(RunResult::RunTimedOut);
         }
         run.retries = retry;
         if mutants::on(Mutant::RetryIsSchedule) {
             run.kind = RunKind::Schedule;
         }
-        self.wait_again(run, until, ev);
+        Next::Again(until)
     }
 
     /// Puts a run back: into the queue, or into backoff before it.

@@ -8,13 +8,10 @@ use std::collections::BTreeSet;
 use super::super::outcome::{Outcome, Reject};
 use super::super::state::State;
 use super::job::check_revision;
-use super::{at_most, invalid};
-use crate::ids::{JobId, Name, NodeId, Revision};
+use super::{at_most, invalid, room_for};
+use crate::ids::{Name, NodeId, Revision};
 use crate::model::job::JobSpec;
 use crate::model::secret::{Sealed, StoredSecret};
-
-/// The most jobs that a refusal names.
-const MAX_USERS_NAMED: usize = 100;
 
 impl State {
     pub(super) fn put_secret(
@@ -29,9 +26,8 @@ impl State {
         check_sealed(sealed)?;
         let given = description.unwrap_or_default();
         at_most("description", given.len(), StoredSecret::MAX_DESCRIPTION)?;
-        let limit = self.limits.secrets;
-        if old.is_none() && self.secrets.len() >= limit {
-            return Err(Reject::Full { what: "secrets".to_owned(), limit: limit as u64 });
+        if old.is_none() {
+            room_for("secrets", self.secrets.len() + 1, self.limits.secrets)?;
         }
         let now = self.meta.now;
         let (revision, created, before) = match old.as_deref() {
@@ -83,9 +79,7 @@ impl State {
     ) -> Result<Outcome, Reject> {
         let old = self.secrets.shared(name).ok_or_else(|| Reject::NoSuchSecret(name.clone()))?;
         check_revision(expected, old.revision)?;
-        let named = |id: JobId| Some(self.jobs.get(&id)?.spec.name.clone());
-        let jobs: Vec<Name> =
-            self.jobs_with_secret(name).take(MAX_USERS_NAMED).filter_map(named).collect();
+        let jobs = self.names_of(self.jobs_with_secret(name));
         if !jobs.is_empty() {
             return Err(Reject::SecretInUse { name: name.clone(), jobs });
         }

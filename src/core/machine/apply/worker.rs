@@ -2,7 +2,7 @@
 
 use super::super::outcome::{Event, Outcome, Reject};
 use super::super::state::{State, Watch};
-use super::{at_most, invalid, within};
+use super::{at_most, invalid, room_for, within};
 use crate::ids::{Incarnation, RunId, WorkerId};
 use crate::model::run::{Attempt, EndKind, Run};
 use crate::model::worker::{Duty, Worker, WorkerProfile};
@@ -26,10 +26,7 @@ impl State {
         let now = self.meta.now;
         let known = self.index.worker_names.get(&profile.name).copied();
         let Some(id) = known else {
-            let limit = self.limits.workers;
-            if self.workers.len() >= limit {
-                return Err(Reject::Full { what: "workers".to_owned(), limit: limit as u64 });
-            }
+            room_for("workers", self.workers.len() + 1, self.limits.workers)?;
             let id = self.meta.last_worker.next();
             self.meta.last_worker = id;
             let (profile, duty) = (profile.clone(), Duty::Open);

@@ -67,6 +67,54 @@ fn instants_run_in_order_so_many_at_once_and_keep_their_results() {
 }
 
 #[test]
+fn it_is_done_when_its_last_run_is_over_and_not_before() {
+    let mut m = Machine::new();
+    let worker = m.worker("w", 9);
+    let job = m.job(spec("a"));
+    let id = begin(&mut m, BackfillOrder { concurrency: 5, ..backfill_of(job, 2) });
+    assert_eq!((of(&m, id).state, of(&m, id).counts.live), (BackfillState::Running, 2));
+    next(&mut m, worker, 0);
+    m.ok(steer(id, Steer::Pause));
+    assert_eq!(of(&m, id).state, BackfillState::Paused);
+    next(&mut m, worker, 0);
+    assert_eq!((of(&m, id).state, of(&m, id).is_live()), (BackfillState::Done, false));
+
+    // Outside its hours, too.
+    let hours = Some(Hours { from: 60, until: 120 });
+    let id = begin(&mut m, BackfillOrder { hours, ..backfill_of(job, 2) });
+    let open = |open| Command::OpenBackfill { backfill: id, open };
+    m.ok(open(true));
+    m.ok(open(false));
+    next(&mut m, worker, 0);
+    next(&mut m, worker, 1);
+    assert_eq!((of(&m, id).state, of(&m, id).is_live()), (BackfillState::Done, false));
+}
+
+#[test]
+fn an_instant_is_in_the_hand_of_one_backfill() {
+    let mut m = Machine::new();
+    let worker = m.worker("w", 9);
+    let job = m.job(spec("a"));
+    let first = begin(&mut m, backfill_of(job, 3));
+    let again = m.refused(Command::StartBackfill(Box::new(backfill_of(job, 3))));
+    assert!(matches!(&again, Reject::Invalid { field, .. } if field == "instants"), "{again:?}");
+    let second = begin(&mut m, backfill_of(job, 5));
+    let counts = of(&m, second).counts;
+    assert_eq!((counts.total, counts.passed_over), (2, 3));
+    assert_eq!(nominals(&m), [1_000, 2_000, 4_000, 5_000]);
+    // What it will not take up is in nobody's hand; what still runs is.
+    m.ok(steer(first, Steer::Stop));
+    let third = begin(&mut m, backfill_of(job, 3));
+    assert_eq!((of(&m, third).counts.total, of(&m, third).counts.passed_over), (1, 2));
+    for _ in 0..5 {
+        next(&mut m, worker, 0);
+    }
+    assert_eq!(m.state.live_backfills().count(), 0);
+    begin(&mut m, backfill_of(job, 3));
+    assert_eq!(nominals(&m), [1_000, 2_000]);
+}
+
+#[test]
 fn a_pause_holds_it_and_a_stop_ends_it_but_a_pause_of_the_job_does_not() {
     let mut m = Machine::new();
     let worker = m.worker("w", 9);
@@ -188,8 +236,9 @@ fn the_oldest_that_are_over_give_way() {
     let mut m = Machine::with(limits);
     let job = m.job(spec("a"));
     let first = begin(&mut m, backfill_of(job, 3));
-    let second = begin(&mut m, backfill_of(job, 3));
-    let full = Command::StartBackfill(Box::new(backfill_of(job, 1)));
+    let second = begin(&mut m, backfill_of(job, 6));
+    let another = BackfillOrder { instants: vec![UtcMillis(9_000)], ..backfill_of(job, 0) };
+    let full = Command::StartBackfill(Box::new(another));
     assert!(matches!(m.refused(full.clone()), Reject::Full { limit: 2, .. }));
     for run in m.queue() {
         m.ok(steer(second, Steer::Stop));

@@ -92,6 +92,31 @@ fn a_dependant_gets_what_the_run_put_out_that_satisfied_its_edge() {
 }
 
 #[test]
+fn an_action_that_has_succeeded_gets_it_again_when_it_runs_again() {
+    let mut m = Machine::new();
+    let worker = m.worker("w", 9);
+    let (up, down) = chain(&mut m, 1);
+    let (above, below) = (key(up, m.now), key(down, m.now));
+    put_out(&mut m, worker, &[("ROWS", "1")]);
+    put_out(&mut m, worker, &[]);
+    assert_eq!(m.state.action(below).unwrap().state, ActionState::Success);
+    assert!(
+        m.state.action(below).unwrap().upstream[0].met.is_none(),
+        "a success forgets what it gathered"
+    );
+    assert_eq!(m.state.outputs_above(below)[&up]["ROWS"], "1");
+    m.ok(Command::Rerun { action: below, below: false });
+    assert_eq!(m.state.outputs_above(below)[&up]["ROWS"], "1");
+    // While the upstream action runs again, there is what it put out before.
+    m.ok(Command::Rerun { action: above, below: false });
+    assert_eq!(m.state.outputs_above(below)[&up]["ROWS"], "1");
+    let again = m.queue().into_iter().find(|run| m.state.run(*run).unwrap().job == up).unwrap();
+    let (attempt, token) = m.dispatch(again, worker);
+    m.ok(complete_with(attempt, token, &[("ROWS", "2")]));
+    assert_eq!(m.state.outputs_above(below)[&up]["ROWS"], "2");
+}
+
+#[test]
 fn of_several_actions_it_is_the_newest_success() {
     let mut m = Machine::new();
     let worker = m.worker("w", 9);

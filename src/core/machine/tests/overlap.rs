@@ -1,6 +1,7 @@
 //! Actions that are ready while another run of their job is live.
 
 use super::super::command::*;
+use super::super::outcome::{Outcome, Reject};
 use super::support::*;
 use crate::ids::{AttemptKey, JobId, RunId, Token, WorkerId};
 use crate::model::action::{ActionState, SkipReason, WaitReason};
@@ -140,4 +141,45 @@ fn a_run_that_waits_for_a_retry_is_in_the_way_too() {
     line.m.complete(attempt, exit(1));
     line.second();
     assert_eq!(line.states(2)[1], SKIPPED);
+}
+
+/// The first action has succeeded, and the second one runs.
+fn one_over_and_one_live(overlap: Overlap) -> (Line, AttemptKey, Token) {
+    let mut line = Line::new(overlap, 4);
+    let attempt = line.second().runs();
+    line.m.complete(attempt, exit(0));
+    let (attempt, token) = line.second().runs();
+    (line, attempt, token)
+}
+
+#[test]
+fn whoever_has_an_action_run_again_waits_for_its_turn_too() {
+    let again =
+        |line: &Line| Command::Rerun { action: key(line.job, line.begin + 1000), below: false };
+    let (mut line, attempt, token) = one_over_and_one_live(Overlap::QueueAll);
+    assert_eq!(line.m.ok(again(&line)), Outcome::Done, "there is no run yet");
+    assert_eq!(line.states(2), [ActionState::Waiting, ActionState::Running]);
+    line.m.complete((attempt, token), exit(0));
+    assert_eq!(line.states(2), [ActionState::Ready, ActionState::Success]);
+
+    let (mut line, attempt, token) = one_over_and_one_live(Overlap::CancelRunning);
+    assert_eq!(line.m.ok(again(&line)), Outcome::Done);
+    line.m.complete((attempt, token), EndKind::Cancelled);
+    assert_eq!(line.states(2), [ActionState::Ready, ActionState::Cancelled]);
+
+    let (mut line, ..) = one_over_and_one_live(Overlap::Allow);
+    assert!(matches!(line.m.ok(again(&line)), Outcome::Run { .. }));
+}
+
+#[test]
+fn whoever_would_be_left_out_is_told_so() {
+    let again =
+        |line: &Line| Command::Rerun { action: key(line.job, line.begin + 1000), below: false };
+    let out = |line: &Line| Reject::OutOfTurn(key(line.job, line.begin + 1000));
+    let (mut line, ..) = one_over_and_one_live(Overlap::Skip);
+    assert_eq!(line.m.refused(again(&line)), out(&line));
+    assert_eq!(line.states(2), [ActionState::Success, ActionState::Running]);
+    let (mut line, ..) = one_over_and_one_live(Overlap::QueueOne);
+    line.second();
+    assert_eq!(line.m.refused(again(&line)), out(&line), "the third one waits, and is newer");
 }

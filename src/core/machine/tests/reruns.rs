@@ -5,7 +5,7 @@ use super::super::outcome::{Outcome, Reject};
 use super::super::state::Limits;
 use super::support::*;
 use crate::ids::{ActionKey, JobId, RunId, WorkerId};
-use crate::model::action::{ActionState, SkipReason};
+use crate::model::action::{ActionState, SkipReason, Upstream};
 use crate::model::job::{Backoff, JobSpec, RetryPolicy};
 use crate::model::run::RunKind;
 use crate::time::Span;
@@ -107,10 +107,62 @@ fn a_failed_dependant_runs_at_once_when_its_upstream_is_recovered() {
     g.rerun(a, false);
     g.ends(a, 0);
     assert_eq!(g.ends(c, 0), RunKind::Recover);
-    // It has succeeded: another recovery upstream does not run it again.
+}
+
+#[test]
+fn a_success_gathers_anew_what_it_waits_for() {
+    // hera's G15: a success of the dependant empties the map of what is ready.
+    let (mut g, jobs) = Graph::new(&[("a", &[]), ("b", &[]), ("c", &[0, 1]), ("d", &[2])]);
+    let [a, b, c, d] = jobs[..] else { unreachable!() };
+    for job in [a, b, c, d] {
+        g.ends(job, 0);
+    }
+    let met = |g: &Graph| -> Vec<bool> {
+        g.m.state.action(g.key(c)).unwrap().upstream.iter().map(Upstream::is_met).collect()
+    };
+    assert_eq!(met(&g), [false, false]);
     g.rerun(a, false);
     g.ends(a, 0);
-    assert_eq!(g.state(c), ActionState::Success);
+    assert_eq!((g.state(c), met(&g)), (ActionState::Success, vec![true, false]));
+    // The same one again says no more.
+    g.rerun(a, false);
+    g.ends(a, 0);
+    assert_eq!((g.state(c), met(&g)), (ActionState::Success, vec![true, false]));
+    g.rerun(b, false);
+    g.ends(b, 1);
+    assert_eq!(g.state(c), ActionState::Success, "it failed");
+    g.rerun(b, false);
+    g.ends(b, 0);
+    assert_eq!(g.ends(c, 0), RunKind::Recover);
+    assert_eq!(met(&g), [false, false]);
+    assert_eq!(g.ends(d, 0), RunKind::Recover, "and on to the end of the chain");
+    let runs = |job| g.m.state.runs_of_job(job, None).count();
+    assert_eq!([a, b, c, d].map(runs), [3, 3, 2, 2]);
+}
+
+#[test]
+fn a_soft_edge_runs_nothing_anew() {
+    let mut m = Machine::new();
+    let worker = m.worker("w", 9);
+    let at = m.now + 1000;
+    let a = m.job(triggered("a"));
+    let b = m.job(after_jobs("b", &[a]));
+    let mut soft = after_jobs("soft", &[a]);
+    soft.depends_on[0].soft = true;
+    let soft = m.job(soft);
+    m.plan(a, &[(at, vec![])]);
+    for down in [b, soft] {
+        assert_eq!(m.plan(down, &[(at, vec![key(a, at)])]), (1, 0));
+    }
+    m.after(1000);
+    let mut g = Graph { m, worker, at };
+    for job in [a, b, soft] {
+        g.ends(job, 0);
+    }
+    g.rerun(a, false);
+    g.ends(a, 0);
+    assert_eq!(g.queued(b).map(|(_, kind)| kind), Some(RunKind::Recover));
+    assert_eq!((g.state(soft), g.queued(soft)), (ActionState::Success, None));
 }
 
 #[test]

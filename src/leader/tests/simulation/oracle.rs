@@ -303,7 +303,8 @@ impl Oracle {
                 let allowed = state.spec(run.job, run.revision).map(|spec| spec.retries.count);
                 let is_one_of = allowed.is_some_and(|most| failed <= most as usize);
                 ensure(is_one_of, || format!("{} is retry {failed} of {allowed:?}", attempt.key))?;
-                let action = run.action.and_then(|key| state.action(key));
+                // A run beside the plan is no fire of its action's triggers.
+                let action = run.decides().and_then(|key| state.action(key));
                 let triggers = action.map_or(&[][..], |action| &action.triggers);
                 let is_held = state.job(run.job).is_some()
                     && run.kind != RunKind::Backfill
