@@ -206,6 +206,16 @@ impl Index {
         self.segments.entry(id).or_default()
     }
 
+    /// Of these bytes, about how many are of use.
+    pub(super) fn useful(&self) -> u64 {
+        let useful = |segment: &Segment| {
+            let Segment { size, weight, live } = *segment;
+            let share = u128::from(size) * u128::from(live) / u128::from(weight.max(1));
+            u64::try_from(share).unwrap_or(size)
+        };
+        self.segments.values().map(useful).sum()
+    }
+
     /// Bytes of all files.
     pub(super) fn size(&self) -> u64 {
         self.segments.values().map(|segment| segment.size).sum()

@@ -69,7 +69,7 @@ fn byte(key: AttemptKey, at: u64) -> u8 {
 
 fn piece(key: AttemptKey, from: u64, len: u64) -> Piece {
     let bytes: Bytes = (from..from + len).map(|at| byte(key, at)).collect();
-    let stream = if from % 2 == 0 { Stream::Stdout } else { Stream::Stderr };
+    let stream = if from.is_multiple_of(2) { Stream::Stdout } else { Stream::Stderr };
     let marks = vec![Mark { at: from, time: UtcMillis(9), stream }];
     Piece { key, from, to: from + len, content: Content::Data { bytes, marks } }
 }

@@ -71,6 +71,8 @@ impl Default for Limits {
 pub struct Stats {
     /// Bytes on the disk.
     pub bytes: u64,
+    /// About how many of them would be left if all that is of no use were given back.
+    pub useful: u64,
     /// Attempts with output.
     pub attempts: u64,
     /// Records that could not be read since the store was opened.
@@ -349,11 +351,11 @@ impl Store {
     /// What it holds and did.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let (bytes, attempts) = {
+        let (bytes, useful, attempts) = {
             let index = self.shared.index();
-            (index.size(), index.logs.len() as u64)
+            (index.size(), index.useful(), index.logs.len() as u64)
         };
-        Stats { bytes, attempts, ..*self.shared.stats() }
+        Stats { bytes, useful, attempts, ..*self.shared.stats() }
     }
 
     #[cfg(test)]

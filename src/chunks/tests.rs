@@ -176,7 +176,10 @@ async fn what_is_gone_gives_its_room_back() {
     }
     let full = store.stats().bytes;
     let gone: Vec<RunId> = (1..=40).filter(|run| run % 4 != 0).map(RunId).collect();
+    assert!(store.stats().useful > full / 10 * 9);
     store.drop_runs(gone.clone()).await.unwrap();
+    // It is known at once what will be given back.
+    assert!(store.stats().useful < full / 3);
     store.forget_runs(gone);
     let small = |store: &Store| store.stats().bytes < full / 2 && store.gone().is_empty();
     tokio::time::timeout(Duration::from_secs(30), async {
