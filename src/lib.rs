@@ -17,6 +17,7 @@ pub mod config;
 pub mod worker;
 pub mod session;
 pub mod leader;
+pub mod logs;
 pub mod telemetry;
 pub mod shutdown;
 pub mod founding;

@@ -2,17 +2,16 @@
 //!
 //! Every worker keeps a stream to every node. On the node that leads, the stream
 //! carries orders, results and acknowledged heartbeats; on the others only the
-//! worker's load and the logs that somebody asks for. It decides nothing: what is
+//! worker's load. Output has streams of its own (`crate::logs`). It decides nothing: what is
 //! to run, and what counts as done, is the replicated state's to say, and nothing
 //! is told to a worker before it is committed.
 //!
 //! Reading order: `registry` (who is there), `stream` (one stream's life), `hello`
-//! (attachment), then `start` with `texts`, `beats`, `results` and `logs`.
+//! (attachment), then `start` with `texts`, `beats` and `results`.
 
-mod access;
+pub(crate) mod access;
 mod beats;
 mod hello;
-mod logs;
 mod registry;
 mod results;
 mod start;
@@ -36,9 +35,9 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use tonic::transport::server::{Connected, TcpIncoming};
 
-pub use logs::{LogError, LogPart, LogRequest};
 pub use registry::WorkerLoad;
 pub use stream::Link;
 
@@ -108,17 +107,18 @@ impl Sessions {
     }
 
     /// Serves the worker port until `end`, and then what the open streams still
-    /// hold: [`Self::close`] ends them.
+    /// hold: [`Self::close`] ends them. With `more`, what else is served there.
     ///
     /// # Errors
     /// If the port fails.
     pub async fn serve(
         self: Arc<Self>,
         port: TcpListener,
+        more: Routes,
         end: CancellationToken,
     ) -> Result<(), tonic::transport::Error> {
         let incoming = TcpIncoming::from(port).with_nodelay(Some(true));
-        self.serve_on(incoming, end).await
+        self.serve_on(incoming, more, end).await
     }
 
     /// [`Self::serve`] on connections of any kind.
@@ -128,6 +128,7 @@ impl Sessions {
     pub async fn serve_on<C>(
         self: Arc<Self>,
         incoming: impl Stream<Item = io::Result<C>>,
+        more: Routes,
         end: CancellationToken,
     ) -> Result<(), tonic::transport::Error>
     where
@@ -138,7 +139,7 @@ impl Sessions {
             .http2_keepalive_timeout(Some(ANSWER))
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(WINDOW)
-            .add_service(self.service())
+            .add_routes(more.add_service(self.service()))
             .serve_with_incoming_shutdown(incoming, end.cancelled_owned())
             .await
     }
@@ -254,18 +255,6 @@ impl Sessions {
     pub fn load(&self, worker: WorkerId) -> Option<WorkerLoad> {
         let name = self.node.read(|state| state.worker(worker).map(|w| w.profile.name.clone()))?;
         self.registry().load(&name)
-    }
-
-    /// Reads an attempt's output from its worker, over this node's own stream.
-    ///
-    /// # Errors
-    /// [`LogError`] if the worker is not there or does not hold it.
-    pub async fn read_log(
-        self: &Arc<Self>,
-        worker: WorkerId,
-        request: LogRequest,
-    ) -> Result<mpsc::Receiver<LogPart>, LogError> {
-        logs::read(Arc::clone(self), worker, request).await
     }
 
     /// Keeps every worker told of the cluster's nodes, so that it attaches to those

@@ -110,6 +110,16 @@ impl Cluster {
         cluster
     }
 
+    /// Starts another worker, with so many slots.
+    pub(crate) fn add_worker(&mut self, slots: u32) {
+        let n = self.workers.len() + 1;
+        let config = self.worker_config(n);
+        let text = std::fs::read_to_string(&config).unwrap();
+        std::fs::write(&config, text.replace("slots = 20", &format!("slots = {slots}"))).unwrap();
+        self.workers.push(Process::spawn("worker", &config));
+        self.wait_for_workers(n);
+    }
+
     /// Lets another node in and starts it; `more` goes to the command.
     pub(crate) fn join(&mut self, n: usize, more: &[&str]) {
         let config = self.node_config(n);
