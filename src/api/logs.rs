@@ -30,7 +30,7 @@ use super::problem::Fault;
 use super::runs::find;
 use crate::chunks::{Content, Piece};
 use crate::error::{ErrorCode, FieldError};
-use crate::logs::{LogError, LogPart, LogRequest};
+use crate::logs::{LogError, LogPart, LogRequest, Needed};
 
 /// Says whose output it is.
 const ATTEMPT: HeaderName = HeaderName::from_static("horai-attempt");
@@ -52,6 +52,22 @@ impl From<LogError> for Fault {
             LogError::TooFew { .. } => "ask again when more nodes are back",
         };
         Self::new(error.code(), error.to_string(), remedy)
+    }
+}
+
+impl From<Needed> for Fault {
+    fn from(needed: Needed) -> Self {
+        let remedy = match needed {
+            Needed::TooFew { .. } => {
+                "start more nodes, and ask again; or take it out all the same: lose_logs, \
+                 --lose-logs"
+            }
+            Needed::Copies { .. } => {
+                "wait until the leader's `behind` in /api/v1/cluster/logs is 0, and ask again; \
+                 or take it out all the same: lose_logs, --lose-logs"
+            }
+        };
+        Self::new(ErrorCode::Conflict, needed.to_string(), remedy)
     }
 }
 

@@ -63,3 +63,42 @@ pub(super) fn union(answers: &Answers, key: AttemptKey) -> Ranges {
     }
     all
 }
+
+/// What of `all` is missing at more than `most` nodes, given what each of them misses.
+pub(super) fn missing_at_more_than(
+    most: usize,
+    all: &Ranges,
+    missing: impl IntoIterator<Item = Ranges>,
+) -> Ranges {
+    // What so many of the nodes seen so far miss, or more.
+    let mut at_least = vec![Ranges::default(); most + 2];
+    at_least[0] = all.clone();
+    for missing in missing {
+        for count in (1..at_least.len()).rev() {
+            let fewer = &at_least[count - 1];
+            let too = fewer.minus(&fewer.minus(&missing));
+            at_least[count].union(&too);
+        }
+    }
+    at_least.pop().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_too_many_nodes_miss_is_counted_byte_by_byte() {
+        let all = Ranges::of(0, 100);
+        let missing = || [Ranges::of(0, 50), Ranges::of(40, 60), Ranges::of(45, 100)];
+        let told = |most, all: &Ranges| -> Vec<_> {
+            let told = missing_at_more_than(most, all, missing());
+            told.iter().map(|range| (range.start, range.end)).collect()
+        };
+        assert_eq!(told(0, &all), [(0, 100)]);
+        assert_eq!(told(1, &all), [(40, 60)]);
+        assert_eq!(told(2, &all), [(45, 50)]);
+        assert!(told(3, &all).is_empty());
+        assert_eq!(told(1, &Ranges::of(55, 70)), [(55, 60)]);
+    }
+}

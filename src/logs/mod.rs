@@ -6,7 +6,8 @@
 //! what it holds and has the worker go on behind that, so nothing that was acknowledged is
 //! missing and nothing is there twice: each byte has one place. `repair` copies what some
 //! voter lacks, `retention` removes what is old, too much, or of a run that is gone, and
-//! `read` serves any of it on any node. `compare` asks the voters what they hold.
+//! `read` serves any of it on any node. `leaving` keeps a voter until its copies are with
+//! others; `compare` asks the voters what they hold.
 //!
 //! No consensus is needed for bytes that have a place of their own and never change
 //! (see [`crate::chunks`]): a leader that was deposed can do no harm by storing more of
@@ -17,6 +18,7 @@
 
 mod compare;
 mod intake;
+mod leaving;
 mod peers;
 mod read;
 mod repair;
@@ -37,6 +39,7 @@ use tonic::service::Routes;
 use crate::chunks::Store;
 use crate::session::Node;
 
+pub use leaving::Needed;
 pub use read::{LogError, LogPart, LogRequest};
 pub use retention::Keep;
 

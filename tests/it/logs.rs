@@ -296,6 +296,32 @@ fn a_flood_is_cut_in_the_middle_and_slows_nobody() {
     cluster.end();
 }
 
+#[test]
+fn a_node_leaves_only_when_what_it_holds_is_elsewhere() {
+    let mut cluster = Cluster::start(3, 1);
+    cluster.post("jobs", &json!({"name": "says", "shell": "echo hello"}));
+    cluster.nodes[1].kill();
+    cluster.wait_for_leader();
+    let run = begin(&cluster, "says");
+    wait_for_success(&cluster, &run);
+    until("the output", || (served(&cluster, 0, &[&run]) == "hello\n").then_some(()));
+    // One copy of two would go, and one of those that stay cannot say what it has.
+    let refused = cluster.run(&["cluster", "remove", "3"]);
+    let why = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && why.contains("logs could be lost"), "{why}");
+    assert!(why.contains("--lose-logs"), "{why}");
+    cluster.nodes[1].start();
+    cluster.wait_for_all_to_follow();
+    wait_until_repaired(&cluster, 1);
+    cluster.run_ok(&["cluster", "remove", "3"]);
+    cluster.wait_for_voters(2);
+    cluster.workers[0].kill();
+    for node in 0..2 {
+        assert_eq!(served(&cluster, node, &[&run]), "hello\n");
+    }
+    cluster.end();
+}
+
 /// For how long they write; 60 is what is promised.
 fn seconds() -> u64 {
     std::env::var("HORAI_LOGS_SECONDS").map_or(8, |seconds| seconds.parse().unwrap())

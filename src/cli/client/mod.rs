@@ -179,8 +179,8 @@ impl Client {
     }
 
     /// Takes a node out of the cluster, for ever.
-    pub async fn remove_node(&self, node: u64) -> Result<(), ApiError> {
-        self.post(&["cluster", "remove"], &NodeRequest { node }).await
+    pub async fn remove_node(&self, node: u64, lose_logs: bool) -> Result<(), ApiError> {
+        self.post(&["cluster", "remove"], &NodeRequest { node, lose_logs }).await
     }
 
     /// A new token with which a node may join.
