@@ -1,7 +1,7 @@
 //! Compiles the messages with protox, in pure Rust: no `protoc` is needed.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["raft.proto", "worker.proto"];
+    let files = ["logs.proto", "raft.proto", "worker.proto"];
     for file in files {
         println!("cargo:rerun-if-changed={file}");
     }

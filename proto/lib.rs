@@ -1,5 +1,11 @@
 //! Generated wire messages, and what is shown of those that may hold secrets.
 
+/// Output of attempts: `logs.proto`.
+#[allow(missing_docs, clippy::all)]
+pub mod logs {
+    tonic::include_proto!("horai.logs.v1");
+}
+
 /// Node to node: `raft.proto`.
 #[allow(missing_docs, clippy::all)]
 pub mod raft {

@@ -10,12 +10,14 @@
 //! keys of those that nobody may read.
 
 pub mod api;
+pub mod chunks;
 pub mod error;
 pub mod files;
 pub mod config;
 pub mod worker;
 pub mod session;
 pub mod leader;
+pub mod logs;
 pub mod telemetry;
 pub mod shutdown;
 pub mod founding;

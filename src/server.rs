@@ -7,6 +7,7 @@
 use std::future::IntoFuture;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,11 +22,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, ApiState};
+use crate::chunks::{Limits, Store};
 use crate::config::NodeConfig;
 use crate::founding;
 use crate::joining;
 use crate::leader::events::EventHub;
 use crate::leader::{self, Counters};
+use crate::logs::{Keep, Logs};
 use crate::secrets::{self, KeyFileError, Keyring};
 use crate::session::{Node, Sessions};
 
@@ -68,6 +71,14 @@ pub enum Error {
     /// The keys of secrets cannot be read.
     #[error("the keys of secrets cannot be used")]
     Secrets(#[from] KeyFileError),
+    /// The folder of the logs.
+    #[error("the store of logs cannot be used: {}", path.display())]
+    Logs {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// A port that was served is not any more.
     #[error("the {service} port failed")]
     Port {
@@ -121,14 +132,20 @@ pub async fn run(
     let node: Arc<Node> = Arc::new(node);
     let clock_limit = Some(config.node.worker_clock_ms).filter(|ms| *ms > 0).map(Span);
     let sessions = Sessions::strict(Arc::clone(&node), Arc::clone(&keys), clock_limit);
+    let logs = Logs::new(Arc::clone(&node), open_logs(config)?, keep(config));
     let ends = Ends::default();
     let grpc = listener("grpc", ports.grpc)?;
-    let mut grpc = tokio::spawn(Arc::clone(&sessions).serve(grpc, ends.streams.clone()));
+    let served = Arc::clone(&sessions).serve(grpc, logs.routes(), ends.streams.clone());
+    let mut grpc = tokio::spawn(served);
     let http = listener("http", ports.http)?.tap_io(|connection| {
         // Without it answers are only later.
         let _ = connection.set_nodelay(true);
     });
-    let router = api::router(ApiState { node: Arc::clone(&node), sessions: Arc::clone(&sessions) });
+    let router = api::router(ApiState {
+        node: Arc::clone(&node),
+        sessions: Arc::clone(&sessions),
+        logs: Arc::clone(&logs),
+    });
     let http = axum::serve(http, router).with_graceful_shutdown(ends.api.clone().cancelled_owned());
     let mut http = tokio::spawn(http.into_future());
     let leads = tokio::spawn(leader::run(
@@ -155,6 +172,7 @@ pub async fn run(
         () = stop.cancelled() => Ok(()),
         failed = goes_on => failed,
         () = sessions.follow_members() => Ok(()),
+        () = logs.run() => Ok(()),
         () = secrets::announce(&node, NodeId(identity.node), &keys) => Ok(()),
         reason = closed.wait_for(Option::is_some) => Err(closed_error(reason.ok().as_deref())),
         failed = &mut http => {
@@ -174,6 +192,7 @@ pub async fn run(
         tracing::warn!("leader services did not stop in time");
     }
     sessions.close();
+    logs.close();
     ends.streams.cancel();
     if !grpc_ended && tokio::time::timeout_at(deadline, grpc).await.is_err() {
         tracing::warn!("worker port did not stop in time");
@@ -182,12 +201,24 @@ pub async fn run(
         tracing::warn!("requests did not end in time");
         http.abort();
     }
-    drop(sessions);
+    drop((sessions, logs));
     if tokio::time::timeout_at(deadline, node.shutdown()).await.is_err() {
         tracing::warn!("raft did not stop in time");
     }
     tracing::info!("node stopped");
     ran
+}
+
+/// Beside Raft's store, and no part of it: it may be lost and is filled again.
+fn open_logs(config: &NodeConfig) -> Result<Arc<Store>, Error> {
+    let path = config.node.data_dir.join("logs");
+    let store = Store::open(&path, Limits::default());
+    Ok(Arc::new(store.map_err(|source| Error::Logs { path, source })?))
+}
+
+fn keep(config: &NodeConfig) -> Keep {
+    let max_age = Span::secs(config.logs.max_age_days.saturating_mul(86_400));
+    Keep { max_bytes: config.logs.max_mib << 20, max_age }
 }
 
 /// What ends which part.

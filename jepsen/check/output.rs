@@ -63,8 +63,8 @@ fn judge_read(
     let is_final = op.ask.f == "read-log";
     if !op.is_ok() {
         checked.count("reads refused", 1);
-        // Output is on the worker that ran it, which may be lost with what it has.
-        let is_lost = ["worker", "journal"].iter().any(|op| evidence.has_fault(op));
+        // What no majority has yet is on the worker alone, and lost with its disk.
+        let is_lost = evidence.has_fault("journal");
         let is_there = record.is_some_and(|r| r.state == "success") && !is_lost;
         if is_final && is_there {
             let why = op.end.as_ref().and_then(|end| end.err.clone()).unwrap_or_default();

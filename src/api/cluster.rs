@@ -102,12 +102,15 @@ pub(super) async fn snapshot(
 }
 
 pub(super) async fn remove(State(api): State<Api>, write: Write) -> Result<StatusCode, Fault> {
-    let NodeRequest { node } = write.json()?;
+    let NodeRequest { node, lose_logs } = write.json()?;
     let node = NodeId(node);
     let status = api.node.status();
     let is_known = api.read(|state| state.node_record(node).is_some());
     if !is_known && !status.members.contains_key(&node) {
         return Err(Fault::not_found("node", node));
+    }
+    if !lose_logs {
+        api.logs.may_leave(node).await?;
     }
     api.node.remove(node).await?;
     Ok(StatusCode::NO_CONTENT)

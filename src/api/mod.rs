@@ -63,6 +63,7 @@ use axum::routing::{get, post, put};
 use horai_core::machine::state::State;
 use tokio::sync::Semaphore;
 
+use crate::logs::Logs;
 use crate::session::{Node, Sessions};
 use params::Params;
 use problem::Fault;
@@ -90,6 +91,8 @@ pub struct ApiState {
     pub node: Arc<Node>,
     /// The workers' streams to it.
     pub sessions: Arc<Sessions>,
+    /// Output of attempts.
+    pub logs: Arc<Logs>,
 }
 
 /// What handlers share. Cheap to clone.
@@ -97,6 +100,7 @@ pub struct ApiState {
 struct Api {
     node: Arc<Node>,
     sessions: Arc<Sessions>,
+    logs: Arc<Logs>,
     slots: Arc<Semaphore>,
     limit: Duration,
 }
@@ -136,10 +140,11 @@ pub fn router(state: ApiState) -> Router {
 
 /// The same with another limit for each request.
 fn router_within(state: ApiState, limit: Duration) -> Router {
-    let ApiState { node, sessions } = state;
-    let api = Api { node, sessions, slots: Arc::new(Semaphore::new(AT_ONCE)), limit };
+    let ApiState { node, sessions, logs } = state;
+    let api = Api { node, sessions, logs, slots: Arc::new(Semaphore::new(AT_ONCE)), limit };
     let guarded = Router::new()
         .route("/cluster", get(cluster::show))
+        .route("/cluster/logs", get(logs::stats))
         .route("/cluster/transfer", post(cluster::transfer))
         .route("/cluster/snapshot", post(cluster::snapshot))
         .route("/cluster/remove", post(cluster::remove))

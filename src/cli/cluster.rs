@@ -81,6 +81,9 @@ pub(super) enum ClusterCommand {
     Remove {
         /// Its number
         node: u64,
+        /// Even if output of jobs is lost with it
+        #[arg(long)]
+        lose_logs: bool,
         #[command(flatten)]
         remote: Remote,
     },
@@ -178,9 +181,9 @@ pub(super) fn run(verb: ClusterCommand, out: &mut impl Write) -> Result<(), Fail
             let area = wait(async { Ok(client.cluster().await?) })?.area;
             print(out, remote.output.output, &AreaView { area })
         }
-        ClusterCommand::Remove { node, remote } => {
+        ClusterCommand::Remove { node, lose_logs, remote } => {
             let client = remote.client_for(REMOVE)?;
-            wait(async { Ok(client.remove_node(node).await?) })?;
+            wait(async { Ok(client.remove_node(node, lose_logs).await?) })?;
             note(remote.output.output, &format!("node {node} is out; its process ends by itself"))
         }
         ClusterCommand::Transfer { node, remote } => {

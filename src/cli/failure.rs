@@ -63,6 +63,10 @@ impl Failure {
             server::Error::Closed(_) => {
                 ("check disk and log; if the store is lost, `horai cluster replace`", exit::FAILED)
             }
+            server::Error::Logs { .. } => (
+                "give the node its data_dir; logs that are lost are filled again by the others",
+                exit::FAILED,
+            ),
             server::Error::NotTaken(_) => {
                 ("`horai cluster join` or `replace` with an empty data_dir", exit::FAILED)
             }

@@ -19,6 +19,7 @@ mod job;
 mod job_state;
 mod job_view;
 mod lock;
+mod logs;
 mod output;
 mod plan;
 mod pool;

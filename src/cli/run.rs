@@ -8,6 +8,7 @@ use super::action::NOT_HERE;
 use super::client::{LogsQuery, Which};
 use super::failure::Failure;
 use super::job_state::{Values, brief};
+use super::logs::Shown;
 use super::output::{Format, Show, View, moment, note, or_dash, print, text_or_dash};
 use super::remote::{Remote, wait};
 use crate::api::dto::{
@@ -58,9 +59,15 @@ enum RunCommand {
         /// Which try; the last if none is given
         #[arg(long)]
         attempt: Option<u32>,
-        /// From which byte
-        #[arg(long, default_value_t = 0)]
-        offset: u64,
+        /// From which byte; those that are left out count too
+        #[arg(long, alias = "offset", value_name = "BYTE", default_value_t = 0)]
+        since_offset: u64,
+        /// Only lines that contain this text
+        #[arg(long, value_name = "TEXT")]
+        grep: Option<String>,
+        /// Before each line its time and stream
+        #[arg(short, long)]
+        timestamps: bool,
     },
     /// Print what a run put out, by key
     Outputs {
@@ -112,13 +119,15 @@ pub(super) fn run(args: RunArgs, out: &mut impl Write) -> Result<(), Failure> {
                 }
                 print(out, format, &Values(found.outputs))
             }
-            RunCommand::Logs { run, follow, attempt, offset } => {
-                let mut logs = client.logs(run, LogsQuery { attempt, offset, follow }).await?;
-                while let Some(bytes) = logs.next().await? {
-                    out.write_all(&bytes)?;
+            RunCommand::Logs { run, follow, attempt, since_offset, grep, timestamps } => {
+                let query = LogsQuery { attempt, offset: since_offset, follow };
+                let mut logs = client.logs(run, query).await?;
+                let mut shown = Shown::new(format == Format::Json, timestamps, grep);
+                while let Some(event) = logs.next().await? {
+                    shown.show(&event, out)?;
                     out.flush()?;
                 }
-                Ok(())
+                Ok(shown.end(out)?)
             }
             RunCommand::Cancel { run } => {
                 client.cancel_run(run).await?;

@@ -36,6 +36,9 @@ pub struct NodeConfig {
     /// Keys of secrets.
     #[serde(default)]
     pub secrets: SecretsSection,
+    /// What is kept of the output of jobs.
+    #[serde(default)]
+    pub logs: LogsSection,
     /// What it logs.
     #[serde(default)]
     pub log: LogSection,
@@ -95,6 +98,23 @@ pub struct SecretsSection {
     /// File that holds the keys, a line each, the first for encrypting; readable by its
     /// owner alone, and the same on every node. None: secrets are refused.
     pub key_file: Option<PathBuf>,
+}
+
+/// What a node keeps of the output of jobs, in its `data_dir`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogsSection {
+    /// MiB on the disk, 128 to 16,777,216; default 4,096. Beyond it the logs of the oldest
+    /// runs that are over are dropped.
+    pub max_mib: u64,
+    /// Days after a run's end, 1 to 3,650; default 30.
+    pub max_age_days: u64,
+}
+
+impl Default for LogsSection {
+    fn default() -> Self {
+        Self { max_mib: 4_096, max_age_days: 30 }
+    }
 }
 
 /// What a process logs, on standard error.
@@ -235,6 +255,13 @@ impl Check for NodeConfig {
             let remedy =
                 format!("write more than election_min_ms ({election_min_ms}), at most 10000");
             return Err(Problem::new("raft.election_max_ms", election_max_ms, remedy));
+        }
+        let LogsSection { max_mib, max_age_days } = self.logs;
+        if !(128..=16 << 20).contains(&max_mib) {
+            return Err(Problem::new("logs.max_mib", max_mib, "write 128 to 16777216"));
+        }
+        if !(1..=3_650).contains(&max_age_days) {
+            return Err(Problem::new("logs.max_age_days", max_age_days, "write 1 to 3650"));
         }
         let NodeSection { http, grpc, raft, .. } = &self.node;
         for (field, here, other) in

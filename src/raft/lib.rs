@@ -26,6 +26,7 @@ pub mod membership;
 pub mod network;
 pub mod node;
 pub mod open;
+mod peers;
 mod priority;
 mod reserve;
 pub mod sim_disk;

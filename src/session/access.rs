@@ -19,9 +19,9 @@ pub(super) const INCARNATION: &str = "horai-incarnation";
 
 /// Why a stream is not served; sent to the worker, then the stream ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refusal {
-    pub(super) code: ErrorCode,
-    pub(super) message: String,
+pub(crate) struct Refusal {
+    pub(crate) code: ErrorCode,
+    pub(crate) message: String,
 }
 
 impl Refusal {
@@ -35,14 +35,14 @@ impl Refusal {
 }
 
 /// Who opened a stream, by its metadata.
-pub(super) struct Caller {
-    pub(super) name: Name,
-    pub(super) incarnation: Incarnation,
-    pub(super) token: TokenHash,
+pub(crate) struct Caller {
+    pub(crate) name: Name,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) token: TokenHash,
 }
 
 /// Reads the metadata of a stream.
-pub(super) fn caller(metadata: &MetadataMap) -> Result<Caller, Refusal> {
+pub(crate) fn caller(metadata: &MetadataMap) -> Result<Caller, Refusal> {
     let text = |key: &str| metadata.get(key).and_then(|value| value.to_str().ok());
     let bearer = text("authorization").and_then(|value| value.strip_prefix("Bearer "));
     let token = bearer.ok_or_else(|| {
@@ -64,7 +64,7 @@ pub(super) fn caller(metadata: &MetadataMap) -> Result<Caller, Refusal> {
 }
 
 /// Whether a token opens worker streams now.
-pub(super) fn permit(state: &State, token: &TokenHash) -> Result<(), Refusal> {
+pub(crate) fn permit(state: &State, token: &TokenHash) -> Result<(), Refusal> {
     if state.settings().is_none() {
         let message = "this node does not know the cluster's tokens yet: try again";
         return Err(Refusal::new(ErrorCode::Unavailable, message));

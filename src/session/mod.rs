@@ -2,17 +2,16 @@
 //!
 //! Every worker keeps a stream to every node. On the node that leads, the stream
 //! carries orders, results and acknowledged heartbeats; on the others only the
-//! worker's load and the logs that somebody asks for. It decides nothing: what is
+//! worker's load. Output has streams of its own (`crate::logs`). It decides nothing: what is
 //! to run, and what counts as done, is the replicated state's to say, and nothing
 //! is told to a worker before it is committed.
 //!
 //! Reading order: `registry` (who is there), `stream` (one stream's life), `hello`
-//! (attachment), then `start` with `texts`, `beats`, `results` and `logs`.
+//! (attachment), then `start` with `texts`, `beats` and `results`.
 
-mod access;
+pub(crate) mod access;
 mod beats;
 mod hello;
-mod logs;
 mod origin;
 mod registry;
 mod results;
@@ -38,9 +37,9 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use tonic::transport::server::{Connected, TcpIncoming};
 
-pub use logs::{LogError, LogPart, LogRequest};
 pub use registry::WorkerLoad;
 pub use stream::Link;
 
@@ -129,17 +128,18 @@ impl Sessions {
     }
 
     /// Serves the worker port until `end`, and then what the open streams still
-    /// hold: [`Self::close`] ends them.
+    /// hold: [`Self::close`] ends them. With `more`, what else is served there.
     ///
     /// # Errors
     /// If the port fails.
     pub async fn serve(
         self: Arc<Self>,
         port: TcpListener,
+        more: Routes,
         end: CancellationToken,
     ) -> Result<(), tonic::transport::Error> {
         let incoming = TcpIncoming::from(port).with_nodelay(Some(true));
-        self.serve_on(incoming, end).await
+        self.serve_on(incoming, more, end).await
     }
 
     /// [`Self::serve`] on connections of any kind.
@@ -149,6 +149,7 @@ impl Sessions {
     pub async fn serve_on<C>(
         self: Arc<Self>,
         incoming: impl Stream<Item = io::Result<C>>,
+        more: Routes,
         end: CancellationToken,
     ) -> Result<(), tonic::transport::Error>
     where
@@ -159,7 +160,7 @@ impl Sessions {
             .http2_keepalive_timeout(Some(ANSWER))
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(WINDOW)
-            .add_service(self.service())
+            .add_routes(more.add_service(self.service()))
             .serve_with_incoming_shutdown(incoming, end.cancelled_owned())
             .await
     }
@@ -282,18 +283,6 @@ impl Sessions {
     pub fn loads(&self) -> Vec<(WorkerId, Load)> {
         let said = self.registry().loads();
         said.into_iter().map(|(worker, load)| (worker, load.seen())).collect()
-    }
-
-    /// Reads an attempt's output from its worker, over this node's own stream.
-    ///
-    /// # Errors
-    /// [`LogError`] if the worker is not there or does not hold it.
-    pub async fn read_log(
-        self: &Arc<Self>,
-        worker: WorkerId,
-        request: LogRequest,
-    ) -> Result<mpsc::Receiver<LogPart>, LogError> {
-        logs::read(Arc::clone(self), worker, request).await
     }
 
     /// Keeps every worker told of the cluster's nodes, so that it attaches to those

@@ -26,8 +26,6 @@ const MAX_STREAMS: usize = 10_000;
 const MAX_QUEUED: usize = 4_096;
 /// and their bytes.
 const MAX_QUEUED_BYTES: usize = 64 << 20;
-/// Logs read over one stream at once.
-const MAX_READERS: usize = 32;
 
 /// Refused workers that are remembered.
 const MAX_REFUSED: usize = 1_000;
@@ -143,7 +141,6 @@ struct Stream {
     /// Set while attached under the current leadership.
     worker: Option<WorkerId>,
     load: Option<WorkerLoad>,
-    readers: BTreeMap<u64, mpsc::Sender<pb::LogChunk>>,
 }
 
 /// Everything that changes with streams and leadership.
@@ -158,7 +155,6 @@ pub(super) struct Registry {
     /// Worker ports of the cluster's members, told to every worker.
     nodes: Vec<String>,
     last_stream: StreamId,
-    last_request: u64,
     closed: bool,
     changed: watch::Sender<u64>,
 }
@@ -200,7 +196,6 @@ impl Registry {
             cut: cut.clone(),
             worker: None,
             load: None,
-            readers: BTreeMap::new(),
         };
         self.streams.insert(id, stream);
         self.names.insert(name, id);
@@ -374,36 +369,6 @@ impl Registry {
         self.streams.get(&id).map(|stream| (stream.name.clone(), stream.incarnation))
     }
 
-    /// Asks for a part of a log; the chunks of the answer go to `to`.
-    pub(super) fn ask_log(
-        &mut self,
-        id: StreamId,
-        mut ask: pb::LogRead,
-        to: mpsc::Sender<pb::LogChunk>,
-    ) -> Result<(), Refusal> {
-        let gone = || Refusal::new(ErrorCode::Unavailable, "the worker's stream broke");
-        let stream = self.streams.get_mut(&id).ok_or_else(gone)?;
-        stream.readers.retain(|_, reader| !reader.is_closed());
-        if stream.readers.len() >= MAX_READERS {
-            let message = format!("{MAX_READERS} logs of the worker are read already: try again");
-            return Err(Refusal::new(ErrorCode::LimitReached, message));
-        }
-        self.last_request += 1;
-        ask.request_id = self.last_request;
-        stream.readers.insert(ask.request_id, to);
-        if self.send(id, Say::LogRead(ask)) { Ok(()) } else { Err(gone()) }
-    }
-
-    /// Hands a chunk to who asked for it. Who does not take it gets no more.
-    pub(super) fn on_log(&mut self, id: StreamId, chunk: pb::LogChunk) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        let (request, is_last) = (chunk.request_id, chunk.end);
-        let taken = stream.readers.get(&request).is_some_and(|to| to.try_send(chunk).is_ok());
-        if is_last || !taken {
-            stream.readers.remove(&request);
-        }
-    }
-
     /// Ends all streams, and opens none any more.
     pub(super) fn close(&mut self) {
         self.closed = true;
@@ -468,12 +433,12 @@ mod tests {
         let [one, two] = ["one", "two"].map(|text| open(&mut registry, text, 1).ok().unwrap());
         let half = WorkerLoad { memory_total: 3, memory_available: 2, ..WorkerLoad::default() };
         for stream in [&one, &two] {
-            registry.set_load(stream.id, half);
+            registry.set_load(stream.id, half.clone());
         }
         let lead = leading(1);
         registry.lead(lead.clone(), &Say::Lead(pb::Lead::default()));
         assert!(registry.attach(two.id, lead.id, WorkerId(7)));
-        assert_eq!(registry.loads(), [(WorkerId(7), half)]);
+        assert_eq!(registry.loads(), [(WorkerId(7), half.clone())]);
         assert_eq!(half.seen(), Load { memory_permille: 333, ..Load::default() });
         let closed = WorkerLoad { closed: "its disk".to_owned(), ..WorkerLoad::default() };
         assert!(closed.seen().is_closed);

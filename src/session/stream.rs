@@ -139,10 +139,6 @@ impl Sessions {
                 self.on_results(id, results).await;
                 Ok(())
             }
-            Said::LogChunk(chunk) => {
-                self.registry().on_log(id, chunk);
-                Ok(())
-            }
         }
     }
 

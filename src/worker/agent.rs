@@ -10,14 +10,14 @@ use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use horai_core::ids::{AttemptKey, LeaderId, NodeId, Token};
+use horai_core::ids::{AttemptKey, Incarnation, LeaderId, NodeId, Token};
 use horai_core::model::run::EndKind;
 use horai_core::mutants::{self, Mutant};
 use horai_proto::worker as pb;
 use horai_proto::worker::from_worker::Body as Say;
 use horai_proto::worker::to_worker::Body as Hear;
-use horai_raft::host::Host;
-use tokio::sync::{Semaphore, mpsc};
+use horai_raft::host::{Dial, Host};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +34,8 @@ use super::journal::{Journal, Record};
 use super::links::Links;
 use super::load::Load;
 use super::place::Place;
-use super::{Config, output, wire};
+use super::uplink::{Tell, Uplink};
+use super::{Config, wire};
 
 #[path = "agent_parting.rs"]
 mod parting;
@@ -43,8 +44,6 @@ use parting::Parting;
 
 /// Orders that may wait for a lease.
 const HELD: usize = 4096;
-/// Outputs served at once.
-const READERS: usize = 64;
 /// Heartbeats that may wait for their acknowledgement on one stream.
 const BEATS: usize = 64;
 /// Results without an answer are sent again after this many rounds of heartbeats.
@@ -104,6 +103,7 @@ pub async fn run_at(
             Some(notice) = from_attempts.recv() => agent.on_notice(notice)?,
             _ = tick.tick() => agent.beat_all(),
         }
+        agent.uplink.lead(agent.active.and_then(|node| streams.address(node)));
     }
 }
 
@@ -148,6 +148,11 @@ impl Ended {
     }
 }
 
+fn identity(config: &Config, incarnation: Incarnation, dial: Option<Dial>) -> attach::Identity {
+    let (name, token) = (config.name.clone(), config.token.clone());
+    attach::Identity { name, incarnation, token, dial }
+}
+
 struct Agent {
     config: Config,
     host: Arc<dyn Host>,
@@ -163,7 +168,8 @@ struct Agent {
     held: Vec<(pb::Start, AttemptKey, Token)>,
     /// Attempts being run or adopted; they end with the agent, their shims do not.
     tasks: JoinSet<()>,
-    readers: Arc<Semaphore>,
+    /// Delivers their output.
+    uplink: Uplink,
     load: Box<dyn Load>,
     intake: Intake,
     beat: u64,
@@ -188,6 +194,8 @@ impl Agent {
         let (journal, entries) = Journal::open_in(folder, Arc::clone(&host))?;
         let shared = Arc::new(Shared::new(Arc::clone(&host)));
         let shared_too = Arc::clone(&shared);
+        let identity = identity(&config, journal.incarnation(), host.dial());
+        let uplink = Uplink::new(identity, Arc::clone(&jobs));
         let runner = Runner { jobs, journal, shared: shared_too, notices };
         let intake = Intake::new(config.disk_reserve);
         let mut agent = Self {
@@ -204,7 +212,7 @@ impl Agent {
             held: Vec::new(),
             tasks: JoinSet::new(),
             _lock: lock,
-            readers: Arc::new(Semaphore::new(READERS)),
+            uplink,
             load,
             intake,
             beat: 0,
@@ -214,9 +222,14 @@ impl Agent {
             home,
             parting: None,
         };
-        agent.runner.jobs.adopt_all(&entries.keys().copied().collect());
+        for left in agent.runner.jobs.adopt_all(&entries.keys().copied().collect()) {
+            agent.uplink.tell(Tell::Found(left));
+            agent.uplink.tell(Tell::Forgotten(left));
+        }
         for (key, entry) in entries {
+            agent.uplink.tell(Tell::Found(key));
             if let Some(ending) = entry.ending {
+                agent.uplink.tell(Tell::Ended(key));
                 let ended = Ended { token: entry.token, ending, has_folder: true };
                 agent.results.insert(key, ended);
                 continue;
@@ -231,12 +244,7 @@ impl Agent {
     }
 
     fn identity(&self) -> attach::Identity {
-        attach::Identity {
-            name: self.config.name.clone(),
-            incarnation: self.runner.journal.incarnation(),
-            token: self.config.token.clone(),
-            dial: self.host.dial(),
-        }
+        identity(&self.config, self.runner.journal.incarnation(), self.host.dial())
     }
 
     fn on_nodes(&mut self, node: usize, nodes: &[String], streams: &mut Links) {
@@ -274,10 +282,6 @@ impl Agent {
     async fn on_frame(&mut self, node: usize, body: Hear) -> Result<(), Error> {
         if let Hear::Lead(lead) = body {
             return self.on_lead(node, &lead);
-        }
-        if let Hear::LogRead(ask) = body {
-            self.on_log_read(node, ask);
-            return Ok(());
         }
         if let Hear::Refused(refused) = body {
             // Said once: it is repeated at each new stream.
@@ -323,7 +327,7 @@ impl Agent {
                 self.forget(ids.collect()).await?;
             }
             Hear::HeartbeatAck(ack) => self.on_ack(node, &ack),
-            Hear::Lead(_) | Hear::LogRead(_) | Hear::Refused(_) | Hear::Nodes(_) => {}
+            Hear::Lead(_) | Hear::Refused(_) | Hear::Nodes(_) => {}
         }
         Ok(())
     }
@@ -522,6 +526,7 @@ impl Agent {
                 let ended = self.results.remove(&key);
                 if ended.is_some_and(|ended| ended.has_folder) {
                     self.runner.jobs.release(key);
+                    self.uplink.tell(Tell::Forgotten(key));
                 }
             }
         }
@@ -531,27 +536,10 @@ impl Agent {
         Ok(())
     }
 
-    fn on_log_read(&self, node: usize, ask: pb::LogRead) {
-        let Some(link) = self.links.get(&node) else { return };
-        let to = link.to.clone();
-        let Ok(permit) = Arc::clone(&self.readers).try_acquire_owned() else {
-            let error = format!("this worker serves {READERS} outputs at once: try again");
-            let request_id = ask.request_id;
-            let chunk = pb::LogChunk { request_id, end: true, error, ..Default::default() };
-            // A full queue means that the node does not read either.
-            let _ = to.try_send(output::frame(chunk));
-            return;
-        };
-        let jobs = Arc::clone(&self.runner.jobs);
-        tokio::spawn(async move {
-            output::serve(jobs, ask, to).await;
-            drop(permit);
-        });
-    }
-
     fn on_notice(&mut self, notice: Notice) -> Result<(), Error> {
         match notice {
             Notice::Started(key, control) => {
+                self.uplink.tell(Tell::Begun(key));
                 if let Some(live) = self.live.get_mut(&key) {
                     // The lease may have been renewed, and a cancel come, meanwhile.
                     let deadline = self.shared.deadline(live.lease_ms);
@@ -569,6 +557,9 @@ impl Agent {
                 let mut wired = Vec::with_capacity(ended.len());
                 for (key, token, ending) in ended {
                     let has_folder = self.live.remove(&key).is_none_or(|live| !live.noop);
+                    if has_folder {
+                        self.uplink.tell(Tell::Ended(key));
+                    }
                     let ended = Ended { token, ending, has_folder };
                     wired.push(ended.wire(key));
                     self.results.insert(key, ended);

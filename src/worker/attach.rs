@@ -88,11 +88,7 @@ async fn once(
         .tcp_nodelay(true);
     let channel = host::connect(&endpoint, identity.dial.as_ref()).await?;
     let (frames, queue) = mpsc::channel(FRAMES);
-    let mut request = Request::new(ReceiverStream::new(queue));
-    let metadata = request.metadata_mut();
-    metadata.insert("authorization", format!("Bearer {}", identity.token).parse()?);
-    metadata.insert("horai-worker", identity.name.as_str().parse()?);
-    metadata.insert("horai-incarnation", identity.incarnation.to_string().parse()?);
+    let request = identified(identity, ReceiverStream::new(queue))?;
     let mut client = WorkerLinkClient::new(channel).max_decoding_message_size(MAX_FRAME);
     let mut answers = client.attach(request).await?.into_inner();
     events.send((node, Event::Up(frames))).await?;
@@ -100,4 +96,17 @@ async fn once(
         events.send((node, Event::Frame(frame))).await?;
     }
     Ok(())
+}
+
+/// A request that says who makes it.
+pub(super) fn identified<T>(
+    identity: &Identity,
+    content: T,
+) -> Result<Request<T>, tonic::metadata::errors::InvalidMetadataValue> {
+    let mut request = Request::new(content);
+    let metadata = request.metadata_mut();
+    metadata.insert("authorization", format!("Bearer {}", identity.token).parse()?);
+    metadata.insert("horai-worker", identity.name.as_str().parse()?);
+    metadata.insert("horai-incarnation", identity.incarnation.to_string().parse()?);
+    Ok(request)
 }

@@ -6,13 +6,13 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::path::PathBuf;
 
 use futures_util::future::BoxFuture;
 use horai_core::ids::{AttemptKey, Token};
 use horai_proto::worker as pb;
 
 use super::ending::Ending;
-use super::output::Piece;
 
 /// Runs attempts outside of this process, so that they outlive it.
 pub trait JobRunner: Send + Sync + 'static {
@@ -27,9 +27,9 @@ pub trait JobRunner: Send + Sync + 'static {
         offset_ms: i64,
     ) -> BoxFuture<'_, io::Result<Started>>;
 
-    /// The journal knows these attempts; what else is left of earlier ones is output.
-    /// Blocks; called once, before anything else.
-    fn adopt_all(&self, known: &BTreeSet<AttemptKey>);
+    /// The journal knows these attempts; the answer is what else is left of earlier ones:
+    /// their output. Blocks; called once, before anything else.
+    fn adopt_all(&self, known: &BTreeSet<AttemptKey>) -> Vec<AttemptKey>;
 
     /// The way to an attempt that an earlier worker started, if it takes orders.
     fn adopt(&self, key: AttemptKey) -> Option<Box<dyn Control>>;
@@ -41,11 +41,14 @@ pub trait JobRunner: Send + Sync + 'static {
     /// no result is ended, and is gone.
     fn collect(&self, key: AttemptKey, token: Token) -> BoxFuture<'_, Ending>;
 
-    /// Its result is committed: only its output is kept, for a while.
+    /// Its result is committed: only its output is kept, until it is delivered. Blocks.
     fn release(&self, key: AttemptKey);
 
-    /// Reads at most `max` bytes of an attempt's output.
-    fn read(&self, key: AttemptKey, offset: u64, max: u64) -> BoxFuture<'_, io::Result<Piece>>;
+    /// Nothing of it is needed any more. Blocks.
+    fn discard(&self, key: AttemptKey);
+
+    /// Where its output is, if it has some.
+    fn output(&self, key: AttemptKey) -> Option<PathBuf>;
 }
 
 /// An attempt that was started.

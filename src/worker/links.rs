@@ -59,6 +59,11 @@ impl Links {
         self.kept.contains_key(&node)
     }
 
+    /// Where a stream goes.
+    pub(super) fn address(&self, node: usize) -> Option<&str> {
+        self.kept.get(&node).map(|kept| kept.address.as_str())
+    }
+
     /// Hears who the cluster's nodes are, as `host:port` each. If it is the leader
     /// that says so, nodes that it does not name and that are not configured are
     /// let go; the answer is their streams' numbers.

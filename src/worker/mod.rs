@@ -2,8 +2,8 @@
 //!
 //! It decides nothing about jobs: the replicated state does. Its duties are to
 //! start an attempt at most once per token, to end it when its lease ends even
-//! if the worker itself is gone (the shim does that), and to keep every result
-//! until the leader says that it is committed. What it takes from its machine is
+//! if the worker itself is gone (the shim does that), to keep every result until the
+//! leader says that it is committed, and every output until a majority of nodes has it. What it takes from its machine is
 //! in [`place`]: clocks and connections, its small files, and what jobs run as.
 
 pub mod agent;
@@ -28,6 +28,7 @@ pub mod place;
 mod retention;
 pub mod shim;
 mod shims;
+mod uplink;
 pub mod wire;
 
 use std::collections::BTreeMap;

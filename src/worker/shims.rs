@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use horai_core::ids::{AttemptKey, Token};
+use horai_core::ids::{AttemptKey, RunId, Token};
 use horai_core::model::output::write;
 use horai_proto::worker as pb;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -24,13 +24,12 @@ use super::attempts::gone;
 use super::ending::Ending;
 use super::executor::{self, Plan};
 use super::jobs::{Control, JobRunner, Started};
-use super::output::{self, Piece};
 use super::retention::Retention;
 use super::shim::dir::{self, Private, Spec};
 use super::shim::kill::{self, Process};
 use crate::files;
 
-/// Output kept of one attempt.
+/// Bytes of output kept of one attempt: the first half and the last.
 const OUTPUT_LIMIT: u64 = 64 * 1024 * 1024;
 /// How long processes of a dead shim may resist SIGKILL before they are reported gone anyway.
 const ORPHAN_PATIENCE: Duration = Duration::from_secs(5);
@@ -40,6 +39,14 @@ const ADOPT_STEP: Duration = Duration::from_millis(50);
 /// The folder of an attempt below `attempts`.
 fn folder(attempts: &Path, key: AttemptKey) -> PathBuf {
     attempts.join(format!("{}-{}-{}", key.run, key.shard, key.number))
+}
+
+/// Whose folder it is.
+fn key_of(folder: &Path) -> Option<AttemptKey> {
+    let mut numbers = folder.file_name()?.to_str()?.splitn(3, '-');
+    let run = RunId(numbers.next()?.parse().ok()?);
+    let (shard, number) = (numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?);
+    Some(AttemptKey { run, shard, number })
 }
 
 /// Runs attempts under shims, each in a folder of its own.
@@ -90,10 +97,11 @@ impl JobRunner for Shims {
         .boxed()
     }
 
-    fn adopt_all(&self, known: &BTreeSet<AttemptKey>) {
+    fn adopt_all(&self, known: &BTreeSet<AttemptKey>) -> Vec<AttemptKey> {
         let known: BTreeSet<PathBuf> = known.iter().map(|key| self.folder(*key)).collect();
         let retention = &mut *self.retention.lock().unwrap_or_else(PoisonError::into_inner);
-        retention.adopt(&self.attempts, |folder| known.contains(folder));
+        let left = retention.adopt(&self.attempts, |folder| known.contains(folder));
+        left.iter().filter_map(|folder| key_of(folder)).collect()
     }
 
     fn adopt(&self, key: AttemptKey) -> Option<Box<dyn Control>> {
@@ -130,9 +138,13 @@ impl JobRunner for Shims {
         retention.keep(self.folder(key));
     }
 
-    fn read(&self, key: AttemptKey, offset: u64, max: u64) -> BoxFuture<'_, io::Result<Piece>> {
-        let folder = self.folder(key);
-        blocking(move || output::read(&folder, offset, max)).boxed()
+    fn discard(&self, key: AttemptKey) {
+        let retention = &mut *self.retention.lock().unwrap_or_else(PoisonError::into_inner);
+        retention.discard(&self.folder(key));
+    }
+
+    fn output(&self, key: AttemptKey) -> Option<PathBuf> {
+        Some(self.folder(key))
     }
 }
 

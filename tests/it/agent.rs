@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use horai::chunks::Content;
+use horai::worker::output::Reader;
 use horai::worker::{Config, agent};
-use horai_core::ids::Name;
+use horai_core::ids::{AttemptKey, Name, RunId};
 use horai_core::model::resources::Amounts;
 use horai_proto::worker::from_worker::Body as Said;
 use horai_proto::worker::result::How;
@@ -181,12 +183,12 @@ async fn a_job_runs_once_and_its_result_is_kept_until_it_is_forgotten() {
     assert_eq!(master.lead(3, 1).await.results, vec![result.clone()]);
     master.tell(Order::Forgets(pb::Forgets { attempts: vec![id(7)] })).await;
 
-    // The output stays readable.
-    let ask = pb::LogRead { request_id: 5, run: 7, number: 1, ..Default::default() };
-    master.tell(Order::LogRead(ask)).await;
-    let Said::LogChunk(chunk) = master.hear().await else { panic!("no chunk") };
-    assert_eq!((&chunk.data[..], chunk.end), (&b"r-7.1 70\n"[..], true));
-    assert_eq!(chunk.total, result.output_bytes);
+    // No node takes the output: it stays.
+    let key = AttemptKey { run: RunId(7), shard: 0, number: 1 };
+    let mut reader = Reader::new(key, home.path().join("attempts/7-0-1"), 0);
+    let piece = reader.next(1 << 20).unwrap().unwrap();
+    let Content::Data { bytes, .. } = piece.content else { panic!("a gap") };
+    assert_eq!((&bytes[..], piece.to), (&b"r-7.1 70\n"[..], result.output_bytes));
     drop(master);
     let mut master = port.attached().await;
     assert!(master.lead(4, 1).await.results.is_empty());

@@ -11,6 +11,7 @@ mod durability;
 mod failover;
 mod fuzz;
 mod fuzz_inputs;
+mod logs;
 mod membership;
 mod outputs;
 mod placement;

@@ -77,7 +77,7 @@ fn a_secret_reaches_the_job_and_nothing_else() {
                  while [ ! -e {go} ]; do sleep 0.1; done\n    \
                  printf %s \"$PASS\" | sha256sum | cut -c 1-8\n    \
                  printf 'user=me pass=%s sword' \"$PASS\"; sleep 1; printf 'fish-7431 swordfish\\n'\n    \
-                 echo '{{{{ secrets[\"db-password\"] }}}}' >&2; echo '{{{{ secrets.letter }}}}'\n    \
+                 echo '{{{{ secrets[\"db-password\"] }}}}' >&2; sleep 1; echo '{{{{ secrets.letter }}}}'\n    \
                  echo the writer, me, the writer\n\
              - {{name: lost, exec: [\"/no/{{{{ secrets['db-password'] }}}}\"]}}\n\
              - {{name: old, syntax: hera, exec: [/bin/echo, \"${{secret.db-password}} is all\"]}}\n",

@@ -6,9 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use horai::session::{LogError, LogPart, LogRequest, Node, Sessions};
+use horai::chunks::{Content, Limits, Store};
+use horai::logs::{Keep, LogError, LogPart, LogRequest, Logs};
+use horai::session::{Node, Sessions};
 use horai::worker::{Config, agent};
-use horai_core::ids::{Incarnation, LeaderId, Name, RunId, WorkerId};
+use horai_core::ids::{AttemptKey, Incarnation, LeaderId, Name, RunId, WorkerId};
 use horai_core::machine::command::{Actor, Command, Envelope};
 use horai_core::machine::outcome::Outcome;
 use horai_core::machine::state::State;
@@ -37,6 +39,7 @@ const TOKEN: &str = "a-token-for-tests-alone";
 struct Cluster {
     node: Arc<Node>,
     sessions: Arc<Sessions>,
+    logs: Arc<Logs>,
     leader: LeaderId,
     address: String,
     home: tempfile::TempDir,
@@ -75,8 +78,12 @@ impl Cluster {
         let sessions = Sessions::new(Arc::clone(&node));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(Arc::clone(&sessions).serve(listener, CancellationToken::new()));
-        let cluster = Self { node, sessions, leader, address, home };
+        let store = Store::open(&home.path().join("logs"), Limits::default()).unwrap();
+        store.opened().await;
+        let logs = Logs::new(Arc::clone(&node), Arc::new(store), Keep::default());
+        let served = Arc::clone(&sessions).serve(listener, logs.routes(), CancellationToken::new());
+        tokio::spawn(served);
+        let cluster = Self { node, sessions, logs, leader, address, home };
         cluster.ask(Command::InitCluster(ClusterSettings::new(7))).await;
         cluster.put_token(TOKEN, TokenPurpose::Admin).await;
         cluster.put_token("join", TokenPurpose::Join).await;
@@ -157,14 +164,15 @@ impl Cluster {
         .await
     }
 
-    async fn log(&self, worker: WorkerId, request: LogRequest) -> Result<(String, u64), LogError> {
-        let mut parts = self.sessions.read_log(worker, request).await?;
+    async fn log(&self, request: LogRequest) -> Result<(String, u64), LogError> {
+        let mut parts = self.logs.read(request).await?;
         let mut text = Vec::new();
         loop {
             match timeout(PATIENCE, parts.recv()).await.unwrap().unwrap() {
-                LogPart::Data { offset, data } => {
-                    assert_eq!(offset, request.offset + text.len() as u64);
-                    text.extend_from_slice(&data);
+                LogPart::Piece(piece) => {
+                    assert_eq!(piece.from, request.offset + text.len() as u64);
+                    let Content::Data { bytes, .. } = piece.content else { panic!("a gap") };
+                    text.extend_from_slice(&bytes);
                 }
                 LogPart::End { total } => return Ok((String::from_utf8(text).unwrap(), total)),
                 LogPart::Failed(error) => return Err(error),
@@ -174,7 +182,7 @@ impl Cluster {
 }
 
 fn whole(run: RunId) -> LogRequest {
-    LogRequest { run, shard: 0, number: 1, offset: 0, max_bytes: None, follow: false }
+    LogRequest { key: AttemptKey { run, shard: 0, number: 1 }, offset: 0, follow: false }
 }
 
 fn shell(script: &str) -> Executor {
@@ -248,35 +256,31 @@ async fn a_script_has_its_environment_and_its_output_is_read_live_and_later() {
     let folder = cluster.home.path().join(format!("w1/attempts/{run}-0-1/work"));
     until(|| folder.exists().then_some(())).await;
     let follow = LogRequest { follow: true, ..whole(run) };
-    let mut parts = cluster.sessions.read_log(worker, follow).await.unwrap();
-    let Some(LogPart::Data { data, .. }) = timeout(PATIENCE, parts.recv()).await.unwrap() else {
-        panic!("no output")
+    let mut parts = cluster.logs.read(follow).await.unwrap();
+    let mut next = async || match timeout(PATIENCE, parts.recv()).await.unwrap().unwrap() {
+        LogPart::Piece(piece) => match piece.content {
+            Content::Data { bytes, .. } => Ok(String::from_utf8(bytes.to_vec()).unwrap()),
+            Content::Gap => panic!("a gap"),
+        },
+        end => Err(end),
     };
-    let first = String::from_utf8(data.to_vec()).unwrap();
+    let first = next().await.unwrap();
     assert!(
         first.starts_with(&format!("red 1 r-{run} ")) && first.ends_with("+09:00\n"),
         "{first}"
     );
     std::fs::write(folder.join("go"), "").unwrap();
-    let mut rest = Vec::new();
-    loop {
-        match timeout(PATIENCE, parts.recv()).await.unwrap().unwrap() {
-            LogPart::Data { data, .. } => rest.extend_from_slice(&data),
-            LogPart::End { total } => {
-                assert_eq!(total, first.len() as u64 + 4);
-                break;
-            }
-            LogPart::Failed(error) => panic!("{error}"),
-        }
-    }
-    assert_eq!(rest, b"end\n");
+    assert_eq!(next().await.unwrap(), "end\n");
+    let total = first.len() as u64 + 4;
+    assert_eq!(next().await, Err(LogPart::End { total }));
     assert_eq!(cluster.result(run).await, RunResult::Success);
-    let part = LogRequest { offset: 4, max_bytes: Some(1), ..whole(run) };
-    assert_eq!(cluster.log(worker, part).await.unwrap(), ("1".into(), first.len() as u64 + 4));
-    let other = cluster.log(worker, whole(RunId(999))).await.unwrap_err();
-    assert!(matches!(other, LogError::Refused(_)), "{other:?}");
-    let nobody = cluster.log(WorkerId(9), whole(run)).await.unwrap_err();
-    assert_eq!(nobody, LogError::NotConnected(WorkerId(9)));
+    let part = LogRequest { offset: 4, ..whole(run) };
+    let rest = format!("{}end\n", &first[4..]);
+    assert_eq!(cluster.log(part).await.unwrap(), (rest, total));
+    assert_eq!(cluster.log(whole(RunId(999))).await.unwrap(), (String::new(), 0));
+    // What is safe in the cluster is kept nowhere else.
+    let folder = cluster.home.path().join(format!("w1/attempts/{run}-0-1"));
+    until(|| (!folder.exists()).then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -15,8 +15,8 @@ const CORE_MAY_DEPEND_ON: [&str; 8] =
 /// Folders of the product crate and what each may import of the others.
 /// A folder that is not listed here may import nothing of ours, so a new one
 /// must be entered on purpose.
-const MAY_IMPORT: [(&str, &[&str]); 13] = [
-    ("api", &["error", "secrets", "session", "telemetry", "template"]),
+const MAY_IMPORT: [(&str, &[&str]); 15] = [
+    ("api", &["chunks", "error", "logs", "secrets", "session", "telemetry", "template"]),
     // `node` and `worker` are commands too, and hand over to what runs them; to
     // found a cluster or to join one is done on this machine's disk.
     (
@@ -38,6 +38,10 @@ const MAY_IMPORT: [(&str, &[&str]); 13] = [
             "worker",
         ],
     ),
+    // One node's disk, without network or state.
+    ("chunks", &[]),
+    // Of sessions who may open a stream.
+    ("logs", &["chunks", "error", "session"]),
     // Of the worker its simulation takes the translation of wire messages.
     ("leader", &["error", "session", "telemetry", "worker"]),
     // Of the worker only the translation of wire messages; tests run a whole one.
@@ -46,7 +50,8 @@ const MAY_IMPORT: [(&str, &[&str]); 13] = [
     ("secrets", &["files", "template"]),
     ("telemetry", &["config"]),
     ("config", &["files"]),
-    ("worker", &["files"]),
+    // Output in the form in which it is stored.
+    ("worker", &["chunks", "files"]),
     ("launch", &["api", "cli", "config", "worker"]),
     ("offline", &["error"]),
     // A function of a text and of values: whoever uses it fetches those.

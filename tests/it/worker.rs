@@ -7,10 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use horai::chunks::{Content, Piece};
 use horai::worker::clock::boot_ms;
 use horai::worker::ending::Ending;
+use horai::worker::output::{Reader, files};
 use horai::worker::shim::dir::{self, Spec};
 use horai::worker::shim::kill::{self, Process};
+use horai_core::ids::{AttemptKey, RunId};
 use horai_core::machine::command::EndReport;
 use horai_core::model::run::EndKind;
 
@@ -81,8 +84,33 @@ impl Attempt {
         self.ending().report
     }
 
-    fn output(&self) -> String {
-        std::fs::read_to_string(self.path(dir::OUTPUT)).unwrap()
+    /// All that it wrote, in its order.
+    fn pieces(&self) -> Vec<Piece> {
+        let key = AttemptKey { run: RunId(1), shard: 0, number: 1 };
+        let mut reader = Reader::new(key, self.folder.path().to_owned(), 0);
+        std::iter::from_fn(|| reader.next(1 << 20).unwrap()).collect()
+    }
+
+    /// Standard output, then standard error.
+    fn streams(&self) -> [String; 2] {
+        let mut streams = [String::new(), String::new()];
+        for piece in self.pieces() {
+            let Content::Data { bytes, marks } = &piece.content else { panic!("a gap") };
+            let ends = marks.iter().skip(1).map(|mark| mark.at).chain([piece.to]);
+            for (mark, end) in marks.iter().zip(ends) {
+                let place = |at: u64| usize::try_from(at - piece.from).unwrap();
+                let text = std::str::from_utf8(&bytes[place(mark.at)..place(end)]).unwrap();
+                streams[mark.stream as usize].push_str(text);
+            }
+        }
+        streams
+    }
+
+    fn sum(&self) -> u32 {
+        self.pieces().iter().fold(0, |sum, piece| match &piece.content {
+            Content::Data { bytes, .. } => crc32c::crc32c_append(sum, bytes),
+            Content::Gap => panic!("a gap"),
+        })
     }
 }
 
@@ -113,16 +141,17 @@ fn exit_code_output_order_and_sum_are_recorded_and_the_environment_is_clean() {
     let mut attempt = Attempt::start(&spec(script));
     let report = attempt.result();
     assert_eq!(report.how, EndKind::Exited { code: 7 });
-    let output = attempt.output();
-    let expected: String = (1..=5).map(|i| format!("out {i}\nerr {i}\n")).collect();
-    let environment = output.strip_prefix(&expected).expect("order is kept");
+    let [out, err] = attempt.streams();
+    let expected = |word: &str| (1..=5).map(|i| format!("{word} {i}\n")).collect::<String>();
+    let environment = out.strip_prefix(&expected("out")).expect("order is kept");
+    assert_eq!(err, expected("err"));
     let mut names: Vec<&str> =
         environment.lines().filter_map(|l| Some(l.split_once('=')?.0)).collect();
     // A shell sets these itself.
     names.retain(|name| !matches!(*name, "PWD" | "_" | "SHLVL" | "OLDPWD"));
     assert_eq!(names, ["PATH"]);
-    assert_eq!(report.output_bytes, output.len() as u64);
-    assert_eq!(report.output_crc, crc32c::crc32c(output.as_bytes()));
+    assert_eq!(report.output_bytes, (out.len() + err.len()) as u64);
+    assert_eq!(report.output_crc, attempt.sum());
     let (started, ended) = (report.started.unwrap(), report.ended.unwrap());
     assert!(started <= ended && started.0 > 1_000_000);
 }
@@ -193,7 +222,7 @@ fn a_cancelled_job_may_clean_up_within_its_grace() {
     attempt.line("ready");
     attempt.tell("cancel 20000");
     assert_eq!(attempt.result().how, EndKind::Cancelled);
-    assert!(attempt.output().ends_with("cleaned\n"));
+    assert!(attempt.streams()[0].ends_with("cleaned\n"));
 }
 
 #[test]
@@ -235,7 +264,7 @@ fn a_lease_that_is_over_starts_nothing() {
     late.deadline_ms = boot_ms().saturating_sub(1);
     let mut attempt = Attempt::start(&late);
     assert_eq!(attempt.result().how, EndKind::LeaseExpired);
-    assert!(!attempt.path(dir::OUTPUT).exists());
+    assert!(files(attempt.folder.path()).unwrap().is_empty());
 }
 
 #[test]

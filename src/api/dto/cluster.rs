@@ -123,12 +123,15 @@ pub struct SnapshotDto {
     pub index: u64,
 }
 
-/// Names a node, such as one to remove.
+/// Takes a node out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NodeRequest {
     /// Which node.
     pub node: u64,
+    /// Even if logs are lost with it.
+    #[serde(default)]
+    pub lose_logs: bool,
 }
 
 /// Asks for a token.

@@ -13,6 +13,7 @@ mod groups;
 mod history;
 mod jobs;
 mod locks;
+mod logs;
 mod outputs;
 mod pools;
 mod problem;
@@ -42,6 +43,7 @@ pub use jobs::{
 };
 pub(crate) use jobs::{batch_of_action, job_name};
 pub use locks::{AcquireRequest, HolderDto, LeaseDto, LockDto, LockTokenRequest, WaiterDto};
+pub use logs::{LogEventDto, LogsDto, left_out};
 pub use outputs::{EditState, JobStateDto};
 pub use pools::{PoolDto, SetPool};
 pub use problem::{FieldProblem, Problem};

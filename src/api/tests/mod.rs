@@ -8,6 +8,7 @@ mod explain;
 mod groups;
 mod history;
 mod holds;
+mod logs;
 mod outputs;
 mod placement;
 mod pools;

@@ -241,10 +241,10 @@ async fn a_request_that_takes_too_long_is_told_so() {
         .header("authorization", "Bearer admin")
         .body(axum::body::Body::from_stream(never))
         .unwrap();
-    let (node, sessions) =
-        (cluster.node.clone(), crate::session::Sessions::new(cluster.node.clone()));
+    let (node, logs) = (cluster.node.clone(), cluster.logs.clone());
+    let sessions = crate::session::Sessions::new(node.clone());
     let router = crate::api::router_within(
-        crate::api::ApiState { node, sessions },
+        crate::api::ApiState { node, sessions, logs },
         std::time::Duration::from_millis(50),
     );
     let answer = tower::ServiceExt::oneshot(router, request).await.unwrap();

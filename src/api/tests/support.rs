@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ use serde_json::Value;
 use tower::ServiceExt;
 
 use crate::api::{ApiState, router};
+use crate::chunks::{Limits, Store};
+use crate::logs::{Keep, Logs};
 use crate::secrets::Keyring;
 use crate::session::{Node, Sessions};
 
@@ -37,6 +40,7 @@ const INCARNATION: Incarnation = Incarnation(1);
 
 pub(super) struct Cluster {
     pub(super) node: Arc<Node>,
+    pub(super) logs: Arc<Logs>,
     pub(super) router: Router,
     _home: tempfile::TempDir,
 }
@@ -102,8 +106,10 @@ impl Cluster {
         led.unwrap().unwrap();
         until("cluster time", || node.cluster_now().is_some()).await;
         let sessions = Sessions::with_keys(Arc::clone(&node), Arc::new(keys));
-        let router = router(ApiState { node: Arc::clone(&node), sessions });
-        Self { node, router, _home: home }
+        let logs = logs(&node, home.path(), Keep::default());
+        let router =
+            router(ApiState { node: Arc::clone(&node), sessions, logs: Arc::clone(&logs) });
+        Self { node, logs, router, _home: home }
     }
 
     pub(super) async fn propose(&self, command: Command) -> Outcome {
@@ -254,8 +260,14 @@ impl Cluster {
     }
 }
 
+/// An empty store of logs.
+pub(super) fn logs(node: &Arc<Node>, folder: &Path, keep: Keep) -> Arc<Logs> {
+    let store = Store::open(&folder.join("logs"), Limits::default()).unwrap();
+    Logs::new(Arc::clone(node), Arc::new(store), keep)
+}
+
 /// Waits for something to be true.
-async fn until(what: &str, is_so: impl Fn() -> bool) {
+pub(super) async fn until(what: &str, is_so: impl Fn() -> bool) {
     let waited = tokio::time::timeout(PATIENCE, async {
         while !is_so() {
             tokio::time::sleep(Duration::from_millis(5)).await;

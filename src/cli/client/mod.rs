@@ -11,6 +11,7 @@ mod backfills;
 mod groups;
 mod history;
 mod holds;
+mod logs;
 mod outputs;
 pub mod pages;
 mod pools;
@@ -21,30 +22,27 @@ mod workers;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::Bytes;
 use horai_core::time::{Span, UtcMillis};
-use reqwest::{Method, Response, Url};
+use reqwest::{Method, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::dto::{
-    AcquireRequest, AppliedJob, AppliedJobs, AreaRequest, AttemptRef, ClusterDto, ExplainDto,
-    JobDto, JobSet, LeaseDto, LockDto, LockTokenRequest, NewTokenDto, NodeRequest, Page, Problem,
-    RemovalDto, RemovedDto, RunDto, RunRef, SnapshotDto, SpanText, Time, TimeRequest, TokenDto,
+    AcquireRequest, AppliedJob, AppliedJobs, AreaRequest, ClusterDto, ExplainDto, JobDto, JobSet,
+    LeaseDto, LockDto, LockTokenRequest, NewTokenDto, NodeRequest, Page, Problem, RemovalDto,
+    RemovedDto, RunDto, RunRef, SnapshotDto, SpanText, Time, TimeRequest, TokenDto,
     TransferRequest,
 };
 use crate::api::job_definition::JobDefinition;
 use crate::error::{ErrorCode, FieldError, chain};
 pub use holds::Held;
-use transport::{Answer, Call, PAUSE, read};
+pub use logs::{LogStream, LogsQuery};
+use transport::{Call, read};
 
 /// How long one request may take, all tries together.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A log that was silent so long is asked for again: the node may be frozen or cut
-/// off, and then nothing would ever tell.
-const SILENCE: Duration = Duration::from_secs(5);
 /// To reach a node on a network that works.
 const CONNECT: Duration = Duration::from_secs(2);
 
@@ -111,17 +109,6 @@ pub struct Which<'a> {
     pub kind: Option<&'a str>,
     /// In this state alone.
     pub state: Option<&'a str>,
-}
-
-/// Which part of an attempt's output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct LogsQuery {
-    /// Which try; the last if none is given.
-    pub attempt: Option<u32>,
-    /// From which byte.
-    pub offset: u64,
-    /// Stay until the attempt has ended.
-    pub follow: bool,
 }
 
 impl Client {
@@ -193,8 +180,8 @@ impl Client {
     }
 
     /// Takes a node out of the cluster, for ever.
-    pub async fn remove_node(&self, node: u64) -> Result<(), ApiError> {
-        self.post(&["cluster", "remove"], &NodeRequest { node }).await
+    pub async fn remove_node(&self, node: u64, lose_logs: bool) -> Result<(), ApiError> {
+        self.post(&["cluster", "remove"], &NodeRequest { node, lose_logs }).await
     }
 
     /// A new token with which a node may join.
@@ -313,13 +300,6 @@ impl Client {
         self.get(&["runs", &run.to_string(), "explain"]).await
     }
 
-    /// An attempt's output. The first part has been asked for when this answers.
-    pub async fn logs(&self, run: RunRef, query: LogsQuery) -> Result<LogStream, ApiError> {
-        let mut logs = LogStream { client: self.clone(), run, query, part: None };
-        logs.open().await?;
-        Ok(logs)
-    }
-
     /// Locks by name, a page.
     pub async fn locks(&self, after: Option<&str>) -> Result<Page<LockDto>, ApiError> {
         self.read(Call::get(&["locks"]).with("after", after)).await
@@ -371,73 +351,6 @@ impl Client {
 
     async fn post(&self, path: &[&str], body: &impl Serialize) -> Result<(), ApiError> {
         self.send(&Call::write(Method::POST, path).body(body)?).await.map(drop)
-    }
-}
-
-/// An attempt's output as it comes. After a broken connection it goes on at
-/// another node where it stopped.
-#[derive(Debug)]
-pub struct LogStream {
-    client: Client,
-    run: RunRef,
-    query: LogsQuery,
-    part: Option<Response>,
-}
-
-impl LogStream {
-    /// The next bytes; none when all were told.
-    ///
-    /// # Errors
-    /// If the output cannot be had for as long as the client's time limit.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
-        let deadline = Instant::now() + self.client.timeout;
-        loop {
-            let Some(part) = &mut self.part else {
-                self.open().await?;
-                continue;
-            };
-            let Ok(heard) = tokio::time::timeout(SILENCE, part.chunk()).await else {
-                self.part = None;
-                continue;
-            };
-            match heard {
-                Ok(Some(bytes)) => {
-                    self.query.offset += bytes.len() as u64;
-                    return Ok(Some(bytes));
-                }
-                Ok(None) => return Ok(None),
-                Err(_) if Instant::now() < deadline => {
-                    self.part = None;
-                    tokio::time::sleep(PAUSE.0).await;
-                }
-                Err(error) => {
-                    let remedy = "ask again; the output is with the worker that ran it";
-                    return Err(ApiError::new(ErrorCode::Unavailable, chain(&error), remedy));
-                }
-            }
-        }
-    }
-
-    /// The byte that comes next.
-    #[must_use]
-    pub fn offset(&self) -> u64 {
-        self.query.offset
-    }
-
-    async fn open(&mut self) -> Result<(), ApiError> {
-        let (run, query) = (self.run.to_string(), self.query);
-        let path = ["runs", run.as_str(), "logs"];
-        let call = Call { streams: true, ..Call::get(&path) }
-            .with("attempt", query.attempt)
-            .with("offset", Some(query.offset))
-            .with("follow", query.follow.then_some(true));
-        let Answer::Stream(part) = self.client.send(&call).await? else { return Ok(()) };
-        // What follows after a break must be the same attempt's.
-        let attempt = part.headers().get("horai-attempt").and_then(|id| id.to_str().ok());
-        let attempt = attempt.and_then(|id| id.parse::<AttemptRef>().ok());
-        self.query.attempt = attempt.map(|id| id.0.number).or(self.query.attempt);
-        self.part = Some(part);
-        Ok(())
     }
 }
 

@@ -77,3 +77,48 @@ async fn what_is_no_address_or_no_answer_of_ours_is_told() {
     assert!(error.problem.detail.contains("418"), "{error}");
     assert_eq!(client.job("..").await.unwrap_err().code(), ErrorCode::InvalidValue);
 }
+
+#[tokio::test]
+async fn output_goes_on_behind_the_last_byte_after_a_silence_and_a_break() {
+    const LIMIT: Duration = Duration::from_millis(300);
+    let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+    let heard = Arc::clone(&asked);
+    let logs = async move |axum::extract::RawQuery(query): axum::extract::RawQuery| {
+        let mut asked = heard.lock().unwrap();
+        asked.push(query.unwrap());
+        let event =
+            |name: &str, data: &str| format!("event: {name}\nid: r-1.2@0\ndata: {data}\n\n");
+        let said = |from: u64, text: &str| {
+            let to = from + text.len() as u64;
+            event("output", &format!(r#"{{"from":{from},"to":{to},"text":"{text}"}}"#))
+        };
+        let alive = || ": alive\n\n".to_owned();
+        let parts = match asked.len() {
+            // Half an event counts for nothing.
+            1 => vec![said(0, "one"), alive(), alive(), alive(), "event: outp".to_owned()],
+            _ => vec![said(3, "two"), event("end", r#"{"total":6}"#)],
+        };
+        let breaks = asked.len() == 1;
+        let parts = futures_util::stream::unfold(parts.into_iter(), move |mut parts| async move {
+            let part = parts.next();
+            tokio::time::sleep(LIMIT / 2).await;
+            match part {
+                Some(part) => Some((Ok(part), parts)),
+                None => breaks.then(|| (Err(std::io::Error::other("it ends")), parts)),
+            }
+        });
+        let body = axum::body::Body::from_stream(parts);
+        ([("horai-attempt", "r-1.2"), ("content-type", "text/event-stream")], body)
+    };
+    let url = serve(Router::new().route("/api/v1/runs/r-1/logs", get(logs))).await;
+    let client = Client::new(vec![url], "t").unwrap().with_timeout(LIMIT);
+    let query = LogsQuery { follow: true, ..LogsQuery::default() };
+    let mut logs = client.logs("r-1".parse().unwrap(), query).await.unwrap();
+    let mut text = String::new();
+    while let Some(event) = logs.next().await.unwrap() {
+        text.push_str(&event.text.unwrap());
+    }
+    assert_eq!((text.as_str(), logs.offset()), ("onetwo", 6));
+    // What follows is of the attempt that was begun with.
+    assert_eq!(*asked.lock().unwrap(), ["offset=0&follow=true", "attempt=2&offset=3&follow=true"]);
+}

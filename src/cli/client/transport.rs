@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use reqwest::header::{CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH};
 use reqwest::{Method, Response, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -31,12 +31,15 @@ pub(super) struct Call<'a> {
     pub(super) key: Option<String>,
     /// The answer is handed on as it comes; else it is read as a whole.
     pub(super) streams: bool,
+    /// Its form, if there are several.
+    pub(super) accept: Option<&'static str>,
 }
 
 impl<'a> Call<'a> {
     pub(super) fn get(path: &[&'a str]) -> Self {
         let (method, path, query) = (Method::GET, path.to_vec(), Vec::new());
-        Self { method, path, query, body: None, expected: None, key: None, streams: false }
+        let (body, expected, key, accept) = (None, None, None, None);
+        Self { method, path, query, body, expected, key, streams: false, accept }
     }
 
     pub(super) fn write(method: Method, path: &[&'a str]) -> Self {
@@ -120,6 +123,9 @@ impl Client {
         request = request.bearer_auth(&self.shared.token).query(&call.query);
         if let Some(body) = &call.body {
             request = request.header(CONTENT_TYPE, "application/json").body(body.clone());
+        }
+        if let Some(accept) = call.accept {
+            request = request.header(ACCEPT, accept);
         }
         if let Some(key) = &call.key {
             request = request.header("idempotency-key", key);

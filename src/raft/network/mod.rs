@@ -73,6 +73,9 @@ pub enum Error {
         "node {0} was removed from the cluster and cannot come back under its number: join it anew"
     )]
     Retired(u64),
+    /// Not a member, as far as this node knows.
+    #[error("node {0} is no member of the cluster: this node may not have heard of it yet")]
+    Stranger(u64),
     /// A known id whose store was lost or swapped.
     #[error(
         "node {node} speaks with store {theirs:032x}, the cluster knows {known:032x}: its disk was \

@@ -227,7 +227,7 @@ fn status(error: &Error) -> Status {
             status.metadata_mut().insert(RETIRED, MetadataValue::from_static("1"));
             status
         }
-        Error::Store { .. } => Status::permission_denied(error.to_string()),
+        Error::Store { .. } | Error::Stranger(_) => Status::permission_denied(error.to_string()),
         Error::Cluster { .. } | Error::Target { .. } | Error::Newer(_) => {
             Status::failed_precondition(error.to_string())
         }

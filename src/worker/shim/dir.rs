@@ -24,8 +24,6 @@ pub const SPEC: &str = "spec.json";
 pub const RESULT: &str = "result.json";
 /// FIFO for orders.
 pub const CONTROL: &str = "control";
-/// What the job wrote to stdout and stderr, in order. The job is not told where.
-pub const OUTPUT: &str = "output";
 /// What the job puts out for those that follow it: it writes to this.
 pub const OUTPUTS: &str = "outputs";
 /// What the job's runs before this one kept, for the job to read.
@@ -54,7 +52,7 @@ pub struct Spec {
     pub lease_ms: u64,
     /// How long past the lease's end the job may go on; 0 for most.
     pub keep_for_ms: u64,
-    /// Output beyond this is dropped.
+    /// Bytes of output on the disk: beyond that, some in the middle is left out.
     pub output_limit: u64,
     /// Cluster time minus time since boot, as the worker knew it.
     pub cluster_offset_ms: i64,

@@ -56,10 +56,11 @@ pub(super) fn supervise(dir: &Path, spec: &Spec, means: Means) -> io::Result<End
         return Ok(EndReport { how, started: None, ended, output_bytes: 0, output_crc: 0 });
     }
     let Means { argv, env, script, masker, is_private } = means;
-    let output = Output::create(&dir.join(dir::OUTPUT), spec.output_limit, masker)?;
+    let output = Output::new(dir, spec.output_limit, spec.cluster_offset_ms, masker);
     let (program, arguments) =
         argv.split_first().ok_or_else(|| io::Error::other("no program is given"))?;
-    let (reader, writer) = io::pipe()?;
+    let (stdout, stdout_end) = io::pipe()?;
+    let (stderr, stderr_end) = io::pipe()?;
     let job = {
         // The command holds the pipe's writing ends: gone at the end of this block.
         let mut command = Command::new(program);
@@ -69,8 +70,8 @@ pub(super) fn supervise(dir: &Path, spec: &Spec, means: Means) -> io::Result<End
             .envs(&env)
             .current_dir(dir.join(dir::WORK))
             .stdin(Stdio::null())
-            .stdout(writer.try_clone()?)
-            .stderr(writer)
+            .stdout(stdout_end)
+            .stderr(stderr_end)
             .process_group(0);
         let shown = if is_private { "its program" } else { program };
         command.spawn().map_err(|e| io::Error::new(e.kind(), format!("{shown}: {e}")))?
@@ -83,7 +84,7 @@ pub(super) fn supervise(dir: &Path, spec: &Spec, means: Means) -> io::Result<End
     let (copied, output_end) = sync_channel(1);
     let copier = output.clone();
     std::thread::spawn(move || {
-        copier.copy(reader);
+        copier.copy(stdout, stderr);
         // The receiver may have given up waiting.
         let _ = copied.send(());
     });

@@ -142,15 +142,16 @@ impl Cluster {
         config
     }
 
-    /// Starts a worker of whose configuration `more` is the end.
+    /// Starts a worker of whose configuration `more` is the end, in place of lines with the
+    /// same keys.
     pub(crate) fn add_worker(&mut self, more: &str) {
         let config = self.worker_config(self.workers.len() + 1);
-        let mut text = std::fs::read_to_string(&config).unwrap();
-        if more.contains("stop_after_ms") {
-            text = text.replace("stop_after_ms = 0\n", "");
-        }
-        text.push_str(more);
-        std::fs::write(&config, text).unwrap();
+        let usual = std::fs::read_to_string(&config).unwrap();
+        let key = |line: &str| line.split_once(" = ").map(|(key, _)| key.to_owned());
+        let said: Vec<Option<String>> = more.lines().map(key).collect();
+        let usual = usual.lines().filter(|line| key(line).is_none() || !said.contains(&key(line)));
+        let text: Vec<&str> = usual.chain(more.lines()).collect();
+        std::fs::write(&config, text.join("\n")).unwrap();
         self.workers.push(Process::spawn("worker", &config));
         self.wait_for_workers(self.workers.len());
     }

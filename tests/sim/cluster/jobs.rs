@@ -20,7 +20,6 @@ use horai::worker::ending::Ending;
 use horai::worker::folder::{Folder, Tail};
 use horai::worker::jobs::{Control, JobRunner, Started};
 use horai::worker::load::Load;
-use horai::worker::output::Piece;
 use horai_core::ids::{AttemptKey, RunId, Token};
 use horai_core::machine::command::EndReport;
 use horai_core::model::run::EndKind;
@@ -248,7 +247,9 @@ impl JobRunner for Jobs {
         .boxed()
     }
 
-    fn adopt_all(&self, _known: &BTreeSet<AttemptKey>) {}
+    fn adopt_all(&self, _known: &BTreeSet<AttemptKey>) -> Vec<AttemptKey> {
+        Vec::new()
+    }
 
     fn adopt(&self, key: AttemptKey) -> Option<Box<dyn Control>> {
         let is_there = self.lock().jobs.contains_key(&key);
@@ -294,8 +295,10 @@ impl JobRunner for Jobs {
         }
     }
 
-    fn read(&self, _: AttemptKey, _: u64, _: u64) -> BoxFuture<'_, io::Result<Piece>> {
-        async { Err(io::ErrorKind::NotFound.into()) }.boxed()
+    fn discard(&self, _: AttemptKey) {}
+
+    fn output(&self, _: AttemptKey) -> Option<PathBuf> {
+        None
     }
 }
 

@@ -26,6 +26,7 @@ use horai_raft::{Error, Member, Options, RaftNode, SnapshotOptions, disk::SmallF
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use uuid::Uuid;
 
 use crate::world::{Exit, SimHost};
@@ -144,7 +145,8 @@ impl Place {
         let (asks, mut asked) = mpsc::unbounded_channel();
         *self.slot() = Some(Live { node: Arc::downgrade(&node), asks });
         let end = CancellationToken::new();
-        let grpc = Arc::clone(&sessions).serve_on(self.host.listen(GRPC), end.clone());
+        let grpc =
+            Arc::clone(&sessions).serve_on(self.host.listen(GRPC), Routes::default(), end.clone());
         tokio::spawn(grpc);
         let orders = Arc::clone(&sessions);
         tokio::spawn(leader::run(Arc::clone(&node), orders, events, counters, end.clone()));
