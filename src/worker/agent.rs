@@ -37,6 +37,8 @@ use super::place::Place;
 use super::uplink::{Tell, Uplink};
 use super::{Config, wire};
 
+#[path = "agent_beats.rs"]
+mod beats;
 #[path = "agent_parting.rs"]
 mod parting;
 
@@ -386,64 +388,6 @@ impl Agent {
         self.say_results(later);
     }
 
-    fn beat_all(&mut self) {
-        for node in self.links.keys().copied().collect::<Vec<_>>() {
-            self.beat(node);
-        }
-        while self.tasks.try_join_next().is_some() {}
-        self.ticks += 1;
-        if self.resend || self.ticks.is_multiple_of(RESEND_TICKS) {
-            self.resend = false;
-            let all = self.results.iter().map(|(key, ended)| ended.wire(*key)).collect();
-            self.say_results(all);
-        }
-        for live in self.live.values() {
-            // A full FIFO took no order before: try again.
-            if let (Some(control), Some(grace)) = (&live.control, live.cancel) {
-                let _ = control.cancel(grace);
-            }
-        }
-    }
-
-    fn beat(&mut self, node: usize) {
-        self.beat += 1;
-        let busy = u32::try_from(self.live.len() + self.held.len()).unwrap_or(u32::MAX);
-        let sent = self.shared.boot_ms();
-        let load = self.load.read();
-        let disk = (load.disk_available, load.disk_total);
-        let closed = self.intake.closed(sent, self.runner.journal.is_full(), disk);
-        let slots_free = if closed.is_some() { 0 } else { self.config.slots.saturating_sub(busy) };
-        let closed = closed.unwrap_or_default();
-        let beat = pb::Heartbeat { seq: self.beat, slots_free, closed, ..load };
-        if self.say(node, Say::Heartbeat(beat))
-            && let Some(link) = self.links.get_mut(&node)
-        {
-            link.beats.push_back((self.beat, sent));
-            if link.beats.len() > BEATS {
-                link.beats.pop_front();
-            }
-        }
-    }
-
-    fn on_ack(&mut self, node: usize, ack: &pb::HeartbeatAck) {
-        let Some(link) = self.links.get_mut(&node) else { return };
-        let Some(&(_, sent)) = link.beats.iter().find(|(seq, _)| *seq == ack.seq) else { return };
-        link.beats.retain(|(seq, _)| *seq > ack.seq);
-        self.set_time(ack.cluster_time_ms);
-        if let Some(parting) = &mut self.parting {
-            parting.acknowledged(ack.seq);
-        }
-        self.shared.lease_from.fetch_max(sent, Ordering::AcqRel);
-        for live in self.live.values() {
-            if let Some(control) = &live.control {
-                // A shim that is frozen or gone needs no longer lease.
-                let _ = control.extend(self.shared.deadline(live.lease_ms));
-            }
-        }
-        let held = std::mem::take(&mut self.held);
-        self.start(held);
-    }
-
     fn on_starts(&mut self, starts: Vec<pb::Start>) {
         let mut fresh = Vec::new();
         let mut again = Vec::new();
@@ -569,20 +513,6 @@ impl Agent {
             Notice::Broken(error) => return Err(error.into()),
         }
         Ok(())
-    }
-
-    /// What could not begin goes elsewhere: nobody sends more before it is told that
-    /// nothing is taken here.
-    fn decline(&mut self, ended: &[(AttemptKey, Token, Ending)]) {
-        let why = ended.iter().find_map(|(.., ending)| match &ending.report.how {
-            EndKind::Declined { message } => Some(message),
-            _ => None,
-        });
-        let Some(why) = why else { return };
-        self.intake.declined(self.shared.boot_ms(), why);
-        if let Some(node) = self.active {
-            self.beat(node);
-        }
     }
 
     fn say_results(&mut self, results: Vec<pb::Result>) {
