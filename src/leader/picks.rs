@@ -318,8 +318,11 @@ impl Picker {
             if !is_beside && !is_oldest_turn {
                 break;
             }
-            let is_passed_over =
-                |run: RunId| self.in_flight.contains(run) || self.is_closed(state, run);
+            let is_passed_over = |run: RunId| {
+                self.in_flight.contains(run)
+                    || self.is_closed(state, run)
+                    || state.is_queued_in_vain(run)
+            };
             while lane.runs.next_if(|(run, _)| is_passed_over(*run)).is_some() {}
             let Some((run, ready_at)) = lane.runs.peek().copied() else { continue };
             if lane.catch_up && !self.pace.has_one() {

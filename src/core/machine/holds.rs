@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::ops::Bound;
 
-use crate::ids::{ActionKey, GroupPath, JobId, Name, TriggerName};
+use crate::ids::{ActionKey, GroupPath, JobId, Name, RunId, TriggerName};
 use crate::model::action::{Action, WaitReason};
 use crate::model::calendar::StoredCalendar;
 use crate::model::job::Job;
@@ -132,6 +132,13 @@ impl State {
         let is_held = |job: &Job| self.is_paused(job);
         !run.kind.ignores_pauses()
             && (self.jobs.get(&run.job).is_some_and(is_held) || self.is_run_of_paused(run))
+    }
+
+    /// True if a run stands in the queue, and must be passed over all the same: a pause is
+    /// on its way to the jobs of a group, and has not come to all of them.
+    #[must_use]
+    pub fn is_queued_in_vain(&self, run: RunId) -> bool {
+        self.sweeps.len() > 0 && self.runs.get(&run).is_some_and(|run| self.is_run_held(run))
     }
 
     /// True if a run has no place in the queue because its job or triggers are paused.

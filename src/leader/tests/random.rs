@@ -445,6 +445,17 @@ fn judge(steps: &[Step]) -> Result<(), TestCaseError> {
 }
 
 #[test]
+fn nobody_takes_runs_of_a_pause_that_is_on_its_way() {
+    // More is ahead than one command withdraws.
+    let jobs = [Step::Both(0, vec![0]), Step::Job(0), Step::Derived(vec![5])];
+    let due = [Step::Pass(586_830), Step::Pass(335_572), Step::Job(0), Step::Job(0)];
+    let held = [Step::Pass(29_598), Step::Plan, Step::Job(0), Step::Hold(false)];
+    let steps: Vec<Step> = jobs.into_iter().chain(due).chain(held).collect();
+    let steps: Vec<Step> = steps.into_iter().chain([Step::Dispatch(256)]).collect();
+    judge(&steps).unwrap();
+}
+
+#[test]
 fn a_job_whose_upstream_is_paused_while_its_plan_is_unknown_goes_on() {
     let jobs = std::iter::repeat_n(Step::Job(0), 5);
     let trouble = [Step::Plan, Step::Both(0, vec![4]), Step::PlanUnheard, Step::Pause(4)];
