@@ -48,6 +48,7 @@ impl Bench {
             slots: 10,
             host: String::new(),
             version: String::new(),
+            isolation: Box::default(),
         }))?;
         Ok(bench)
     }

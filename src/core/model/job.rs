@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::area::Area;
 use super::batch::BatchSpec;
+use super::confinement::Confinement;
 use super::edge::{EdgeSpec, PeriodUnit};
 use super::limits::RunLimits;
 use super::params::Params;
@@ -102,6 +103,8 @@ pub struct JobSpec {
     pub batch: Option<BatchSpec>,
     /// What its runs put out is kept for the next one.
     pub keep_state: bool,
+    /// What the processes of an attempt may use, and as whom they run.
+    pub confinement: Confinement,
 }
 
 extended! {
@@ -110,7 +113,7 @@ extended! {
         timeout grace lease on_worker_lost]
     [1 group 2 params 3 period 4 legacy_id 5 retry_rules 6 wait_limit 7 overlap
         8 limits 9 pools 10 retry_on_worker 11 keep_state 12 syntax 13 areas 14 batch
-        21 secrets]
+        21 secrets 22 confinement]
 }
 
 impl JobSpec {
@@ -186,6 +189,7 @@ impl JobSpec {
             areas: BTreeSet::new(),
             batch: None,
             keep_state: false,
+            confinement: Confinement::default(),
         }
     }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::confinement::Isolation;
 use super::stored::extended;
 use crate::ids::{Incarnation, Name, WorkerId};
 use crate::time::UtcMillis;
@@ -60,7 +61,7 @@ impl Duty {
 }
 
 /// What a worker declares when it attaches.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerProfile {
     /// Unique in the cluster.
     pub name: Name,
@@ -78,4 +79,12 @@ pub struct WorkerProfile {
     pub host: String,
     /// Version of its program, for people.
     pub version: String,
+    /// How it keeps attempts apart, and what it can hold them to.
+    pub isolation: Box<Isolation>,
+}
+
+extended! {
+    WorkerProfile (Name)
+    [name incarnation boot_id groups labels slots host version]
+    [1 isolation]
 }

@@ -7,7 +7,7 @@ use crate::machine::state::State;
 use crate::model::action::{Action, ActionState, Upstream, WaitReason};
 use crate::model::job::{Job, TriggerSpec};
 use crate::model::run::{Run, RunState};
-use crate::model::worker::Duty;
+use crate::model::worker::{Duty, Worker};
 
 /// What is asked about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,7 +122,8 @@ fn explain_run(
     if !state.closed_secrets(run).is_empty() {
         return Some(WaitReason::Secret);
     }
-    let group = &state.spec(run.job, run.revision)?.worker_group;
+    let spec = state.spec(run.job, run.revision)?;
+    let group = &spec.worker_group;
     let serving = || serving(state, group, is_connected);
     if serving().next().is_none() {
         return Some(WaitReason::NoWorker);
@@ -131,11 +132,18 @@ fn explain_run(
     if !serving().any(|id| is_open(&id)) {
         return Some(WaitReason::Cordoned);
     }
+    let is_able = |id: &WorkerId| {
+        let lacks = |w: &Worker| w.profile.isolation.lacks(&spec.confinement);
+        state.worker(*id).is_some_and(|worker| lacks(worker).is_empty())
+    };
+    if !serving().filter(is_open).any(|id| is_able(&id)) {
+        return Some(WaitReason::Limits);
+    }
     if is_full(state, &state.demand_of(run)) {
         return Some(WaitReason::Pool);
     }
     let is_first = first_to_go(state, group) == Some(run.id);
-    if serving().filter(is_open).any(|id| state.free_slots(id) > 0) {
+    if serving().filter(is_open).filter(is_able).any(|id| state.free_slots(id) > 0) {
         return Some(if is_first { WaitReason::Dispatching } else { behind(run) });
     }
     Some(if is_first { WaitReason::Resource } else { behind(run) })

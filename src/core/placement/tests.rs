@@ -1,13 +1,16 @@
 //! Choice and explanation over small states.
 
-use super::choose;
 use super::explain::{Subject, explain};
+use super::{choose, has_room};
 use crate::ids::{RunId, WorkerId};
 use crate::machine::command::Command;
+use crate::machine::outcome::Reject;
 use crate::machine::tests::support::*;
 use crate::model::action::WaitReason;
-use crate::model::job::{Backoff, JobSpec, RetryPolicy};
+use crate::model::confinement::{Confinement, Power};
+use crate::model::job::{Backoff, JobSpec, RetryPolicy, default_group};
 use crate::model::retry::RetryWorker;
+use crate::model::run::EndKind;
 use crate::time::Span;
 
 #[test]
@@ -79,6 +82,40 @@ fn a_retry_goes_where_its_job_prefers_and_waits_for_nobody() {
     assert_eq!(choose(&m.state, run, &all[..2], None, &|_| 0), Some(all[0]));
     let explained = explain(&m.state, Subject::Run(run), &|id| id != all[2]);
     assert_eq!(explained, Some(WaitReason::Dispatching), "it goes to any then");
+}
+
+#[test]
+fn a_run_with_limits_goes_where_they_are_enforced() {
+    let mut m = Machine::new();
+    let confinement = Confinement { memory: Some(1 << 30), ..Confinement::default() };
+    let retries = RetryPolicy { count: 9, backoff: Backoff::Fixed { delay: Span::ZERO } };
+    let (limited, plain) = (m.job(JobSpec { confinement, retries, ..spec("a") }), m.job(spec("b")));
+    let weak = m.worker("weak", 9);
+    let able: Vec<WorkerId> = ["x", "y"].into_iter().map(|w| m.able(w, Power::Memory)).collect();
+    let other = m.able("other", Power::Pids);
+    let all = [weak, able[0], able[1], other];
+    for job in [limited, plain] {
+        m.ok(Command::TriggerJob { job });
+    }
+    let (run, plain) = (m.queue()[0], m.queue()[1]);
+    let chosen = |m: &Machine, last| choose(&m.state, run, &all, last, &|_| 0);
+    assert_eq!(chosen(&m, None), Some(able[0]));
+    assert_eq!(chosen(&m, Some(able[1])), Some(able[0]));
+    assert_eq!(choose(&m.state, run, &[weak, other], None, &|_| 0), None);
+    assert_eq!(choose(&m.state, plain, &all, None, &|_| 0), Some(weak));
+    for worker in [weak, other] {
+        let incarnation = m.state.worker(worker).unwrap().profile.incarnation;
+        let refused = m.refused(Command::Dispatch { run, number: 1, worker, incarnation });
+        assert_eq!(refused, Reject::NotDispatchable(run), "a leader that is mistaken");
+    }
+    // What it said of itself was not true: the retry goes to another one, if there is one.
+    let attempt = m.dispatch(run, able[0]);
+    m.complete(attempt, EndKind::limits_unsupported("no such user"));
+    assert_eq!(chosen(&m, Some(able[1])), Some(able[1]));
+    assert_eq!(choose(&m.state, run, &all[..2], None, &|_| 0), Some(able[0]));
+    let used = |id: WorkerId| if id == able[0] || id == able[1] { 1 } else { 0 };
+    assert!(has_room(&m.state, &default_group(), &all, &used));
+    assert!(!has_room(&m.state, &default_group(), &able, &used));
 }
 
 #[test]
