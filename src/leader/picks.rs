@@ -8,7 +8,8 @@
 //! ("catch up") come last and at a bounded rate. Runs whose pools are full are
 //! passed over, a whole line of them at once; what they lack is kept for them. Runs
 //! that need a secret whose key this leader has not are passed over one by one: they wait
-//! until it has the key or another node leads, because dispatched they could only fail.
+//! until it has the key or another node leads, because dispatched they could only fail. So
+//! are runs with limits while the workers that can hold them to these are busy or missing.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,11 +18,12 @@ use std::iter::Peekable;
 use horai_core::ids::{Incarnation, LeaderId, Name, RunId, WorkerId};
 use horai_core::machine::command::{Command, Envelope};
 use horai_core::machine::state::State;
+use horai_core::model::confinement::Power;
 use horai_core::model::pool::Demand;
 use horai_core::model::secret::KeyId;
 use horai_core::mutants::{self, Mutant};
-use horai_core::placement::choose;
 use horai_core::placement::pools::Claims;
+use horai_core::placement::{choose, has_room};
 use horai_core::time::{Span, UtcMillis};
 
 use super::in_flight::InFlight;
@@ -229,17 +231,31 @@ impl Picker {
         }
         let mut last = self.last.get(group).copied();
         let mut next: Option<WorkerId> = None;
+        // What no worker with a free slot can hold a run to, in this round.
+        let mut out_of_reach: Vec<BTreeSet<Power>> = Vec::new();
         let mut has_all = false;
         while picks.len() < most {
             let Some((place, run)) = self.candidate(state, &mut lanes) else {
                 has_all = true;
                 break;
             };
-            let reserved = |worker| self.in_flight.reserved(worker);
-            // No worker of the group has a slot: the next run would find none either.
-            next = next.or_else(|| choose(state, run, connected, last, &reserved));
-            let Some(worker) = next else { break };
             let Some(lane) = lanes.get_mut(place) else { break };
+            let needs = needs(state, run);
+            if out_of_reach.contains(&needs) {
+                lane.runs.next();
+                continue;
+            }
+            let reserved = |worker| self.in_flight.reserved(worker);
+            next = next.filter(|_| needs.is_empty());
+            next = next.or_else(|| choose(state, run, connected, last, &reserved));
+            let Some(worker) = next else {
+                if !needs.is_empty() && has_room(state, group, connected, &reserved) {
+                    out_of_reach.push(needs);
+                    continue;
+                }
+                // No worker of the group has a slot: the next run would find none either.
+                break;
+            };
             let reserved = |pool: &Name| self.in_flight.reserved_of(pool);
             if !claims.fits(state, &lane.demand, &reserved) {
                 // What is behind it in its lane asks for the same.
@@ -304,6 +320,12 @@ impl Picker {
             self.in_flight.end(pick.run);
         }
     }
+}
+
+/// What a worker must be able to hold a run to.
+fn needs(state: &State, run: RunId) -> BTreeSet<Power> {
+    let spec = state.run(run).and_then(|run| state.spec(run.job, run.revision));
+    spec.map(|spec| spec.confinement.needs()).unwrap_or_default()
 }
 
 fn pick_of(state: &State, run: RunId, worker: WorkerId) -> Option<Pick> {

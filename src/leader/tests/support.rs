@@ -256,6 +256,7 @@ pub(super) fn profile(text: &str, groups: &[&str], slots: u32) -> WorkerProfile 
         slots,
         host: String::new(),
         version: String::new(),
+        isolation: Box::default(),
     }
 }
 

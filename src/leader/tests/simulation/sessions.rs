@@ -35,6 +35,7 @@ fn profile(w: usize, slots: u32, incarnation: Incarnation, boot_id: u128) -> Wor
         slots,
         host: String::new(),
         version: String::new(),
+        isolation: Box::default(),
     }
 }
 
