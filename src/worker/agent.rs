@@ -368,7 +368,7 @@ impl Agent {
             highest: Some(wire::fence(self.fence.highest())),
             live,
             results,
-            ..hello::of(&self.config)
+            ..hello::of(&self.config, &self.runner.jobs.isolation())
         };
         for frame in hello::frames(whole) {
             if !self.say(node, Say::Hello(frame)) {

@@ -130,7 +130,8 @@ mod tests {
             offset: 2,
             ..Default::default()
         };
-        let jobs = Shims::new(home.path().to_owned(), "none".into());
+        let name = horai_core::ids::Name::new("w").unwrap();
+        let jobs = Shims::new(&name, home.path().to_owned(), "none".into());
         tokio::spawn(serve(Arc::new(jobs), ask, to));
         let mut text = Vec::new();
         loop {
