@@ -125,6 +125,7 @@ impl Cluster {
             slots: 9,
             host: String::new(),
             version: String::new(),
+            isolation: Box::default(),
         };
         match self.propose(Command::AttachWorker(profile)).await {
             Outcome::Worker { worker } => worker,
