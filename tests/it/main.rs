@@ -14,6 +14,7 @@ mod fuzz_inputs;
 mod membership;
 mod outputs;
 mod pools;
+mod processes;
 mod recovery;
 mod refusals;
 mod secrets;
