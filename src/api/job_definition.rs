@@ -24,6 +24,8 @@ pub use super::edge_definition::EdgeDefinition;
 use super::edge_definition::{edge_error, edges};
 pub use super::local_definition::BatchDefinition;
 use super::local_definition::areas;
+use super::process_definition::Written;
+pub use super::process_definition::{LimitsDefinition, Scalar};
 pub use super::resources_definition::ResourcesDefinition;
 pub use super::retry_definition::RetryDefinition;
 use super::retry_definition::rules;
@@ -147,6 +149,18 @@ pub struct JobDefinition {
     /// How the batch key of an action follows from its time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<BatchDefinition>,
+    /// What all processes of an attempt together may use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<LimitsDefinition>,
+    /// The user of the worker's machine as whom it runs; default the worker's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_as: Option<String>,
+    /// Permissions that files it makes do not get, in octal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub umask: Option<String>,
+    /// Limits of each single process, by the words of `ulimit`'s system call.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rlimits: BTreeMap<String, Scalar>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // the signature is serde's
@@ -231,6 +245,13 @@ impl JobDefinition {
             pools: self.takes()?,
             areas: areas(&self.areas)?,
             batch: self.batch.as_ref().map(BatchDefinition::to_spec).transpose()?,
+            confinement: Written {
+                limits: self.limits.as_ref(),
+                run_as: self.run_as.as_deref(),
+                umask: self.umask.as_deref(),
+                rlimits: Some(&self.rlimits),
+            }
+            .to_spec()?,
         };
         let upstream = self.depends_on.iter().map(|edge| edge.job.as_str());
         spec.syntax = texts::syntax_of(&spec, self.syntax.as_deref(), upstream)?;

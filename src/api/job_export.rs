@@ -12,6 +12,7 @@ use super::job_definition::{
     BatchDefinition, EdgeDefinition, JobDefinition, ResourcesDefinition, RetryDefinition,
     TriggerDefinition,
 };
+use super::process_definition::of_spec;
 use super::texts;
 
 impl JobDefinition {
@@ -32,6 +33,7 @@ impl JobDefinition {
             OnWorkerLost::Fail => (Some("fail"), None),
             OnWorkerLost::Keep { keep_for } => (Some("keep"), Some(keep_for)),
         };
+        let (limits, run_as, umask, rlimits) = of_spec(&spec.confinement);
         Self {
             name: spec.name.to_string(),
             description: spec.description.clone(),
@@ -78,6 +80,10 @@ impl JobDefinition {
             slots: None,
             areas: spec.areas.iter().map(ToString::to_string).collect(),
             batch: spec.batch.map(BatchDefinition::of_spec),
+            limits,
+            run_as,
+            umask,
+            rlimits,
         }
     }
 }
@@ -106,6 +112,8 @@ mod tests {
             "name: a\nnoop: true\nworkers: 'zone == \"a\" && !(ssd || gpu)'",
             "name: a\nnoop: true\nresources: {slots: 2, memory: 2GiB, cpu: 1.5, gpu: 1}",
             "name: a\nnoop: true\npool: warehouse\nslots: 3",
+            "name: a\nshell: x\nlimits: {memory: 512MiB, cpu: 1.5, pids: 100}\nrun_as: etl\numask: '027'\n\
+             rlimits: {nofile: 1024, core: unlimited, fsize: 1GiB}",
             "name: a\nnoop: true\nareas: [EU, US]\nbatch: {unit: day, offset: -1}\nparams: {EU.A: b}",
             "name: a\nnoop: true\nbatch: {unit: other}",
             "name: a\nshell: 'echo {{ vars.x }} {{ params.y }} {{ batch }}'\ngroup: etl",

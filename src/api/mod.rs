@@ -29,6 +29,7 @@ mod job_export;
 mod job_state;
 mod jobs;
 pub mod local_definition;
+pub mod process_definition;
 mod locks;
 mod logs;
 pub(crate) mod misfit;

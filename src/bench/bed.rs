@@ -316,6 +316,10 @@ fn with_triggers(number: u32, triggers: Vec<TriggerDefinition>) -> JobDefinition
         slots: None,
         areas: Vec::new(),
         batch: None,
+        limits: None,
+        run_as: None,
+        umask: None,
+        rlimits: BTreeMap::new(),
     }
 }
 

@@ -135,6 +135,9 @@ enum Command {
         /// The attempt's folder
         dir: PathBuf,
     },
+    /// Becomes an attempt's program; started by shims, not by people
+    #[command(hide = true)]
+    Become,
 }
 
 #[derive(Debug, Subcommand)]
@@ -220,6 +223,7 @@ fn execute(command: Command, out: &mut impl Write) -> Result<ExitCode, Failure> 
             return Ok(crate::launch::guard::main(&folder, remove));
         }
         Command::Shim { dir } => return Ok(crate::worker::shim::main(&dir)),
+        Command::Become => return Ok(crate::worker::shim::launcher::main()),
     }
     Ok(ExitCode::from(exit::OK))
 }

@@ -16,6 +16,9 @@ use crate::api::dto::{
 };
 
 /// Told of outputs that are gone.
+/// Signals by which a kernel ends who is over a limit, as Linux counts them.
+const SIGXCPU: i32 = 24;
+const SIGXFSZ: i32 = 25;
 const DROPPED: &str = "dropped: the cluster held too much, and newer outputs took their place";
 
 /// Runs.
@@ -226,8 +229,18 @@ impl Show for RunDto {
         }));
         facts.extend(self.outputs.iter().map(|(key, value)| ("output", brief(key, value))));
         facts.extend(self.outputs_dropped.then(|| ("outputs", DROPPED.to_owned())));
-        let titles =
-            vec!["attempt", "worker", "cause", "dispatched", "started", "ended", "end", "output"];
+        let titles = vec![
+            "attempt",
+            "worker",
+            "cause",
+            "dispatched",
+            "started",
+            "ended",
+            "end",
+            "output",
+            "memory",
+            "cpu",
+        ];
         let row = |attempt: &AttemptDto| {
             vec![
                 attempt.id.to_string(),
@@ -236,8 +249,14 @@ impl Show for RunDto {
                 moment(attempt.dispatched),
                 or_dash(attempt.started.map(moment)),
                 or_dash(attempt.ended.map(moment)),
-                attempt.end.as_ref().map_or_else(|| "alive".to_owned(), end),
+                attempt.end.as_ref().map_or_else(|| "alive".to_owned(), |how| end(how, attempt)),
                 or_dash(attempt.output_bytes.map(|bytes| format!("{bytes} B"))),
+                or_dash(
+                    attempt
+                        .usage
+                        .map(|usage| format!("{} MiB", tenths(usage.peak_memory, 1 << 20))),
+                ),
+                or_dash(attempt.usage.map(|usage| format!("{} s", tenths(usage.cpu_ms, 1_000)))),
             ]
         };
         let rows: Vec<_> = self.attempts.iter().map(row).collect();
@@ -318,9 +337,34 @@ fn state(run: &RunDto) -> String {
     }
 }
 
-fn end(end: &EndDto) -> String {
+/// A number of units with one decimal.
+fn tenths(count: u64, unit: u64) -> String {
+    let tenths = count.saturating_mul(10) / unit;
+    format!("{}.{}", tenths / 10, tenths % 10)
+}
+
+/// How it ended, and the limits that it met on the way.
+fn end(end: &EndDto, attempt: &AttemptDto) -> String {
+    let met = attempt.usage.map_or_else(String::new, |usage| {
+        let oom = (usage.oom_kills > 0 && end.how != "oom_killed")
+            .then(|| format!("{} oom kills", usage.oom_kills));
+        let pids = (usage.refused_forks > 0)
+            .then(|| format!("{} forks refused by limits.pids", usage.refused_forks));
+        let met: Vec<String> = oom.into_iter().chain(pids).collect();
+        if met.is_empty() { String::new() } else { format!(" ({})", met.join(", ")) }
+    });
     let number = end.code.or(end.signal);
-    number.map_or_else(|| end.how.clone(), |number| format!("{} {number}", end.how))
+    let how = number.map_or_else(|| end.how.clone(), |number| format!("{} {number}", end.how));
+    how + end.signal.map_or("", limit_of) + &met
+}
+
+/// The limit of a process whose end is such a signal.
+fn limit_of(signal: i32) -> &'static str {
+    match signal {
+        SIGXCPU => " (over its rlimits.cpu)",
+        SIGXFSZ => " (over its rlimits.fsize)",
+        _ => "",
+    }
 }
 
 #[cfg(test)]
@@ -336,7 +380,7 @@ mod tests {
          "dispatched": "2026-11-21T03:00:00.010Z", "started": "2026-11-21T03:00:00.020Z",
          "ended": "2026-11-21T03:00:01.000Z",
          "end": {"how": "exited", "code": 1, "at": "2026-11-21T03:00:01.010Z"},
-         "output_bytes": 12},
+         "output_bytes": 12, "usage": {"peak_memory": 5767168, "cpu_ms": 1234, "refused_forks": 2}},
         {"id": "r-17.2", "number": 2, "token": 9, "worker": "w2", "cause": "retry",
          "dispatched": "2026-11-21T03:00:11.010Z", "started": null, "ended": null,
          "end": null, "output_bytes": null}]}"#;
@@ -347,6 +391,11 @@ mod tests {
         String::from_utf8(out).unwrap()
     }
 
+    /// How the first attempt's end is shown.
+    fn shown_end(run: &RunDto, ended: &str) -> String {
+        end(&serde_json::from_str(ended).unwrap(), &run.attempts[0])
+    }
+
     #[test]
     fn a_run_is_printed_for_people_and_for_programs() {
         let run: RunDto = serde_json::from_str(RUN).unwrap();
@@ -355,11 +404,14 @@ mod tests {
             "state         running, cancelling\n",
             "action        load@20261121T030000Z\n",
             "batch         2026-11-20\n",
-            "r-17.1   w1      first  2026-11-21 03:00:00.010Z  2026-11-21 03:00:00.020Z  2026-11-21 03:00:01Z  exited 1  12 B\n",
-            "r-17.2   w2      retry  2026-11-21 03:00:11.010Z  -                         -                     alive     -\n",
+            "r-17.1   w1      first  2026-11-21 03:00:00.010Z  2026-11-21 03:00:00.020Z  2026-11-21 03:00:01Z  exited 1 (2 forks refused by limits.pids)  12 B    5.5 MiB  1.2 s\n",
+            "r-17.2   w2      retry  2026-11-21 03:00:11.010Z  -                         -                     alive                                      -       -        -\n",
         ] {
             assert!(shown.contains(line), "{line:?} is missing in\n{shown}");
         }
+        let over =
+            shown_end(&run, r#"{"how": "signaled", "signal": 24, "at": "2026-11-21T03:00:01Z"}"#);
+        assert_eq!(over, "signaled 24 (over its rlimits.cpu) (2 forks refused by limits.pids)");
         let list = printed(Format::Table, &vec![run.clone()]);
         assert_eq!(
             list,
@@ -380,7 +432,7 @@ mod tests {
         let run: RunDto = serde_json::from_str(&text).unwrap();
         let shown = printed(Format::Table, &run);
         assert!(shown.contains("why           r-17.1: there is no parameter `x`\n"), "{shown}");
-        assert!(shown.contains("unrendered  12 B\n"), "{shown}");
+        assert!(shown.contains("  unrendered (2 forks"), "{shown}");
     }
 
     #[test]

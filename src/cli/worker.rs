@@ -143,7 +143,8 @@ async fn empty(client: &Client, name: &str, format: Format) -> Result<(), Failur
 
 impl Show for Vec<WorkerDto> {
     fn view(&self) -> View {
-        let titles = vec!["name", "state", "used", "slots", "groups", "host", "last heartbeat"];
+        let titles =
+            vec!["name", "state", "used", "slots", "groups", "isolation", "host", "last heartbeat"];
         let row = |worker: &WorkerDto| {
             vec![
                 worker.name.clone(),
@@ -151,6 +152,7 @@ impl Show for Vec<WorkerDto> {
                 worker.used.to_string(),
                 worker.slots.to_string(),
                 worker.groups.join(", "),
+                worker.isolation.clone(),
                 worker.host.clone(),
                 moment(worker.last_heartbeat),
             ]
@@ -178,6 +180,8 @@ impl Show for WorkerDto {
             ("slots", format!("{} of {} used", self.used, self.slots)),
             ("groups", self.groups.join(", ")),
             ("labels", text_or_dash(&labels.join(", "))),
+            ("isolation", self.isolation.clone()),
+            ("enforces", text_or_dash(&self.enforces.join(", "))),
             ("host", self.host.clone()),
             ("version", self.version.clone()),
             ("incarnation", self.incarnation.clone()),
@@ -186,6 +190,9 @@ impl Show for WorkerDto {
         ];
         facts.push(("has", self.has.to_string()));
         facts.push(("reserved", self.reserved.to_string()));
+        if !self.isolation_note.is_empty() {
+            facts.push(("warning", self.isolation_note.clone()));
+        }
         if let Some(load) = &self.load {
             let mib = |bytes: u64| bytes >> 20;
             let ratio = |permille: u32| format!("{}.{:02}", permille / 1000, permille % 1000 / 10);

@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::worker::cgroup::group::remove_all_of;
 use crate::worker::shim::kill::{self, Process};
 
 /// Subcommands whose processes are ours. An editor that shows a log is not.
@@ -27,12 +28,14 @@ pub(super) enum Which {
     All,
 }
 
-/// Kills them until none is left. False if some were still there after `patience`.
+/// Kills them until none is left, and removes the groups they were in. False if some were
+/// still there after `patience`.
 pub(super) fn sweep(folder: &Path, which: Which, patience: Duration) -> bool {
     let until = Instant::now() + patience;
     loop {
         let left = find(folder, which);
         if left.is_empty() {
+            remove_all_of(folder);
             return true;
         }
         if Instant::now() > until {

@@ -10,7 +10,8 @@
 //! them at once; what they lack of pools is kept for them, and of those that take much of
 //! their worker one worker for the first, so that it gets it one day. Runs
 //! that need a secret whose key this leader has not are passed over one by one: they wait
-//! until it has the key or another node leads, because dispatched they could only fail.
+//! until it has the key or another node leads, because dispatched they could only fail. So
+//! are runs with limits while the workers that can hold them to these are busy or missing.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};

@@ -94,12 +94,16 @@ impl Sessions {
             // It obeys a later leader, of whom this node will hear.
             return Ok(());
         }
+        let isolation = profile.isolation.clone();
         let Some(worker) = self.commit_attachment(&leading, profile).await? else { return Ok(()) };
         if !self.registry().attach(id, leading.id, worker) {
             return Ok(());
         }
         tracing::info!(worker = %name, live = parts.live.len(), results = parts.results.len(),
-            "worker attached");
+            isolation = isolation.kind.word(), "worker attached");
+        if !isolation.note.is_empty() {
+            tracing::warn!(worker = %name, note = isolation.note, "worker without full isolation");
+        }
         self.answer(id, &leading, worker, incarnation, &parts).await;
         self.on_results(id, parts.results).await;
         Ok(())
@@ -245,6 +249,7 @@ fn profile(
         version: hello.version.clone(),
         amounts: amounts(hello)?,
         stops_within: hello.stopping.then_some(Span(hello.stops_within_ms)),
+        isolation: Box::new(wire::isolation_of(hello.isolation.as_ref())),
     })
 }
 

@@ -13,6 +13,7 @@ use horai_core::ids::{AttemptKey, Token, WorkerId};
 use horai_core::machine::command::{Actor, Command, Envelope};
 use horai_core::machine::outcome::{Outcome, Reject};
 use horai_core::machine::state::State;
+use horai_core::model::confinement::Usage;
 use horai_proto::worker as pb;
 use horai_proto::worker::to_worker::Body as Say;
 use horai_raft::Error;
@@ -140,8 +141,10 @@ pub(crate) fn is_known(state: &State, finished: &Finished) -> bool {
 /// The command that commits it.
 pub(crate) fn envelope(finished: &Finished) -> Envelope {
     let Finished { key: attempt, token, ending, .. } = finished.clone();
-    let Ending { report, outputs } = ending;
-    let command = if outputs.is_empty() {
+    let Ending { report, outputs, usage } = ending;
+    let command = if usage != Usage::default() {
+        Command::CompleteUsing { attempt, token, report, outputs, usage }
+    } else if outputs.is_empty() {
         Command::Complete { attempt, token, report }
     } else {
         Command::CompleteWith { attempt, token, report, outputs }

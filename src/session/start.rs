@@ -56,6 +56,7 @@ pub(crate) fn build(
         cause: attempt.cause.word().to_owned(),
         begin_by_ms: state.begin_by(run, attempt, spec).0,
         state: kept(state, spec, run.job).map(|values| pb::State { values }),
+        confinement: wire::confinement(&spec.confinement),
         // They are put in with the values of the texts.
         secrets: Vec::new(),
         secret_script: false,

@@ -378,7 +378,7 @@ impl Agent {
             wall_ms: self.host.wall_time().0,
             live,
             results,
-            ..hello::of(&self.config)
+            ..hello::of(&self.config, &self.runner.jobs.isolation())
         };
         for frame in hello::frames(whole) {
             if !self.say(node, Say::Hello(frame)) {

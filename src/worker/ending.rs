@@ -10,6 +10,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use horai_core::machine::command::EndReport;
+use horai_core::model::confinement::Usage;
 use horai_core::model::output::{MAX_BYTES, Values, parse};
 use horai_core::model::run::EndKind;
 use rustix::fs::OFlags;
@@ -26,12 +27,20 @@ pub struct Ending {
     /// What it put out; nothing unless it succeeded.
     #[serde(default, skip_serializing_if = "Values::is_empty")]
     pub outputs: Values,
+    /// What it used, as far as that was counted.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub usage: Usage,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // the signature is serde's
+fn is_nothing(usage: &Usage) -> bool {
+    *usage == Usage::default()
 }
 
 /// The end of an attempt that put nothing out.
 impl From<EndReport> for Ending {
     fn from(report: EndReport) -> Self {
-        Self { report, outputs: Values::new() }
+        Self { report, outputs: Values::new(), usage: Usage::default() }
     }
 }
 
@@ -44,7 +53,7 @@ impl Ending {
             return report.into();
         }
         match read(path) {
-            Ok(outputs) => Self { report, outputs },
+            Ok(outputs) => Self { report, outputs, usage: Usage::default() },
             Err(why) => {
                 report.how = EndKind::bad_output(&why);
                 report.into()
@@ -54,6 +63,12 @@ impl Ending {
 }
 
 impl Ending {
+    /// The same with what it used.
+    #[must_use]
+    pub fn using(self, usage: Usage) -> Self {
+        Self { usage, ..self }
+    }
+
     /// Takes secrets out of what others may read. What stands for one is never longer.
     pub fn mask(&mut self, masker: &Masker) {
         for value in self.outputs.values_mut() {
@@ -130,7 +145,7 @@ mod tests {
     #[test]
     fn secrets_do_not_get_out() {
         let outputs = Values::from([("A".to_owned(), "key=hunter2".to_owned())]);
-        let mut ending = Ending { report: exited(0), outputs };
+        let mut ending = Ending { outputs, ..exited(0).into() };
         let masker = Masker::new(["hunter2"]).unwrap();
         ending.mask(&masker);
         assert_eq!(ending.outputs["A"], "key=***");
@@ -146,7 +161,8 @@ mod tests {
         assert_eq!(serde_json::from_str::<Ending>(&plain).unwrap(), exited(0).into());
         assert_eq!(serde_json::to_string(&Ending::from(exited(0))).unwrap(), plain);
         let outputs = Values::from([("A".to_owned(), "1".to_owned())]);
-        let ending = Ending { report: exited(0), outputs };
+        let usage = Usage { cpu_ms: 3, ..Usage::default() };
+        let ending = Ending { outputs, usage, ..exited(0).into() };
         let text = serde_json::to_string(&ending).unwrap();
         assert_eq!(serde_json::from_str::<Ending>(&text).unwrap(), ending);
     }

@@ -3,10 +3,11 @@
 //! Long lists go over several frames, and only the last is to be answered: a
 //! worker with a full journal must be able to attach too.
 
+use horai_core::model::confinement::Isolation;
 use horai_proto::worker as pb;
 use prost::Message;
 
-use super::Config;
+use super::{Config, wire};
 
 /// Version of the protocol that is spoken.
 const PROTOCOL: u32 = 1;
@@ -15,8 +16,8 @@ const FRAME: usize = 256;
 /// Results go into one frame up to so many bytes.
 const RESULT_BYTES: usize = 256 << 10;
 
-/// What the configuration says, without attempts.
-pub(super) fn of(config: &Config) -> pb::Hello {
+/// What the configuration says and the machine can do, without attempts.
+pub(super) fn of(config: &Config, isolation: &Isolation) -> pb::Hello {
     pb::Hello {
         name: config.name.to_string(),
         groups: config.groups.iter().map(ToString::to_string).collect(),
@@ -29,6 +30,7 @@ pub(super) fn of(config: &Config) -> pb::Hello {
         memory: config.amounts.memory,
         cpu_millicores: config.amounts.cpu,
         counts: config.amounts.counts.iter().map(|(name, n)| (name.to_string(), *n)).collect(),
+        isolation: Some(wire::isolation(isolation)),
         ..Default::default()
     }
 }

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use futures_util::future::BoxFuture;
 use horai_core::ids::{AttemptKey, Token};
+use horai_core::model::confinement::Isolation;
 use horai_proto::worker as pb;
 
 use super::ending::Ending;
@@ -26,6 +27,11 @@ pub trait JobRunner: Send + Sync + 'static {
         deadline_ms: u64,
         offset_ms: i64,
     ) -> BoxFuture<'_, io::Result<Started>>;
+
+    /// How well attempts are kept apart, and what they can be held to.
+    fn isolation(&self) -> Isolation {
+        Isolation::default()
+    }
 
     /// The journal knows these attempts; the answer is what else is left of earlier ones:
     /// their output. Blocks; called once, before anything else.

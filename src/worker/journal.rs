@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use horai_core::ids::{AttemptKey, Incarnation, LeaderId, Token};
 use horai_core::machine::command::EndReport;
+use horai_core::model::confinement::Usage;
 use horai_core::model::output::Values;
 use horai_raft::host::{Host, OsHost};
 use serde::{Deserialize, Serialize};
@@ -82,13 +83,29 @@ pub enum Record {
         /// What it put out.
         outputs: Values,
     },
+    /// It is over, and what it used was counted.
+    FinishedUsing {
+        /// Which.
+        key: AttemptKey,
+        /// Its fencing token.
+        token: Token,
+        /// How it ended.
+        report: EndReport,
+        /// What it put out.
+        outputs: Values,
+        /// What it used.
+        usage: Usage,
+    },
 }
 
 impl Record {
     /// An attempt's end.
     #[must_use]
     pub fn of_end(key: AttemptKey, token: Token, ending: Ending) -> Self {
-        let Ending { report, outputs } = ending;
+        let Ending { report, outputs, usage } = ending;
+        if usage != Usage::default() {
+            return Self::FinishedUsing { key, token, report, outputs, usage };
+        }
         if outputs.is_empty() {
             return Self::Finished { key, token, report };
         }
@@ -354,8 +371,13 @@ fn apply(entries: &mut Entries, record: &Record) {
             end(entries, (*key, *token), || report.clone().into());
         }
         Record::FinishedWith { key, token, report, outputs } => {
-            let ending = || Ending { report: report.clone(), outputs: outputs.clone() };
+            let outputs = || outputs.clone();
+            let ending = || Ending { outputs: outputs(), ..report.clone().into() };
             end(entries, (*key, *token), ending);
+        }
+        Record::FinishedUsing { key, token, report, outputs, usage } => {
+            let (report, outputs, usage) = (report.clone(), outputs.clone(), *usage);
+            end(entries, (*key, *token), || Ending { report, outputs, usage });
         }
         Record::Forgotten { key } => {
             entries.remove(key);

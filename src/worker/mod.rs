@@ -9,6 +9,7 @@
 pub mod agent;
 mod attach;
 pub(crate) mod attempts;
+pub mod cgroup;
 pub mod clock;
 pub mod ending;
 mod executor;

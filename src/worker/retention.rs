@@ -4,6 +4,8 @@
 
 use std::collections::VecDeque;
 use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::output;
@@ -84,9 +86,61 @@ impl Retention {
 }
 
 fn remove(folder: &Path) {
-    if let Err(error) = fs::remove_dir_all(folder)
-        && error.kind() != std::io::ErrorKind::NotFound
+    let refused = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+    let removed = match fs::remove_dir_all(folder) {
+        Err(error) if refused(&error) => {
+            open_all(folder);
+            fs::remove_dir_all(folder)
+        }
+        removed => removed,
+    };
+    if let Err(error) = removed
+        && error.kind() != io::ErrorKind::NotFound
     {
         tracing::warn!(folder = %folder.display(), %error, "cannot remove an attempt's folder");
+    }
+}
+
+/// Gives the worker its rights back in folders where a job took them from all.
+fn open_all(folder: &Path) {
+    // What cannot be opened is said when it cannot be removed.
+    let _ = fs::set_permissions(folder, fs::Permissions::from_mode(0o700));
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            open_all(&entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::{Uid, geteuid};
+    use rustix::thread::set_thread_res_uid;
+
+    use super::*;
+
+    #[test]
+    fn a_working_folder_goes_whatever_its_job_made_of_it() {
+        let removed = std::thread::spawn(|| {
+            // Tests run as root, from whom no permission keeps anything: this thread is not.
+            if geteuid().is_root() {
+                let nobody = Uid::from_raw(65_534);
+                set_thread_res_uid(nobody, nobody, nobody).unwrap();
+            }
+            let home = tempfile::tempdir().unwrap();
+            let attempt = home.path().join("r-1-0-1");
+            let inner = attempt.join(dir::WORK).join("a/b");
+            fs::create_dir_all(&inner).unwrap();
+            fs::write(output::path(&attempt, 0), "said").unwrap();
+            fs::write(inner.join("file"), "").unwrap();
+            for folder in [inner.as_path(), inner.parent().unwrap()] {
+                fs::set_permissions(folder, fs::Permissions::from_mode(0o000)).unwrap();
+            }
+            Retention::default().keep(attempt.clone());
+            let said = fs::read_to_string(output::path(&attempt, 0)).unwrap();
+            (attempt.join(dir::WORK).exists(), said)
+        });
+        assert_eq!(removed.join().unwrap(), (false, "said".to_owned()));
     }
 }

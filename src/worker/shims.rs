@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -12,33 +13,51 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use horai_core::ids::{AttemptKey, RunId, Token};
+use horai_core::ids::{AttemptKey, Name, RunId, Token};
+use horai_core::model::confinement::{Confinement, Isolation};
 use horai_core::model::output::write;
 use horai_proto::worker as pb;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
 use rustix::io::Errno;
 use tokio::io::AsyncWriteExt;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::attempts::gone;
+use super::cgroup::group::Group;
+use super::cgroup::home::Found;
 use super::ending::Ending;
 use super::executor::{self, Plan};
 use super::jobs::{Control, JobRunner, Started};
 use super::retention::Retention;
 use super::shim::dir::{self, Private, Spec};
 use super::shim::kill::{self, Process};
+use super::wire;
 use crate::files;
 
 /// Bytes of output kept of one attempt: the first half and the last.
 const OUTPUT_LIMIT: u64 = 64 * 1024 * 1024;
 /// How long processes of a dead shim may resist SIGKILL before they are reported gone anyway.
 const ORPHAN_PATIENCE: Duration = Duration::from_secs(5);
+/// How long an empty group may take to go.
+const GROUP_PATIENCE: Duration = Duration::from_secs(1);
 /// Between two looks at a shim that is no child of this process.
 const ADOPT_STEP: Duration = Duration::from_millis(50);
 
 /// The folder of an attempt below `attempts`.
 fn folder(attempts: &Path, key: AttemptKey) -> PathBuf {
-    attempts.join(format!("{}-{}-{}", key.run, key.shard, key.number))
+    attempts.join(in_words(key))
+}
+
+/// An attempt, as folders and groups are named.
+fn in_words(key: AttemptKey) -> String {
+    format!("{}-{}-{}", key.run, key.shard, key.number)
+}
+
+/// True if somebody holds the lock of an attempt's folder.
+fn has_shim(folder: &Path) -> bool {
+    let lock = File::options().append(true).open(folder.join(dir::LOCK));
+    lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
 /// Whose folder it is.
@@ -53,17 +72,47 @@ fn key_of(folder: &Path) -> Option<AttemptKey> {
 pub(super) struct Shims {
     attempts: PathBuf,
     program: PathBuf,
+    /// What names of groups begin with: this worker's, and no other's on this machine.
+    prefix: String,
+    found: Found,
     retention: Mutex<Retention>,
 }
 
 impl Shims {
-    /// Below the folder `attempts`, by `program`'s verb `shim`.
-    pub(super) fn new(attempts: PathBuf, program: PathBuf) -> Self {
-        Self { attempts, program, retention: Mutex::default() }
+    /// Below the folder `attempts` of the worker `name`, by `program`'s verb `shim`. Looks
+    /// for what keeps attempts apart. Blocks.
+    pub(super) fn new(name: &Name, attempts: PathBuf, program: PathBuf) -> Self {
+        let found = Found::here();
+        let isolation = found.isolation.kind.word();
+        match found.isolation.note.as_str() {
+            "" => tracing::info!(isolation, "attempts are kept apart"),
+            note => tracing::warn!(isolation, note, "attempts are not kept apart as they could be"),
+        }
+        // Workers of two clusters may have one name, but never one folder.
+        let folder = xxh3_64(attempts.as_os_str().as_bytes());
+        let prefix = format!("horai-{name}-{folder:016x}-");
+        Self { attempts, program, prefix, found, retention: Mutex::default() }
     }
 
     fn folder(&self, key: AttemptKey) -> PathBuf {
         folder(&self.attempts, key)
+    }
+
+    /// The group of an attempt of those limits, where there are groups.
+    fn group(&self, key: AttemptKey, limits: &Confinement) -> Option<Group> {
+        let home = self.found.home.as_ref()?;
+        Some(home.group(&format!("{}{}", self.prefix, in_words(key)), limits))
+    }
+
+    /// Ends what is left of attempts that the journal does not know. One that has a shim
+    /// still is that one's to end.
+    fn clear_groups(&self, known: &BTreeSet<AttemptKey>) {
+        let Some(home) = &self.found.home else { return };
+        let known: BTreeSet<String> = known.iter().map(|key| in_words(*key)).collect();
+        home.clear(&self.prefix, |name| {
+            let words = name.strip_prefix(&self.prefix).unwrap_or_default();
+            known.contains(words) || has_shim(&self.attempts.join(words))
+        });
     }
 }
 
@@ -79,8 +128,12 @@ impl JobRunner for Shims {
         async move {
             let folder = self.folder(key);
             let at = folder.clone();
+            let confinement =
+                wire::confinement_of(order.confinement.as_ref()).map_err(io::Error::other)?;
+            let group = self.group(key, &confinement);
+            let bounds = Bounds { deadline_ms, offset_ms, confinement, group };
             let (control, private) =
-                blocking(move || prepare(&at, &order, key, token, deadline_ms, offset_ms)).await?;
+                blocking(move || prepare(&at, &order, key, token, bounds)).await?;
             let mut command = tokio::process::Command::new(&self.program);
             let stdin = if private.is_some() { Stdio::piped() } else { Stdio::null() };
             command.arg("shim").arg(&folder).stdin(stdin).stdout(Stdio::null());
@@ -97,7 +150,12 @@ impl JobRunner for Shims {
         .boxed()
     }
 
+    fn isolation(&self) -> Isolation {
+        self.found.isolation.clone()
+    }
+
     fn adopt_all(&self, known: &BTreeSet<AttemptKey>) -> Vec<AttemptKey> {
+        self.clear_groups(known);
         let known: BTreeSet<PathBuf> = known.iter().map(|key| self.folder(*key)).collect();
         let retention = &mut *self.retention.lock().unwrap_or_else(PoisonError::into_inner);
         let left = retention.adopt(&self.attempts, |folder| known.contains(folder));
@@ -176,6 +234,15 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
+/// What an attempt is held to.
+struct Bounds {
+    deadline_ms: u64,
+    /// Cluster time minus time since boot.
+    offset_ms: i64,
+    confinement: Confinement,
+    group: Option<Group>,
+}
+
 /// Writes everything a shim needs, durably; but what holds secrets is given back, to be
 /// handed over in memory.
 fn prepare(
@@ -183,8 +250,7 @@ fn prepare(
     start: &pb::Start,
     key: AttemptKey,
     token: Token,
-    deadline_ms: u64,
-    cluster_offset_ms: i64,
+    bounds: Bounds,
 ) -> io::Result<(Fifo, Option<Vec<u8>>)> {
     fs::create_dir_all(folder)?;
     let is_private = !start.secrets.is_empty();
@@ -213,12 +279,14 @@ fn prepare(
         env,
         timeout_ms: (start.timeout_ms > 0).then_some(start.timeout_ms),
         grace_ms: start.grace_ms,
-        deadline_ms,
+        deadline_ms: bounds.deadline_ms,
         lease_ms: start.lease_ms,
         keep_for_ms: if start.keep { start.keep_for_ms } else { 0 },
         output_limit: OUTPUT_LIMIT,
-        cluster_offset_ms,
+        cluster_offset_ms: bounds.offset_ms,
         private: is_private,
+        confinement: bounds.confinement,
+        group: bounds.group,
     };
     dir::write_spec(folder, &spec)?;
     if let Some(parent) = folder.parent() {
@@ -241,6 +309,14 @@ fn settle(folder: &Path, key: AttemptKey, token: Token) -> io::Result<Option<End
     }
     if let Some(ending) = dir::read_result(folder)? {
         return Ok(Some(ending));
+    }
+    if let Some(group) = dir::read_spec(folder).ok().and_then(|spec| spec.group) {
+        if !group.kill_all(ORPHAN_PATIENCE) {
+            tracing::error!(attempt = %key, "the group of an attempt without a shim resists");
+        }
+        if let Err(error) = group.remove(GROUP_PATIENCE) {
+            tracing::warn!(attempt = %key, %error, "the group of an attempt stays");
+        }
     }
     let job = read_process(&folder.join(dir::JOB));
     if !kill::kill_orphans(job, &executor::marks(key, token), folder, ORPHAN_PATIENCE) {

@@ -2,6 +2,7 @@
 
 use horai_core::ids::{AttemptKey, LeaderId, NodeId, RunId, Token};
 use horai_core::machine::command::EndReport;
+use horai_core::model::confinement::{Confinement, Isolation, IsolationKind, Power, Rlimit, Usage};
 use horai_core::model::job::Executor;
 use horai_core::model::output;
 use horai_core::model::run::EndKind;
@@ -51,7 +52,7 @@ pub fn leader(fence: Option<&pb::Fence>) -> Result<LeaderId, Missing> {
 #[must_use]
 pub fn result(key: AttemptKey, token: Token, ending: &Ending) -> pb::Result {
     use pb::result::How;
-    let Ending { report, outputs } = ending;
+    let Ending { report, outputs, usage } = ending;
     let how = match &report.how {
         EndKind::Exited { code } => How::Exited(*code),
         EndKind::Signaled { signal } => How::Signaled(*signal),
@@ -66,6 +67,8 @@ pub fn result(key: AttemptKey, token: Token, ending: &Ending) -> pb::Result {
         EndKind::BadOutput { message } => How::BadOutput(message.clone()),
         EndKind::Declined { message } => How::Declined(message.clone()),
         EndKind::Gone | EndKind::WorkerLost => How::Gone(pb::Unit {}),
+        EndKind::OomKilled => How::OomKilled(pb::Unit {}),
+        EndKind::LimitsUnsupported { message } => How::LimitsUnsupported(message.clone()),
     };
     pb::Result {
         attempt: Some(attempt_id(key, token)),
@@ -75,6 +78,12 @@ pub fn result(key: AttemptKey, token: Token, ending: &Ending) -> pb::Result {
         output_bytes: report.output_bytes,
         output_crc: report.output_crc,
         outputs: outputs.clone(),
+        usage: (*usage != Usage::default()).then_some(pb::Usage {
+            peak_memory_kib: usage.peak_memory_kib,
+            cpu_ms: usage.cpu_ms,
+            oom_kills: usage.oom_kills,
+            refused_forks: usage.refused_forks,
+        }),
     }
 }
 
@@ -95,6 +104,8 @@ pub fn report(result: &pb::Result) -> Result<(AttemptKey, Token, Ending), Missin
         How::Gone(_) => EndKind::Gone,
         How::BadOutput(message) => EndKind::bad_output(message),
         How::Declined(message) => EndKind::declined(message),
+        How::OomKilled(_) => EndKind::OomKilled,
+        How::LimitsUnsupported(message) => EndKind::limits_unsupported(message),
     };
     // The machine says the same; this way what is too long never gets into the log.
     let (how, outputs) = match output::check(&result.outputs) {
@@ -109,7 +120,14 @@ pub fn report(result: &pb::Result) -> Result<(AttemptKey, Token, Ending), Missin
         output_bytes: result.output_bytes,
         output_crc: result.output_crc,
     };
-    Ok((key, token, Ending { report, outputs }))
+    let used = result.usage.unwrap_or_default();
+    let usage = Usage {
+        peak_memory_kib: used.peak_memory_kib,
+        cpu_ms: used.cpu_ms,
+        oom_kills: used.oom_kills,
+        refused_forks: used.refused_forks,
+    };
+    Ok((key, token, Ending { report, outputs, usage }))
 }
 
 /// What an attempt is to do.
@@ -122,6 +140,64 @@ pub fn executor(executor: &Executor) -> pb::start::Executor {
         }),
         Executor::Exec { argv } => pb::start::Executor::Exec(pb::Exec { argv: argv.clone() }),
         Executor::Noop => pb::start::Executor::Noop(pb::Unit {}),
+    }
+}
+
+/// What an attempt's processes may use; none where nothing is said.
+#[must_use]
+pub fn confinement(wanted: &Confinement) -> Option<pb::Confinement> {
+    (*wanted != Confinement::default()).then(|| pb::Confinement {
+        memory: wanted.memory,
+        cpu: wanted.cpu,
+        pids: wanted.pids,
+        run_as: wanted.run_as.clone(),
+        umask: wanted.umask,
+        rlimits: wanted.rlimits.iter().map(|(of, n)| (of.word().to_owned(), *n)).collect(),
+    })
+}
+
+/// Reads [`confinement`]'s form.
+///
+/// # Errors
+/// The name of a limit that this program does not know: to leave it out would be to run
+/// without it.
+pub fn confinement_of(wanted: Option<&pb::Confinement>) -> Result<Confinement, String> {
+    let Some(wanted) = wanted else { return Ok(Confinement::default()) };
+    let known = |word: &str| Rlimit::ALL.iter().find(|(known, _)| *known == word);
+    let rlimits = wanted.rlimits.iter().map(|(word, n)| match known(word) {
+        Some((_, of)) => Ok((*of, *n)),
+        None => Err(format!("this worker knows no limit {word:?}: upgrade it")),
+    });
+    Ok(Confinement {
+        memory: wanted.memory,
+        cpu: wanted.cpu,
+        pids: wanted.pids,
+        run_as: wanted.run_as.clone(),
+        umask: wanted.umask,
+        rlimits: rlimits.collect::<Result<_, _>>()?,
+    })
+}
+
+/// How a worker keeps attempts apart, as it says so.
+#[must_use]
+pub fn isolation(isolation: &Isolation) -> pb::Isolation {
+    pb::Isolation {
+        kind: isolation.kind.word().to_owned(),
+        powers: isolation.powers.iter().map(|power| power.word().to_owned()).collect(),
+        note: isolation.note.clone(),
+    }
+}
+
+/// Reads [`isolation`]'s form; what is not known counts as not there.
+#[must_use]
+pub fn isolation_of(said: Option<&pb::Isolation>) -> Isolation {
+    let Some(said) = said else { return Isolation::default() };
+    let kind = IsolationKind::ALL.iter().find(|(word, _)| *word == said.kind);
+    let power = |word: &String| Power::ALL.iter().find(|(known, _)| known == word);
+    Isolation {
+        kind: kind.map_or(IsolationKind::Unknown, |(_, kind)| *kind),
+        powers: said.powers.iter().filter_map(power).map(|(_, power)| *power).collect(),
+        note: said.note.clone(),
     }
 }
 
@@ -141,6 +217,8 @@ mod tests {
             EndKind::Gone,
             EndKind::BadOutput { message: "line 2".into() },
             EndKind::Declined { message: "its disk is full".into() },
+            EndKind::OomKilled,
+            EndKind::LimitsUnsupported { message: "no cgroup".into() },
         ];
         let key = AttemptKey { run: RunId(7), shard: 1, number: 2 };
         for how in ends {
@@ -152,11 +230,35 @@ mod tests {
                 output_crc: 4,
             };
             let outputs = [("A".to_owned(), "1".to_owned())].into();
-            let sent = Ending { report: sent, outputs };
+            let usage = Usage { peak_memory_kib: 1, cpu_ms: 2, oom_kills: 3, refused_forks: 4 };
+            let sent = Ending { report: sent, outputs, usage };
             let wire = result(key, Token(9), &sent);
             assert_eq!(report(&wire).unwrap(), (key, Token(9), sent));
         }
         assert!(report(&pb::Result::default()).is_err());
+    }
+
+    #[test]
+    fn confinement_and_isolation_arrive_as_they_were_sent() {
+        let rlimits = [(Rlimit::Nofile, 64), (Rlimit::Core, Confinement::UNLIMITED)].into();
+        let full = Confinement {
+            memory: Some(1 << 30),
+            cpu: Some(1_500),
+            pids: Some(100),
+            run_as: Some("etl".into()),
+            umask: Some(0),
+            rlimits,
+        };
+        for sent in [full, Confinement::default()] {
+            assert_eq!(confinement_of(confinement(&sent).as_ref()), Ok(sent));
+        }
+        let rlimits = [("horses".to_owned(), 4)].into();
+        let newer = pb::Confinement { rlimits, ..Default::default() };
+        assert!(confinement_of(Some(&newer)).unwrap_err().contains("horses"));
+        let powers = Power::ALL.iter().map(|(_, power)| *power).collect();
+        let sent = Isolation { kind: IsolationKind::Cgroup1, powers, note: "so".into() };
+        assert_eq!(isolation_of(Some(&isolation(&sent))), sent);
+        assert_eq!(isolation_of(None), Isolation::default());
     }
 
     #[test]
@@ -165,7 +267,8 @@ mod tests {
         let how = EndKind::Exited { code: 0 };
         let report = EndReport { how, started: None, ended: None, output_bytes: 0, output_crc: 0 };
         let outputs = [("A".to_owned(), "x".repeat(output::MAX_BYTES))].into();
-        let sent = result(key, Token(9), &Ending { report, outputs });
+        let usage = Usage::default();
+        let sent = result(key, Token(9), &Ending { report, outputs, usage });
         let (_, _, taken) = super::report(&sent).unwrap();
         assert_eq!(taken.report.how, EndKind::bad_output("16385 bytes, at most 16384"));
         assert!(taken.outputs.is_empty());

@@ -16,6 +16,7 @@ mod membership;
 mod outputs;
 mod placement;
 mod pools;
+mod processes;
 mod recovery;
 mod refusals;
 mod secrets;

@@ -12,7 +12,7 @@ use crate::cluster::{Cluster, until};
 const VALUE: &str = "swordfish-7431";
 
 /// Gives a node a file of keys, and starts it again.
-fn rekey_node(cluster: &mut Cluster, node: usize, keys: &[&str]) {
+pub(crate) fn rekey_node(cluster: &mut Cluster, node: usize, keys: &[&str]) {
     let (config, file) = (format!("node{}.toml", node + 1), format!("node{}.key", node + 1));
     let (config, file) = (cluster.path(&config), cluster.path(&file));
     fs::write(&file, keys.join("\n")).unwrap();
@@ -27,7 +27,7 @@ fn rekey_node(cluster: &mut Cluster, node: usize, keys: &[&str]) {
     cluster.wait_for_all_to_follow();
 }
 
-fn keygen(cluster: &Cluster) -> String {
+pub(crate) fn keygen(cluster: &Cluster) -> String {
     cluster.run_ok(&["secret", "keygen"]).trim().to_owned()
 }
 

@@ -15,17 +15,18 @@ use horai::worker::shim::dir::{self, Spec};
 use horai::worker::shim::kill::{self, Process};
 use horai_core::ids::{AttemptKey, RunId};
 use horai_core::machine::command::EndReport;
+use horai_core::model::confinement::Confinement;
 use horai_core::model::run::EndKind;
 
 use crate::cluster::{HORAI, PATIENCE, until};
 
-struct Attempt {
-    folder: tempfile::TempDir,
+pub(crate) struct Attempt {
+    pub(crate) folder: tempfile::TempDir,
     shim: Child,
     control: File,
 }
 
-fn spec(script: &str) -> Spec {
+pub(crate) fn spec(script: &str) -> Spec {
     Spec {
         argv: vec!["/bin/sh".into(), "-c".into(), script.into()],
         env: BTreeMap::from([("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into())]),
@@ -37,50 +38,53 @@ fn spec(script: &str) -> Spec {
         output_limit: 1 << 20,
         cluster_offset_ms: 1_000_000,
         private: false,
+        confinement: Confinement::default(),
+        group: None,
     }
 }
 
 impl Attempt {
-    fn start(spec: &Spec) -> Self {
+    pub(crate) fn start(spec: &Spec) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let fifo = folder.path().join(dir::CONTROL);
         assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
         let control = OpenOptions::new().read(true).write(true).open(&fifo).unwrap();
+        std::fs::write(folder.path().join(dir::OUTPUTS), "").unwrap();
         dir::write_spec(folder.path(), spec).unwrap();
         let shim = spawn_shim(folder.path());
         Self { folder, shim, control }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn work(&self, name: &str) -> PathBuf {
+    pub(crate) fn work(&self, name: &str) -> PathBuf {
         self.path(dir::WORK).join(name)
     }
 
-    fn tell(&mut self, order: &str) {
+    pub(crate) fn tell(&mut self, order: &str) {
         writeln!(self.control, "{order}").unwrap();
     }
 
     /// Waits for `name` in the job's folder to hold a line.
-    fn line(&self, name: &str) -> String {
+    pub(crate) fn line(&self, name: &str) -> String {
         until(name, || {
             let text = std::fs::read_to_string(self.work(name)).ok()?;
             text.strip_suffix('\n').map(ToOwned::to_owned)
         })
     }
 
-    fn process(&self, name: &str) -> Process {
+    pub(crate) fn process(&self, name: &str) -> Process {
         Process::of(self.line(name).parse().unwrap()).unwrap()
     }
 
-    fn ending(&mut self) -> Ending {
+    pub(crate) fn ending(&mut self) -> Ending {
         until("the shim's end", || self.shim.try_wait().unwrap());
         dir::read_result(self.folder.path()).unwrap().expect("a result")
     }
 
-    fn result(&mut self) -> EndReport {
+    pub(crate) fn result(&mut self) -> EndReport {
         self.ending().report
     }
 
@@ -106,6 +110,11 @@ impl Attempt {
         streams
     }
 
+    /// Standard output, and then standard error.
+    pub(crate) fn output(&self) -> String {
+        self.streams().concat()
+    }
+
     fn sum(&self) -> u32 {
         self.pieces().iter().fold(0, |sum, piece| match &piece.content {
             Content::Data { bytes, .. } => crc32c::crc32c_append(sum, bytes),
@@ -129,7 +138,7 @@ fn spawn_shim(folder: &Path) -> Child {
     Command::new(HORAI).arg("shim").arg(folder).stdin(Stdio::null()).spawn().unwrap()
 }
 
-fn is_alive(process: Process) -> bool {
+pub(crate) fn is_alive(process: Process) -> bool {
     process.open().is_some()
         && std::fs::read_to_string(format!("/proc/{}/stat", process.pid))
             .is_ok_and(|s| !s.rsplit_once(')').is_some_and(|(_, r)| r.starts_with(" Z")))
@@ -254,7 +263,7 @@ fn what_a_job_puts_out_is_written_down_with_its_end() {
     assert_eq!((ending.outputs["A"].as_str(), ending.outputs["B"].as_str()), ("1", "x\ny"));
     let mut attempt = Attempt::start(&spec("echo A=1 > ../outputs; exit 3"));
     assert!(attempt.ending().outputs.is_empty());
-    let mut attempt = Attempt::start(&spec("mkfifo ../outputs"));
+    let mut attempt = Attempt::start(&spec("rm ../outputs && mkfifo ../outputs"));
     assert_eq!(attempt.result().how, EndKind::bad_output("it is no file any more"));
 }
 

@@ -4,6 +4,7 @@
 use horai_core::ids::{ActionKey, Name};
 use horai_core::machine::state::State;
 use horai_core::model::action::{Action, ActionState, SkipReason, Upstream, WaitReason};
+use horai_core::model::confinement::{IsolationKind, Power};
 use horai_core::model::edge::{Condition, NoMatch, Standing};
 use horai_core::model::history::Cause;
 use horai_core::model::job::{Job, TriggerSpec};
@@ -115,6 +116,7 @@ impl ExplainDto {
         let told = run.and_then(|run| match (reason, &run.state) {
             (WaitReason::Secret, _) => Some(lacks_key(state, run)),
             (WaitReason::Pool, _) => lacks_slots(state, run),
+            (WaitReason::Limits, _) => lacks_powers(state, run),
             (WaitReason::Backoff, RunState::Backoff { until }) => {
                 Some(format!("it waits before a retry, until {}", Time(*until)))
             }
@@ -183,6 +185,28 @@ fn of_labels(state: &State, run: &Run, told: String) -> String {
         }
         None => told,
     }
+}
+
+/// Which of its limits each worker of its group cannot hold it to, and why not.
+fn lacks_powers(state: &State, run: &Run) -> Option<String> {
+    let spec = state.spec(run.job, run.revision)?;
+    let group = &spec.worker_group;
+    let serving = state.workers_after(None).filter(|w| w.profile.groups.contains(group));
+    let told: Vec<String> = serving
+        .filter_map(|worker| {
+            let profile = &worker.profile;
+            let lacks: Vec<&str> =
+                profile.isolation.lacks(&spec.confinement).into_iter().map(Power::word).collect();
+            let why = match (profile.isolation.kind, profile.isolation.note.as_str()) {
+                (IsolationKind::Unknown, _) => ": it is of an earlier version".to_owned(),
+                (_, "") => String::new(),
+                (_, note) => format!(": {note}"),
+            };
+            let words = lacks.join(", ");
+            (!lacks.is_empty()).then(|| format!("{} cannot enforce {words}{why}", profile.name))
+        })
+        .collect();
+    listed(&told)
 }
 
 /// How many go before it, if that is soon counted.
@@ -347,6 +371,7 @@ fn sentence(reason: WaitReason) -> &'static str {
         }
         WaitReason::Dispatching => "a worker is being told",
         WaitReason::FixedDelay => "the earlier run of its trigger has not ended",
+        WaitReason::Limits => "no worker of its group can hold it to its limits",
         WaitReason::Secret => "the node that leads has not the key of a secret of it",
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use horai_core::ids::{ActionKey, WorkerId};
 use horai_core::machine::state::State;
+use horai_core::model::confinement::Usage;
 use horai_core::model::run::{Attempt, AttemptEnd, EndKind, Run, RunResult, RunState};
 use serde::{Deserialize, Serialize};
 
@@ -112,7 +113,7 @@ impl RunDto {
             backfill: run.backfill.map(BackfillRef),
             outputs: BTreeMap::new(),
             outputs_dropped: state.outputs(run.id).is_some_and(|outputs| outputs.dropped),
-            attempts: run.attempts.iter().map(|a| AttemptDto::of(state, a)).collect(),
+            attempts: run.attempts.iter().map(|a| AttemptDto::of(state, run, a)).collect(),
             history: Vec::new(),
         }
     }
@@ -181,10 +182,42 @@ pub struct AttemptDto {
     pub end: Option<EndDto>,
     /// Bytes of output that the worker holds; none while it may be alive.
     pub output_bytes: Option<u64>,
+    /// What it used, if its worker counted that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<UsageDto>,
+}
+
+/// What an attempt used; what is 0 may not have been counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsageDto {
+    /// The most memory at any time, in bytes: of all its processes together in a cgroup,
+    /// with what was cached for them, else of the largest one.
+    pub peak_memory: u64,
+    /// CPU time of all its processes, in milliseconds.
+    pub cpu_ms: u64,
+    /// Processes that were killed because there was no memory left.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub oom_kills: u64,
+    /// Processes that were refused because there were as many as `limits.pids` allows.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub refused_forks: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // the signature is serde's
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+impl UsageDto {
+    fn of(usage: Usage) -> Self {
+        let Usage { peak_memory_kib, cpu_ms, oom_kills, refused_forks } = usage;
+        let peak_memory = peak_memory_kib.saturating_mul(1024);
+        Self { peak_memory, cpu_ms, oom_kills, refused_forks }
+    }
 }
 
 impl AttemptDto {
-    fn of(state: &State, attempt: &Attempt) -> Self {
+    fn of(state: &State, run: &Run, attempt: &Attempt) -> Self {
         let end = attempt.end.as_ref();
         Self {
             id: AttemptRef(attempt.key),
@@ -197,6 +230,7 @@ impl AttemptDto {
             ended: end.and_then(|end| end.ended).map(Time),
             end: end.map(EndDto::of),
             output_bytes: end.map(|end| end.output_bytes),
+            usage: run.usage.get(&attempt.key.number).copied().map(UsageDto::of),
         }
     }
 }
@@ -211,7 +245,7 @@ pub(crate) fn worker_name(state: &State, worker: WorkerId) -> String {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndDto {
     /// `exited signaled timed_out cancelled lease_expired not_started gone worker_lost
-    /// unrendered drained bad_output declined`.
+    /// unrendered drained bad_output oom_killed limits_unsupported declined`.
     pub how: String,
     /// The exit code, if it exited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -220,7 +254,7 @@ pub struct EndDto {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<i32>,
     /// Why it could not be started, its texts not be rendered, its outputs not be taken, or
-    /// its worker gave it back.
+    /// its limits not be kept, or why its worker gave it back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// When that was committed.
@@ -235,6 +269,7 @@ impl EndDto {
             EndKind::NotStarted { message }
             | EndKind::Unrendered { message }
             | EndKind::BadOutput { message }
+            | EndKind::LimitsUnsupported { message }
             | EndKind::Declined { message } => (None, None, Some(message.clone())),
             _ => (None, None, None),
         };
@@ -248,9 +283,9 @@ impl EndDto {
             EndKind::Exited { code: number } | EndKind::Signaled { signal: number } => {
                 format!("{word} {number}")
             }
-            EndKind::NotStarted { message } | EndKind::Unrendered { message } => {
-                format!("{word}: {message}")
-            }
+            EndKind::NotStarted { message }
+            | EndKind::Unrendered { message }
+            | EndKind::LimitsUnsupported { message } => format!("{word}: {message}"),
             _ => word.to_owned(),
         }
     }

@@ -42,6 +42,16 @@ pub struct WorkerDto {
     pub host: String,
     /// Version of its program.
     pub version: String,
+    /// How it keeps attempts apart: `cgroup2`, `cgroup1`, `process_group`, or `unknown` of a
+    /// worker of an earlier version.
+    #[serde(default)]
+    pub isolation: String,
+    /// What it can hold attempts to, by the fields of definitions.
+    #[serde(default)]
+    pub enforces: Vec<String>,
+    /// Why it is no better kept apart.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub isolation_note: String,
     /// True if its stream to the node that answers stands.
     pub connected: bool,
     /// When it was last heard.
@@ -74,6 +84,9 @@ impl WorkerDto {
             drain_until: worker.drains_at().map(Time),
             host: profile.host.clone(),
             version: profile.version.clone(),
+            isolation: profile.isolation.kind.word().to_owned(),
+            enforces: profile.isolation.powers.iter().map(|p| p.word().to_owned()).collect(),
+            isolation_note: profile.isolation.note.clone(),
             connected,
             last_heartbeat: Time(worker.last_heartbeat),
             registered: Time(worker.registered),

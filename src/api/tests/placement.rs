@@ -124,6 +124,7 @@ async fn what_a_job_takes_of_its_worker_is_checked_and_told() {
             counts: [(Name::new("gpu").unwrap(), 1)].into(),
         },
         stops_within: None,
+        isolation: Box::default(),
     };
     let incarnation = profile.incarnation;
     let Outcome::Worker { worker } =

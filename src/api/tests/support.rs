@@ -133,6 +133,7 @@ impl Cluster {
             version: String::new(),
             amounts: Default::default(),
             stops_within: None,
+            isolation: Box::default(),
         };
         match self.propose(Command::AttachWorker(Box::new(profile))).await {
             Outcome::Worker { worker } => worker,

@@ -50,6 +50,7 @@ impl Bench {
             version: String::new(),
             amounts: Default::default(),
             stops_within: None,
+            isolation: Box::default(),
         })))?;
         Ok(bench)
     }

@@ -15,6 +15,7 @@ use crate::model::area::Area;
 use crate::model::backfill::{BackfillOrder, Steer};
 use crate::model::calendar::CalendarDef;
 use crate::model::cluster::ClusterSettings;
+use crate::model::confinement::Usage;
 use crate::model::edge::NoMatch;
 use crate::model::group::GroupDef;
 use crate::model::job::JobSpec;
@@ -402,6 +403,19 @@ pub enum Command {
         name: Name,
         /// The revision it must have.
         expected: Option<Revision>,
+    },
+    /// [`Command::CompleteWith`], of an attempt whose worker counted what it used.
+    CompleteUsing {
+        /// Which attempt.
+        attempt: AttemptKey,
+        /// The token it was given.
+        token: Token,
+        /// What happened.
+        report: EndReport,
+        /// What it put out; of no interest unless it succeeded.
+        outputs: Values,
+        /// What it used.
+        usage: Usage,
     },
 }
 

@@ -363,11 +363,13 @@ pub enum WaitReason {
     FixedDelay,
     /// The node that leads has not the key of a secret that it needs.
     Secret,
+    /// No worker of its group can hold it to the limits that its job asks for.
+    Limits,
 }
 
 impl WaitReason {
     /// Every reason, in the order in which `explain` asks.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::NotDue,
         Self::Upstream,
         Self::UpstreamFailed,
@@ -386,6 +388,7 @@ impl WaitReason {
         Self::Dispatching,
         Self::FixedDelay,
         Self::Secret,
+        Self::Limits,
     ];
 
     /// The word in API and CLI.
@@ -410,6 +413,7 @@ impl WaitReason {
             Self::Dispatching => "dispatching",
             Self::FixedDelay => "fixed_delay",
             Self::Secret => "secret",
+            Self::Limits => "limits",
         }
     }
 }

@@ -4,9 +4,10 @@
 //! alike to whoever chooses, so that one look decides for all of them: see
 //! [`crate::machine::queue`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::confinement::Power;
 use super::job::JobSpec;
 use super::resources::{Amounts, Resources};
 use super::selector::Selector;
@@ -23,6 +24,7 @@ struct Wants {
     pools: BTreeMap<Name, u32>,
     workers: Option<Selector>,
     resources: Resources,
+    powers: BTreeSet<Power>,
 }
 
 /// What a run takes that says nothing.
@@ -32,12 +34,14 @@ impl Demand {
     /// What runs of that definition ask for.
     #[must_use]
     pub fn of(spec: &JobSpec) -> Self {
-        if spec.pools.is_empty() && spec.workers.is_none() && spec.resources.is_none() {
+        let powers = spec.confinement.needs();
+        let is_plain = spec.pools.is_empty() && spec.workers.is_none() && spec.resources.is_none();
+        if is_plain && powers.is_empty() {
             return Self(None);
         }
         let (pools, workers) = (spec.pools.clone(), spec.workers.clone());
         let resources = spec.resources.clone().unwrap_or_default();
-        Self(Some(Arc::new(Wants { pools, workers, resources })))
+        Self(Some(Arc::new(Wants { pools, workers, resources, powers })))
     }
 
     /// True if it asks for nothing.
@@ -64,14 +68,21 @@ impl Demand {
         self.0.as_ref().map_or(&ONE_SLOT, |wants| &wants.resources)
     }
 
-    /// True if a worker is of the kind that it asks for and large enough, whatever runs
-    /// there.
+    /// True if a worker can hold it to its limits.
+    #[must_use]
+    pub fn is_safe_on(&self, worker: &WorkerProfile) -> bool {
+        self.0.as_ref().is_none_or(|wants| wants.powers.is_subset(&worker.isolation.powers))
+    }
+
+    /// True if a worker is of the kind that it asks for, can hold it to its limits, and is
+    /// large enough, whatever runs there.
     #[must_use]
     pub fn suits(&self, worker: &WorkerProfile) -> bool {
         let Resources { slots, amounts } = self.resources();
         *slots <= worker.slots
             && amounts.fit(&worker.amounts, &Amounts::default())
             && self.has_labels(worker)
+            && self.is_safe_on(worker)
     }
 
     /// True if a worker is of the kind that it asks for, perhaps too small.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::area::Area;
 use super::batch::BatchSpec;
+use super::confinement::Confinement;
 use super::edge::{EdgeSpec, PeriodUnit};
 use super::limits::RunLimits;
 use super::params::Params;
@@ -108,6 +109,8 @@ pub struct JobSpec {
     pub workers: Option<Selector>,
     /// What each of its runs takes of its worker; one slot where nothing is said.
     pub resources: Option<Resources>,
+    /// What the processes of an attempt may use, and as whom they run.
+    pub confinement: Confinement,
 }
 
 extended! {
@@ -116,7 +119,7 @@ extended! {
         timeout grace lease on_worker_lost]
     [1 group 2 params 3 period 4 legacy_id 5 retry_rules 6 wait_limit 7 overlap
         8 limits 9 pools 10 retry_on_worker 11 keep_state 12 syntax 13 areas 14 batch
-        15 workers 16 resources 21 secrets]
+        15 workers 16 resources 21 secrets 22 confinement]
 }
 
 impl JobSpec {
@@ -194,6 +197,7 @@ impl JobSpec {
             keep_state: false,
             workers: None,
             resources: None,
+            confinement: Confinement::default(),
         }
     }
 

@@ -11,6 +11,7 @@ pub mod backfill;
 pub mod batch;
 pub mod calendar;
 pub mod cluster;
+pub mod confinement;
 pub mod demand;
 pub mod edge;
 pub mod group;

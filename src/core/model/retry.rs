@@ -71,7 +71,8 @@ impl RetryRules {
     pub const MAX_JITTER: Span = Span::secs(86_400);
 
     /// What an end means. Only an exit code is the job's own word: time-outs and signals
-    /// are tried again as ever.
+    /// are tried again as ever. So is what its worker could not hold to its limits: another
+    /// worker is preferred then.
     #[must_use]
     pub fn judge(&self, end: &EndKind) -> AfterFailure {
         let code = match end {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::confinement::Usage;
 use super::history::Notes;
 use super::job::Job;
 use super::stored::extended;
@@ -57,13 +58,15 @@ pub struct Run {
     pub drained: Option<u32>,
     /// What people and others did to it.
     pub notes: Notes,
+    /// What its attempts used, by number, where their workers counted.
+    pub usage: BTreeMap<u32, Usage>,
 }
 
 extended! {
     Run (RunId)
     [id kind job revision action nominal state priority catch_up created ready_at retries losses
         cancel_requested attempts]
-    [1 params 2 backfill 3 notes 4 drained 8 waits_from]
+    [1 params 2 backfill 3 notes 4 drained 8 waits_from 22 usage]
 }
 
 impl Run {
@@ -96,6 +99,7 @@ impl Run {
             waits_from: None,
             drained: None,
             notes: Notes::default(),
+            usage: BTreeMap::new(),
         }
     }
 
@@ -421,6 +425,14 @@ pub enum EndKind {
         /// Why; at most 256 bytes.
         message: String,
     },
+    /// The kernel killed a process of it because there was no memory left, and it did not
+    /// end with 0.
+    OomKilled,
+    /// Its worker cannot hold it to what its job asks for, so that nothing was started.
+    LimitsUnsupported {
+        /// Why; at most 256 bytes.
+        message: String,
+    },
     /// Its worker could not take it, and gave it back: nothing of it began.
     Declined {
         /// Why; at most 256 bytes.
@@ -445,6 +457,12 @@ impl EndKind {
     #[must_use]
     pub fn bad_output(why: &str) -> Self {
         Self::BadOutput { message: Self::cut(why) }
+    }
+
+    /// Its worker cannot hold it to its limits: `why`, cut in the same way.
+    #[must_use]
+    pub fn limits_unsupported(why: &str) -> Self {
+        Self::LimitsUnsupported { message: Self::cut(why) }
     }
 
     /// Its worker gave it back: `why`, cut in the same way.
@@ -484,6 +502,8 @@ impl EndKind {
             | Self::NotStarted { .. }
             | Self::Unrendered { .. }
             | Self::BadOutput { .. }
+            | Self::OomKilled
+            | Self::LimitsUnsupported { .. }
             | Self::Declined { .. } => None,
         }
     }
@@ -503,6 +523,8 @@ impl EndKind {
             Self::Unrendered { .. } => "unrendered",
             Self::Drained => "drained",
             Self::BadOutput { .. } => "bad_output",
+            Self::OomKilled => "oom_killed",
+            Self::LimitsUnsupported { .. } => "limits_unsupported",
             Self::Declined { .. } => "declined",
         }
     }
@@ -537,6 +559,7 @@ mod tests {
             waits_from: None,
             drained: None,
             notes: Notes::default(),
+            usage: BTreeMap::new(),
         };
         // One behind the other, as they were before there were others.
         let first = (RunId(7), RunKind::Recover, JobId(3), Revision(2), plain.action, at);
@@ -546,7 +569,8 @@ mod tests {
         assert_eq!(postcard::from_bytes::<Run>(&bytes).unwrap(), plain);
         let mut notes = Notes::default();
         notes.add(Note { at, by: "ann".to_owned(), cause: Cause::CancelAsked });
-        let more = Run { waits_from: Some(at), notes, ..plain };
+        let usage = BTreeMap::from([(1, Usage { cpu_ms: 3, ..Usage::default() })]);
+        let more = Run { waits_from: Some(at), notes, usage, ..plain };
         let bytes = postcard::to_stdvec(&more).unwrap();
         assert_eq!(postcard::from_bytes::<Run>(&bytes).unwrap(), more);
     }

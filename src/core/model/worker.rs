@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::confinement::Isolation;
 use super::resources::{Amounts, Resources};
 use super::stored::extended;
 use crate::ids::{Incarnation, Name, WorkerId};
@@ -120,12 +121,14 @@ pub struct WorkerProfile {
     pub amounts: Amounts,
     /// Set while it is being stopped: how long it waits for what runs there.
     pub stops_within: Option<Span>,
+    /// How it keeps attempts apart, and what it can hold them to.
+    pub isolation: Box<Isolation>,
 }
 
 extended! {
     WorkerProfile (Name)
     [name incarnation boot_id groups labels slots host version]
-    [1 amounts 2 stops_within]
+    [1 amounts 2 stops_within 3 isolation]
 }
 
 impl WorkerProfile {

@@ -6,6 +6,7 @@ use crate::ids::{ActionKey, TriggerName, WorkerId};
 use crate::machine::command::{Command, PlanSource};
 use crate::machine::tests::support::*;
 use crate::model::action::WaitReason;
+use crate::model::confinement::Confinement;
 use crate::model::edge::NoMatch;
 use crate::model::job::{JobSpec, Overlap, RetryPolicy, TriggerKind, TriggerSpec};
 use crate::model::pause::PauseTarget;
@@ -125,6 +126,11 @@ fn told(reason: WaitReason) -> Option<WaitReason> {
             let (node, closed) = (case.m.state.leader().node, vec![name("a")]);
             let case = case.with(Command::CloseSecrets { node, closed }).with(manual(job));
             explain(&case.m.state, Subject::Run(case.m.queue()[0]), &here)
+        }
+        WaitReason::Limits => {
+            let memory = Some(1 << 30);
+            let confinement = Confinement { memory, ..Confinement::default() };
+            Case::of(JobSpec { confinement, ..triggered("up") }).due().why_up()
         }
         WaitReason::Pool => {
             let mut m = Machine::new();

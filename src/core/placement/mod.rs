@@ -9,7 +9,7 @@ use crate::machine::state::State;
 use crate::model::demand::Demand;
 use crate::model::resources::Resources;
 use crate::model::retry::RetryWorker;
-use crate::model::run::{Run, RunState};
+use crate::model::run::{EndKind, Run, RunState};
 use crate::model::worker::Worker;
 use crate::model::worker_group::Strategy;
 use load::Load;
@@ -30,11 +30,12 @@ pub struct View<'a> {
 }
 
 /// Chooses a worker for a run that may be dispatched: one that is open, serves the run's
-/// group, has the labels that its job asks for, is not busier than the group allows, and
+/// group, has the labels and can enforce the limits that its job asks for, is not busier than the group allows, and
 /// has as much left as it takes. Of several it takes one as the group's strategy says; `last` is the
 /// group's choice before, behind which work that goes round goes on, and `chance` any
-/// number. A retry goes to one that its job prefers, if such a one has room; it does not
-/// wait for it, so that no run holds up those behind it.
+/// number. A retry goes to one that its job prefers, and one that a worker could not begin
+/// within its limits to another, if such a one has room; it does not wait for it, so that no
+/// run holds up those behind it.
 #[must_use]
 pub fn choose(
     state: &State,
@@ -61,7 +62,12 @@ pub fn choose(
         state.worker(*id).is_some_and(serves) && (view.load)(*id).allows(thresholds)
     };
     let free = || after.iter().chain(before).copied().filter(is_free);
-    let preferred = match spec.retry_on_worker {
+    let end = run.attempts.last().and_then(|attempt| attempt.end.as_ref());
+    let wish = match end.map(|end| &end.how) {
+        Some(EndKind::LimitsUnsupported { .. }) => RetryWorker::Another,
+        _ => spec.retry_on_worker,
+    };
+    let preferred = match wish {
         RetryWorker::Same => free().find(|id| is_of_last_try(state, run, *id)),
         RetryWorker::Another => free().find(|id| run.attempts.iter().all(|a| a.worker != *id)),
         RetryWorker::Any => None,

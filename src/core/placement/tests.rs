@@ -9,9 +9,11 @@ use crate::machine::outcome::{Outcome, Reject};
 use crate::machine::state::Limits;
 use crate::machine::tests::support::*;
 use crate::model::action::WaitReason;
+use crate::model::confinement::{Confinement, Power};
 use crate::model::job::{Backoff, JobSpec, RetryPolicy, default_group};
 use crate::model::resources::Resources;
 use crate::model::retry::RetryWorker;
+use crate::model::run::EndKind;
 use crate::model::worker::{Duty, WorkerProfile};
 use crate::model::worker_group::{Strategy, Thresholds};
 use crate::time::Span;
@@ -98,6 +100,41 @@ fn a_retry_goes_where_its_job_prefers_and_waits_for_nobody() {
     );
     let explained = explain(&m.state, Subject::Run(run), &|id| (id != all[2]).then(Load::default));
     assert_eq!(explained, Some(WaitReason::Dispatching), "it goes to any then");
+}
+
+#[test]
+fn a_run_with_limits_goes_where_they_are_enforced() {
+    let mut m = Machine::new();
+    let confinement = Confinement { memory: Some(1 << 30), ..Confinement::default() };
+    let retries = RetryPolicy { count: 9, backoff: Backoff::Fixed { delay: Span::ZERO } };
+    let (limited, plain) = (m.job(JobSpec { confinement, retries, ..spec("a") }), m.job(spec("b")));
+    let weak = m.worker("weak", 9);
+    let able: Vec<WorkerId> = ["x", "y"].into_iter().map(|w| m.able(w, Power::Memory)).collect();
+    let other = m.able("other", Power::Pids);
+    let all = [weak, able[0], able[1], other];
+    for job in [limited, plain] {
+        m.ok(Command::TriggerJob { job });
+    }
+    let (run, plain) = (m.queue()[0], m.queue()[1]);
+    let none = |_| Resources::slots(0);
+    let choose = |m: &Machine, run, among: &[WorkerId], last| {
+        super::choose(&m.state, run, &view(among, &none), last, 0)
+    };
+    let chosen = |m: &Machine, last| choose(m, run, &all, last);
+    assert_eq!(chosen(&m, None), Some(able[0]));
+    assert_eq!(chosen(&m, Some(able[1])), Some(able[0]));
+    assert_eq!(choose(&m, run, &[weak, other], None), None);
+    assert_eq!(choose(&m, plain, &all, None), Some(weak));
+    for worker in [weak, other] {
+        let incarnation = m.state.worker(worker).unwrap().profile.incarnation;
+        let refused = m.refused(Command::Dispatch { run, number: 1, worker, incarnation });
+        assert_eq!(refused, Reject::NotDispatchable(run), "a leader that is mistaken");
+    }
+    // What it said of itself was not true: the retry goes to another one, if there is one.
+    let attempt = m.dispatch(run, able[0]);
+    m.complete(attempt, EndKind::limits_unsupported("no such user"));
+    assert_eq!(chosen(&m, Some(able[1])), Some(able[1]));
+    assert_eq!(choose(&m, run, &all[..2], None), Some(able[0]));
 }
 
 #[test]

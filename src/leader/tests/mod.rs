@@ -4,6 +4,7 @@ mod clock;
 mod edges;
 mod graphs;
 mod holds;
+mod limits;
 mod node;
 mod planning;
 mod choice;

@@ -258,6 +258,7 @@ pub(super) fn profile(text: &str, groups: &[&str], slots: u32) -> WorkerProfile 
         version: String::new(),
         amounts: Default::default(),
         stops_within: None,
+        isolation: Box::default(),
     }
 }
 

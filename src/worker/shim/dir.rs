@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
+use horai_core::model::confinement::Confinement;
 use serde::{Deserialize, Serialize};
 
 use crate::files;
+use crate::worker::cgroup::group::Group;
 use crate::worker::ending::Ending;
 
 /// The shim holds a lock on this while it lives.
@@ -59,6 +61,12 @@ pub struct Spec {
     /// What to run holds secrets, and comes by the shim's standard input.
     #[serde(default)]
     pub private: bool,
+    /// What its processes may use, and as whom they run.
+    #[serde(default)]
+    pub confinement: Confinement,
+    /// The group that its shim makes for it; none where the machine has none.
+    #[serde(default)]
+    pub group: Option<Group>,
 }
 
 /// What to run, where that holds secrets: handed to the shim by its standard input, and

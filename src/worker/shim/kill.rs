@@ -5,7 +5,7 @@
 //! the shim itself is gone, the attempt's token in the environment finds them.
 //! A signal goes through a pidfd whose process was checked to be the one seen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -15,7 +15,9 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use horai_core::mutants::{self, Mutant};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, getpgrp, kill_process_group, pidfd_open, pidfd_send_signal,
+};
 
 /// A process: its number may be reused, number and start time are not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,12 +132,16 @@ pub fn living() -> Vec<Seen> {
 /// Living descendants of this process.
 #[must_use]
 pub fn descendants() -> Vec<Process> {
+    living_descendants().into_iter().map(|stat| stat.process).collect()
+}
+
+fn living_descendants() -> Vec<Stat> {
     let all = all();
-    let mut children: BTreeMap<u32, Vec<&Stat>> = BTreeMap::new();
+    let mut children: BTreeMap<u32, Vec<Stat>> = BTreeMap::new();
     for stat in &all {
-        children.entry(stat.parent).or_default().push(stat);
+        children.entry(stat.parent).or_default().push(*stat);
     }
-    let mut found = Vec::new();
+    let mut found: Vec<Stat> = Vec::new();
     let mut todo = vec![std::process::id()];
     while let Some(pid) = todo.pop() {
         for child in children.get(&pid).into_iter().flatten() {
@@ -143,7 +149,7 @@ pub fn descendants() -> Vec<Process> {
                 todo.push(child.process.pid);
             }
             if !child.zombie {
-                found.push(child.process);
+                found.push(*child);
             }
         }
     }
@@ -159,9 +165,24 @@ pub fn terminate_descendants() {
 
 /// Kills all descendants once; call it again until none are left, because they
 /// may fork meanwhile.
+///
+/// A process that is gone before it is its turn, because it forks and ends all the time,
+/// dies with its process group: the kernel kills a whole one while nobody in it can fork.
 pub fn kill_descendants() {
-    for process in descendants() {
-        process.signal(Signal::KILL);
+    let descendants = living_descendants();
+    let own = getpgrp().as_raw_nonzero().get().unsigned_abs();
+    // They were seen just now: a number that is in use is not given to others.
+    let groups: BTreeSet<u32> = descendants.iter().map(|stat| stat.group).collect();
+    for group in groups.into_iter().filter(|group| *group != own && *group > 1) {
+        if let Some(group) = i32::try_from(group).ok().and_then(Pid::from_raw)
+            && !mutants::on(Mutant::ChildrenSurvive)
+        {
+            // Fails only if it has just ended.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+    for stat in descendants {
+        stat.process.signal(Signal::KILL);
     }
 }
 

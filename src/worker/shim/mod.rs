@@ -10,8 +10,10 @@
 pub mod dir;
 pub mod kill;
 mod launch;
+pub(crate) mod launcher;
 mod output;
 mod supervise;
+mod user;
 
 use std::fs::{self, File};
 use std::io;
@@ -20,9 +22,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use horai_core::machine::command::EndReport;
+use horai_core::model::confinement::Usage;
 use horai_core::model::run::EndKind;
 use rustix::process::{getpid, set_child_subreaper, setsid};
 
+use self::launcher::Failure;
 use crate::files;
 use crate::worker::ending::Ending;
 
@@ -55,14 +59,15 @@ fn run(dir: &Path) -> io::Result<()> {
     fs::create_dir_all(dir.join(dir::WORK))?;
     let means = launch::Means::of(&mut spec, private)?;
     let masker = means.masker.clone();
-    let report = supervise::supervise(dir, &spec, means).unwrap_or_else(|e| EndReport {
-        how: EndKind::not_started(&e.to_string()),
-        started: None,
-        ended: None,
-        output_bytes: 0,
-        output_crc: 0,
+    let (report, usage) = supervise::supervise(dir, &spec, means).unwrap_or_else(|failure| {
+        let how = match failure {
+            Failure::Unsupported(why) => EndKind::limits_unsupported(&why),
+            Failure::Failed(why) => EndKind::not_started(&why),
+        };
+        let report = EndReport { how, started: None, ended: None, output_bytes: 0, output_crc: 0 };
+        (report, Usage::default())
     });
-    let mut ending = Ending::of(report, &dir.join(dir::OUTPUTS));
+    let mut ending = Ending::of(report, &dir.join(dir::OUTPUTS)).using(usage);
     if let Some(masker) = masker {
         ending.mask(&masker);
     }

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, PipeReader, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -198,7 +199,12 @@ impl Inner {
             }
             self.tail.push_back((first, 0));
         }
-        let file = OpenOptions::new().create(true).append(true).open(path(&self.folder, first))?;
+        // The job may run as somebody else: what it said is not its to read or change.
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(path(&self.folder, first))?;
         self.file = Some((file, first, 0));
         Ok(())
     }

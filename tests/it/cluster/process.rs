@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
+use horai::worker::cgroup::group::remove_all_of;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{HORAI, until};
@@ -34,6 +35,8 @@ pub(super) fn free_ports() -> [u16; 3] {
 
 /// A node or worker.
 pub(crate) struct Process {
+    /// Starts what follows it in its own place.
+    wrapper: &'static [&'static str],
     role: &'static str,
     config: PathBuf,
     log: PathBuf,
@@ -43,7 +46,16 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn spawn(role: &'static str, config: &Path) -> Self {
+        Self::spawn_by(&[], role, config)
+    }
+
+    pub(crate) fn spawn_by(
+        wrapper: &'static [&'static str],
+        role: &'static str,
+        config: &Path,
+    ) -> Self {
         let mut process = Self {
+            wrapper,
             role,
             config: config.to_owned(),
             log: config.with_extension("log"),
@@ -57,8 +69,9 @@ impl Process {
     pub(crate) fn start(&mut self) {
         assert!(self.child.is_none(), "{} runs already", self.config.display());
         let log = File::options().create(true).append(true).open(&self.log).unwrap();
-        let mut command = Command::new(HORAI);
-        command.arg(self.role).arg("--config").arg(&self.config);
+        let words: Vec<&str> = self.wrapper.iter().copied().chain([HORAI, self.role]).collect();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).arg("--config").arg(&self.config);
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.child = Some(command.spawn().unwrap());
     }
@@ -158,9 +171,11 @@ pub(crate) fn is_someone_left(folder: &Path) -> Vec<Pid> {
         .collect()
 }
 
-/// For tests that failed: the next one must not suffer.
+/// For tests that failed, and for groups of jobs that were killed with their shims: the next
+/// one must not suffer.
 pub(super) fn kill_everyone_left(folder: &Path) {
     for pid in is_someone_left(folder) {
         let _ = kill_process(pid, Signal::KILL);
     }
+    remove_all_of(folder);
 }

@@ -395,6 +395,10 @@ fn check_process(spec: &JobSpec) -> Result<(), Reject> {
             return Err(invalid("env", format!("{key:?} has no form that a process can take")));
         }
     }
+    if let Some(wrong) = spec.confinement.problem() {
+        let said = format!("{}: {}; {}", wrong.value, wrong.problem, wrong.remedy);
+        return Err(invalid(&wrong.field, said));
+    }
     match &spec.executor {
         Executor::Shell { interpreter, .. } => check_argv("interpreter", interpreter),
         Executor::Exec { argv } => check_argv("argv", argv),

@@ -34,6 +34,7 @@ mod worker_group;
 use super::command::{Actor, Command, Entry, Envelope, Request};
 use super::outcome::{Applied, Event, Outcome, Reject};
 use super::state::{Remembered, State};
+use crate::model::confinement::Usage;
 use crate::model::output::Values;
 use crate::model::pause::AfterPause;
 use crate::model::run::RunOrder;
@@ -113,10 +114,13 @@ impl State {
                 self.dispatch(*run, *number, *worker, *incarnation, ev)
             }
             Command::Complete { attempt, token, report } => {
-                self.complete(*attempt, *token, report, &Values::new(), ev)
+                self.complete(*attempt, *token, report, &Values::new(), Usage::default(), ev)
             }
             Command::CompleteWith { attempt, token, report, outputs } => {
-                self.complete(*attempt, *token, report, outputs, ev)
+                self.complete(*attempt, *token, report, outputs, Usage::default(), ev)
+            }
+            Command::CompleteUsing { attempt, token, report, outputs, usage } => {
+                self.complete(*attempt, *token, report, outputs, *usage, ev)
             }
             Command::EditState { job, clear, set, unset } => {
                 self.edit_state(*job, *clear, set, unset, ev)

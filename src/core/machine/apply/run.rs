@@ -6,6 +6,7 @@ use super::super::outcome::{Event, Outcome, Reject};
 use super::super::state::State;
 use crate::ids::{AttemptKey, Incarnation, RunId, Token, WorkerId};
 use crate::model::action::{ActionState, SkipReason};
+use crate::model::confinement::Usage;
 use crate::model::demand::Demand;
 use crate::model::history::Cause;
 use crate::model::job::{JobSpec, OnWorkerLost};
@@ -44,7 +45,8 @@ impl State {
             before.rerun_cause().unwrap_or(AttemptCause::Retry)
         });
         if run.attempts.len() >= Run::MAX_ATTEMPTS_KEPT {
-            run.attempts.remove(0);
+            let dropped = run.attempts.remove(0);
+            run.usage.remove(&dropped.key.number);
         }
         run.attempts.push(Attempt {
             key: AttemptKey { run: id, shard: 0, number },
@@ -130,6 +132,7 @@ impl State {
         token: Token,
         report: &EndReport,
         outputs: &Values,
+        usage: Usage,
         ev: &mut Vec<Event>,
     ) -> Result<Outcome, Reject> {
         let live = self.runs.get(&attempt.run).and_then(Run::live_attempt);
@@ -148,6 +151,7 @@ impl State {
             EndKind::Unrendered { message } => EndKind::unrendered(message),
             EndKind::BadOutput { message } => EndKind::bad_output(message),
             EndKind::Declined { message } => EndKind::declined(message),
+            EndKind::LimitsUnsupported { message } => EndKind::limits_unsupported(message),
             how if how.is_success() => self.keep_outputs(attempt.run, how, outputs),
             how => how.clone(),
         };
@@ -159,7 +163,7 @@ impl State {
             output_bytes: report.output_bytes,
             output_crc: report.output_crc,
         };
-        self.end_attempt(attempt.run, end, ev);
+        self.end_attempt(attempt.run, end, usage, ev);
         self.bound_outputs(attempt.run);
         Ok(Outcome::Done)
     }
@@ -174,11 +178,11 @@ impl State {
             output_bytes: 0,
             output_crc: 0,
         };
-        self.end_attempt(id, end, ev);
+        self.end_attempt(id, end, Usage::default(), ev);
     }
 
     /// Ends the live attempt, and does what follows.
-    fn end_attempt(&mut self, id: RunId, mut end: AttemptEnd, ev: &mut Vec<Event>) {
+    fn end_attempt(&mut self, id: RunId, mut end: AttemptEnd, usage: Usage, ev: &mut Vec<Event>) {
         let Some(old) = self.runs.get(&id).filter(|r| r.live_attempt().is_some()) else { return };
         let Some(spec) = self.spec(old.job, old.revision) else { return };
         let is_last = self.is_cut_by_run(old, spec, &end.how);
@@ -189,6 +193,9 @@ impl State {
         let mut run = old.clone();
         if let Some(attempt) = run.attempts.last_mut() {
             attempt.end = Some(end);
+            if usage != Usage::default() {
+                run.usage.insert(attempt.key.number, usage);
+            }
         }
         match self.after_attempt(&mut run, spec, &how, is_last) {
             Next::Again(until) => self.wait_again(run, until, ev),

@@ -4,6 +4,7 @@ use super::super::outcome::{Event, Outcome, Reject};
 use super::super::state::{State, Watch};
 use super::{at_most, invalid, room_for, within};
 use crate::ids::{Incarnation, RunId, WorkerId};
+use crate::model::confinement::Isolation;
 use crate::model::run::{Attempt, EndKind, Run};
 use crate::model::worker::{Duty, Leaving, Worker, WorkerProfile};
 use crate::mutants::{self, Mutant};
@@ -162,5 +163,6 @@ fn check_profile(profile: &WorkerProfile) -> Result<(), Reject> {
     if let Some((field, right)) = profile.amounts.problem() {
         return Err(invalid(&field, format!("declare {right}")));
     }
+    at_most("isolation", profile.isolation.note.len(), Isolation::MAX_NOTE)?;
     within("slots", u64::from(profile.slots), 1, MAX_SLOTS, "slots")
 }

@@ -18,6 +18,7 @@ use crate::model::backfill::{BackfillOrder, Hours, Steer};
 use crate::model::batch::{BatchSpec, BatchUnit};
 use crate::model::calendar::{CalendarDef, CalendarRule};
 use crate::model::cluster::ClusterSettings;
+use crate::model::confinement::{Confinement, Isolation, IsolationKind, Power, Rlimit, Usage};
 use crate::model::edge::{Condition, EdgeSpec, Matching, NoMatch, OnNoMatch, PeriodUnit};
 use crate::model::job::*;
 use crate::model::limits::RunLimits;
@@ -82,6 +83,7 @@ fn word(command: &Command) -> &'static str {
         Command::EditState { .. } => "edit_state",
         Command::PutWorkerGroup { .. } => "put_worker_group",
         Command::DeleteWorkerGroup { .. } => "delete_worker_group",
+        Command::CompleteUsing { .. } => "complete_using",
     }
 }
 
@@ -298,6 +300,11 @@ fn commands() -> Vec<Command> {
         })),
         put_worker_group("etl", Strategy::LeastLoaded, Some(Thresholds::default())),
         Command::DeleteWorkerGroup { name: name("etl"), expected: Some(Revision(1)) },
+        complete_using(attempt, token, EndKind::OomKilled, usage()),
+        complete(attempt, token, EndKind::limits_unsupported("no cgroups")),
+        Command::ApplyJob { spec: Box::new(confined_spec()), expected: None },
+        Command::AttachWorker(Box::new(able(profile("w", 9, 8, 4)))),
+        complete(attempt, token, EndKind::declined("its disk is full")),
     ]);
     all
 }
@@ -363,6 +370,30 @@ fn local_spec() -> JobSpec {
     let batch = Some(BatchSpec { unit: BatchUnit::Day, offset: -1 });
     let params = BTreeMap::from([("EU.WHERE".to_owned(), "there".to_owned())]);
     JobSpec { batch, params, ..only_in(&["EU", "US"], spec("local")) }
+}
+
+/// A job that says all that can be said of its processes.
+fn confined_spec() -> JobSpec {
+    let confinement = Confinement {
+        memory: Some(512 << 20),
+        cpu: Some(1_500),
+        pids: Some(100),
+        run_as: Some("etl".to_owned()),
+        umask: Some(0o027),
+        rlimits: [(Rlimit::Nofile, 1_024), (Rlimit::Core, Confinement::UNLIMITED)].into(),
+    };
+    JobSpec { confinement, ..spec("confined") }
+}
+
+/// A worker that can hold attempts to everything.
+fn able(profile: WorkerProfile) -> WorkerProfile {
+    let powers = Power::ALL.iter().map(|(_, power)| *power).collect();
+    let isolation = Isolation { kind: IsolationKind::Cgroup2, powers, note: "n".to_owned() };
+    WorkerProfile { isolation: Box::new(isolation), ..profile }
+}
+
+fn usage() -> Usage {
+    Usage { peak_memory_kib: 524_288, cpu_ms: 1_500, oom_kills: 1, refused_forks: 2 }
 }
 
 /// A job whose runs take slots of two pools.
@@ -523,6 +554,18 @@ fn putting_state() -> Machine {
     m
 }
 
+/// What a run used, of a job with limits, on a worker that can hold it to them.
+fn confined_state() -> Machine {
+    let mut m = Machine::new();
+    m.ok(Command::AttachWorker(Box::new(able(profile("w", 9, 8, 4)))));
+    let job = m.job(confined_spec());
+    m.ok(Command::TriggerJob { job });
+    let (attempt, token) = m.dispatch(m.queue()[0], WorkerId(1));
+    m.ok(complete_using(attempt, token, EndKind::OomKilled, usage()));
+    m
+}
+
+const GOLDEN_LIMITS: &str = include_str!("../../../../tests/golden/snapshot_limits_v1.txt");
 const GOLDEN_OUTPUTS: &str = include_str!("../../../../tests/golden/snapshot_outputs_v1.txt");
 
 const GOLDEN_POOLS: &str = include_str!("../../../../tests/golden/snapshot_pools_v1.txt");
@@ -535,6 +578,7 @@ fn a_snapshot_keeps_its_bytes() {
         (secret_state(), GOLDEN_SECRETS),
         (local_state(), GOLDEN_AREAS),
         (putting_state(), GOLDEN_OUTPUTS),
+        (confined_state(), GOLDEN_LIMITS),
         (noted_state(), GOLDEN_NOTES),
     ];
     for (m, golden) in states {

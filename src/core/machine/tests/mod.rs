@@ -5,6 +5,7 @@ mod areas;
 mod backfill_random;
 mod backfills;
 mod calendars;
+mod confinement;
 mod deletion;
 mod delays;
 mod duties;

@@ -12,6 +12,7 @@ use crate::model::action::ActionState;
 use crate::model::area::Area;
 use crate::model::backfill::BackfillOrder;
 use crate::model::cluster::ClusterSettings;
+use crate::model::confinement::{Isolation, Power, Usage};
 use crate::model::edge::EdgeSpec;
 use crate::model::group::GroupDef;
 use crate::model::job::*;
@@ -112,6 +113,16 @@ impl Machine {
     }
 
     /// Plans instants of a job's first source, up to the last.
+    /// A worker of one slot that can hold attempts to that alone.
+    pub(crate) fn able(&mut self, text: &str, power: Power) -> WorkerId {
+        let isolation = Isolation { powers: [power].into(), ..Isolation::default() };
+        let profile = WorkerProfile { isolation: Box::new(isolation), ..profile(text, 1, 1, 1) };
+        match self.ok(Command::AttachWorker(Box::new(profile))) {
+            Outcome::Worker { worker } => worker,
+            other => panic!("{other:?}"),
+        }
+    }
+
     pub(crate) fn plan(&mut self, job: JobId, instants: &[(i64, Vec<ActionKey>)]) -> (u32, u32) {
         let spec = &self.state.job(job).unwrap().spec;
         let source = match spec.triggers.first() {
@@ -208,6 +219,18 @@ pub(crate) fn complete_with(
     Command::CompleteWith { attempt, token, report, outputs: values(outputs) }
 }
 
+pub(crate) fn complete_using(
+    attempt: AttemptKey,
+    token: Token,
+    how: EndKind,
+    usage: Usage,
+) -> Command {
+    let Command::Complete { report, .. } = complete(attempt, token, how) else {
+        panic!("a report is a report")
+    };
+    Command::CompleteUsing { attempt, token, report, outputs: Values::new(), usage }
+}
+
 pub(crate) fn values(pairs: &[(&str, &str)]) -> Values {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
@@ -264,6 +287,7 @@ pub(crate) fn profile(text: &str, incarnation: u128, boot_id: u128, slots: u32) 
         version: String::new(),
         amounts: Amounts::default(),
         stops_within: None,
+        isolation: Box::default(),
     }
 }
 

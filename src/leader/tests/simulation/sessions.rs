@@ -37,6 +37,7 @@ fn profile(w: usize, slots: u32, incarnation: Incarnation, boot_id: u128) -> Wor
         version: String::new(),
         amounts: Default::default(),
         stops_within: None,
+        isolation: Box::default(),
     }
 }
 
