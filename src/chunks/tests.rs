@@ -181,7 +181,12 @@ async fn what_is_gone_gives_its_room_back() {
     // It is known at once what will be given back.
     assert!(store.stats().useful < full / 3);
     store.forget_runs(gone);
-    let small = |store: &Store| store.stats().bytes < full / 2 && store.gone().is_empty();
+    let on_disk = || home.segments().iter().map(|s| fs::metadata(s).map_or(0, |m| m.len())).sum();
+    // The store's thread may have a segment in hand: then its numbers are behind the disk.
+    let small = |store: &Store| {
+        let (bytes, files): (u64, u64) = (store.stats().bytes, on_disk());
+        bytes < full / 2 && store.gone().is_empty() && files == bytes
+    };
     tokio::time::timeout(Duration::from_secs(30), async {
         while !small(&store) {
             store.tidy(0);
@@ -190,10 +195,6 @@ async fn what_is_gone_gives_its_room_back() {
     })
     .await
     .unwrap();
-    assert_eq!(
-        home.segments().iter().map(|s| fs::metadata(s).unwrap().len()).sum::<u64>(),
-        store.stats().bytes
-    );
     drop(store);
     let store = home.open(limits).await;
     for run in 1..=40 {
