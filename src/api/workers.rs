@@ -10,7 +10,7 @@ use horai_core::machine::state::State as CoreState;
 use horai_core::model::worker::{Duty, Worker};
 
 use super::Api;
-use super::dto::{DrainRequest, LoadDto, Page, WorkerDto};
+use super::dto::{DrainRequest, LoadDto, Page, SightDto, WorkerDto};
 use super::params::{Params, Segment, page};
 use super::problem::Fault;
 use super::write::Write;
@@ -36,16 +36,21 @@ pub(super) async fn list(
     Ok(Json(page))
 }
 
+/// `GET /workers/NAME`; with `sight=true` it is asked what runs there, which takes a good
+/// half second.
 pub(super) async fn show(
     State(api): State<Api>,
     name: Segment,
     params: Params,
 ) -> Result<Json<WorkerDto>, Fault> {
-    let (name, params) = (name.name()?, params.only(&[])?);
+    let (name, params) = (name.name()?, params.only(&["sight"])?);
     api.fresh(&params).await?;
     let mut worker =
         api.read(|state| Ok::<_, Fault>(WorkerDto::of(state, find(state, &name)?, false, None)))?;
     api.complete(&mut worker);
+    if params.flag("sight")? {
+        worker.sight = api.sessions.look(WorkerId(worker.number)).await.map(SightDto::of);
+    }
     Ok(Json(worker))
 }
 

@@ -174,6 +174,12 @@ pub(super) fn text_or_dash(text: &str) -> String {
     or_dash((!text.is_empty()).then_some(text))
 }
 
+/// A number of units with one decimal.
+pub(super) fn tenths(count: u64, unit: u64) -> String {
+    let tenths = count.saturating_mul(10) / unit;
+    format!("{}.{}", tenths / 10, tenths % 10)
+}
+
 /// A value, or a dash.
 pub(super) fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())

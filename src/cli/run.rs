@@ -9,7 +9,7 @@ use super::client::{LogsQuery, Which};
 use super::failure::Failure;
 use super::job_state::{Values, brief};
 use super::logs::Shown;
-use super::output::{Format, Show, View, moment, note, or_dash, print, text_or_dash};
+use super::output::{Format, Show, View, moment, note, or_dash, print, tenths, text_or_dash};
 use super::remote::{Remote, wait};
 use crate::api::dto::{
     ActionRef, AttemptDto, EndDto, ExplainDto, HistoryDto, RunDto, RunRef, Time,
@@ -335,12 +335,6 @@ fn state(run: &RunDto) -> String {
         None if run.cancel_requested && !run.is_over() => format!("{}, cancelling", run.state),
         None => run.state.clone(),
     }
-}
-
-/// A number of units with one decimal.
-fn tenths(count: u64, unit: u64) -> String {
-    let tenths = count.saturating_mul(10) / unit;
-    format!("{}.{}", tenths / 10, tenths % 10)
 }
 
 /// How it ended, and the limits that it met on the way.

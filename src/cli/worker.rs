@@ -8,10 +8,10 @@ use clap::Subcommand;
 
 use super::client::{Client, pages};
 use super::failure::Failure;
-use super::output::{Format, Show, View, moment, note, print, text_or_dash};
+use super::output::{Format, Show, View, moment, note, or_dash, print, tenths, text_or_dash};
 use super::remote::{Remote, wait};
 use super::worker_group::{self, WorkerGroupArgs};
-use crate::api::dto::{DrainRequest, SpanText, WorkerDto};
+use crate::api::dto::{AttemptUseDto, DrainRequest, ProcessUseDto, SpanText, WorkerDto};
 
 /// Between two looks at a worker that is being emptied.
 const LOOK: Duration = Duration::from_millis(500);
@@ -24,7 +24,7 @@ pub(super) enum WorkerCommand {
         #[command(flatten)]
         remote: Remote,
     },
-    /// Show a worker and its load
+    /// Show a worker, its load, what its attempts use now and its busiest processes
     Show {
         #[command(flatten)]
         remote: Remote,
@@ -85,7 +85,7 @@ pub(super) fn run(verb: WorkerCommand, out: &mut impl Write) -> Result<(), Failu
         }
         WorkerCommand::Show { remote, name } => {
             let client = remote.client()?;
-            let worker = wait(async { Ok(client.worker(&name).await?) })?;
+            let worker = wait(async { Ok(client.worker_and_sight(&name).await?) })?;
             print(out, remote.output.output, &worker)
         }
         WorkerCommand::Cordon { remote, name } => {
@@ -141,6 +141,22 @@ async fn empty(client: &Client, name: &str, format: Format) -> Result<(), Failur
     }
 }
 
+/// What an attempt takes, in a line. A no-op has no processes.
+fn attempt_use(used: &AttemptUseDto) -> String {
+    let AttemptUseDto { attempt, processes, cpu_ms, cpu_permille, rss } = used;
+    let time = format!("{} s in all", tenths(*cpu_ms, 1_000));
+    let (share, mib) = (share(*cpu_permille), mib(*rss));
+    format!("{attempt}: {processes} processes, {share} of a core, {time}, {mib} MiB")
+}
+
+fn mib(bytes: u64) -> u64 {
+    bytes >> 20
+}
+
+fn share(permille: u32) -> String {
+    format!("{}.{} %", permille / 10, permille % 10)
+}
+
 impl Show for Vec<WorkerDto> {
     fn view(&self) -> View {
         let titles =
@@ -194,9 +210,7 @@ impl Show for WorkerDto {
             facts.push(("warning", self.isolation_note.clone()));
         }
         if let Some(load) = &self.load {
-            let mib = |bytes: u64| bytes >> 20;
             let ratio = |permille: u32| format!("{}.{:02}", permille / 1000, permille % 1000 / 10);
-            let share = |permille: u32| format!("{}.{} %", permille / 10, permille % 10);
             facts.extend([
                 ("cpu", share(load.cpu_permille)),
                 ("load per core", ratio(load.load_per_core_permille)),
@@ -211,7 +225,19 @@ impl Show for WorkerDto {
             ]);
             facts.extend(load.closed.as_ref().map(|why| ("takes nothing", why.clone())));
         }
-        View { facts, ..View::default() }
+        let Some(sight) = &self.sight else { return View { facts, ..View::default() } };
+        facts.extend(sight.attempts.iter().map(|used| ("runs", attempt_use(used))));
+        let titles = vec!["pid", "process", "cpu", "memory", "attempt"];
+        let row = |process: &ProcessUseDto| {
+            vec![
+                process.pid.to_string(),
+                process.name.clone(),
+                share(process.cpu_permille),
+                format!("{} MiB", mib(process.rss)),
+                or_dash(process.attempt.as_ref()),
+            ]
+        };
+        View { facts, titles, rows: sight.processes.iter().map(row).collect() }
     }
 
     fn ids(&self) -> Vec<String> {

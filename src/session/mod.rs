@@ -15,6 +15,7 @@ mod hello;
 mod origin;
 mod registry;
 mod results;
+mod sight;
 mod start;
 mod stream;
 pub(crate) mod texts;
@@ -41,12 +42,14 @@ use tonic::service::Routes;
 use tonic::transport::server::{Connected, TcpIncoming};
 
 pub use registry::WorkerLoad;
+pub use sight::{AttemptUse, ProcessUse, Sight};
 pub use stream::Link;
 
 use crate::secrets::Keyring;
 use origin::Here;
-use registry::{Leading, Registry};
+use registry::{Leading, Registry, StreamId};
 use results::Finished;
+use sight::Questions;
 use texts::Unrendered;
 
 /// The replicated node that everything here reads and proposes to.
@@ -66,6 +69,8 @@ const ANSWER: Duration = Duration::from_millis(700);
 const WINDOW: u32 = 1 << 20;
 /// How often a change of members is looked for.
 const MEMBERS_ROUND: Duration = Duration::from_millis(500);
+/// How long a worker may take to tell what runs there.
+const LOOK: Duration = Duration::from_secs(3);
 /// The most heartbeats and results that wait to be proposed.
 const WAITING: usize = 16_384;
 
@@ -77,6 +82,7 @@ pub struct Sessions {
     keys: Arc<Keyring>,
     /// How far a worker's clock may be from cluster time.
     clock_limit: Option<Span>,
+    questions: Questions,
 }
 
 impl Sessions {
@@ -106,7 +112,8 @@ impl Sessions {
     #[must_use]
     pub fn strict(node: Arc<Node>, keys: Arc<Keyring>, clock_limit: Option<Span>) -> Arc<Self> {
         let registry = Mutex::new(Registry::default());
-        Arc::new(Self { node, registry, runtime: Handle::current(), keys, clock_limit })
+        let (runtime, questions) = (Handle::current(), Questions::default());
+        Arc::new(Self { node, registry, runtime, keys, clock_limit, questions })
     }
 
     /// What a worker must be of.
@@ -276,6 +283,23 @@ impl Sessions {
     pub fn load(&self, worker: WorkerId) -> Option<WorkerLoad> {
         let name = self.node.read(|state| state.worker(worker).map(|w| w.profile.name.clone()))?;
         self.registry().load(&name)
+    }
+
+    /// What runs at the worker now; it takes a good half second. None if no stream of it
+    /// stands here, or it does not answer within 3 s: it is frozen, or of an earlier version.
+    pub async fn look(&self, worker: WorkerId) -> Option<Sight> {
+        let name = self.node.read(|state| state.worker(worker).map(|w| w.profile.name.clone()))?;
+        let stream = self.registry().by_name(&name)?;
+        let (question, answer) = self.questions.ask(stream);
+        let look = pb::Look { number: question.number() };
+        if !self.registry().send(stream, Say::Look(look)) {
+            return None;
+        }
+        tokio::time::timeout(LOOK, answer).await.ok()?.ok()
+    }
+
+    fn on_sight(&self, stream: StreamId, sight: pb::Sight) {
+        self.questions.answer(stream, sight);
     }
 
     /// What attached workers said last of how busy they are.

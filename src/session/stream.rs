@@ -139,6 +139,10 @@ impl Sessions {
                 self.on_results(id, results).await;
                 Ok(())
             }
+            Said::Sight(sight) => {
+                self.on_sight(id, sight);
+                Ok(())
+            }
         }
     }
 

@@ -17,7 +17,7 @@ use horai_proto::worker as pb;
 use horai_proto::worker::from_worker::Body as Say;
 use horai_proto::worker::to_worker::Body as Hear;
 use horai_raft::host::{Dial, Host};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -50,6 +50,8 @@ const HELD: usize = 4096;
 const BEATS: usize = 64;
 /// Results without an answer are sent again after this many rounds of heartbeats.
 const RESEND_TICKS: u64 = 15;
+/// Looks at what runs here that are under way at once; more are not answered.
+const LOOKS: usize = 4;
 
 /// Runs a worker until `stop` and until what runs there has had the configured time. Shims
 /// and jobs that are left go on, and are adopted by the next.
@@ -174,6 +176,8 @@ struct Agent {
     uplink: Uplink,
     load: Box<dyn Load>,
     intake: Intake,
+    /// How many may look closely at what runs here, at once.
+    looks: Arc<Semaphore>,
     beat: u64,
     ticks: u64,
     /// Some results could not be sent.
@@ -217,6 +221,7 @@ impl Agent {
             uplink,
             load,
             intake,
+            looks: Arc::new(Semaphore::new(LOOKS)),
             beat: 0,
             ticks: 0,
             resend: false,
@@ -294,6 +299,10 @@ impl Agent {
             }
             return Ok(());
         }
+        if let Hear::Look(look) = body {
+            self.look(node, look.number);
+            return Ok(());
+        }
         // The rest is for a leader to say.
         if self.active != Some(node) {
             tracing::warn!(node, "order from a node that does not lead is ignored");
@@ -329,7 +338,7 @@ impl Agent {
                 self.forget(ids.collect()).await?;
             }
             Hear::HeartbeatAck(ack) => self.on_ack(node, &ack),
-            Hear::Lead(_) | Hear::Refused(_) | Hear::Nodes(_) => {}
+            Hear::Lead(_) | Hear::Refused(_) | Hear::Nodes(_) | Hear::Look(_) => {}
         }
         Ok(())
     }

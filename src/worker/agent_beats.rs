@@ -1,6 +1,7 @@
 //! Heartbeats: what they say of this worker, what their acknowledgement means for leases,
 //! and what is sent again with their rhythm.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use horai_core::ids::{AttemptKey, Token};
@@ -9,6 +10,7 @@ use horai_proto::worker as pb;
 use horai_proto::worker::from_worker::Body as Say;
 
 use super::super::ending::Ending;
+use super::super::sight::{self, Running};
 use super::{Agent, BEATS, RESEND_TICKS};
 
 impl Agent {
@@ -68,6 +70,26 @@ impl Agent {
         }
         let held = std::mem::take(&mut self.held);
         self.start(held);
+    }
+
+    /// Looks closely at what runs here, and tells the node that asked. Not answered while
+    /// too many look, or on a host without threads.
+    pub(super) fn look(&mut self, node: usize, number: u64) {
+        let Some(to) = self.links.get(&node).map(|link| link.to.clone()) else { return };
+        let Ok(permit) = Arc::clone(&self.looks).try_acquire_owned() else { return };
+        if !self.host.has_threads() {
+            return;
+        }
+        let live = self.live.iter().map(|(key, live)| (*key, live.token));
+        let running: Running = live.take(sight::MAX_ATTEMPTS).collect();
+        self.tasks.spawn(async move {
+            let sight = tokio::task::spawn_blocking(move || sight::look(number, &running)).await;
+            drop(permit);
+            if let Ok(sight) = sight {
+                // A stream that is gone asks again.
+                let _ = to.send(pb::FromWorker { body: Some(Say::Sight(sight)) }).await;
+            }
+        });
     }
 
     /// What could not begin goes elsewhere: nobody sends more before it is told that

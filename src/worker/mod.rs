@@ -29,6 +29,7 @@ pub mod place;
 mod retention;
 pub mod shim;
 mod shims;
+mod sight;
 mod uplink;
 pub mod wire;
 

@@ -54,4 +54,4 @@ pub use secrets::{RekeyedDto, SecretDto, SecretSet, SetSecret};
 pub use text::{ActionRef, AttemptRef, BackfillRef, HoursText, RunRef, SpanText, TextError, Time};
 pub use trial::{ChangeDto, TrialDto};
 pub use worker_groups::{SetWorkerGroup, WorkerGroupDto};
-pub use workers::{DrainRequest, LoadDto, WorkerDto};
+pub use workers::{AttemptUseDto, DrainRequest, LoadDto, ProcessUseDto, SightDto, WorkerDto};

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::text::{SpanText, Time};
 use crate::api::resources_definition::ResourcesDefinition;
+use crate::session::{AttemptUse, ProcessUse, Sight};
 
 /// A worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +61,74 @@ pub struct WorkerDto {
     pub registered: Time,
     /// What it last told the node that answers; not kept anywhere.
     pub load: Option<LoadDto>,
+    /// What runs there now, if that was asked for and the worker answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sight: Option<SightDto>,
+}
+
+/// What runs on a worker's machine. Shares of one core are per mille.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SightDto {
+    /// Attempts that run there; 256 at most.
+    pub attempts: Vec<AttemptUseDto>,
+    /// The ten busiest processes.
+    pub processes: Vec<ProcessUseDto>,
+}
+
+/// What the living processes of an attempt take.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptUseDto {
+    /// Which.
+    pub attempt: String,
+    /// How many they are.
+    pub processes: u32,
+    /// Milliseconds of CPU time that they have used.
+    pub cpu_ms: u64,
+    /// Of one core, now.
+    pub cpu_permille: u32,
+    /// Bytes.
+    pub rss: u64,
+}
+
+/// One process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessUseDto {
+    /// Its number there.
+    pub pid: u32,
+    /// Its name, without arguments.
+    pub name: String,
+    /// Of one core, now.
+    pub cpu_permille: u32,
+    /// Bytes.
+    pub rss: u64,
+    /// Whose it is, if it is an attempt's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<String>,
+}
+
+impl SightDto {
+    /// What a worker told.
+    #[must_use]
+    pub fn of(sight: Sight) -> Self {
+        let attempt = |used: AttemptUse| AttemptUseDto {
+            attempt: used.key.to_string(),
+            processes: used.processes,
+            cpu_ms: used.cpu_ms,
+            cpu_permille: used.cpu_permille,
+            rss: used.rss,
+        };
+        let process = |used: ProcessUse| ProcessUseDto {
+            pid: used.pid,
+            name: used.name,
+            cpu_permille: used.cpu_permille,
+            rss: used.rss,
+            attempt: used.attempt.map(|key| key.to_string()),
+        };
+        Self {
+            attempts: sight.attempts.into_iter().map(attempt).collect(),
+            processes: sight.processes.into_iter().map(process).collect(),
+        }
+    }
 }
 
 impl WorkerDto {
@@ -91,6 +160,7 @@ impl WorkerDto {
             last_heartbeat: Time(worker.last_heartbeat),
             registered: Time(worker.registered),
             load,
+            sight: None,
         }
     }
 }

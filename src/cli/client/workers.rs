@@ -17,6 +17,11 @@ impl Client {
         self.get(&["workers", name]).await
     }
 
+    /// A worker and, if it answers, what runs there now.
+    pub async fn worker_and_sight(&self, name: &str) -> Result<WorkerDto, ApiError> {
+        self.read(Call::get(&["workers", name]).with("sight", Some("true"))).await
+    }
+
     /// Says what a worker is given: `cordon` or `uncordon`.
     pub async fn cordon_worker(&self, name: &str, verb: &str) -> Result<(), ApiError> {
         self.send(&Call::write(Method::POST, &["workers", name, verb])).await.map(drop)

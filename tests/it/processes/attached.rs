@@ -127,6 +127,32 @@ fn what_is_cancelled_or_late_is_over_when_nothing_is_left() {
 }
 
 #[test]
+fn show_tells_what_attempts_use_and_which_processes_are_busy() {
+    let cluster = Cluster::start(3, 1);
+    cluster.apply("jobs: [{name: busy, shell: 'echo up; while :; do :; done'}]");
+    let run = begin(&cluster, "busy");
+    let up = || (cluster.run(&["run", "logs", &run]).stdout == b"up\n").then_some(());
+    until("the loop to run", up);
+    // From every node: each has a stream of the worker's.
+    for node in 0..3 {
+        let shown = until("its share of a core", || {
+            let (_, shown) = cluster.ask(node, "GET", "workers/w1?sight=true", None, None)?;
+            let sight = &shown["sight"]["attempts"][0];
+            (sight["cpu_permille"].as_u64()? > 0 && sight["cpu_ms"].as_u64()? > 0).then_some(shown)
+        });
+        let attempt = &shown["sight"]["attempts"][0];
+        assert_eq!(attempt["attempt"], format!("{run}.1"), "{shown}");
+        assert!(attempt["rss"].as_u64().unwrap() > 0 && attempt["processes"] == 1, "{shown}");
+    }
+    let shown = cluster.run_ok(&["worker", "show", "w1"]);
+    assert!(shown.contains(&format!("{run}.1: 1 processes")), "{shown}");
+    assert!(shown.contains("of a core") && shown.contains("pid"), "{shown}");
+    cluster.run_ok(&["run", "cancel", &run]);
+    assert_eq!(ended(&cluster, "busy", &run)["state"], "cancelled");
+    cluster.end();
+}
+
+#[test]
 fn a_worker_without_cgroups_warns_and_gets_nothing_with_limits() {
     let mut cluster = Cluster::start(1, 0);
     cluster.attach_without_cgroups();
