@@ -227,12 +227,12 @@ mod tests {
             ("a: {base64: '*'}", "files.a.base64", "*"),
             ("a: {path: ./x}", "files.a.path", "./x"),
             ("a: {sha256: abc, size: 1}", "files.a.sha256", "abc"),
-            (&format!("a: {{sha256: '{hash}'}}"), "files.a.size", ""),
+            (format!("a: {{sha256: '{hash}'}}").as_str(), "files.a.size", ""),
             ("a: {text: x, size: 1}", "files.a.size", "1"),
             ("a: {text: x, mode: rwx}", "files.a.mode", "rwx"),
             ("a: {text: x, mode: '0200'}", "files.a.mode", "0200"),
             ("../a: {text: x}", "files.../a", "../a"),
-            (&format!("a: {{sha256: '{hash}', size: 262145}}"), "files", "262145 bytes"),
+            (format!("a: {{sha256: '{hash}', size: 262145}}").as_str(), "files", "262145 bytes"),
         ] {
             let [told_field, told_value, remedy] = read(text).unwrap_err();
             assert_eq!((told_field.as_str(), told_value.as_str()), (field, value), "{text}");

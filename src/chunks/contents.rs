@@ -44,6 +44,13 @@ impl Index {
         kept.map(|kept| kept.touched = now).is_some()
     }
 
+    /// Applies a record that was found when the store was opened: it is synced then.
+    pub(super) fn learn_content(&mut self, content: &pb::Content, place: Place) {
+        if let Ok(digest) = digest_in(&content.digest) {
+            self.add_content(digest, weight(content), place, true);
+        }
+    }
+
     /// A record with a content was written.
     fn add_content(&mut self, digest: Digest, weight: u64, place: Place, held: bool) {
         self.segment(place.segment).weight += weight;
@@ -78,13 +85,6 @@ impl Index {
 }
 
 impl Shared {
-    /// Applies a record that was found when the store was opened.
-    pub(super) fn learn_content(&self, content: &pb::Content, place: Place) {
-        if let Ok(digest) = digest_in(&content.digest) {
-            self.index().add_content(digest, weight(content), place, true);
-        }
-    }
-
     /// What is known of a content is on the disk now.
     pub(super) fn content_synced(&self, digest: Digest) {
         if let Some(kept) = self.index().contents.get_mut(&digest) {
@@ -94,23 +94,28 @@ impl Shared {
 
     /// What cannot be read is lost from here on.
     fn content(&self, digest: Digest) -> Option<(pb::Content, Bytes)> {
-        let place = self.index().contents.get(&digest).map(|kept| kept.place)?;
-        let file = self.files().get(&place.segment).map(Arc::clone);
-        let read = || -> Option<(pb::Content, Bytes)> {
-            let mut bytes = vec![0; usize::try_from(place.len).ok()?];
-            file?.read_exact_at(&mut bytes, u64::from(place.at)).ok()?;
-            let (Record::Content(content), _) = frame::read(&bytes)? else { return None };
-            let (found, bytes) = unpack(&content).ok()?;
-            (found == digest).then_some((content, bytes))
-        };
-        let content = read();
-        // It may have been copied, and its segment removed, meanwhile.
-        if content.is_none() && self.index().uses_content(digest, place) {
-            tracing::error!(%digest, "a content is damaged, and not held any more");
-            self.stats().damaged += 1;
-            self.index().remove_content(digest, |kept| kept.place == place);
+        loop {
+            let place = self.index().contents.get(&digest).map(|kept| kept.place)?;
+            let content = self.content_at(digest, place);
+            // It may have been copied, and its segment removed, meanwhile: then again.
+            if content.is_some() || self.index().uses_content(digest, place) {
+                if content.is_none() {
+                    tracing::error!(%digest, "a content is damaged, and not held any more");
+                    self.stats().damaged += 1;
+                    self.index().remove_content(digest, |kept| kept.place == place);
+                }
+                return content;
+            }
         }
-        content
+    }
+
+    fn content_at(&self, digest: Digest, place: Place) -> Option<(pb::Content, Bytes)> {
+        let file = self.files().get(&place.segment).map(Arc::clone)?;
+        let mut bytes = vec![0; usize::try_from(place.len).ok()?];
+        file.read_exact_at(&mut bytes, u64::from(place.at)).ok()?;
+        let (Record::Content(content), _) = frame::read(&bytes)? else { return None };
+        let (found, bytes) = unpack(&content).ok()?;
+        (found == digest).then_some((content, bytes))
     }
 }
 

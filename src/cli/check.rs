@@ -23,7 +23,7 @@ use crate::secrets::Keyring;
 /// A file of jobs.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct JobFile {
+struct Jobs {
     jobs: Vec<JobDefinition>,
 }
 
@@ -131,7 +131,7 @@ pub(super) fn jobs(files: &[PathBuf], out: &mut impl Write) -> Result<(), Failur
     Ok(())
 }
 
-fn read(file: &Path) -> Result<JobFile, Failure> {
+fn read(file: &Path) -> Result<Jobs, Failure> {
     read_file(file, "a job file holds a list under 'jobs': config/first.yaml is an example")
 }
 

