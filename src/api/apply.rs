@@ -3,7 +3,7 @@
 //! Everything is checked before the first command is proposed: fields, timing,
 //! names, circles, and then the whole set is tried out on a copy of the newest
 //! state with the machine's own code. So a mistake in the last definition
-//! leaves the first one unapplied. Only what others write between the trial
+//! leaves the first one unapplied. Then the contents of files are stored by a majority. Only what others write between the trial
 //! and the commit can still refuse one; the answer then says which are applied.
 
 use std::collections::BTreeMap;
@@ -17,6 +17,7 @@ use horai_core::model::job::JobSpec;
 use horai_core::timing::check::check_spec;
 
 use super::dto::{AppliedJob, AppliedJobs, JobSet};
+use super::files::Contents;
 use super::job_definition::JobDefinition;
 use super::problem::{Fault, of_timing};
 use super::texts;
@@ -86,8 +87,9 @@ impl Definitions {
     }
 
     /// Checks all that can be checked without the machine, in the order of the
-    /// request; the answer is an order in which upstream jobs come first.
-    fn check(&self, state: &State) -> Result<Vec<usize>, Fault> {
+    /// request; the answer is an order in which upstream jobs come first, and the contents
+    /// of their files.
+    fn check(&self, state: &State) -> Result<(Vec<usize>, Contents), Fault> {
         let mut names: BTreeMap<&str, usize> = BTreeMap::new();
         for (i, job) in self.jobs.iter().enumerate() {
             if let Some(first) = names.insert(&job.name, i) {
@@ -97,6 +99,7 @@ impl Definitions {
             }
         }
         let zone = state.settings().map_or("UTC", |settings| settings.default_zone.as_str());
+        let mut contents = Contents::default();
         for (i, job) in self.jobs.iter().enumerate() {
             // A number that no job has stands for one that this request makes.
             let made = |name: &Name| {
@@ -105,6 +108,7 @@ impl Definitions {
             };
             let number = |name: &Name| number(state, name).or_else(|| made(name));
             let spec = job.to_spec(number).map_err(|error| self.fault(i, error))?;
+            contents.add(&job.files, state).map_err(|error| self.fault(i, error))?;
             job.check_pools(state).map_err(|error| self.fault(i, error))?;
             texts::check_names(&spec, state).map_err(|error| self.fault(i, error))?;
             let calendar = |name: &Name| state.calendar(name).map(|calendar| &calendar.def);
@@ -114,7 +118,7 @@ impl Definitions {
                 of_timing(&error, &value).within(&place)
             })?;
         }
-        self.order(&names)
+        Ok((self.order(&names)?, contents))
     }
 
     /// Upstream jobs first.
@@ -140,8 +144,18 @@ impl Definitions {
     /// Applies the set to a copy of the state with the machine's own code. The
     /// revision asked for is not part of the trial: a request that was served
     /// before must not be refused for what it did itself.
-    fn rehearse(&self, write: &Write, order: &[usize], state: &State) -> Result<(), Fault> {
+    fn rehearse(
+        &self,
+        write: &Write,
+        (order, contents): (&[usize], &Contents),
+        state: &State,
+    ) -> Result<(), Fault> {
         let mut state = state.clone();
+        for note in contents.notes() {
+            let envelope = Envelope { request: None, ..write.envelope(note) };
+            let (index, now) = (state.applied_index().saturating_add(1), state.now());
+            accepted(state.apply(Entry { index, now, command: &envelope }).outcome)?;
+        }
         for &i in order {
             let job = &self.jobs[i];
             let spec =
@@ -208,9 +222,10 @@ impl Api {
         if let Some(done) = definitions.served(write, &state) {
             return done;
         }
-        let order = definitions.check(&state)?;
-        definitions.rehearse(write, &order, &state)?;
+        let (order, contents) = definitions.check(&state)?;
+        definitions.rehearse(write, (&order, &contents), &state)?;
         drop(state);
+        self.keep(write, contents).await?;
         let mut applied: Vec<Option<AppliedJob>> = vec![None; definitions.jobs.len()];
         let mut rest = order.as_slice();
         while !rest.is_empty() {

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use horai_core::ids::{JobId, Name};
 use horai_core::model::edge::{EdgeSpec, PeriodUnit};
+use horai_core::model::file::JobFile;
 use horai_core::model::job::{
     Executor, JobSpec, OnWorkerLost, Overlap, TriggerSpec, default_group,
 };
@@ -22,6 +23,8 @@ use super::definition_parts::{
 };
 pub use super::edge_definition::EdgeDefinition;
 use super::edge_definition::{edge_error, edges};
+pub use super::file_definition::FileDefinition;
+use super::file_definition::files;
 pub use super::local_definition::BatchDefinition;
 use super::local_definition::areas;
 use super::process_definition::Written;
@@ -161,6 +164,10 @@ pub struct JobDefinition {
     /// Limits of each single process, by the words of `ulimit`'s system call.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub rlimits: BTreeMap<String, Scalar>,
+    /// What its runs find in their working folder, by relative path: up to 32 files, 256 KiB
+    /// in all.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, FileDefinition>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // the signature is serde's
@@ -252,6 +259,7 @@ impl JobDefinition {
                 rlimits: Some(&self.rlimits),
             }
             .to_spec()?,
+            files: self.files()?,
         };
         let upstream = self.depends_on.iter().map(|edge| edge.job.as_str());
         spec.syntax = texts::syntax_of(&spec, self.syntax.as_deref(), upstream)?;
@@ -354,6 +362,19 @@ impl JobDefinition {
             }
         }
         Ok(self.env.clone())
+    }
+
+    fn files(&self) -> Result<BTreeMap<String, JobFile>, FieldError> {
+        let found = files(&self.files)?;
+        if self.noop && !found.is_empty() {
+            return Err(FieldError::invalid(
+                "files",
+                found.len(),
+                "a job that does nothing reads no files",
+                "leave them out, or give it a 'shell' or 'exec'",
+            ));
+        }
+        Ok(found)
     }
 
     fn priority(&self) -> Result<u8, FieldError> {

@@ -13,7 +13,7 @@ use super::job_definition::{
     TriggerDefinition,
 };
 use super::process_definition::of_spec;
-use super::texts;
+use super::{file_definition, texts};
 
 impl JobDefinition {
     /// Writes a definition down; `job_name` names an upstream job.
@@ -84,6 +84,7 @@ impl JobDefinition {
             run_as,
             umask,
             rlimits,
+            files: file_definition::of_spec(&spec.files),
         }
     }
 }
@@ -116,6 +117,7 @@ mod tests {
              rlimits: {nofile: 1024, core: unlimited, fsize: 1GiB}",
             "name: a\nnoop: true\nareas: [EU, US]\nbatch: {unit: day, offset: -1}\nparams: {EU.A: b}",
             "name: a\nnoop: true\nbatch: {unit: other}",
+            "name: a\nexec: [./run]\nfiles: {run: {text: x, mode: '0755'}, lib/b: {base64: eA==}}",
             "name: a\nshell: 'echo {{ vars.x }} {{ params.y }} {{ batch }}'\ngroup: etl",
             "name: a\nnoop: true\non_worker_lost: keep\nkeep_for: 2h\nzone: Asia/Tokyo",
             "name: a\nnoop: true\nperiod: week\nlegacy_id: 30\ndepends_on:\n  \

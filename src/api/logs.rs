@@ -66,6 +66,10 @@ impl From<Needed> for Fault {
                 "wait until the leader's `behind` in /api/v1/cluster/logs is 0, and ask again; \
                  or take it out all the same: lose_logs, --lose-logs"
             }
+            Needed::Files { .. } => {
+                "wait until `files` in /api/v1/cluster/logs is the same on all nodes, and ask \
+                 again; or take it out all the same: lose_logs, --lose-logs"
+            }
         };
         Self::new(ErrorCode::Conflict, needed.to_string(), remedy)
     }
@@ -77,6 +81,7 @@ pub(super) async fn stats(State(api): State<Api>, params: Params) -> Result<Json
     Ok(Json(LogsDto {
         bytes: stats.bytes,
         attempts: stats.attempts,
+        files: stats.files,
         damaged: stats.damaged,
         shut: api.logs.store().shut().map(|error| error.to_string()),
         behind: api.logs.behind(),

@@ -19,6 +19,8 @@ mod cluster;
 mod definition_parts;
 pub mod dto;
 pub mod edge_definition;
+pub mod file_definition;
+mod files;
 mod gate;
 pub mod group_definition;
 mod groups;
@@ -186,6 +188,7 @@ fn router_within(state: ApiState, limit: Duration) -> Router {
         .route("/actions/{id}/super-recover", post(reruns::super_recover))
         .route("/actions/{id}/force-success", get(trial::force_success).post(reruns::force_success))
         .route("/actions/{id}/skip", get(trial::skip).post(reruns::skip))
+        .route("/jobs/{name}/file", get(files::show))
         .route("/jobs/{name}/render", get(texts::render))
         .route("/jobs/{name}/state", get(job_state::show).put(job_state::edit))
         .route("/jobs/{name}/backfills", post(backfills::start))

@@ -40,6 +40,13 @@ impl fmt::Display for Scalar {
     }
 }
 
+impl Scalar {
+    /// As it is to be read.
+    pub(super) fn of(text: String) -> Self {
+        Self(text)
+    }
+}
+
 /// What is a whole number goes out as one.
 impl Serialize for Scalar {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

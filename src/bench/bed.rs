@@ -320,6 +320,7 @@ fn with_triggers(number: u32, triggers: Vec<TriggerDefinition>) -> JobDefinition
         run_as: None,
         umask: None,
         rlimits: BTreeMap::new(),
+        files: BTreeMap::new(),
     }
 }
 

@@ -17,6 +17,7 @@ pub(super) const MAX_BODY: usize = 1 << 20;
 
 const PIECE: u8 = 1;
 const GONE: u8 = 2;
+const CONTENT: u8 = 3;
 
 /// What a record says.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +26,8 @@ pub(super) enum Record {
     Piece(pb::Piece),
     /// Nothing of this run is wanted any more.
     Gone(u64),
+    /// A content, found by its hash.
+    Content(pb::Content),
 }
 
 /// Appends a record.
@@ -39,6 +42,10 @@ pub(super) fn write(record: &Record, out: &mut Vec<u8>) {
         Record::Gone(run) => {
             out.push(GONE);
             out.extend_from_slice(&run.to_le_bytes());
+        }
+        Record::Content(content) => {
+            out.push(CONTENT);
+            out.extend_from_slice(&content.encode_to_vec());
         }
     }
     let body = &out[begin + HEADER..];
@@ -67,6 +74,7 @@ pub(super) fn read(bytes: &[u8]) -> Option<(Record, usize)> {
     let (kind, message) = body.split_first()?;
     let record = match *kind {
         PIECE => Record::Piece(pb::Piece::decode(message).ok()?),
+        CONTENT => Record::Content(pb::Content::decode(message).ok()?),
         GONE => Record::Gone(u64::from_le_bytes(message.try_into().ok()?)),
         _ => return None,
     };

@@ -4,14 +4,16 @@
 use std::collections::BTreeMap;
 
 use horai_core::ids::{AttemptKey, RunId};
+use horai_core::model::file::Digest;
 
+use super::contents::Kept;
 use super::ranges::Ranges;
 
 /// Numbers segments; a later one is newer.
 pub(super) type SegmentId = u32;
 
 /// Counted for each record beside its bytes, so that many small ones weigh something.
-const RECORD_WEIGHT: u64 = 64;
+pub(super) const RECORD_WEIGHT: u64 = 64;
 
 /// Where a record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +74,9 @@ pub(super) struct Index {
     /// Runs that nothing is kept of; true if nobody will ask for them any more.
     pub(super) gone: BTreeMap<RunId, bool>,
     pub(super) segments: BTreeMap<SegmentId, Segment>,
+    pub(super) contents: BTreeMap<Digest, Kept>,
+    /// Counted up whenever somebody relies on a content.
+    pub(super) touches: u64,
 }
 
 impl Index {
@@ -149,7 +154,7 @@ impl Index {
         }
     }
 
-    fn free(&mut self, freed: Vec<(SegmentId, u64)>) {
+    pub(super) fn free(&mut self, freed: Vec<(SegmentId, u64)>) {
         for (segment, weight) in freed {
             let segment = self.segment(segment);
             segment.live = segment.live.saturating_sub(weight);

@@ -1,4 +1,4 @@
-//! The chunk store: output of attempts on one node's disk.
+//! The chunk store: output of attempts, and contents of files, on one node's disk.
 //!
 //! A log is the output of one attempt, in the offsets that it had when the job wrote
 //! it. What is known of each byte only ever grows: nothing, then the byte, then *left
@@ -15,12 +15,18 @@
 //! so that whoever compares nodes copies them again. Segments that hold mostly what is
 //! gone are rewritten.
 //!
+//! Beside logs it holds contents: small, whole, and found by their hash, so that the same
+//! holds of them.
+//!
 //! It knows neither network nor state: who may put, what is to be kept and whom a log
 //! is copied to is decided by those who use it.
 //!
 //! Reading order: [`ranges`], [`piece`], `frame` (records in a segment), `index` (what
-//! is where), `writer` (the thread), [`store`] (what others call).
+//! is where), `writer` (the thread), [`store`] (what others call); then
+//! [`content`] and `contents`, the same for contents.
 
+pub mod content;
+mod contents;
 mod frame;
 mod index;
 pub mod piece;
@@ -28,6 +34,8 @@ pub mod ranges;
 pub mod store;
 mod writer;
 
+#[cfg(test)]
+mod content_tests;
 #[cfg(test)]
 mod random_tests;
 #[cfg(test)]

@@ -12,6 +12,7 @@ use horai_core::ids::{AttemptKey, RunId};
 use horai_proto::logs as pb;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
+use super::content::BadContent;
 use super::frame::{self, Record};
 use super::index::{Index, Place, SegmentId};
 use super::piece::{BadPiece, Content, Piece, unpack};
@@ -43,6 +44,9 @@ pub enum Error {
     /// Not a piece.
     #[error(transparent)]
     Bad(#[from] BadPiece),
+    /// Not a content.
+    #[error(transparent)]
+    BadContent(#[from] BadContent),
     /// It is read from the disk.
     #[error("the store of logs is being opened: try again")]
     Opening,
@@ -75,6 +79,8 @@ pub struct Stats {
     pub useful: u64,
     /// Attempts with output.
     pub attempts: u64,
+    /// Contents of files.
+    pub files: u64,
     /// Records that could not be read since the store was opened.
     pub damaged: u64,
     /// Syncs since then.
@@ -85,6 +91,11 @@ pub struct Stats {
 pub(super) enum Job {
     Put {
         pieces: Vec<pb::Piece>,
+        done: Done,
+        _room: OwnedSemaphorePermit,
+    },
+    PutContents {
+        contents: Vec<pb::Content>,
         done: Done,
         _room: OwnedSemaphorePermit,
     },
@@ -206,11 +217,19 @@ impl Store {
     /// # Errors
     /// [`Error`]; of several pieces those before the bad one may be stored.
     pub async fn put(&self, pieces: Vec<pb::Piece>) -> Result<(), Error> {
-        let size: usize = pieces.iter().map(|piece| piece.data.len() + PIECE_COSTS).sum();
+        let room = self.room(pieces.iter().map(|piece| piece.data.len())).await?;
+        self.ask(|done| Job::Put { pieces, done, _room: room }).await
+    }
+
+    /// Room for what is to be written, of these lengths in bytes.
+    pub(super) async fn room(
+        &self,
+        lengths: impl Iterator<Item = usize>,
+    ) -> Result<OwnedSemaphorePermit, Error> {
+        let size: usize = lengths.map(|len| len + PIECE_COSTS).sum();
         let size = u32::try_from(size.min(WAITING)).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.room).acquire_many_owned(size).await;
-        let room = room.map_err(|_| Error::Closed)?;
-        self.ask(|done| Job::Put { pieces, done, _room: room }).await
+        room.map_err(|_| Error::Closed)
     }
 
     /// Nothing of these runs is wanted any more, whatever is put later.
@@ -239,7 +258,7 @@ impl Store {
         }
     }
 
-    async fn ask(&self, job: impl FnOnce(Done) -> Job) -> Result<(), Error> {
+    pub(super) async fn ask(&self, job: impl FnOnce(Done) -> Job) -> Result<(), Error> {
         if let Some(error) = self.shut() {
             return Err(error);
         }
@@ -351,14 +370,13 @@ impl Store {
     /// What it holds and did.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let (bytes, useful, attempts) = {
+        let (bytes, useful, attempts, files) = {
             let index = self.shared.index();
-            (index.size(), index.useful(), index.logs.len() as u64)
+            (index.size(), index.useful(), index.logs.len() as u64, index.contents.len() as u64)
         };
-        Stats { bytes, useful, attempts, ..*self.shared.stats() }
+        Stats { bytes, useful, attempts, files, ..*self.shared.stats() }
     }
 
-    #[cfg(test)]
     pub(super) fn shared(&self) -> &Shared {
         &self.shared
     }

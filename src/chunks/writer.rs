@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use horai_core::ids::{AttemptKey, RunId};
+use horai_core::model::file::Digest;
 use horai_proto::logs as pb;
 
 use super::frame::{self, Record, Scanned};
@@ -28,12 +29,13 @@ const SUFFIX: &str = "log";
 type Fresh = (AttemptKey, u64, u64);
 
 pub(super) struct Writer {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     limits: Limits,
     active: Option<Active>,
     /// Whoever waits for the next sync.
     waiting: Vec<Done>,
     fresh: Vec<Fresh>,
+    pub(super) fresh_contents: Vec<Digest>,
     dirty: bool,
     /// When the last sync and the last look for what to rewrite were; none: long ago.
     synced: Option<Instant>,
@@ -57,6 +59,7 @@ impl Writer {
             active: None,
             waiting: Vec::new(),
             fresh: Vec::new(),
+            fresh_contents: Vec::new(),
             dirty: false,
             synced: None,
             tidied: Some(Instant::now()),
@@ -177,6 +180,7 @@ impl Writer {
                     }
                 }
                 Record::Gone(run) => index.drop_run(RunId(run)),
+                Record::Content(content) => index.learn_content(&content, place),
             }
         }
     }
@@ -185,6 +189,10 @@ impl Writer {
         match job {
             Job::Put { pieces, done, .. } => {
                 let put = pieces.into_iter().try_for_each(|piece| self.put(piece));
+                self.answer(put, done);
+            }
+            Job::PutContents { contents, done, .. } => {
+                let put = contents.into_iter().try_for_each(|content| self.put_content(content));
                 self.answer(put, done);
             }
             Job::Drop { runs, done } => {
@@ -279,7 +287,7 @@ impl Writer {
     }
 
     /// Appends a record to the active segment, or to a new one.
-    fn append(&mut self, record: &Record) -> Result<Place, Error> {
+    pub(super) fn append(&mut self, record: &Record) -> Result<Place, Error> {
         if let Some(Error::Broken(why)) = &*self.shared.shut.borrow() {
             return Err(Error::Broken(why.clone()));
         }
@@ -289,7 +297,7 @@ impl Writer {
         }
     }
 
-    fn try_append(&mut self, record: &Record) -> io::Result<Place> {
+    pub(super) fn try_append(&mut self, record: &Record) -> io::Result<Place> {
         if self.active.as_ref().is_some_and(|active| active.size >= self.limits.segment) {
             // Nothing of a segment is left to be synced once another is begun.
             self.try_sync()?;
@@ -358,6 +366,9 @@ impl Writer {
                 }
             }
         }
+        for digest in self.fresh_contents.drain(..) {
+            self.shared.content_synced(digest);
+        }
         for done in self.waiting.drain(..) {
             let _ = done.send(Ok(()));
         }
@@ -376,6 +387,7 @@ impl Writer {
         self.shared.shut.send_replace(Some(broken.clone()));
         self.dirty = false;
         self.fresh.clear();
+        self.fresh_contents.clear();
         for done in self.waiting.drain(..) {
             let _ = done.send(Err(broken.clone()));
         }
@@ -442,6 +454,7 @@ impl Writer {
                         self.shared.index().move_to(key, from, to, old, new);
                     }
                 }
+                Record::Content(content) => self.copy_content(content, old)?,
                 Record::Gone(run) => {
                     let run = RunId(run);
                     let forgotten = self.shared.index().gone.get(&run).copied();

@@ -1,10 +1,12 @@
 //! Checks of files that need no cluster.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use horai_core::ids::{JobId, Name};
+use horai_core::model::file::JobFile;
 use horai_core::model::job::JobSpec;
 use horai_core::timing::check::{Calendars, check_spec};
 use serde::Deserialize;
@@ -12,16 +14,16 @@ use serde::de::DeserializeOwned;
 
 use super::failure::Failure;
 use super::files::read_file;
-use crate::api::job_definition::JobDefinition;
+use crate::api::job_definition::{FileDefinition, JobDefinition};
 use crate::config::{self, Check, NodeConfig};
-use crate::error::{chain, exit};
+use crate::error::{ErrorCode, FieldError, chain, exit};
 use crate::offline::plan::circle;
 use crate::secrets::Keyring;
 
 /// A file of jobs.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct JobFile {
+struct Jobs {
     jobs: Vec<JobDefinition>,
 }
 
@@ -29,11 +31,47 @@ struct JobFile {
 pub(super) fn read_all(files: &[PathBuf]) -> Result<Vec<(String, JobDefinition)>, Failure> {
     let mut jobs = Vec::new();
     for file in files {
-        for (i, job) in read(file)?.jobs.into_iter().enumerate() {
-            jobs.push((format!("{}: jobs[{i}] ({})", file.display(), job.name), job));
+        let folder = file.parent().unwrap_or(Path::new(""));
+        for (i, mut job) in read(file)?.jobs.into_iter().enumerate() {
+            let place = format!("{}: jobs[{i}] ({})", file.display(), job.name);
+            bring(folder, &mut job).map_err(|error| Failure::of_field(&place, &error))?;
+            jobs.push((place, job));
         }
     }
     Ok(jobs)
+}
+
+/// Puts the contents of files in the place of their paths, which lead on from `folder`.
+fn bring(folder: &Path, job: &mut JobDefinition) -> Result<(), FieldError> {
+    for (name, file) in &mut job.files {
+        let FileDefinition { path: Some(path), text: None, base64: None, sha256: None, .. } = file
+        else {
+            continue;
+        };
+        let at = folder.join(&*path);
+        let wrong = |problem: String, remedy: &str| {
+            FieldError::invalid(format!("files.{name}.path"), &*path, problem, remedy)
+        };
+        let unreadable = |error: std::io::Error| {
+            let remedy = "write it as it is seen from the folder of the file that names it";
+            wrong(format!("{}: {error}", at.display()), remedy)
+        };
+        let size = fs::metadata(&at).map_err(unreadable)?.len();
+        if size > JobFile::MAX_BYTES {
+            let problem = format!(
+                "it has {size} bytes, and all files of a job at most {}",
+                JobFile::MAX_BYTES
+            );
+            let error = wrong(problem, "fetch large files in the script");
+            return Err(error.with_code(ErrorCode::TooLarge));
+        }
+        let content = fs::read(&at).map_err(unreadable)?;
+        *file = FileDefinition {
+            size: file.size,
+            ..FileDefinition::of_content(content, file.mode.take())
+        };
+    }
+    Ok(())
 }
 
 /// Definitions as one set: a job may depend on one of another file. Their numbers are
@@ -93,7 +131,7 @@ pub(super) fn jobs(files: &[PathBuf], out: &mut impl Write) -> Result<(), Failur
     Ok(())
 }
 
-fn read(file: &Path) -> Result<JobFile, Failure> {
+fn read(file: &Path) -> Result<Jobs, Failure> {
     read_file(file, "a job file holds a list under 'jobs': config/first.yaml is an example")
 }
 

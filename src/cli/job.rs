@@ -44,6 +44,16 @@ enum JobCommand {
         /// Its name
         name: String,
     },
+    /// Write the content of one of a job's files to standard output
+    File {
+        /// The job's name
+        name: String,
+        /// The file's name, as in the job's definition
+        file: String,
+        /// Of an earlier definition of the job
+        #[arg(long)]
+        revision: Option<u64>,
+    },
     /// Say of each trigger why it gives no action at present
     Explain {
         /// Its name
@@ -196,6 +206,9 @@ pub(super) fn run(args: JobArgs, out: &mut impl Write) -> Result<(), Failure> {
                     Format::Yaml => data(out, format, &JobSet { jobs: vec![job.definition] }),
                     _ => print(out, format, &job),
                 }
+            }
+            JobCommand::File { name, file, revision } => {
+                Ok(out.write_all(&client.job_file(&name, &file, revision).await?)?)
             }
             JobCommand::Explain { name } => print(out, format, &client.explain_job(&name).await?),
             JobCommand::Delete { name, force, cancel, preview: true, .. } => {

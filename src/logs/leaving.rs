@@ -43,6 +43,15 @@ pub enum Needed {
         /// How many.
         attempts: usize,
     },
+    /// The same of files of jobs.
+    #[error(
+        "files of jobs could be lost: {files} contents are not with a majority of the nodes that \
+         stay yet"
+    )]
+    Files {
+        /// How many.
+        files: usize,
+    },
 }
 
 impl Logs {
@@ -66,7 +75,13 @@ impl Logs {
             sleep(LOOK).await;
             lacks = asks.again(lacks).await?;
         }
-        Ok(())
+        loop {
+            match self.files_at_risk(&asks.stay).await? {
+                0 => return Ok(()),
+                files if Instant::now() >= until => return Err(Needed::Files { files }),
+                _ => sleep(LOOK).await,
+            }
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! Logs that outlive machines: output of attempts on the disks of all nodes.
+//! Logs that outlive machines: output of attempts on the disks of all nodes; and the files
+//! of jobs, which are kept there in the same way.
 //!
 //! A worker brings its output to the node that leads (`intake`). That node stores each
 //! piece and hands it to the other voters (`peers`); once a majority of the voters has
@@ -7,7 +8,7 @@
 //! missing and nothing is there twice: each byte has one place. `repair` copies what some
 //! voter lacks, `retention` removes what is old, too much, or of a run that is gone, and
 //! `read` serves any of it on any node. `leaving` keeps a voter until its copies are with
-//! others; `compare` asks the voters what they hold.
+//! others; `compare` asks the voters what they hold. `files` does all of that for files.
 //!
 //! No consensus is needed for bytes that have a place of their own and never change
 //! (see [`crate::chunks`]): a leader that was deposed can do no harm by storing more of
@@ -17,6 +18,7 @@
 //! bytes; a node that is slow or away is left behind, and repaired later.
 
 mod compare;
+mod files;
 mod intake;
 mod leaving;
 mod peers;
@@ -39,6 +41,7 @@ use tonic::service::Routes;
 use crate::chunks::Store;
 use crate::session::Node;
 
+pub use files::FilesError;
 pub use leaving::Needed;
 pub use read::{LogError, LogPart, LogRequest};
 pub use retention::Keep;

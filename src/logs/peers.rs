@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use horai_core::ids::{AttemptKey, NodeId};
+use horai_core::model::file::Digest;
 use horai_proto::logs as pb;
 use horai_proto::logs::node_logs_client::NodeLogsClient;
 use tokio::sync::mpsc;
@@ -19,6 +20,7 @@ use tonic::{Request, Status};
 
 use super::Logs;
 use crate::chunks::Ranges;
+use crate::chunks::content::{digest_in, file_ref};
 use crate::chunks::piece::{attempt_key, attempt_ref, key_of};
 use crate::session::Node;
 
@@ -178,6 +180,37 @@ impl Peers {
     ) -> Result<pb::Pieces, Status> {
         let ask = pb::ReadRequest { attempt: Some(attempt_ref(key)), offset, max_bytes };
         within(self.client(node)?.read(self.request(node, ask)?)).await
+    }
+
+    /// Has a node store contents of files.
+    pub(super) async fn put_files(
+        &self,
+        node: NodeId,
+        contents: Vec<pb::Content>,
+    ) -> Result<(), Status> {
+        let request = self.request(node, pb::Contents { contents })?;
+        within(self.client(node)?.put_files(request)).await.map(drop)
+    }
+
+    /// Which of these a node holds; with none, all that it holds.
+    pub(super) async fn held_files(
+        &self,
+        node: NodeId,
+        digests: &[Digest],
+    ) -> Result<BTreeSet<Digest>, Status> {
+        let files = digests.iter().map(|digest| file_ref(*digest)).collect();
+        let request = self.request(node, pb::FileList { files })?;
+        let answer = within(self.client(node)?.held_files(request)).await?;
+        Ok(answer.files.iter().filter_map(|file| digest_in(&file.digest).ok()).collect())
+    }
+
+    /// A content that a node holds.
+    pub(super) async fn read_file(
+        &self,
+        node: NodeId,
+        digest: Digest,
+    ) -> Result<pb::Content, Status> {
+        within(self.client(node)?.read_file(self.request(node, file_ref(digest))?)).await
     }
 
     /// Queues a piece for a node; false if that many wait already.

@@ -24,6 +24,8 @@ use crate::chunks::piece::pack;
 const ROUND: Duration = Duration::from_secs(1);
 /// Between two looks at everything.
 const ALL: Duration = Duration::from_secs(600);
+/// Between two looks at the files of jobs: who missed one gets it soon.
+const FILES: Duration = Duration::from_secs(5);
 /// Attempts compared at once,
 const AT_ONCE: usize = 256;
 /// and in a look at everything.
@@ -55,7 +57,7 @@ impl Logs {
         tracing::debug!(%leader, "logs are compared");
         *self.lock_behind() = super::Behind { all: true, ..Default::default() };
         let mut round = Round { logs: Arc::clone(self), last: None, epochs: BTreeMap::new() };
-        let mut looked = Instant::now();
+        let (mut looked, mut files) = (Instant::now(), None::<Instant>);
         loop {
             // A disk that failed takes nothing: others repair when they lead.
             if self.store.shut().is_some() {
@@ -64,6 +66,10 @@ impl Logs {
             }
             if round.is_anyone_new().await || looked.elapsed() > ALL {
                 self.lock_behind().all = true;
+            }
+            if self.lock_behind().all || files.is_none_or(|looked| looked.elapsed() > FILES) {
+                self.repair_files().await;
+                files = Some(Instant::now());
             }
             round.some().await;
             let all = {
@@ -238,6 +244,6 @@ impl Round {
 }
 
 /// A pause for so many bytes.
-async fn pace(bytes: u64) {
+pub(super) async fn pace(bytes: u64) {
     sleep(Duration::from_millis(bytes * 1_000 / RATE)).await;
 }

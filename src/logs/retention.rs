@@ -1,4 +1,4 @@
-//! What this node keeps: logs of runs that the cluster knows, that are not too old, and
+//! What this node keeps: files that jobs need, and logs of runs that the cluster knows, that are not too old, and
 //! no more than there is room for.
 //!
 //! Each node decides for itself, from the replicated state and its own disk. What it drops
@@ -64,6 +64,7 @@ impl Logs {
             }
             self.store.tidy(self.keep.max_bytes);
             self.make_room().await;
+            self.drop_files().await;
         }
     }
 

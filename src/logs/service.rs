@@ -4,16 +4,20 @@ use std::sync::Arc;
 
 use futures_util::stream::{BoxStream, StreamExt};
 use horai_core::ids::{AttemptKey, RunId};
+use horai_core::model::file::Digest;
 use horai_proto::logs as pb;
 use horai_proto::logs::node_logs_server::{NodeLogs, NodeLogsServer};
+use horai_proto::logs::worker_files_server::{WorkerFiles, WorkerFilesServer};
 use horai_proto::logs::worker_logs_server::{WorkerLogs, WorkerLogsServer};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataMap;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::peers::{CREDENTIALS, Held, MAX_MESSAGE};
 use super::{Logs, intake};
+use crate::chunks::content::{digest_in, file_ref};
 use crate::chunks::piece::{attempt_key, key_of, pack};
 use crate::chunks::{Error, Piece};
 use crate::session::access;
@@ -25,12 +29,14 @@ const MAX_PAGE: usize = 10_000;
 /// Answers that wait for a worker.
 const ANSWERS: usize = 4_096;
 
-/// Both services.
+/// All services.
 pub(super) fn routes(logs: &Arc<Logs>) -> Routes {
     let nodes = NodeLogsServer::new(Service(Arc::clone(logs)))
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
-    Routes::new(nodes).add_service(WorkerLogsServer::new(Service(Arc::clone(logs))))
+    Routes::new(nodes)
+        .add_service(WorkerLogsServer::new(Service(Arc::clone(logs))))
+        .add_service(WorkerFilesServer::new(Service(Arc::clone(logs))))
 }
 
 struct Service(Arc<Logs>);
@@ -45,12 +51,19 @@ impl Service {
         admitted.map_err(|error| Status::permission_denied(error.to_string()))?;
         Ok(request.into_inner())
     }
+
+    /// Whether a worker may ask.
+    fn permit(&self, metadata: &MetadataMap) -> Result<(), Status> {
+        let permitted = access::caller(metadata)
+            .and_then(|caller| self.0.node.read(|state| access::permit(state, &caller.token)));
+        permitted.map_err(|refusal| Status::permission_denied(refusal.message))
+    }
 }
 
 fn status(error: Error) -> Status {
     match error {
         Error::Conflict { .. } => Status::already_exists(error.to_string()),
-        Error::Bad(_) => Status::invalid_argument(error.to_string()),
+        Error::Bad(_) | Error::BadContent(_) => Status::invalid_argument(error.to_string()),
         Error::Full => Status::resource_exhausted(error.to_string()),
         Error::Broken(_) | Error::Opening | Error::Closed => Status::unavailable(error.to_string()),
     }
@@ -105,6 +118,61 @@ impl NodeLogs for Service {
         }
         Ok(Response::new(pb::Pieces { pieces, dropped: self.0.store.is_gone(key.run) }))
     }
+
+    async fn put_files(
+        &self,
+        request: Request<pb::Contents>,
+    ) -> Result<Response<pb::FileList>, Status> {
+        let contents = self.admit(request)?.contents;
+        self.0.store.put_contents(contents).await.map_err(status)?;
+        Ok(Response::new(pb::FileList::default()))
+    }
+
+    async fn held_files(
+        &self,
+        request: Request<pb::FileList>,
+    ) -> Result<Response<pb::FileList>, Status> {
+        let ask = self.admit(request)?;
+        if let Some(error) = self.0.store.shut() {
+            return Err(status(error));
+        }
+        let digests = ask.files.iter().map(digest).collect::<Result<Vec<_>, _>>()?;
+        let files = self.0.own_files(&digests).into_iter().map(file_ref).collect();
+        Ok(Response::new(pb::FileList { files }))
+    }
+
+    async fn read_file(
+        &self,
+        request: Request<pb::FileRef>,
+    ) -> Result<Response<pb::Content>, Status> {
+        let digest = digest(&self.admit(request)?)?;
+        match self.0.own_file(digest).await {
+            Some((content, _)) => Ok(Response::new(content)),
+            // That there is nothing is said only by who knows.
+            None => Err(self
+                .0
+                .store
+                .shut()
+                .map_or_else(|| Status::not_found("this node does not hold it"), status)),
+        }
+    }
+}
+
+fn digest(file: &pb::FileRef) -> Result<Digest, Status> {
+    digest_in(&file.digest).map_err(|error| Status::invalid_argument(error.to_string()))
+}
+
+#[tonic::async_trait]
+impl WorkerFiles for Service {
+    async fn fetch(&self, request: Request<pb::FileRef>) -> Result<Response<pb::Content>, Status> {
+        self.permit(request.metadata())?;
+        let digest = digest(request.get_ref())?;
+        match self.0.file(digest).await {
+            Ok((content, _)) => Ok(Response::new(content)),
+            Err(error) if error.is_final() => Err(Status::not_found(error.to_string())),
+            Err(error) => Err(Status::unavailable(error.to_string())),
+        }
+    }
 }
 
 impl Logs {
@@ -126,9 +194,7 @@ impl WorkerLogs for Service {
         request: Request<Streaming<pb::FromWorker>>,
     ) -> Result<Response<Self::DeliverStream>, Status> {
         let logs = Arc::clone(&self.0);
-        let permitted = access::caller(request.metadata())
-            .and_then(|caller| logs.node.read(|state| access::permit(state, &caller.token)));
-        permitted.map_err(|refusal| Status::permission_denied(refusal.message))?;
+        self.permit(request.metadata())?;
         let (answers, queue) = mpsc::channel(ANSWERS);
         let from = request.into_inner();
         let end = logs.end.clone();

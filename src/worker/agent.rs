@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::attach::{self, Event};
 use super::attempts::{self, Notice, Runner, Shared};
+use super::bring::Bring;
 use super::ending::Ending;
 pub use super::failure::Error;
 use super::fence::{self, Fence};
@@ -201,8 +202,9 @@ impl Agent {
         let shared = Arc::new(Shared::new(Arc::clone(&host)));
         let shared_too = Arc::clone(&shared);
         let identity = identity(&config, journal.incarnation(), host.dial());
+        let bring = Arc::new(Bring::new(identity.clone(), config.nodes.clone()));
         let uplink = Uplink::new(identity, Arc::clone(&jobs));
-        let runner = Runner { jobs, journal, shared: shared_too, notices };
+        let runner = Runner { jobs, journal, bring, shared: shared_too, notices };
         let intake = Intake::new(config.disk_reserve);
         let mut agent = Self {
             config,
@@ -258,6 +260,7 @@ impl Agent {
         for gone in streams.learn(nodes, self.active == Some(node)) {
             self.on_down(gone);
         }
+        self.runner.bring.know(streams.addresses());
     }
 
     fn on_down(&mut self, node: usize) {
@@ -507,21 +510,26 @@ impl Agent {
             }
             Notice::Ended(ended) => {
                 self.decline(&ended);
-                let mut wired = Vec::with_capacity(ended.len());
-                for (key, token, ending) in ended {
-                    let has_folder = self.live.remove(&key).is_none_or(|live| !live.noop);
-                    if has_folder {
-                        self.uplink.tell(Tell::Ended(key));
-                    }
-                    let ended = Ended { token, ending, has_folder };
-                    wired.push(ended.wire(key));
-                    self.results.insert(key, ended);
-                }
-                self.say_results(wired);
+                self.on_ended(ended);
             }
+            Notice::Unfurnished(key, token, ending) => self.on_ended(vec![(key, token, ending)]),
             Notice::Broken(error) => return Err(error.into()),
         }
         Ok(())
+    }
+
+    fn on_ended(&mut self, ended: Vec<(AttemptKey, Token, Ending)>) {
+        let mut wired = Vec::with_capacity(ended.len());
+        for (key, token, ending) in ended {
+            let has_folder = self.live.remove(&key).is_none_or(|live| !live.noop);
+            if has_folder {
+                self.uplink.tell(Tell::Ended(key));
+            }
+            let ended = Ended { token, ending, has_folder };
+            wired.push(ended.wire(key));
+            self.results.insert(key, ended);
+        }
+        self.say_results(wired);
     }
 
     fn say_results(&mut self, results: Vec<pb::Result>) {

@@ -15,6 +15,7 @@ use horai_proto::worker as pb;
 use horai_raft::host::Host;
 use tokio::sync::mpsc;
 
+use super::bring::Bring;
 use super::clock::millis;
 use super::ending::Ending;
 use super::intake::is_of_machine;
@@ -27,6 +28,8 @@ pub(super) enum Notice {
     Started(AttemptKey, Box<dyn Control>),
     /// It is over, and its result is in the journal.
     Ended(Vec<(AttemptKey, Token, Ending)>),
+    /// The same of one that is given back, through no fault of this worker.
+    Unfurnished(AttemptKey, Token, Ending),
     /// The journal failed: the worker must stop.
     Broken(journal::Error),
 }
@@ -67,6 +70,7 @@ impl Shared {
 pub(super) struct Runner {
     pub(super) jobs: Arc<dyn JobRunner>,
     pub(super) journal: Journal,
+    pub(super) bring: Arc<Bring>,
     pub(super) shared: Arc<Shared>,
     pub(super) notices: mpsc::Sender<Notice>,
 }
@@ -110,6 +114,10 @@ impl Runner {
         if let Err(e) = self.journal.append(vec![Record::Accepted { key, token, fence }]).await {
             return self.tell(refused(e, vec![(key, token, fence)])).await;
         }
+        let files = match self.bring.all(&start.files).await {
+            Ok(files) => files,
+            Err(why) => return self.give_back(key, token, &why).await,
+        };
         let deadline_ms = self.shared.deadline(start.lease_ms);
         let now = self.shared.cluster_now();
         if self.shared.boot_ms() >= deadline_ms || is_too_late(&start, now) {
@@ -117,7 +125,7 @@ impl Runner {
             return self.finish(key, token, report.into()).await;
         }
         let offset = self.shared.offset.load(Ordering::Acquire);
-        match self.jobs.start(start, key, token, deadline_ms, offset).await {
+        match self.jobs.start(start, key, token, files, deadline_ms, offset).await {
             Ok(Started { control, ended }) => {
                 self.tell(Notice::Started(key, control)).await;
                 ended.await;
@@ -146,6 +154,18 @@ impl Runner {
     async fn collect(self, key: AttemptKey, token: Token) {
         let ending = self.jobs.collect(key, token).await;
         self.finish(key, token, ending).await;
+    }
+
+    /// It never began, for want of what it should have had.
+    async fn give_back(self, key: AttemptKey, token: Token, why: &str) {
+        let report = ended(EndKind::declined(why), None, self.shared.cluster_now());
+        let ending = Ending::from(report);
+        let record = Record::of_end(key, token, ending.clone());
+        let notice = match self.journal.append(vec![record]).await {
+            Ok(()) => Notice::Unfurnished(key, token, ending),
+            Err(error) => Notice::Broken(error),
+        };
+        self.tell(notice).await;
     }
 
     async fn finish(self, key: AttemptKey, token: Token, ending: Ending) {

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use horai_core::ids::{AttemptKey, Token};
 use horai_core::model::confinement::Isolation;
@@ -18,12 +19,14 @@ use super::ending::Ending;
 /// Runs attempts outside of this process, so that they outlive it.
 pub trait JobRunner: Send + Sync + 'static {
     /// Starts an attempt that must end by `deadline_ms` since boot unless it is told
-    /// a later one. `offset_ms` is cluster time minus time since boot.
+    /// a later one. `offset_ms` is cluster time minus time since boot. Its working folder
+    /// holds these files before anything of the job runs.
     fn start(
         &self,
         order: pb::Start,
         key: AttemptKey,
         token: Token,
+        files: Vec<Furniture>,
         deadline_ms: u64,
         offset_ms: i64,
     ) -> BoxFuture<'_, io::Result<Started>>;
@@ -55,6 +58,17 @@ pub trait JobRunner: Send + Sync + 'static {
 
     /// Where its output is, if it has some.
     fn output(&self, key: AttemptKey) -> Option<PathBuf>;
+}
+
+/// A file that an attempt finds in its working folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Furniture {
+    /// A relative path that stays within the folder.
+    pub name: String,
+    /// Its permissions.
+    pub mode: u16,
+    /// What is in it.
+    pub content: Bytes,
 }
 
 /// An attempt that was started.

@@ -64,6 +64,11 @@ impl Links {
         self.kept.get(&node).map(|kept| kept.address.as_str())
     }
 
+    /// Where all of them go.
+    pub(super) fn addresses(&self) -> Vec<String> {
+        self.kept.values().map(|kept| kept.address.clone()).collect()
+    }
+
     /// Hears who the cluster's nodes are, as `host:port` each. If it is the leader
     /// that says so, nodes that it does not name and that are not configured are
     /// let go; the answer is their streams' numbers.

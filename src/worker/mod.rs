@@ -9,6 +9,7 @@
 pub mod agent;
 mod attach;
 pub(crate) mod attempts;
+mod bring;
 pub mod cgroup;
 pub mod clock;
 pub mod ending;

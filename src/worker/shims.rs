@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Mutex, PoisonError};
@@ -28,7 +28,7 @@ use super::cgroup::group::Group;
 use super::cgroup::home::Found;
 use super::ending::Ending;
 use super::executor::{self, Plan};
-use super::jobs::{Control, JobRunner, Started};
+use super::jobs::{Control, Furniture, JobRunner, Started};
 use super::retention::Retention;
 use super::shim::dir::{self, Private, Spec};
 use super::shim::kill::{self, Process};
@@ -122,6 +122,7 @@ impl JobRunner for Shims {
         order: pb::Start,
         key: AttemptKey,
         token: Token,
+        files: Vec<Furniture>,
         deadline_ms: u64,
         offset_ms: i64,
     ) -> BoxFuture<'_, io::Result<Started>> {
@@ -133,7 +134,7 @@ impl JobRunner for Shims {
             let group = self.group(key, &confinement);
             let bounds = Bounds { deadline_ms, offset_ms, confinement, group };
             let (control, private) =
-                blocking(move || prepare(&at, &order, key, token, bounds)).await?;
+                blocking(move || prepare(&at, &order, (key, token), &files, bounds)).await?;
             let mut command = tokio::process::Command::new(&self.program);
             let stdin = if private.is_some() { Stdio::piped() } else { Stdio::null() };
             command.arg("shim").arg(&folder).stdin(stdin).stdout(Stdio::null());
@@ -248,8 +249,8 @@ struct Bounds {
 fn prepare(
     folder: &Path,
     start: &pb::Start,
-    key: AttemptKey,
-    token: Token,
+    (key, token): (AttemptKey, Token),
+    files: &[Furniture],
     bounds: Bounds,
 ) -> io::Result<(Fifo, Option<Vec<u8>>)> {
     fs::create_dir_all(folder)?;
@@ -271,6 +272,9 @@ fn prepare(
     fs::write(folder.join(dir::OUTPUTS), "")?;
     if let Some(state) = &start.state {
         fs::write(folder.join(dir::STATE), write(&state.values))?;
+    }
+    if !files.is_empty() {
+        furnish(&folder.join(dir::WORK), files)?;
     }
     let fifo = folder.join(dir::CONTROL);
     mkfifoat(CWD, &fifo, Mode::RUSR | Mode::WUSR)?;
@@ -294,6 +298,20 @@ fn prepare(
     }
     let private = private.as_ref().map(dir::write_private).transpose()?;
     Ok((Fifo::open(folder)?, private))
+}
+
+/// Puts the job's files into its working folder. Who they belong to, the shim sees to.
+fn furnish(work: &Path, files: &[Furniture]) -> io::Result<()> {
+    fs::create_dir_all(work)?;
+    for Furniture { name, mode, content } in files {
+        let path = work.join(name);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::write(&path, content)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(u32::from(*mode)))?;
+    }
+    Ok(())
 }
 
 /// The result, once no shim is there; without one, ends what is left and says

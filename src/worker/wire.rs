@@ -1,8 +1,12 @@
 //! Between wire messages and the core's types; total, and nothing else.
 
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
 use horai_core::ids::{AttemptKey, LeaderId, NodeId, RunId, Token};
 use horai_core::machine::command::EndReport;
 use horai_core::model::confinement::{Confinement, Isolation, IsolationKind, Power, Rlimit, Usage};
+use horai_core::model::file::{Digest, JobFile};
 use horai_core::model::job::Executor;
 use horai_core::model::output;
 use horai_core::model::run::EndKind;
@@ -176,6 +180,36 @@ pub fn confinement_of(wanted: Option<&pb::Confinement>) -> Result<Confinement, S
         umask: wanted.umask,
         rlimits: rlimits.collect::<Result<_, _>>()?,
     })
+}
+
+/// What the job brings along.
+#[must_use]
+pub fn files(files: &BTreeMap<String, JobFile>) -> Vec<pb::File> {
+    let file = |(name, file): (&String, &JobFile)| pb::File {
+        name: name.clone(),
+        digest: Bytes::copy_from_slice(&file.digest.0),
+        len: file.len,
+        mode: u32::from(file.mode),
+    };
+    files.iter().map(file).collect()
+}
+
+/// Reads [`files`]' form, and looks once more whether their names stay within a folder.
+///
+/// # Errors
+/// What cannot be taken.
+pub fn files_of(sent: &[pb::File]) -> Result<BTreeMap<String, JobFile>, String> {
+    let mut files = BTreeMap::new();
+    for file in sent {
+        let digest = <[u8; 32]>::try_from(file.digest.as_ref()).map(Digest);
+        let digest = digest.map_err(|_| format!("file {} has no hash", file.name))?;
+        let mode = u16::try_from(file.mode).unwrap_or(u16::MAX);
+        files.insert(file.name.clone(), JobFile { digest, len: file.len, mode });
+    }
+    match JobFile::problem(&files) {
+        None => Ok(files),
+        Some(problem) => Err(format!("{}: {}", problem.field, problem.problem)),
+    }
 }
 
 /// How a worker keeps attempts apart, as it says so.

@@ -9,6 +9,7 @@ mod cluster;
 mod demo;
 mod durability;
 mod failover;
+mod files;
 mod fuzz;
 mod fuzz_inputs;
 mod logs;

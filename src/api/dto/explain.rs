@@ -190,13 +190,13 @@ fn of_labels(state: &State, run: &Run, told: String) -> String {
 /// Which of its limits each worker of its group cannot hold it to, and why not.
 fn lacks_powers(state: &State, run: &Run) -> Option<String> {
     let spec = state.spec(run.job, run.revision)?;
-    let group = &spec.worker_group;
+    let (group, needs) = (&spec.worker_group, spec.needs());
     let serving = state.workers_after(None).filter(|w| w.profile.groups.contains(group));
     let told: Vec<String> = serving
         .filter_map(|worker| {
             let profile = &worker.profile;
             let lacks: Vec<&str> =
-                profile.isolation.lacks(&spec.confinement).into_iter().map(Power::word).collect();
+                profile.isolation.lacks(&needs).into_iter().map(Power::word).collect();
             let why = match (profile.isolation.kind, profile.isolation.note.as_str()) {
                 (IsolationKind::Unknown, _) => ": it is of an earlier version".to_owned(),
                 (_, "") => String::new(),

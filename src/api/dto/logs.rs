@@ -6,13 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use super::text::Time;
 
-/// What a node holds of the output of jobs.
+/// What a node holds of the output of jobs, and of their files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogsDto {
     /// Bytes on the disk.
     pub bytes: u64,
     /// Attempts with output.
     pub attempts: u64,
+    /// Different contents of files.
+    #[serde(default)]
+    pub files: u64,
     /// Records that could not be read since the node started.
     pub damaged: u64,
     /// Why it takes nothing, if it does not.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use horai_core::machine::state::State;
+use horai_core::model::confinement::{Isolation, Power};
 use horai_core::model::worker::{Duty, Worker};
 use serde::{Deserialize, Serialize};
 
@@ -154,7 +155,7 @@ impl WorkerDto {
             host: profile.host.clone(),
             version: profile.version.clone(),
             isolation: profile.isolation.kind.word().to_owned(),
-            enforces: profile.isolation.powers.iter().map(|p| p.word().to_owned()).collect(),
+            enforces: enforced(&profile.isolation),
             isolation_note: profile.isolation.note.clone(),
             connected,
             last_heartbeat: Time(worker.last_heartbeat),
@@ -195,4 +196,10 @@ pub struct LoadDto {
     /// Why it takes nothing new; not there if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed: Option<String>,
+}
+
+/// What it can hold attempts to, but for what is no limit.
+fn enforced(isolation: &Isolation) -> Vec<String> {
+    let limits = isolation.powers.iter().filter(|power| **power != Power::Files);
+    limits.map(|power| power.word().to_owned()).collect()
 }

@@ -5,6 +5,7 @@ mod backfills;
 mod bad_input;
 mod definitions;
 mod explain;
+mod files;
 mod groups;
 mod history;
 mod holds;

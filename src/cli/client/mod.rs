@@ -39,7 +39,7 @@ use crate::api::job_definition::JobDefinition;
 use crate::error::{ErrorCode, FieldError, chain};
 pub use holds::Held;
 pub use logs::{LogStream, LogsQuery};
-use transport::{Call, read};
+use transport::{Answer, Call, read};
 
 /// How long one request may take, all tries together.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -217,6 +217,22 @@ impl Client {
     /// A job.
     pub async fn job(&self, name: &str) -> Result<JobDto, ApiError> {
         self.get(&["jobs", name]).await
+    }
+
+    /// The content of one of a job's files.
+    pub async fn job_file(
+        &self,
+        job: &str,
+        file: &str,
+        revision: Option<u64>,
+    ) -> Result<Vec<u8>, ApiError> {
+        let path = ["jobs", job, "file"];
+        let call = Call::get(&path).with("name", Some(file)).with("revision", revision);
+        Ok(match self.send(&call).await? {
+            Answer::Whole(bytes) => bytes,
+            // Only what asks for a stream gets one.
+            Answer::Stream(_) => Vec::new(),
+        })
     }
 
     /// Of each of a job's triggers, why it gives no action at present.

@@ -17,6 +17,7 @@ use crate::model::calendar::CalendarDef;
 use crate::model::cluster::ClusterSettings;
 use crate::model::confinement::Usage;
 use crate::model::edge::NoMatch;
+use crate::model::file::Digest;
 use crate::model::group::GroupDef;
 use crate::model::job::JobSpec;
 use crate::model::output::Values;
@@ -416,6 +417,12 @@ pub enum Command {
         outputs: Values,
         /// What it used.
         usage: Usage,
+    },
+    /// Contents of files are about to be named by definitions: nodes keep what they have of
+    /// them for some hours.
+    NoteFiles {
+        /// Each with its length in bytes; at most 10,000.
+        files: Vec<(Digest, u32)>,
     },
 }
 

@@ -6,6 +6,7 @@
 use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
 
+use super::files::FileIndex;
 use super::kept::KeptIndex;
 use super::places::RunPlace;
 use super::pools::PoolIndex;
@@ -117,6 +118,7 @@ pub(super) struct Index {
     pub(super) pools: PoolIndex,
     pub(super) secrets: SecretIndex,
     pub(super) kept: KeptIndex,
+    pub(super) files: FileIndex,
 }
 
 /// The calendars that a job's triggers name.
@@ -210,6 +212,7 @@ impl Index {
             }
             self.pools.job_removed(job);
             self.secrets.job_changed(job, false);
+            self.files.spec_changed(&job.spec, false);
         }
         if let Some(job) = new {
             self.job_names.insert(job.spec.name.clone(), job.id);
@@ -224,6 +227,7 @@ impl Index {
             }
             self.pools.job_put(job);
             self.secrets.job_changed(job, true);
+            self.files.spec_changed(&job.spec, true);
         }
     }
 
@@ -492,6 +496,7 @@ impl State {
         // After runs and back-fills: they say which definitions are pinned.
         for (pin, spec) in self.specs.iter() {
             index.spec_pinned(*pin, spec);
+            index.files.spec_changed(spec, true);
         }
         for ((job, _), _) in self.missed.iter() {
             count(&mut index.missed_count, job, true);

@@ -49,6 +49,8 @@ pub struct Limits {
     pub worker_groups: usize,
     /// Secrets.
     pub secrets: usize,
+    /// Contents of files that were said to be needed in the last hours.
+    pub uploads: usize,
     /// Groups with a record.
     pub groups: usize,
     /// Bytes of what runs put out, as they are counted by each of them.
@@ -91,6 +93,7 @@ impl Default for Limits {
             pools: 10_000,
             worker_groups: 1_000,
             secrets: 1_000,
+            uploads: 50_000,
             groups: 10_000,
             timers: 2_000,
             sweep: 500,

@@ -7,6 +7,7 @@
 
 mod apply;
 pub mod command;
+mod files;
 mod holds;
 mod index;
 pub mod invariants;

@@ -21,6 +21,7 @@ use crate::model::action::{Action, Missed};
 use crate::model::backfill::{Backfill, BackfillInstant};
 use crate::model::calendar::{Replan, StoredCalendar};
 use crate::model::cluster::ClusterSettings;
+use crate::model::file::{Digest, Upload};
 use crate::model::group::StoredGroup;
 use crate::model::job::{Job, JobSpec};
 use crate::model::lock::Lock;
@@ -106,6 +107,8 @@ pub struct State {
     pub(super) pools: Table<Name, Pool>,
     pub(super) groups: Table<GroupPath, StoredGroup>,
     pub(super) worker_groups: Table<Name, WorkerGroup>,
+    /// Contents of files that definitions are about to name.
+    pub(super) uploads: Table<Digest, Upload>,
     pub(super) index: Index,
 }
 
@@ -124,7 +127,7 @@ macro_rules! each_table {
         $call!(
             jobs specs cursors floors actions runs workers watches locks requests missed tokens nodes
             calendars pauses sweeps replans pools backfills backfill_instants
-            secrets groups outputs job_states worker_groups
+            secrets groups outputs job_states worker_groups uploads
         )
     };
 }
@@ -162,6 +165,7 @@ impl State {
             job_states: Table::new(23),
             groups: Table::new(25),
             worker_groups: Table::new(26),
+            uploads: Table::new(41),
             index: Index::default(),
         }
     }

@@ -120,16 +120,19 @@ pub enum Power {
     RunAs,
     /// Umask, and limits of single processes.
     Process,
+    /// Files that the job brings along: a worker of an earlier version would run without.
+    Files,
 }
 
 impl Power {
     /// Every one with the field of a definition that needs it.
-    pub const ALL: [(&'static str, Self); 5] = [
+    pub const ALL: [(&'static str, Self); 6] = [
         ("limits.memory", Self::Memory),
         ("limits.cpu", Self::Cpu),
         ("limits.pids", Self::Pids),
         ("run_as", Self::RunAs),
         ("umask and rlimits", Self::Process),
+        ("files", Self::Files),
     ];
 
     /// The field of a definition that needs it.
@@ -209,8 +212,8 @@ impl Isolation {
 
     /// What is needed and cannot be had.
     #[must_use]
-    pub fn lacks(&self, wanted: &Confinement) -> BTreeSet<Power> {
-        wanted.needs().difference(&self.powers).copied().collect()
+    pub fn lacks(&self, wanted: &BTreeSet<Power>) -> BTreeSet<Power> {
+        wanted.difference(&self.powers).copied().collect()
     }
 }
 
@@ -271,9 +274,9 @@ mod tests {
             powers: powers.iter().copied().collect(),
             ..Isolation::default()
         };
-        assert!(able(&[]).lacks(&Confinement::default()).is_empty());
-        assert!(able(&[Power::Memory]).lacks(&memory).is_empty());
-        let lacking: Vec<_> = able(&[Power::Memory]).lacks(&user).into_iter().collect();
+        assert!(able(&[]).lacks(&Confinement::default().needs()).is_empty());
+        assert!(able(&[Power::Memory]).lacks(&memory.needs()).is_empty());
+        let lacking: Vec<_> = able(&[Power::Memory]).lacks(&user.needs()).into_iter().collect();
         assert_eq!(lacking, [Power::RunAs, Power::Process]);
     }
 

@@ -34,7 +34,7 @@ impl Demand {
     /// What runs of that definition ask for.
     #[must_use]
     pub fn of(spec: &JobSpec) -> Self {
-        let powers = spec.confinement.needs();
+        let powers = spec.needs();
         let is_plain = spec.pools.is_empty() && spec.workers.is_none() && spec.resources.is_none();
         if is_plain && powers.is_empty() {
             return Self(None);

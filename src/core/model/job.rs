@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::area::Area;
 use super::batch::BatchSpec;
-use super::confinement::Confinement;
+use super::confinement::{Confinement, Power};
 use super::edge::{EdgeSpec, PeriodUnit};
+use super::file::JobFile;
 use super::limits::RunLimits;
 use super::params::Params;
 use super::resources::Resources;
@@ -111,6 +112,9 @@ pub struct JobSpec {
     pub resources: Option<Resources>,
     /// What the processes of an attempt may use, and as whom they run.
     pub confinement: Confinement,
+    /// What its runs find in their working folder, by relative path; up to 32 files of up
+    /// to 256 KiB in all.
+    pub files: BTreeMap<String, JobFile>,
 }
 
 extended! {
@@ -119,7 +123,7 @@ extended! {
         timeout grace lease on_worker_lost]
     [1 group 2 params 3 period 4 legacy_id 5 retry_rules 6 wait_limit 7 overlap
         8 limits 9 pools 10 retry_on_worker 11 keep_state 12 syntax 13 areas 14 batch
-        15 workers 16 resources 21 secrets 22 confinement]
+        15 workers 16 resources 21 secrets 22 confinement 41 files]
 }
 
 impl JobSpec {
@@ -198,6 +202,7 @@ impl JobSpec {
             workers: None,
             resources: None,
             confinement: Confinement::default(),
+            files: BTreeMap::new(),
         }
     }
 
@@ -244,6 +249,13 @@ impl JobSpec {
         let argv = argv.map(move |(i, text)| (format!("{field}[{i}]"), text.as_str()));
         let env = self.env.iter().map(|(key, text)| (format!("env.{key}"), text.as_str()));
         script.chain(argv).chain(env)
+    }
+
+    /// What its worker must be able to do.
+    #[must_use]
+    pub fn needs(&self) -> BTreeSet<Power> {
+        let files = (!self.files.is_empty()).then_some(Power::Files);
+        self.confinement.needs().into_iter().chain(files).collect()
     }
 
     /// True if one of its triggers, disabled or not, waits for the end of its last action.

@@ -74,7 +74,7 @@ impl Found {
 
     /// With that home, and why it is no better.
     fn of(home: Option<Home>, why: &str) -> Self {
-        let mut powers = BTreeSet::from([Power::Process]);
+        let mut powers = BTreeSet::from([Power::Process, Power::Files]);
         if geteuid().is_root() {
             powers.insert(Power::RunAs);
         }

@@ -62,9 +62,23 @@ pub(super) fn hand_over(folder: &Path, user: &User) -> io::Result<()> {
             fs::set_permissions(&path, Permissions::from_mode(mode))?;
         }
     }
+    // What the job brings along is theirs too; nothing of theirs has run yet.
+    give(&folder.join(dir::WORK), user)?;
     let spec = folder.join(dir::SPEC);
     if spec.try_exists()? {
         fs::set_permissions(&spec, Permissions::from_mode(0o600))?;
+    }
+    Ok(())
+}
+
+/// Everything in a folder.
+fn give(folder: &Path, user: &User) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        lchown(entry.path(), Some(user.uid), Some(user.gid))?;
+        if entry.file_type()?.is_dir() {
+            give(&entry.path(), user)?;
+        }
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ use futures_util::future::BoxFuture;
 use horai::worker::clock::millis;
 use horai::worker::ending::Ending;
 use horai::worker::folder::{Folder, Tail};
-use horai::worker::jobs::{Control, JobRunner, Started};
+use horai::worker::jobs::{Control, Furniture, JobRunner, Started};
 use horai::worker::load::Load;
 use horai_core::ids::{AttemptKey, RunId, Token};
 use horai_core::machine::command::EndReport;
@@ -200,6 +200,7 @@ impl JobRunner for Jobs {
         order: pb::Start,
         key: AttemptKey,
         token: Token,
+        _files: Vec<Furniture>,
         deadline_ms: u64,
         offset_ms: i64,
     ) -> BoxFuture<'_, io::Result<Started>> {

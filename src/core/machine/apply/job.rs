@@ -41,6 +41,7 @@ impl State {
         self.check_calendars(spec)?;
         self.check_pools(spec)?;
         self.check_secrets(spec)?;
+        self.check_files(spec)?;
         self.check_edges(own, spec)?;
         self.check_unforeseen(own, spec)?;
         let Some(old) = old else { return self.create_job(spec, ev) };

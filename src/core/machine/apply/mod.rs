@@ -11,6 +11,7 @@ mod backfill;
 mod calendar;
 mod delete;
 mod duty;
+mod file;
 mod group;
 mod job;
 mod limits;
@@ -159,6 +160,7 @@ impl State {
             Command::DeleteGroup { path, expected } => self.delete_group(path, *expected),
             Command::SetDuty { worker, duty } => self.set_duty(*worker, *duty, ev),
             Command::RemoveWorker { worker, force } => self.remove_worker(*worker, *force, ev),
+            Command::NoteFiles { files } => self.note_files(files),
             Command::PutWorkerGroup { def, expected } => self.put_worker_group(def, *expected, ev),
             Command::DeleteWorkerGroup { name, expected } => {
                 self.delete_worker_group(name, *expected, ev)

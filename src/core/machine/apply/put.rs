@@ -67,6 +67,10 @@ impl State {
 
     /// Keeps a definition beside the job's own: somebody is pinned to it, or may be.
     pub(super) fn keep_spec(&mut self, pin: (JobId, Revision), spec: JobSpec) {
+        if let Some(old) = self.specs.get(&pin) {
+            self.index.files.spec_changed(old, false);
+        }
+        self.index.files.spec_changed(&spec, true);
         self.specs.put(pin, spec);
         self.pins_changed(pin);
     }
@@ -86,6 +90,7 @@ impl State {
         }
         if let Some(spec) = self.specs.remove(&pin) {
             self.index.spec_pinned(pin, &spec);
+            self.index.files.spec_changed(&spec, false);
         }
     }
 

@@ -10,21 +10,18 @@ use super::super::command::*;
 use super::super::invariants;
 use super::super::snapshot::{Restore, records};
 use super::super::state::Limits;
+use super::golden_specs::*;
 use super::support::*;
 use crate::ids::*;
 use crate::model::action::{Missed, MissedReason};
 use crate::model::area::Area;
-use crate::model::backfill::{BackfillOrder, Hours, Steer};
-use crate::model::batch::{BatchSpec, BatchUnit};
+use crate::model::backfill::{BackfillOrder, Steer};
 use crate::model::calendar::{CalendarDef, CalendarRule};
 use crate::model::cluster::ClusterSettings;
-use crate::model::confinement::{Confinement, Isolation, IsolationKind, Power, Rlimit, Usage};
-use crate::model::edge::{Condition, EdgeSpec, Matching, NoMatch, OnNoMatch, PeriodUnit};
+use crate::model::edge::{EdgeSpec, Matching, NoMatch, OnNoMatch, PeriodUnit};
 use crate::model::job::*;
-use crate::model::limits::RunLimits;
 use crate::model::pause::{AfterPause, PauseTarget};
-use crate::model::retry::{RetryRules, RetryWorker};
-use crate::model::run::{EndKind, RunOrder};
+use crate::model::run::EndKind;
 use crate::model::trigger::*;
 use crate::model::worker::{Duty, WorkerProfile};
 use crate::model::worker_group::{Strategy, Thresholds};
@@ -84,6 +81,7 @@ fn word(command: &Command) -> &'static str {
         Command::PutWorkerGroup { .. } => "put_worker_group",
         Command::DeleteWorkerGroup { .. } => "delete_worker_group",
         Command::CompleteUsing { .. } => "complete_using",
+        Command::NoteFiles { .. } => "note_files",
     }
 }
 
@@ -305,100 +303,10 @@ fn commands() -> Vec<Command> {
         Command::ApplyJob { spec: Box::new(confined_spec()), expected: None },
         Command::AttachWorker(Box::new(able(profile("w", 9, 8, 4)))),
         complete(attempt, token, EndKind::declined("its disk is full")),
+        note_files(&[(1, 5), (2, 262_144)]),
+        Command::ApplyJob { spec: Box::new(furnished("furnished", &[("a", 1)])), expected: None },
     ]);
     all
-}
-
-/// Limits of runs.
-fn limited_spec() -> JobSpec {
-    let limits = RunLimits { run: Some(Span::secs(7200)), queue: Some(Span::secs(600)) };
-    JobSpec { limits, ..spec("limited") }
-}
-
-/// A wish for the worker of a retry.
-fn picky_spec() -> JobSpec {
-    JobSpec { retry_on_worker: RetryWorker::Another, ..spec("picky") }
-}
-
-/// Edges that say how an action must end, and rules for exit codes.
-fn strict_spec() -> JobSpec {
-    let conditions = (1..).zip(Condition::ALL);
-    let mut edges: Vec<EdgeSpec> = conditions
-        .map(|(n, (_, condition))| EdgeSpec { condition, ..EdgeSpec::new(JobId(n)) })
-        .collect();
-    edges.push(EdgeSpec { soft: true, ..EdgeSpec::new(JobId(9)) });
-    let retry_rules = RetryRules {
-        retry_on: vec![75],
-        never_on: vec![2, 64],
-        skip_on: vec![99],
-        jitter: Span::secs(5),
-    };
-    let wait_limit = Some(Span::secs(3600));
-    let overlap = Overlap::CancelRunning;
-    JobSpec { depends_on: edges, retry_rules, wait_limit, overlap, ..spec("strict") }
-}
-
-fn run_order() -> RunOrder {
-    RunOrder {
-        debug: true,
-        action: Some(UtcMillis(2_000)),
-        nominal: Some(UtcMillis(2_000)),
-        revision: Some(Revision(1)),
-        params: BTreeMap::from([("DAY".to_owned(), "1".to_owned())]),
-        priority: Some(4),
-    }
-}
-
-fn backfill_order(job: JobId) -> BackfillOrder {
-    BackfillOrder {
-        job,
-        revision: Some(Revision(1)),
-        instants: vec![UtcMillis(1_000), UtcMillis(2_000)],
-        passed_over: 7,
-        newest_first: true,
-        concurrency: 1,
-        hours: Some(Hours { from: 1_320, until: 360 }),
-        downstream: true,
-        params: BTreeMap::from([("DAY".to_owned(), "1".to_owned())]),
-        priority: Some(1),
-        again: Some(BackfillId(1)),
-    }
-}
-
-/// A job of two areas, with a batch key and a parameter of one of them.
-fn local_spec() -> JobSpec {
-    let batch = Some(BatchSpec { unit: BatchUnit::Day, offset: -1 });
-    let params = BTreeMap::from([("EU.WHERE".to_owned(), "there".to_owned())]);
-    JobSpec { batch, params, ..only_in(&["EU", "US"], spec("local")) }
-}
-
-/// A job that says all that can be said of its processes.
-fn confined_spec() -> JobSpec {
-    let confinement = Confinement {
-        memory: Some(512 << 20),
-        cpu: Some(1_500),
-        pids: Some(100),
-        run_as: Some("etl".to_owned()),
-        umask: Some(0o027),
-        rlimits: [(Rlimit::Nofile, 1_024), (Rlimit::Core, Confinement::UNLIMITED)].into(),
-    };
-    JobSpec { confinement, ..spec("confined") }
-}
-
-/// A worker that can hold attempts to everything.
-fn able(profile: WorkerProfile) -> WorkerProfile {
-    let powers = Power::ALL.iter().map(|(_, power)| *power).collect();
-    let isolation = Isolation { kind: IsolationKind::Cgroup2, powers, note: "n".to_owned() };
-    WorkerProfile { isolation: Box::new(isolation), ..profile }
-}
-
-fn usage() -> Usage {
-    Usage { peak_memory_kib: 524_288, cpu_ms: 1_500, oom_kills: 1, refused_forks: 2 }
-}
-
-/// A job whose runs take slots of two pools.
-fn pooled_spec() -> JobSpec {
-    taking("pooled", &[("licences", 1), ("warehouse", 300)])
 }
 
 #[test]
@@ -565,6 +473,16 @@ fn confined_state() -> Machine {
     m
 }
 
+/// Files of two revisions, and a content that no definition names yet.
+fn furnished_state() -> Machine {
+    let mut m = Machine::new();
+    m.ok(note_files(&[(1, 5), (2, 5), (3, 5)]));
+    m.job(furnished("load", &[("lookup.csv", 1)]));
+    m.ok(apply(furnished("load", &[("lookup.csv", 2), ("lib/common.sh", 1)])));
+    m
+}
+
+const GOLDEN_FILES: &str = include_str!("../../../../tests/golden/snapshot_files_v1.txt");
 const GOLDEN_LIMITS: &str = include_str!("../../../../tests/golden/snapshot_limits_v1.txt");
 const GOLDEN_OUTPUTS: &str = include_str!("../../../../tests/golden/snapshot_outputs_v1.txt");
 
@@ -579,6 +497,7 @@ fn a_snapshot_keeps_its_bytes() {
         (local_state(), GOLDEN_AREAS),
         (putting_state(), GOLDEN_OUTPUTS),
         (confined_state(), GOLDEN_LIMITS),
+        (furnished_state(), GOLDEN_FILES),
         (noted_state(), GOLDEN_NOTES),
     ];
     for (m, golden) in states {

@@ -14,6 +14,7 @@ use crate::model::backfill::BackfillOrder;
 use crate::model::cluster::ClusterSettings;
 use crate::model::confinement::{Isolation, Power, Usage};
 use crate::model::edge::EdgeSpec;
+use crate::model::file::{Digest, JobFile};
 use crate::model::group::GroupDef;
 use crate::model::job::*;
 use crate::model::output::Values;
@@ -412,6 +413,24 @@ pub(crate) fn put_secret(secret: &str, key: u8, description: Option<&str>) -> Co
 /// A job whose texts name secrets.
 pub(crate) fn knowing(job: &str, secrets: &[&str]) -> JobSpec {
     JobSpec { secrets: secrets.iter().map(|secret| name(secret)).collect(), ..spec(job) }
+}
+
+/// The content of that number, of five bytes.
+pub(crate) fn digest(number: u8) -> Digest {
+    Digest([number; 32])
+}
+
+/// Contents with their lengths.
+pub(crate) fn note_files(files: &[(u8, u32)]) -> Command {
+    let files = files.iter().map(|(number, len)| (digest(*number), *len)).collect();
+    Command::NoteFiles { files }
+}
+
+/// A job with files: names, and numbers of their contents of five bytes each.
+pub(crate) fn furnished(job: &str, files: &[(&str, u8)]) -> JobSpec {
+    let file = |number: u8| JobFile { digest: digest(number), len: 5, mode: JobFile::MODE };
+    let files = files.iter().map(|(name, number)| ((*name).to_owned(), file(*number)));
+    JobSpec { files: files.collect(), ..spec(job) }
 }
 
 /// How many cases a property gets: `HORAI_CORE_CASES=N` for N times as many.
