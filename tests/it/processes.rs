@@ -284,7 +284,7 @@ fn who_uses_up_its_cpu_time_is_told_from_who_is_killed() {
 fn a_job_runs_as_who_it_should_and_sees_no_more_than_that() {
     let nobody = Confinement { run_as: Some("nobody".into()), ..none() };
     let script = "id -un; id -Gn; echo $USER; touch mine && echo A=1 > ../outputs; \
-                  cat ../spec.json; echo x > ../spec.json; rm ../output; echo end";
+                  cat ../spec.json; echo x > ../spec.json; rm ../output-00000000000000000000; echo end";
     let mut job = Hostile::start(script, nobody, |_| ());
     let ending = job.ending();
     assert_eq!(ending.report.how, EndKind::Exited { code: 0 }, "{}", job.attempt.output());
