@@ -80,8 +80,12 @@ impl Agent {
         if !self.host.has_threads() {
             return;
         }
-        let live = self.live.iter().map(|(key, live)| (*key, live.token));
-        let running: Running = live.take(sight::MAX_ATTEMPTS).collect();
+        // What is done inside this process has no others.
+        let running = self.live.iter().filter(|(_, live)| !live.noop).filter_map(|(key, live)| {
+            let folder = self.runner.jobs.output(*key)?;
+            Some(Running { key: *key, token: live.token, folder })
+        });
+        let running: Vec<Running> = running.take(sight::MAX_ATTEMPTS).collect();
         self.tasks.spawn(async move {
             let sight = tokio::task::spawn_blocking(move || sight::look(number, &running)).await;
             drop(permit);

@@ -8,6 +8,8 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -29,8 +31,14 @@ const NAME: usize = 64;
 /// Generations in which an ancestor that tells its attempt is looked for.
 const GENERATIONS: usize = 64;
 
-/// Attempts that may be running here.
-pub(super) type Running = Vec<(AttemptKey, Token)>;
+/// An attempt that may be running here.
+pub(super) struct Running {
+    pub(super) key: AttemptKey,
+    pub(super) token: Token,
+    /// Its own. Workers of two clusters may share a machine, and their attempts' names and
+    /// tokens may be equal.
+    pub(super) folder: PathBuf,
+}
 
 /// One process.
 struct Seen {
@@ -45,7 +53,7 @@ struct Seen {
 
 /// Looks for as long as it takes, a good half second. Blocks. Empty where a system tells
 /// nothing of its processes.
-pub(super) fn look(number: u64, running: &Running) -> pb::Sight {
+pub(super) fn look(number: u64, running: &[Running]) -> pb::Sight {
     let Ok(mut system) = System::new() else {
         return pb::Sight { number, ..pb::Sight::default() };
     };
@@ -57,17 +65,14 @@ pub(super) fn look(number: u64, running: &Running) -> pb::Sight {
     system.refresh_processes_specifics(ProcessesToUpdate::All, true, once);
     let took = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
 
-    let marks: Vec<[String; 2]> = running
-        .iter()
-        .map(|(key, token)| marks(*key, *token).map(|(name, value)| format!("{name}={value}")))
-        .collect();
+    let marks: Vec<Marks> = running.iter().map(Marks::of).collect();
     let seen = |(pid, process): (&sysinfo::Pid, &Process)| {
         let cpu_ms = process.accumulated_cpu_time();
         // One that began between the readings has used all it has used since.
         let lately = cpu_ms.saturating_sub(before.get(&pid.as_u32()).copied().unwrap_or(0));
         let seen = Seen {
             parent: process.parent().map(sysinfo::Pid::as_u32),
-            attempt: marks.iter().position(|marks| carries(process.environ(), marks)),
+            attempt: marks.iter().position(|marks| marks.are_in(process.environ())),
             name: process.name().to_string_lossy().chars().take(NAME).collect(),
             cpu_ms,
             cpu_permille: u32::try_from(lately.saturating_mul(1_000) / took).unwrap_or(u32::MAX),
@@ -84,8 +89,26 @@ fn used(system: &System) -> BTreeMap<u32, u64> {
     system.processes().iter().map(of).collect()
 }
 
-fn carries(environment: &[OsString], marks: &[String; 2]) -> bool {
-    marks.iter().all(|mark| environment.iter().any(|entry| entry == mark.as_str()))
+/// By what an attempt's processes are known.
+struct Marks {
+    words: [String; 2],
+    /// What a variable that names a file of the attempt begins with.
+    below: Vec<u8>,
+}
+
+impl Marks {
+    fn of(running: &Running) -> Self {
+        let words = marks(running.key, running.token);
+        Self {
+            words: words.map(|(name, value)| format!("{name}={value}")),
+            below: [b"HORAI_OUTPUT=", running.folder.as_os_str().as_bytes(), b"/"].concat(),
+        }
+    }
+
+    fn are_in(&self, environment: &[OsString]) -> bool {
+        environment.iter().any(|entry| entry.as_bytes().starts_with(&self.below))
+            && self.words.iter().all(|word| environment.iter().any(|entry| entry == word.as_str()))
+    }
 }
 
 /// Whose process it is.
@@ -100,8 +123,8 @@ fn attempt_of(pid: u32, seen: &BTreeMap<u32, Seen>) -> Option<usize> {
     None
 }
 
-fn told(number: u64, running: &Running, seen: &BTreeMap<u32, Seen>) -> pb::Sight {
-    let id = |(key, token): &(AttemptKey, Token)| Some(wire::attempt_id(*key, *token));
+fn told(number: u64, running: &[Running], seen: &BTreeMap<u32, Seen>) -> pb::Sight {
+    let id = |of: &Running| Some(wire::attempt_id(of.key, of.token));
     let mut attempts: Vec<pb::AttemptUse> = running
         .iter()
         .map(|attempt| pb::AttemptUse { attempt: id(attempt), ..pb::AttemptUse::default() })
@@ -136,32 +159,34 @@ mod tests {
 
     use super::*;
 
-    fn attempt(run: u64) -> (AttemptKey, Token) {
-        (AttemptKey { run: RunId(run), shard: 0, number: 1 }, Token(run))
+    fn attempt(run: u64, folder: &str) -> Running {
+        let key = AttemptKey { run: RunId(run), shard: 0, number: 1 };
+        Running { key, token: Token(run), folder: folder.into() }
     }
 
     #[test]
     fn what_an_attempt_started_is_its_own_even_without_its_environment() {
-        let (known, other) = (attempt(71_001), attempt(71_002));
+        // The second has the same name in another cluster.
+        let (known, other) = (attempt(71_001, "/a/71001"), attempt(71_001, "/b/71001"));
         // A busy child that has no environment of its own, under a parent that has.
         let mut shell = Command::new("/bin/sh")
             .args(["-c", "env -i /bin/sh -c 'while :; do :; done' & echo begun; wait"])
-            .envs(marks(known.0, known.1))
+            .envs(marks(known.key, known.token))
+            .env("HORAI_OUTPUT", "/a/71001/outputs")
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         let mut line = String::new();
         let out = shell.stdout.take().unwrap();
         std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut line).unwrap();
-        let sight = look(9, &vec![known, other]);
+        let sight = look(9, &[other, known]);
         let busy = sight.processes.iter().find(|p| p.pid != shell.id() && p.attempt.is_some());
         if let Some(child) = busy.and_then(|p| super::super::shim::kill::Process::of(p.pid)) {
             child.kill();
         }
         shell.wait().unwrap();
         assert_eq!(sight.number, 9);
-        let [first, second] = &sight.attempts[..] else { panic!("{sight:?}") };
-        assert_eq!(first.attempt, Some(wire::attempt_id(known.0, known.1)));
+        let [second, first] = &sight.attempts[..] else { panic!("{sight:?}") };
         assert_eq!((first.processes, second.processes), (2, 0), "{sight:?}");
         assert!(first.cpu_permille > 0 && first.rss_bytes > 0, "{sight:?}");
         assert!(busy.is_some_and(|p| p.name == "sh" && p.cpu_permille > 0), "{sight:?}");
@@ -185,7 +210,7 @@ mod tests {
         // Numbers that are used again may make a circle.
         seen.insert(300, process(1, Some(301), None));
         seen.insert(301, process(1, Some(300), None));
-        let sight = told(1, &vec![attempt(1)], &seen);
+        let sight = told(1, &[attempt(1, "/a")], &seen);
         let pids: Vec<u32> = sight.processes.iter().map(|p| p.pid).collect();
         assert_eq!(pids, [200, 129, 128, 127, 126, 125, 124, 123, 122, 121]);
         let [only] = &sight.attempts[..] else { panic!("{sight:?}") };
