@@ -214,9 +214,9 @@ impl Logs {
 
     /// Of what somebody holds, that which the state keeps.
     fn kept_of(&self, answers: &Answers) -> BTreeSet<Digest> {
-        let all: BTreeSet<Digest> = answers.values().flatten().copied().collect();
-        let is_kept = |digest: &Digest| self.node.read(|state| state.file_len(*digest).is_some());
-        all.into_iter().filter(is_kept).collect()
+        let mut all: BTreeSet<Digest> = answers.values().flatten().copied().collect();
+        self.node.read(|state| all.retain(|digest| state.file_len(*digest).is_some()));
+        all
     }
 
     /// Brings to every voter what it lacks.

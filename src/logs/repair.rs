@@ -25,7 +25,7 @@ const ROUND: Duration = Duration::from_secs(1);
 /// Between two looks at everything.
 const ALL: Duration = Duration::from_secs(600);
 /// Between two looks at the files of jobs: who missed one gets it soon.
-const FILES: Duration = Duration::from_secs(5);
+const FILES: Duration = Duration::from_secs(10);
 /// Attempts compared at once,
 const AT_ONCE: usize = 256;
 /// and in a look at everything.
