@@ -40,6 +40,12 @@ impl fmt::Display for Scalar {
     }
 }
 
+impl Scalar {
+    pub(super) fn of(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
 /// What is a whole number goes out as one.
 impl Serialize for Scalar {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -57,6 +57,8 @@ pub(crate) fn build(
         begin_by_ms: state.begin_by(run, attempt, spec).0,
         state: kept(state, spec, run.job).map(|values| pb::State { values }),
         confinement: wire::confinement(&spec.confinement),
+        pre: spec.steps.pre.clone(),
+        post: spec.steps.post.clone(),
         // They are put in with the values of the texts.
         secrets: Vec::new(),
         secret_script: false,

@@ -378,6 +378,7 @@ impl Agent {
             wall_ms: self.host.wall_time().0,
             live,
             results,
+            interpreters: self.runner.jobs.interpreters().iter().map(ToString::to_string).collect(),
             ..hello::of(&self.config, &self.runner.jobs.isolation())
         };
         for frame in hello::frames(whole) {

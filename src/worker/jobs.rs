@@ -9,7 +9,7 @@ use std::io;
 use std::path::PathBuf;
 
 use futures_util::future::BoxFuture;
-use horai_core::ids::{AttemptKey, Token};
+use horai_core::ids::{AttemptKey, Name, Token};
 use horai_core::model::confinement::Isolation;
 use horai_proto::worker as pb;
 
@@ -31,6 +31,11 @@ pub trait JobRunner: Send + Sync + 'static {
     /// How well attempts are kept apart, and what they can be held to.
     fn isolation(&self) -> Isolation {
         Isolation::default()
+    }
+
+    /// Names of the interpreters that scripts may be given to here.
+    fn interpreters(&self) -> BTreeSet<Name> {
+        BTreeSet::new()
     }
 
     /// The journal knows these attempts; the answer is what else is left of earlier ones:

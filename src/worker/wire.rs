@@ -3,7 +3,7 @@
 use horai_core::ids::{AttemptKey, LeaderId, NodeId, RunId, Token};
 use horai_core::machine::command::EndReport;
 use horai_core::model::confinement::{Confinement, Isolation, IsolationKind, Power, Rlimit, Usage};
-use horai_core::model::job::Executor;
+use horai_core::model::executor::{Executor, HttpCall};
 use horai_core::model::output;
 use horai_core::model::run::EndKind;
 use horai_core::time::UtcMillis;
@@ -140,6 +140,37 @@ pub fn executor(executor: &Executor) -> pb::start::Executor {
         }),
         Executor::Exec { argv } => pb::start::Executor::Exec(pb::Exec { argv: argv.clone() }),
         Executor::Noop => pb::start::Executor::Noop(pb::Unit {}),
+        Executor::Python { interpreter, script } => pb::start::Executor::Python(pb::Python {
+            interpreter: interpreter.clone(),
+            script: script.clone(),
+        }),
+        Executor::Interpreter { name, args, script } => {
+            pb::start::Executor::Interpreted(pb::Interpreted {
+                name: name.to_string(),
+                args: args.clone(),
+                script: script.clone(),
+            })
+        }
+        Executor::Http(call) => pb::start::Executor::Http(http(call)),
+    }
+}
+
+fn http(call: &HttpCall) -> pb::Http {
+    let range = |(first, last): &(u16, u16)| pb::StatusRange {
+        first: u32::from(*first),
+        last: u32::from(*last),
+    };
+    pb::Http {
+        method: call.method.clone(),
+        url: call.url.clone(),
+        headers: call.headers.clone(),
+        body: call.body.clone(),
+        status: call.expect.status.iter().map(range).collect(),
+        body_matches: call.expect.body.clone(),
+        connect_timeout_ms: call.connect_timeout.0,
+        timeout_ms: call.timeout.0,
+        ca_file: call.tls.ca_file.clone().unwrap_or_default(),
+        insecure: call.tls.insecure,
     }
 }
 

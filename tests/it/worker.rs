@@ -40,6 +40,8 @@ pub(crate) fn spec(script: &str) -> Spec {
         private: false,
         confinement: Confinement::default(),
         group: None,
+        pre: Vec::new(),
+        post: Vec::new(),
     }
 }
 

@@ -14,6 +14,7 @@ pub mod cluster;
 pub mod confinement;
 pub mod demand;
 pub mod edge;
+pub mod executor;
 pub mod group;
 pub mod history;
 pub mod job;

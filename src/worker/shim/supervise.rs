@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, ExitStatus};
@@ -24,9 +24,9 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use rustix::process::{WaitOptions, wait};
 
-use super::dir::{self, Spec};
+use super::dir::{self, Spec, Step};
 use super::kill;
-use super::launch::Means;
+use super::launch::{Means, Part, opened};
 use super::launcher::{self, Failure, Order};
 use super::output::Output;
 use super::user;
@@ -43,6 +43,8 @@ const OUTPUT_WAIT: Duration = Duration::from_secs(2);
 const MAX_WAIT_MS: u64 = 1_000;
 /// How long an empty group may take to go.
 const GROUP_WAIT: Duration = Duration::from_secs(2);
+/// What steps after the main part know of its end.
+const EXIT_CODE: &str = "HORAI_EXIT_CODE";
 /// Between two looks for processes that must be gone.
 const KILL_STEP_MS: u64 = 10;
 
@@ -72,20 +74,11 @@ pub(super) fn supervise(
         let report = EndReport { how, started: None, ended, output_bytes: 0, output_crc: 0 };
         return Ok((report, Usage::default()));
     }
-    let Means { argv, env, script, masker, is_private } = means;
+    let Means { parts, env, masker, is_private } = means;
     let output = Output::new(dir, spec.output_limit, spec.cluster_offset_ms, masker);
     let group = Held::make(spec)?;
     let (stdout, stdout_end) = io::pipe()?;
     let (stderr, stderr_end) = io::pipe()?;
-    let shown = if is_private { "its program" } else { argv.first().map_or("", String::as_str) };
-    let shown = shown.to_owned();
-    let ends = [stdout_end, stderr_end];
-    let job = begin(dir, spec, Order { shown, ..order(dir, spec, argv, env) }, ends)?;
-    // The job has it now, and nothing else here needs it.
-    drop(script);
-    if let Some(process) = kill::Process::of(job.id()) {
-        fs::write(dir.join(dir::JOB), process.to_string())?;
-    }
     let (copied, output_end) = sync_channel(1);
     let copier = output.clone();
     std::thread::spawn(move || {
@@ -93,10 +86,11 @@ pub(super) fn supervise(
         // The receiver may have given up waiting.
         let _ = copied.send(());
     });
-    let main = i32::try_from(job.id()).map_err(io::Error::other)?;
-    std::thread::spawn(move || reap(main, &events));
-
-    let how = Supervisor::new(spec, started).run(&inbox);
+    let ends = [stdout_end, stderr_end];
+    let stage = Stage { dir, spec, env, is_private, ends, events, inbox };
+    let how = stage.play(parts, Supervisor::new(spec, started))?;
+    // Nobody writes any more.
+    drop(stage);
     let usage = group.end();
     let ended = boot_ms();
     let how =
@@ -112,6 +106,116 @@ pub(super) fn supervise(
         output_crc: total.crc,
     };
     Ok((report, usage))
+}
+
+/// Where the parts of an attempt run, one after the other: each is over, with all that it
+/// left behind, before the next begins.
+struct Stage<'a> {
+    dir: &'a Path,
+    spec: &'a Spec,
+    env: BTreeMap<String, String>,
+    is_private: bool,
+    /// Held, so that the output ends with the last part.
+    ends: [io::PipeWriter; 2],
+    events: SyncSender<Event>,
+    inbox: Receiver<Event>,
+}
+
+impl Stage<'_> {
+    /// Runs all parts that are to be run, and says how the attempt ended: as the first part
+    /// that did not succeed. A step before the main part that fails is its end; those after
+    /// it are run however it ended, within the grace if it was told to end.
+    ///
+    /// # Errors
+    /// Why the first part could not be started.
+    fn play(
+        &self,
+        parts: Vec<(Part, Step)>,
+        mut supervisor: Supervisor<'_>,
+    ) -> Result<EndKind, Failure> {
+        let mut how = EndKind::Exited { code: 0 };
+        let mut code = None;
+        let posts = parts.iter().filter(|(part, _)| matches!(part, Part::Post(_))).count();
+        let count = parts.len();
+        for (i, (part, step)) in parts.into_iter().enumerate() {
+            let is_post = matches!(part, Part::Post(_));
+            if is_post && code.is_none() {
+                break;
+            }
+            if is_post && supervisor.is_out_of_time(boot_ms()) {
+                self.note(part, "is left out: the grace is over");
+                continue;
+            }
+            supervisor.next_part(part == Part::Main && posts > 0, i + 1 == count);
+            let ended = match self.run(part, step, code, &mut supervisor) {
+                Ok(ended) => ended,
+                Err(failure) if i == 0 => return Err(failure),
+                Err(failure) => failure.end(),
+            };
+            if part == Part::Main {
+                code = Some(supervisor.code());
+            }
+            if !ended.is_success() {
+                self.tell(part, &ended);
+                if how.is_success() {
+                    how = ended;
+                }
+                if matches!(part, Part::Pre(_)) {
+                    break;
+                }
+            }
+        }
+        Ok(how)
+    }
+
+    /// Runs one part to its end, descendants included.
+    fn run(
+        &self,
+        part: Part,
+        step: Step,
+        code: Option<i32>,
+        supervisor: &mut Supervisor<'_>,
+    ) -> Result<EndKind, Failure> {
+        let (argv, script) = opened(self.dir, part, step)?;
+        let shown =
+            if self.is_private { "its program" } else { argv.first().map_or("", String::as_str) };
+        let (shown, mut env) = (shown.to_owned(), self.env.clone());
+        env.extend(code.map(|code| (EXIT_CODE.to_owned(), code.to_string())));
+        let [stdout, stderr] = &self.ends;
+        let ends = [stdout.try_clone()?, stderr.try_clone()?];
+        let order = Order { shown, ..order(self.dir, self.spec, argv, env) };
+        let job = begin(self.dir, self.spec, order, ends)?;
+        // The job has it now, and nothing else here needs it.
+        drop(script);
+        if let Some(process) = kill::Process::of(job.id()) {
+            fs::write(self.dir.join(dir::JOB), process.to_string())?;
+        }
+        let main = i32::try_from(job.id()).map_err(io::Error::other)?;
+        let events = self.events.clone();
+        std::thread::spawn(move || reap(main, &events));
+        Ok(supervisor.run(&self.inbox))
+    }
+
+    /// Says in the output what a step has come to: the attempt's end does not name it.
+    fn tell(&self, part: Part, how: &EndKind) {
+        let said = match how {
+            EndKind::Exited { code } => format!("exited with {code}"),
+            EndKind::Signaled { signal } => format!("was ended by signal {signal}"),
+            EndKind::NotStarted { message } | EndKind::LimitsUnsupported { message } => {
+                format!("could not be started: {message}")
+            }
+            // Who was told to end says that as a whole.
+            _ => return,
+        };
+        self.note(part, &said);
+    }
+
+    fn note(&self, part: Part, said: &str) {
+        if let Some(field) = part.field() {
+            // The copier never stops reading.
+            let _ = writeln!(&self.ends[1], "horai: {field} {said}");
+        }
+    }
 }
 
 /// What becomes the job, but for what an error calls it.
@@ -258,12 +362,21 @@ fn reap(main: i32, events: &SyncSender<Event>) {
     }
 }
 
+/// Watches over one part after the other, with one lease and one time-out for all.
 struct Supervisor<'a> {
     spec: &'a Spec,
     started: u64,
     deadline: u64,
-    /// How it will be recorded, once known.
-    how: Option<EndKind>,
+    /// The order that ends the attempt, once there is one.
+    order: Option<EndKind>,
+    /// When everything is to be over, once there is an order.
+    until: Option<u64>,
+    /// How this part's own process ended.
+    exit: Option<ExitStatus>,
+    /// Others follow however this one ends, and need a share of the grace.
+    has_followers: bool,
+    /// No other follows, whatever happens.
+    is_last: bool,
     /// When SIGTERM is due for what is left behind.
     terminate_at: Option<u64>,
     /// When SIGKILL is due; then repeated.
@@ -272,11 +385,43 @@ struct Supervisor<'a> {
 
 impl<'a> Supervisor<'a> {
     fn new(spec: &'a Spec, started: u64) -> Self {
-        let deadline = spec.deadline_ms;
-        Self { spec, started, deadline, how: None, terminate_at: None, kill_at: None }
+        Self {
+            spec,
+            started,
+            deadline: spec.deadline_ms,
+            order: None,
+            until: None,
+            exit: None,
+            has_followers: false,
+            is_last: true,
+            terminate_at: None,
+            kill_at: None,
+        }
     }
 
-    fn run(mut self, inbox: &Receiver<Event>) -> EndKind {
+    /// Another part begins: what is left of the grace holds for it, if there was an order.
+    fn next_part(&mut self, has_followers: bool, is_last: bool) {
+        (self.has_followers, self.is_last) = (has_followers, is_last);
+        (self.exit, self.terminate_at, self.kill_at) = (None, None, self.until);
+    }
+
+    /// True if there was an order, and its grace is over.
+    fn is_out_of_time(&self, now: u64) -> bool {
+        self.until.is_some_and(|until| now >= until)
+    }
+
+    /// What a shell would say of how this part's process ended.
+    fn code(&self) -> i32 {
+        let of = |status: ExitStatus| {
+            status.code().unwrap_or_else(|| 128_i32.saturating_add(status.signal().unwrap_or(0)))
+        };
+        // Not even that is known of one that could not be started, or waited for.
+        self.exit.map_or(127, of)
+    }
+
+    /// Watches until nothing of this part is left, and says how it ended.
+    fn run(&mut self, inbox: &Receiver<Event>) -> EndKind {
+        let had_order = self.order.is_some();
         loop {
             let now = boot_ms();
             self.check(now);
@@ -285,16 +430,28 @@ impl<'a> Supervisor<'a> {
                 Ok(Event::Exited(status)) => {
                     self.exited(status, boot_ms());
                     if mutants::on(Mutant::ChildrenSurvive) {
-                        return self.how.unwrap_or(EndKind::Gone);
+                        return self.how(had_order);
                     }
                 }
                 Ok(Event::NoChildren) | Err(RecvTimeoutError::Disconnected) => {
-                    return self.how.unwrap_or(EndKind::Gone);
+                    return self.how(had_order);
                 }
                 Ok(Event::Extend(until)) => self.deadline = self.deadline.max(until),
                 Ok(Event::Cancel(grace)) => self.end(EndKind::Cancelled, grace, boot_ms()),
                 Err(RecvTimeoutError::Timeout) => {}
             }
+        }
+    }
+
+    /// A part that runs in the grace of an order is judged by itself.
+    fn how(&self, had_order: bool) -> EndKind {
+        if let Some(order) = self.order.as_ref().filter(|_| !had_order) {
+            return order.clone();
+        }
+        match self.exit.map(|status| (status.code(), status.signal())) {
+            Some((Some(code), _)) => EndKind::Exited { code },
+            Some((None, signal)) => EndKind::Signaled { signal: signal.unwrap_or(0) },
+            None => EndKind::Gone,
         }
     }
 
@@ -306,12 +463,17 @@ impl<'a> Supervisor<'a> {
         self.spec.timeout_ms.map(|ms| self.started.saturating_add(ms))
     }
 
+    /// True if it is known how this part ends.
+    fn is_decided(&self) -> bool {
+        self.order.is_some() || self.exit.is_some()
+    }
+
     /// Does what is due.
     fn check(&mut self, now: u64) {
         if now >= self.lease_end() {
             self.end(EndKind::LeaseExpired, self.spec.grace_ms.min(LEASE_GRACE_MS), now);
         }
-        if self.how.is_none() && self.timeout_end().is_some_and(|end| now >= end) {
+        if !self.is_decided() && self.timeout_end().is_some_and(|end| now >= end) {
             self.end(EndKind::TimedOut, self.spec.grace_ms, now);
         }
         if self.terminate_at.is_some_and(|at| now >= at) {
@@ -333,7 +495,7 @@ impl<'a> Supervisor<'a> {
     /// Milliseconds until something is due.
     fn next(&self, now: u64) -> u64 {
         let lease = self.kill_at.is_none().then(|| self.lease_end());
-        let timeout = self.timeout_end().filter(|_| self.how.is_none());
+        let timeout = self.timeout_end().filter(|_| !self.is_decided());
         [lease, timeout, self.terminate_at, self.kill_at]
             .into_iter()
             .flatten()
@@ -342,23 +504,28 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Ends the job for `how` unless it is ending already; the kill may only come sooner.
+    /// What follows in any case gets half of the grace.
     fn end(&mut self, how: EndKind, grace: u64, now: u64) {
-        let kill_at = now.saturating_add(grace);
         if self.kill_at.is_none() {
             self.terminate_at = None;
             kill::terminate_descendants();
         }
-        self.how.get_or_insert(how);
+        if self.exit.is_none() || !self.is_last {
+            self.order.get_or_insert(how);
+        }
+        let until = now.saturating_add(grace);
+        let until = self.until.map_or(until, |known| known.min(until));
+        self.until = Some(until);
+        let share = if self.has_followers { until.saturating_sub(now) / 2 } else { 0 };
+        let kill_at = until - share;
         self.kill_at = Some(self.kill_at.map_or(kill_at, |at| at.min(kill_at)));
     }
 
     /// The job itself is over; what it left behind is given a moment, then ended too.
     fn exited(&mut self, status: ExitStatus, now: u64) {
-        if self.how.is_none() {
-            self.how = Some(match (status.code(), status.signal()) {
-                (Some(code), _) => EndKind::Exited { code },
-                (None, signal) => EndKind::Signaled { signal: signal.unwrap_or(0) },
-            });
+        let was_decided = self.is_decided();
+        self.exit = Some(status);
+        if !was_decided {
             self.terminate_at = Some(now + LEFTOVER_MS);
             self.kill_at = Some(now.saturating_add(LEFTOVER_MS).saturating_add(self.spec.grace_ms));
         }
