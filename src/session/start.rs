@@ -59,6 +59,7 @@ pub(crate) fn build(
         confinement: wire::confinement(&spec.confinement),
         pre: spec.steps.pre.clone(),
         post: spec.steps.post.clone(),
+        handles_left: run.handles_left().into_iter().map(str::to_owned).collect(),
         // They are put in with the values of the texts.
         secrets: Vec::new(),
         secret_script: false,

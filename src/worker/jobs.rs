@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use futures_util::future::BoxFuture;
 use horai_core::ids::{AttemptKey, Name, Token};
 use horai_core::model::confinement::Isolation;
+use horai_core::model::handle::Handle;
 use horai_proto::worker as pb;
 
 use super::ending::Ending;
@@ -52,6 +53,22 @@ pub trait JobRunner: Send + Sync + 'static {
     /// no result is ended, and is gone.
     fn collect(&self, key: AttemptKey, token: Token) -> BoxFuture<'_, Ending>;
 
+    /// True if its output may name what it begins elsewhere. Blocks.
+    fn has_handles(&self, _key: AttemptKey) -> bool {
+        false
+    }
+
+    /// What it began elsewhere, as far as that is known. Blocks.
+    fn handles(&self, _key: AttemptKey) -> Vec<Handle> {
+        Vec::new()
+    }
+
+    /// Commands that end what attempts of that interpreter began elsewhere; none where this
+    /// worker knows none.
+    fn kills(&self, _interpreter: &str, left: &[String]) -> Vec<(String, Vec<String>)> {
+        left.iter().map(|text| (text.clone(), Vec::new())).collect()
+    }
+
     /// Its result is committed: only its output is kept, until it is delivered. Blocks.
     fn release(&self, key: AttemptKey);
 
@@ -66,6 +83,8 @@ pub trait JobRunner: Send + Sync + 'static {
 pub struct Started {
     /// The way to it.
     pub control: Box<dyn Control>,
+    /// Its output may name what it begins elsewhere.
+    pub has_handles: bool,
     /// Ends when it may have ended.
     pub ended: BoxFuture<'static, ()>,
 }

@@ -23,6 +23,7 @@ mod intake;
 pub mod interpreters;
 pub mod jobs;
 pub mod journal;
+mod kills;
 mod links;
 pub mod load;
 pub mod mask;

@@ -15,6 +15,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use horai_core::ids::{AttemptKey, Name, RunId, Token};
 use horai_core::model::confinement::{Confinement, Isolation};
+use horai_core::model::handle::Handle;
 use horai_core::model::output::write;
 use horai_proto::worker as pb;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -32,6 +33,7 @@ use super::interpreters::Interpreters;
 use super::jobs::{Control, JobRunner, Started};
 use super::retention::Retention;
 use super::shim::dir::{self, Private, Spec};
+use super::shim::handles;
 use super::shim::kill::{self, Process};
 use super::wire;
 use crate::files;
@@ -141,6 +143,10 @@ impl JobRunner for Shims {
             let group = self.group(key, &confinement);
             let interpreters = Arc::clone(&self.interpreters);
             let bounds = Bounds { deadline_ms, offset_ms, confinement, group };
+            let has_handles = {
+                let site = Site { folder: &folder, interpreters: &interpreters };
+                !executor::handles(&order, &site).is_empty()
+            };
             let (control, private) =
                 blocking(move || prepare(&at, &order, key, token, bounds, &interpreters)).await?;
             let mut command = tokio::process::Command::new(&self.program);
@@ -154,7 +160,7 @@ impl JobRunner for Shims {
             }
             // However it ended, what it left on disk tells.
             let ended = async move { drop(shim.wait().await) }.boxed();
-            Ok(Started { control: Box::new(control), ended })
+            Ok(Started { control: Box::new(control), has_handles, ended })
         }
         .boxed()
     }
@@ -212,6 +218,19 @@ impl JobRunner for Shims {
     fn discard(&self, key: AttemptKey) {
         let retention = &mut *self.retention.lock().unwrap_or_else(PoisonError::into_inner);
         retention.discard(&self.folder(key));
+    }
+
+    fn kills(&self, interpreter: &str, left: &[String]) -> Vec<(String, Vec<String>)> {
+        let handles = self.interpreters.named(interpreter).map(|known| known.handles.clone());
+        executor::kills(handles.unwrap_or_default(), left)
+    }
+
+    fn has_handles(&self, key: AttemptKey) -> bool {
+        dir::read_spec(&self.folder(key)).is_ok_and(|spec| !spec.handles.is_empty())
+    }
+
+    fn handles(&self, key: AttemptKey) -> Vec<Handle> {
+        handles::read(&self.folder(key))
     }
 
     fn output(&self, key: AttemptKey) -> Option<PathBuf> {
@@ -312,6 +331,8 @@ fn prepare(
         group: bounds.group,
         pre,
         post,
+        handles: executor::handles(start, &site),
+        left: executor::left(start, &site),
     };
     dir::write_spec(folder, &spec)?;
     if let Some(parent) = folder.parent() {

@@ -4,6 +4,7 @@ use horai_core::ids::{AttemptKey, LeaderId, NodeId, RunId, Token};
 use horai_core::machine::command::EndReport;
 use horai_core::model::confinement::{Confinement, Isolation, IsolationKind, Power, Rlimit, Usage};
 use horai_core::model::executor::{Executor, HttpCall};
+use horai_core::model::handle::{Handle, HandleEnd};
 use horai_core::model::output;
 use horai_core::model::run::EndKind;
 use horai_core::time::UtcMillis;
@@ -128,6 +129,34 @@ pub fn report(result: &pb::Result) -> Result<(AttemptKey, Token, Ending), Missin
         refused_forks: used.refused_forks,
     };
     Ok((key, token, Ending { report, outputs, usage }))
+}
+
+/// What an attempt began elsewhere, as it is sent.
+#[must_use]
+pub fn handles_said(key: AttemptKey, token: Token, handles: &[Handle]) -> pb::Handles {
+    let of = |handle: &Handle| pb::Handle {
+        text: handle.text.clone(),
+        end: handle
+            .end
+            .as_ref()
+            .map(|end| pb::HandleEnd { done: end.done, said: end.said.clone() }),
+    };
+    let handles = handles.iter().take(Handle::MAX).map(of).collect();
+    pb::Handles { attempt: Some(attempt_id(key, token)), handles }
+}
+
+/// Reads [`handles_said`]'s form; what no attempt can have is left out.
+///
+/// # Errors
+/// [`Missing`] if a part is not there.
+pub fn handles(said: &pb::Handles) -> Result<(AttemptKey, Token, Vec<Handle>), Missing> {
+    let (key, token) = attempt(said.attempt.as_ref())?;
+    let of = |handle: &pb::Handle| Handle {
+        text: handle.text.clone(),
+        end: handle.end.as_ref().map(|end| HandleEnd { done: end.done, said: end.said.clone() }),
+    };
+    let handles = said.handles.iter().take(Handle::MAX).map(of).filter(Handle::is_sound);
+    Ok((key, token, handles.collect()))
 }
 
 /// What an attempt is to do.

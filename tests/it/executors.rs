@@ -1,5 +1,6 @@
 //! Every kind of job as real processes: scripts, programs, requests, and the steps around them.
 
+mod handles;
 mod web;
 
 use std::fs;
@@ -202,7 +203,10 @@ fn what_was_told_to_end_has_its_last_steps_within_the_grace() {
     let job = json!({"name": "long", "shell": "echo on; sleep 600", "post": "echo after $HORAI_EXIT_CODE"});
     cluster.apply(&json!({"jobs": [job]}).to_string());
     let run = cluster.trigger("long");
-    until("it to say so", || cluster.run_ok(&["run", "logs", &run]).contains("on").then_some(()));
+    until("it to say so", || {
+        let log = cluster.run(&["run", "logs", &run]).stdout;
+        log.starts_with(b"on").then_some(())
+    });
     cluster.run_ok(&["run", "cancel", &run]);
     assert_eq!(cluster.wait_for_end(&run)["state"], "cancelled");
     assert_eq!(cluster.run_ok(&["run", "logs", &run]), "on\nafter 143\n");

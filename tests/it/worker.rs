@@ -42,6 +42,8 @@ pub(crate) fn spec(script: &str) -> Spec {
         group: None,
         pre: Vec::new(),
         post: Vec::new(),
+        handles: Vec::new(),
+        left: Vec::new(),
     }
 }
 

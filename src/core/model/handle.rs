@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::run::{Attempt, Run};
+
 /// One piece of such work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Handle {
@@ -33,6 +35,14 @@ impl Handle {
     #[must_use]
     pub fn new(text: &str) -> Self {
         Self { text: text.to_owned(), end: None }
+    }
+
+    /// As much of a text as is kept.
+    #[must_use]
+    pub fn cut(text: &str) -> String {
+        let fits = (0..=Self::MAX_BYTES.min(text.len())).rev();
+        let end = fits.into_iter().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        text[..end].to_owned()
     }
 
     /// True if it can be kept.
@@ -65,6 +75,55 @@ impl Handle {
             }
         }
         is_changed
+    }
+}
+
+impl Run {
+    /// What attempts that are over without success began elsewhere, and nobody is known to
+    /// have ended: each once, oldest first.
+    #[must_use]
+    pub fn handles_left(&self) -> Vec<&str> {
+        let failed =
+            |attempt: &&Attempt| attempt.end.as_ref().is_some_and(|end| !end.how.is_success());
+        let failed = self.attempts.iter().filter(failed);
+        let of = |attempt: &Attempt| self.handles.get(&attempt.key.number);
+        let all = failed.filter_map(of).flatten();
+        let is_done = |text: &str| {
+            let all = self.handles.values().flatten();
+            all.filter(|known| known.text == text)
+                .any(|known| known.end.as_ref().is_some_and(|end| end.done))
+        };
+        let mut left: Vec<&str> = Vec::new();
+        for handle in all {
+            if left.len() < Handle::MAX
+                && !left.contains(&handle.text.as_str())
+                && !is_done(&handle.text)
+            {
+                left.push(&handle.text);
+            }
+        }
+        left
+    }
+
+    /// The attempt that left something elsewhere which nobody has tried to end, and with which
+    /// no further attempt will begin.
+    #[must_use]
+    pub fn owed(&self) -> Option<(&Attempt, Vec<&Handle>)> {
+        if self.is_live() || self.has_succeeded() {
+            return None;
+        }
+        self.attempts.iter().find_map(|attempt| {
+            let untried = |handle: &&Handle| handle.end.is_none();
+            let handles = self.handles.get(&attempt.key.number)?;
+            let left: Vec<&Handle> = handles.iter().filter(untried).collect();
+            (!left.is_empty()).then_some((attempt, left))
+        })
+    }
+
+    /// True if there is such an attempt.
+    #[must_use]
+    pub fn owes_an_end(&self) -> bool {
+        !self.handles.is_empty() && self.owed().is_some()
     }
 }
 

@@ -16,6 +16,7 @@ pub mod demand;
 pub mod edge;
 pub mod executor;
 pub mod group;
+pub mod handle;
 pub mod history;
 pub mod job;
 pub mod limits;

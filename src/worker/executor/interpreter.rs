@@ -3,6 +3,7 @@
 use horai_proto::worker as pb;
 
 use super::{Executor, Plan, Site};
+use crate::worker::interpreters::RemoteHandle;
 
 impl Executor for pb::Interpreted {
     fn plan(&self, site: &Site<'_>) -> Result<Plan, String> {
@@ -15,5 +16,10 @@ impl Executor for pb::Interpreted {
         };
         let argv = interpreter.command(&site.script(), &self.args)?;
         Ok(Plan::Process { argv, script: Some(self.script.clone()) })
+    }
+
+    fn handles(&self, site: &Site<'_>) -> Vec<RemoteHandle> {
+        let interpreter = site.interpreters.named(&self.name);
+        interpreter.map(|interpreter| interpreter.handles.clone()).unwrap_or_default()
     }
 }

@@ -15,10 +15,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use horai_core::ids::{AttemptKey, Token};
+use horai_core::model::handle::Handle;
 use horai_proto::worker as pb;
 
-use super::interpreters::Interpreters;
-use super::shim::dir::{self, Step};
+use super::interpreters::{Interpreters, RemoteHandle};
+use super::shim::dir::{self, HandlePattern, Step};
+use super::shim::handles::kill_of;
 
 /// Where programs are looked for unless the job says otherwise.
 pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -34,6 +36,11 @@ trait Executor {
     /// # Errors
     /// Why it cannot be run by this worker, for people.
     fn plan(&self, site: &Site<'_>) -> Result<Plan, String>;
+
+    /// How its output names what it begins elsewhere.
+    fn handles(&self, _site: &Site<'_>) -> Vec<RemoteHandle> {
+        Vec::new()
+    }
 
     /// What runs the shell scripts around it, before their paths; empty where nothing is said.
     fn shell(&self) -> &[String] {
@@ -106,6 +113,30 @@ pub(super) fn steps(start: &pb::Start, folder: &Path) -> [Vec<Step>; 2] {
         scripts.iter().enumerate().map(of).collect()
     };
     [of(&start.pre, dir::pre), of(&start.post, dir::post)]
+}
+
+/// How its output names what it begins elsewhere.
+pub(super) fn handles(start: &pb::Start, site: &Site<'_>) -> Vec<HandlePattern> {
+    let handles = executor(start).map(|executor| executor.handles(site)).unwrap_or_default();
+    let of = |handle: RemoteHandle| HandlePattern {
+        pattern: handle.pattern.as_str().to_owned(),
+        kill: handle.kill,
+    };
+    handles.into_iter().map(of).collect()
+}
+
+/// What attempts before it began elsewhere, with the commands that end it; none where this
+/// worker's interpreter knows nothing of such work.
+pub(super) fn left(start: &pb::Start, site: &Site<'_>) -> Vec<(String, Vec<String>)> {
+    let handles = executor(start).map(|executor| executor.handles(site)).unwrap_or_default();
+    kills(handles, &start.handles_left)
+}
+
+/// Each with the command that ends it, by the pattern that takes it; none where none does.
+pub(super) fn kills(handles: Vec<RemoteHandle>, left: &[String]) -> Vec<(String, Vec<String>)> {
+    let handles: Vec<_> = handles.into_iter().map(|handle| (handle.pattern, handle.kill)).collect();
+    let of = |text: &String| (text.clone(), kill_of(&handles, text).unwrap_or_default());
+    left.iter().take(Handle::MAX).map(of).collect()
 }
 
 fn path(folder: &Path, name: &str) -> String {

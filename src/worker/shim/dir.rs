@@ -42,6 +42,8 @@ pub fn pre(place: usize) -> String {
 pub fn post(place: usize) -> String {
     format!("post-{place}")
 }
+/// What the job began elsewhere, as far as its output named it.
+pub const HANDLES: &str = "handles.json";
 /// The job's working folder.
 pub const WORK: &str = "work";
 
@@ -93,6 +95,21 @@ pub struct Spec {
     /// Run after it, in the same way.
     #[serde(default)]
     pub post: Vec<Step>,
+    /// How its output names what it begins elsewhere.
+    #[serde(default)]
+    pub handles: Vec<HandlePattern>,
+    /// What attempts before it began elsewhere, with the commands that end it: run first.
+    #[serde(default)]
+    pub left: Vec<(String, Vec<String>)>,
+}
+
+/// How an output names what a job begins elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandlePattern {
+    /// A regular expression.
+    pub pattern: String,
+    /// Program and arguments, with the numbers of groups in braces.
+    pub kill: Vec<String>,
 }
 
 /// What to run, where that holds secrets: handed to the shim by its standard input, and

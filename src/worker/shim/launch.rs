@@ -18,6 +18,8 @@ use crate::worker::mask::Masker;
 /// One of the programs that an attempt consists of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
+    /// A command that ends what an attempt began elsewhere.
+    Kill,
     /// A step before the main part.
     Pre(usize),
     /// What the job is.
@@ -31,7 +33,7 @@ impl Part {
     fn file(self) -> String {
         match self {
             Self::Pre(place) => dir::pre(place),
-            Self::Main => dir::SCRIPT.to_owned(),
+            Self::Kill | Self::Main => dir::SCRIPT.to_owned(),
             Self::Post(place) => dir::post(place),
         }
     }
@@ -40,7 +42,7 @@ impl Part {
     pub(super) fn field(self) -> Option<String> {
         match self {
             Self::Pre(place) => Some(format!("pre[{place}]")),
-            Self::Main => None,
+            Self::Kill | Self::Main => None,
             Self::Post(place) => Some(format!("post[{place}]")),
         }
     }

@@ -8,12 +8,14 @@
 //! start the job later, because a shim that finds a result does nothing.
 
 pub mod dir;
+pub(super) mod handles;
 pub mod kill;
 mod launch;
 pub(crate) mod launcher;
 mod output;
 mod supervise;
 mod user;
+mod watch;
 
 use std::fs::{self, File};
 use std::io;

@@ -12,48 +12,41 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, ExitStatus};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
 
 use horai_core::machine::command::EndReport;
 use horai_core::model::confinement::{Power, Usage};
+use horai_core::model::handle::{Handle, HandleEnd};
 use horai_core::model::run::EndKind;
 use horai_core::mutants::{self, Mutant};
 use horai_core::time::UtcMillis;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
+use rustix::io::ioctl_fionread;
 use rustix::process::{WaitOptions, wait};
 
 use super::dir::{self, Spec, Step};
+use super::handles::Found;
 use super::kill;
 use super::launch::{Means, Part, opened};
 use super::launcher::{self, Failure, Order};
 use super::output::Output;
 use super::user;
+use super::watch::{Event, KILL_STEP_MS, Supervisor};
 use crate::worker::cgroup::group::Group;
 use crate::worker::clock::boot_ms;
 
-/// A lease that has ended leaves less grace than a cancel: the cluster counts on it.
-const LEASE_GRACE_MS: u64 = 2_000;
-/// What a job leaves behind may end by itself for this long.
-const LEFTOVER_MS: u64 = 200;
 /// How long to wait for the pipe's end once every descendant is gone.
 const OUTPUT_WAIT: Duration = Duration::from_secs(2);
-/// The longest sleep, so that a suspended machine notices passed deadlines.
-const MAX_WAIT_MS: u64 = 1_000;
 /// How long an empty group may take to go.
 const GROUP_WAIT: Duration = Duration::from_secs(2);
 /// What steps after the main part know of its end.
 const EXIT_CODE: &str = "HORAI_EXIT_CODE";
-/// Between two looks for processes that must be gone.
-const KILL_STEP_MS: u64 = 10;
-
-enum Event {
-    Exited(ExitStatus),
-    NoChildren,
-    Extend(u64),
-    Cancel(u64),
-}
+/// How long a command may take that ends what was begun elsewhere,
+const KILL_MS: u64 = 30_000;
+/// and all of them together.
+const KILLS_MS: u64 = 60_000;
 
 /// Runs the job of `spec` to its end, descendants included; also says what it used.
 ///
@@ -75,7 +68,9 @@ pub(super) fn supervise(
         return Ok((report, Usage::default()));
     }
     let Means { parts, env, masker, is_private } = means;
-    let output = Output::new(dir, spec.output_limit, spec.cluster_offset_ms, masker);
+    let found = Found::new(dir, &spec.handles);
+    let (limit, offset_ms) = (spec.output_limit, spec.cluster_offset_ms);
+    let output = Output::looked_through(dir, limit, offset_ms, masker, found.clone());
     let group = Held::make(spec)?;
     let (stdout, stdout_end) = io::pipe()?;
     let (stderr, stderr_end) = io::pipe()?;
@@ -88,7 +83,16 @@ pub(super) fn supervise(
     });
     let ends = [stdout_end, stderr_end];
     let stage = Stage { dir, spec, env, is_private, ends, events, inbox };
-    let how = stage.play(parts, Supervisor::new(spec, started))?;
+    let mut supervisor = Supervisor::new(spec, started);
+    if let Some(found) = &found {
+        stage.clear_up(found, &mut supervisor);
+    }
+    let how = stage.play(parts, &mut supervisor)?;
+    if let Some(found) = &found
+        && !how.is_success()
+    {
+        stage.end_handles(found, &how, &mut supervisor);
+    }
     // Nobody writes any more.
     drop(stage);
     let usage = group.end();
@@ -131,12 +135,15 @@ impl Stage<'_> {
     fn play(
         &self,
         parts: Vec<(Part, Step)>,
-        mut supervisor: Supervisor<'_>,
+        supervisor: &mut Supervisor<'_>,
     ) -> Result<EndKind, Failure> {
         let mut how = EndKind::Exited { code: 0 };
         let mut code = None;
         let posts = parts.iter().filter(|(part, _)| matches!(part, Part::Post(_))).count();
         let count = parts.len();
+        if let Some(order) = supervisor.order().cloned() {
+            return Ok(order);
+        }
         for (i, (part, step)) in parts.into_iter().enumerate() {
             let is_post = matches!(part, Part::Post(_));
             if is_post && code.is_none() {
@@ -147,9 +154,9 @@ impl Stage<'_> {
                 continue;
             }
             supervisor.next_part(part == Part::Main && posts > 0, i + 1 == count);
-            let ended = match self.run(part, step, code, &mut supervisor) {
+            let ended = match self.run(part, step, code, supervisor) {
                 Ok(ended) => ended,
-                Err(failure) if i == 0 => return Err(failure),
+                Err(failure) if i == 0 && self.spec.left.is_empty() => return Err(failure),
                 Err(failure) => failure.end(),
             };
             if part == Part::Main {
@@ -166,6 +173,66 @@ impl Stage<'_> {
             }
         }
         Ok(how)
+    }
+
+    /// Ends what attempts before this one began elsewhere. It begins in any case: what could
+    /// not be ended is recorded, and tried again before the next.
+    fn clear_up(&self, found: &Found, supervisor: &mut Supervisor<'_>) {
+        for (text, _) in &self.spec.left {
+            found.take_over(text);
+        }
+        self.kill(found, &self.spec.left, supervisor);
+    }
+
+    /// Ends what this attempt began elsewhere, as it did not succeed. One that has lost its
+    /// lease leaves that to the next: the cluster counts on its end.
+    fn end_handles(&self, found: &Found, how: &EndKind, supervisor: &mut Supervisor<'_>) {
+        // What the job wrote last may be on its way still.
+        let is_waiting = |end: &io::PipeWriter| ioctl_fionread(end).is_ok_and(|bytes| bytes > 0);
+        let until = Instant::now() + OUTPUT_WAIT;
+        loop {
+            let waits = self.ends.iter().any(is_waiting);
+            // Also for who has read it, and does not hold it yet.
+            std::thread::sleep(Duration::from_millis(KILL_STEP_MS));
+            if !waits || Instant::now() > until {
+                break;
+            }
+        }
+        found.close();
+        if *how != EndKind::LeaseExpired {
+            self.kill(found, &found.left(), supervisor);
+        }
+    }
+
+    /// One after the other, each bounded, and all together.
+    fn kill(&self, found: &Found, left: &[(String, Vec<String>)], supervisor: &mut Supervisor<'_>) {
+        let until = boot_ms().saturating_add(KILLS_MS);
+        for (text, argv) in left {
+            let shown = argv.join(" ");
+            let now = boot_ms();
+            let how = if argv.is_empty() {
+                Err("this worker's interpreter knows no command that ends it".to_owned())
+            } else if now >= until || supervisor.has_lost_its_lease(now) {
+                Err("left out: there is no time left".to_owned())
+            } else {
+                supervisor.next_kill(now.saturating_add(KILL_MS).min(until));
+                let step = Step { argv: argv.clone(), script: None };
+                self.run(Part::Kill, step, None, supervisor).map_err(|failure| match failure {
+                    Failure::Unsupported(why) | Failure::Failed(why) => why,
+                })
+            };
+            let done = how.as_ref().is_ok_and(EndKind::is_success);
+            let came_to = match how {
+                Ok(EndKind::Exited { code }) => format!("exit {code}"),
+                Ok(EndKind::Signaled { signal: 9 }) => format!("no end in {} s", KILL_MS / 1_000),
+                Ok(other) => other.word().to_owned(),
+                Err(why) => why,
+            };
+            let said = Handle::cut(&format!("{shown} -> {came_to}"));
+            let _ = writeln!(&self.ends[1], "horai: {text}: {said}");
+            found.ended(text, HandleEnd { done, said });
+        }
+        supervisor.end_kills();
     }
 
     /// Runs one part to its end, descendants included.
@@ -358,176 +425,6 @@ fn reap(main: i32, events: &SyncSender<Event>) {
                 let _ = events.send(Event::NoChildren);
                 return;
             }
-        }
-    }
-}
-
-/// Watches over one part after the other, with one lease and one time-out for all.
-struct Supervisor<'a> {
-    spec: &'a Spec,
-    started: u64,
-    deadline: u64,
-    /// The order that ends the attempt, once there is one.
-    order: Option<EndKind>,
-    /// When everything is to be over, once there is an order.
-    until: Option<u64>,
-    /// How this part's own process ended.
-    exit: Option<ExitStatus>,
-    /// Others follow however this one ends, and need a share of the grace.
-    has_followers: bool,
-    /// No other follows, whatever happens.
-    is_last: bool,
-    /// When SIGTERM is due for what is left behind.
-    terminate_at: Option<u64>,
-    /// When SIGKILL is due; then repeated.
-    kill_at: Option<u64>,
-}
-
-impl<'a> Supervisor<'a> {
-    fn new(spec: &'a Spec, started: u64) -> Self {
-        Self {
-            spec,
-            started,
-            deadline: spec.deadline_ms,
-            order: None,
-            until: None,
-            exit: None,
-            has_followers: false,
-            is_last: true,
-            terminate_at: None,
-            kill_at: None,
-        }
-    }
-
-    /// Another part begins: what is left of the grace holds for it, if there was an order.
-    fn next_part(&mut self, has_followers: bool, is_last: bool) {
-        (self.has_followers, self.is_last) = (has_followers, is_last);
-        (self.exit, self.terminate_at, self.kill_at) = (None, None, self.until);
-    }
-
-    /// True if there was an order, and its grace is over.
-    fn is_out_of_time(&self, now: u64) -> bool {
-        self.until.is_some_and(|until| now >= until)
-    }
-
-    /// What a shell would say of how this part's process ended.
-    fn code(&self) -> i32 {
-        let of = |status: ExitStatus| {
-            status.code().unwrap_or_else(|| 128_i32.saturating_add(status.signal().unwrap_or(0)))
-        };
-        // Not even that is known of one that could not be started, or waited for.
-        self.exit.map_or(127, of)
-    }
-
-    /// Watches until nothing of this part is left, and says how it ended.
-    fn run(&mut self, inbox: &Receiver<Event>) -> EndKind {
-        let had_order = self.order.is_some();
-        loop {
-            let now = boot_ms();
-            self.check(now);
-            let wait = Duration::from_millis(self.next(now));
-            match inbox.recv_timeout(wait) {
-                Ok(Event::Exited(status)) => {
-                    self.exited(status, boot_ms());
-                    if mutants::on(Mutant::ChildrenSurvive) {
-                        return self.how(had_order);
-                    }
-                }
-                Ok(Event::NoChildren) | Err(RecvTimeoutError::Disconnected) => {
-                    return self.how(had_order);
-                }
-                Ok(Event::Extend(until)) => self.deadline = self.deadline.max(until),
-                Ok(Event::Cancel(grace)) => self.end(EndKind::Cancelled, grace, boot_ms()),
-                Err(RecvTimeoutError::Timeout) => {}
-            }
-        }
-    }
-
-    /// A part that runs in the grace of an order is judged by itself.
-    fn how(&self, had_order: bool) -> EndKind {
-        if let Some(order) = self.order.as_ref().filter(|_| !had_order) {
-            return order.clone();
-        }
-        match self.exit.map(|status| (status.code(), status.signal())) {
-            Some((Some(code), _)) => EndKind::Exited { code },
-            Some((None, signal)) => EndKind::Signaled { signal: signal.unwrap_or(0) },
-            None => EndKind::Gone,
-        }
-    }
-
-    fn lease_end(&self) -> u64 {
-        self.deadline.saturating_add(self.spec.keep_for_ms)
-    }
-
-    fn timeout_end(&self) -> Option<u64> {
-        self.spec.timeout_ms.map(|ms| self.started.saturating_add(ms))
-    }
-
-    /// True if it is known how this part ends.
-    fn is_decided(&self) -> bool {
-        self.order.is_some() || self.exit.is_some()
-    }
-
-    /// Does what is due.
-    fn check(&mut self, now: u64) {
-        if now >= self.lease_end() {
-            self.end(EndKind::LeaseExpired, self.spec.grace_ms.min(LEASE_GRACE_MS), now);
-        }
-        if !self.is_decided() && self.timeout_end().is_some_and(|end| now >= end) {
-            self.end(EndKind::TimedOut, self.spec.grace_ms, now);
-        }
-        if self.terminate_at.is_some_and(|at| now >= at) {
-            self.terminate_at = None;
-            kill::terminate_descendants();
-        }
-        if self.kill_at.is_some_and(|at| now >= at) {
-            // At once, before what a list of processes misses has forked again.
-            if let Some(group) = &self.spec.group
-                && !mutants::on(Mutant::ChildrenSurvive)
-            {
-                group.kill();
-            }
-            kill::kill_descendants();
-            self.kill_at = Some(now + KILL_STEP_MS);
-        }
-    }
-
-    /// Milliseconds until something is due.
-    fn next(&self, now: u64) -> u64 {
-        let lease = self.kill_at.is_none().then(|| self.lease_end());
-        let timeout = self.timeout_end().filter(|_| !self.is_decided());
-        [lease, timeout, self.terminate_at, self.kill_at]
-            .into_iter()
-            .flatten()
-            .map(|at| at.saturating_sub(now))
-            .fold(MAX_WAIT_MS, u64::min)
-    }
-
-    /// Ends the job for `how` unless it is ending already; the kill may only come sooner.
-    /// What follows in any case gets half of the grace.
-    fn end(&mut self, how: EndKind, grace: u64, now: u64) {
-        if self.kill_at.is_none() {
-            self.terminate_at = None;
-            kill::terminate_descendants();
-        }
-        if self.exit.is_none() || !self.is_last {
-            self.order.get_or_insert(how);
-        }
-        let until = now.saturating_add(grace);
-        let until = self.until.map_or(until, |known| known.min(until));
-        self.until = Some(until);
-        let share = if self.has_followers { until.saturating_sub(now) / 2 } else { 0 };
-        let kill_at = until - share;
-        self.kill_at = Some(self.kill_at.map_or(kill_at, |at| at.min(kill_at)));
-    }
-
-    /// The job itself is over; what it left behind is given a moment, then ended too.
-    fn exited(&mut self, status: ExitStatus, now: u64) {
-        let was_decided = self.is_decided();
-        self.exit = Some(status);
-        if !was_decided {
-            self.terminate_at = Some(now + LEFTOVER_MS);
-            self.kill_at = Some(now.saturating_add(LEFTOVER_MS).saturating_add(self.spec.grace_ms));
         }
     }
 }

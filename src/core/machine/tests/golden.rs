@@ -10,6 +10,7 @@ use super::super::command::*;
 use super::super::invariants;
 use super::super::snapshot::{Restore, records};
 use super::super::state::Limits;
+use super::golden_words::word;
 use super::support::*;
 use crate::ids::*;
 use crate::model::action::{Missed, MissedReason};
@@ -20,6 +21,7 @@ use crate::model::calendar::{CalendarDef, CalendarRule};
 use crate::model::cluster::ClusterSettings;
 use crate::model::confinement::{Confinement, Isolation, IsolationKind, Power, Rlimit, Usage};
 use crate::model::edge::{Condition, EdgeSpec, Matching, NoMatch, OnNoMatch, PeriodUnit};
+use crate::model::handle::{Handle, HandleEnd};
 use crate::model::job::*;
 use crate::model::limits::RunLimits;
 use crate::model::pause::{AfterPause, PauseTarget};
@@ -31,61 +33,6 @@ use crate::model::worker_group::{Strategy, Thresholds};
 use crate::time::{Span, UtcMillis};
 
 const GOLDEN: &str = include_str!("../../../../tests/golden/command_v1.txt");
-
-fn word(command: &Command) -> &'static str {
-    match command {
-        Command::Tick => "tick",
-        Command::InitCluster(_) => "init_cluster",
-        Command::LeaderStarted(_) => "leader_started",
-        Command::ApplyJob { .. } => "apply_job",
-        Command::DeleteJob { .. } => "delete_job",
-        Command::PauseJob { .. } => "pause_job",
-        Command::ResumeJob { .. } => "resume_job",
-        Command::PlanActions(_) => "plan_actions",
-        Command::TriggerJob { .. } => "trigger_job",
-        Command::CancelRun { .. } => "cancel_run",
-        Command::Dispatch { .. } => "dispatch",
-        Command::Complete { .. } => "complete",
-        Command::AttachWorker(_) => "attach_worker",
-        Command::WorkersAlive(_) => "workers_alive",
-        Command::AcquireLock { .. } => "acquire_lock",
-        Command::RenewLock { .. } => "renew_lock",
-        Command::ReleaseLock { .. } => "release_lock",
-        Command::LeaveLock { .. } => "leave_lock",
-        Command::PutToken { .. } => "put_token",
-        Command::DropToken { .. } => "drop_token",
-        Command::AdmitNode { .. } => "admit_node",
-        Command::RetireNode { .. } => "retire_node",
-        Command::PutCalendar { .. } => "put_calendar",
-        Command::DeleteCalendar { .. } => "delete_calendar",
-        Command::PlanUnder { .. } => "plan_under",
-        Command::Pause { .. } => "pause",
-        Command::Resume { .. } => "resume",
-        Command::Rerun { .. } => "rerun",
-        Command::SettleAction { .. } => "settle_action",
-        Command::RunJob { .. } => "run_job",
-        Command::StartBackfill(_) => "start_backfill",
-        Command::SteerBackfill { .. } => "steer_backfill",
-        Command::OpenBackfill { .. } => "open_backfill",
-        Command::RemoveJob { .. } => "remove_job",
-        Command::PutPool { .. } => "put_pool",
-        Command::DeletePool { .. } => "delete_pool",
-        Command::PutSecret { .. } => "put_secret",
-        Command::ResealSecret { .. } => "reseal_secret",
-        Command::DeleteSecret { .. } => "delete_secret",
-        Command::CloseSecrets { .. } => "close_secrets",
-        Command::SetArea { .. } => "set_area",
-        Command::PutGroup { .. } => "put_group",
-        Command::DeleteGroup { .. } => "delete_group",
-        Command::SetDuty { .. } => "set_duty",
-        Command::RemoveWorker { .. } => "remove_worker",
-        Command::CompleteWith { .. } => "complete_with",
-        Command::EditState { .. } => "edit_state",
-        Command::PutWorkerGroup { .. } => "put_worker_group",
-        Command::DeleteWorkerGroup { .. } => "delete_worker_group",
-        Command::CompleteUsing { .. } => "complete_using",
-    }
-}
 
 fn full_spec() -> JobSpec {
     let interpreter = vec!["/bin/sh".to_owned(), "-e".to_owned()];
@@ -305,6 +252,11 @@ fn commands() -> Vec<Command> {
         Command::ApplyJob { spec: Box::new(confined_spec()), expected: None },
         Command::AttachWorker(Box::new(able(profile("w", 9, 8, 4)))),
         complete(attempt, token, EndKind::declined("its disk is full")),
+        Command::NoteHandles {
+            attempt,
+            token,
+            handles: vec![Handle::new("job_1"), ended_handle()],
+        },
     ]);
     all
 }
@@ -390,6 +342,11 @@ fn able(profile: WorkerProfile) -> WorkerProfile {
     let powers = Power::ALL.iter().map(|(_, power)| *power).collect();
     let isolation = Isolation { kind: IsolationKind::Cgroup2, powers, note: "n".to_owned() };
     WorkerProfile { isolation: Box::new(isolation), ..profile }
+}
+
+fn ended_handle() -> Handle {
+    let end = Some(HandleEnd { done: true, said: "x".to_owned() });
+    Handle { end, ..Handle::new("a") }
 }
 
 fn usage() -> Usage {

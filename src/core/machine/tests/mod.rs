@@ -12,6 +12,7 @@ mod duties;
 mod edges;
 mod ends;
 mod golden;
+mod golden_words;
 mod groups;
 mod history;
 mod limits;
