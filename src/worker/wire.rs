@@ -299,6 +299,19 @@ mod tests {
     }
 
     #[test]
+    fn handles_arrive_as_they_were_sent_within_bounds() {
+        let key = AttemptKey { run: RunId(7), shard: 0, number: 2 };
+        let end = Some(HandleEnd { done: true, said: "exit 0".into() });
+        let sent = vec![Handle::new("a"), Handle { end, ..Handle::new("b") }];
+        let said = handles_said(key, Token(9), &sent);
+        assert_eq!(handles(&said).unwrap(), (key, Token(9), sent));
+        let long = vec![Handle::new(&"x".repeat(257)), Handle::new("y")];
+        let (.., taken) = handles(&handles_said(key, Token(9), &long)).unwrap();
+        assert_eq!(taken, [Handle::new("y")]);
+        assert!(handles(&pb::Handles::default()).is_err());
+    }
+
+    #[test]
     fn confinement_and_isolation_arrive_as_they_were_sent() {
         let rlimits = [(Rlimit::Nofile, 64), (Rlimit::Core, Confinement::UNLIMITED)].into();
         let full = Confinement {

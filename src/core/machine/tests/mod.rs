@@ -14,6 +14,7 @@ mod ends;
 mod golden;
 mod golden_words;
 mod groups;
+mod handles;
 mod history;
 mod limits;
 mod manual;
