@@ -9,9 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use horai_core::ids::{JobId, Name};
 use horai_core::model::edge::{EdgeSpec, PeriodUnit};
 use horai_core::model::file::JobFile;
-use horai_core::model::job::{
-    Executor, JobSpec, OnWorkerLost, Overlap, TriggerSpec, default_group,
-};
+use horai_core::model::job::{JobSpec, OnWorkerLost, Overlap, TriggerSpec, default_group};
 use horai_core::model::limits::RunLimits;
 use horai_core::model::retry::RetryWorker;
 use horai_core::model::syntax::Syntax;
@@ -23,10 +21,13 @@ use super::definition_parts::{
 };
 pub use super::edge_definition::EdgeDefinition;
 use super::edge_definition::{edge_error, edges};
+use super::executor_definition::Work;
+pub use super::executor_definition::{HttpDefinition, HttpExpectDefinition};
 pub use super::file_definition::FileDefinition;
 use super::file_definition::files;
 pub use super::local_definition::BatchDefinition;
 use super::local_definition::areas;
+pub use super::one_or_many::{InterpreterDefinition, OneOrMany};
 use super::process_definition::Written;
 pub use super::process_definition::{LimitsDefinition, Scalar};
 pub use super::resources_definition::ResourcesDefinition;
@@ -37,7 +38,7 @@ pub use super::trigger_definition::TriggerDefinition;
 use crate::error::{ErrorCode, FieldError};
 
 /// One job, as written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JobDefinition {
     /// Unique in the cluster.
@@ -54,12 +55,31 @@ pub struct JobDefinition {
     /// Jobs whose actions must succeed first, and which of their actions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub depends_on: Vec<EdgeDefinition>,
-    /// A script; one of `shell`, `exec` and `noop` is needed.
+    /// A shell script; one of `shell`, `python`, `script`, `exec`, `http` and `noop` is needed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shell: Option<String>,
-    /// Program and arguments before the script's path.
+    /// A Python script.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub interpreter: Option<Vec<String>>,
+    pub python: Option<String>,
+    /// A script for the interpreter that `interpreter` names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub script: Option<String>,
+    /// Of `script` the name of an interpreter that workers have; of `shell` and `python`
+    /// program and arguments before the script's path, as a list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interpreter: Option<InterpreterDefinition>,
+    /// What the interpreter of `script` gets for `{args}` of its command line.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    /// One HTTP request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpDefinition>,
+    /// Shell scripts before it, one or a list: one that fails is the attempt's end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pre: Option<OneOrMany<String>>,
+    /// Shell scripts after it, one or a list, however it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub post: Option<OneOrMany<String>>,
     /// A program and its arguments.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exec: Option<Vec<String>>,
@@ -194,6 +214,7 @@ impl JobDefinition {
             )
             .with_code(ErrorCode::TooLarge));
         }
+        let work = self.work();
         let mut spec = JobSpec {
             name: name("name", &self.name)?,
             description: self.description.clone(),
@@ -203,7 +224,8 @@ impl JobDefinition {
                 let is_own = wanted.as_str() == self.name;
                 if is_own { Some(EdgeSpec::OWN) } else { job_number(wanted) }
             })?,
-            executor: self.executor()?,
+            executor: work.executor()?,
+            steps: work.steps()?,
             env: self.env()?,
             worker_group: match &self.worker_group {
                 Some(group) => name("worker_group", group)?,
@@ -307,37 +329,19 @@ impl JobDefinition {
         }
     }
 
-    fn executor(&self) -> Result<Executor, FieldError> {
-        if self.interpreter.is_some() && self.shell.is_none() {
-            return Err(FieldError::invalid(
-                "interpreter",
-                "given",
-                "there is no script to interpret",
-                "write the script under 'shell', or leave 'interpreter' out",
-            ));
-        }
-        match (&self.shell, &self.exec, &self.noop) {
-            (Some(script), None, false) => {
-                let interpreter =
-                    self.interpreter.clone().unwrap_or_else(|| vec!["/bin/sh".to_owned()]);
-                program("interpreter", &interpreter)?;
-                Ok(Executor::Shell { interpreter, script: script.clone() })
-            }
-            (None, Some(argv), false) => {
-                program("exec", argv)?;
-                Ok(Executor::Exec { argv: argv.clone() })
-            }
-            (None, None, true) => Ok(Executor::Noop),
-            (shell, exec, noop) => Err(FieldError::invalid(
-                "shell",
-                [(shell.is_some(), "shell"), (exec.is_some(), "exec"), (*noop, "noop")]
-                    .into_iter()
-                    .filter_map(|(given, what)| given.then_some(what))
-                    .collect::<Vec<_>>()
-                    .join(" and "),
-                "a job does exactly one thing",
-                "give one of 'shell' (a script), 'exec' (program and arguments) or 'noop: true'",
-            )),
+    /// What it does, as it is written.
+    fn work(&self) -> Work {
+        Work {
+            shell: self.shell.clone(),
+            python: self.python.clone(),
+            script: self.script.clone(),
+            interpreter: self.interpreter.clone(),
+            args: self.args.clone(),
+            exec: self.exec.clone(),
+            http: self.http.clone(),
+            noop: self.noop,
+            pre: self.pre.clone(),
+            post: self.post.clone(),
         }
     }
 
@@ -431,20 +435,6 @@ impl JobDefinition {
             )),
         }
     }
-}
-
-fn program(field: &str, argv: &[String]) -> Result<(), FieldError> {
-    if argv.first().is_some_and(|program| !program.is_empty())
-        && argv.iter().all(|argument| !argument.contains('\0'))
-    {
-        return Ok(());
-    }
-    Err(FieldError::invalid(
-        field,
-        argv.join(" "),
-        "there is no program to run",
-        "write the program, then its arguments, without zero bytes",
-    ))
 }
 
 #[cfg(test)]

@@ -4,10 +4,11 @@
 
 use horai_core::ids::JobId;
 use horai_core::model::edge::PeriodUnit;
-use horai_core::model::job::{Executor, JobSpec, OnWorkerLost, Overlap};
+use horai_core::model::job::{JobSpec, OnWorkerLost, Overlap};
 use horai_core::model::retry::RetryWorker;
 
 use super::definition_parts::word_of;
+use super::executor_definition::Work;
 use super::job_definition::{
     BatchDefinition, EdgeDefinition, JobDefinition, ResourcesDefinition, RetryDefinition,
     TriggerDefinition,
@@ -19,15 +20,7 @@ impl JobDefinition {
     /// Writes a definition down; `job_name` names an upstream job.
     #[must_use]
     pub fn of_spec(spec: &JobSpec, job_name: impl Fn(JobId) -> String) -> Self {
-        let (shell, interpreter, exec, noop) = match &spec.executor {
-            Executor::Shell { interpreter, script } => {
-                let is_default = interpreter.as_slice() == ["/bin/sh"];
-                let interpreter = (!is_default).then(|| interpreter.clone());
-                (Some(script.clone()), interpreter, None, false)
-            }
-            Executor::Exec { argv } => (None, None, Some(argv.clone()), false),
-            Executor::Noop => (None, None, None, true),
-        };
+        let work = Work::of_spec(&spec.executor, &spec.steps);
         let (on_worker_lost, keep_for) = match spec.on_worker_lost {
             OnWorkerLost::Rerun => (None, None),
             OnWorkerLost::Fail => (Some("fail"), None),
@@ -44,10 +37,16 @@ impl JobDefinition {
                 .iter()
                 .map(|edge| EdgeDefinition::of_spec(edge, job_name(edge.job)))
                 .collect(),
-            shell,
-            interpreter,
-            exec,
-            noop,
+            shell: work.shell,
+            python: work.python,
+            script: work.script,
+            interpreter: work.interpreter,
+            args: work.args,
+            exec: work.exec,
+            http: work.http,
+            noop: work.noop,
+            pre: work.pre,
+            post: work.post,
             env: spec.env.clone(),
             worker_group: (spec.worker_group.as_str() != JobSpec::DEFAULT_GROUP)
                 .then(|| spec.worker_group.to_string()),
@@ -116,6 +115,12 @@ mod tests {
             "name: a\nshell: x\nlimits: {memory: 512MiB, cpu: 1.5, pids: 100}\nrun_as: etl\numask: '027'\n\
              rlimits: {nofile: 1024, core: unlimited, fsize: 1GiB}",
             "name: a\nnoop: true\nareas: [EU, US]\nbatch: {unit: day, offset: -1}\nparams: {EU.A: b}",
+            "name: a\npython: print(1)\npre: a\npost: [b, c]",
+            "name: a\npython: x\ninterpreter: [/opt/python]",
+            "name: a\nscript: select 1\ninterpreter: hive\nargs: [--silent]",
+            "name: a\nhttp: {url: 'http://a/{{ nominal }}', method: PUT, body: x, headers: {k: v}}",
+            "name: a\nhttp:\n  {url: 'https://a', expect: {status: [200, 300-399], body: ok}, timeout: 1s, \
+             connect_timeout: 2s, ca_file: /ca.pem, insecure: true}",
             "name: a\nnoop: true\nbatch: {unit: other}",
             "name: a\nexec: [./run]\nfiles: {run: {text: x, mode: '0755'}, lib/b: {base64: eA==}}",
             "name: a\nshell: 'echo {{ vars.x }} {{ params.y }} {{ batch }}'\ngroup: etl",

@@ -278,50 +278,7 @@ pub(super) fn hourly_job(number: u32, triggers: u32, from: u32) -> JobDefinition
 }
 
 fn with_triggers(number: u32, triggers: Vec<TriggerDefinition>) -> JobDefinition {
-    JobDefinition {
-        name: job_name(number),
-        description: String::new(),
-        zone: None,
-        triggers,
-        depends_on: Vec::new(),
-        shell: None,
-        interpreter: None,
-        exec: None,
-        noop: true,
-        env: BTreeMap::new(),
-        worker_group: None,
-        workers: None,
-        resources: None,
-        priority: None,
-        retries: None,
-        timeout: None,
-        grace: None,
-        lease: None,
-        on_worker_lost: None,
-        keep_for: None,
-        group: None,
-        params: BTreeMap::new(),
-        period: None,
-        legacy_id: None,
-        skip_exit_codes: Vec::new(),
-        wait_limit: None,
-        overlap: None,
-        syntax: None,
-        run_timeout: None,
-        queue_timeout: None,
-        retry_on_worker: None,
-        pools: BTreeMap::new(),
-        keep_state: false,
-        pool: None,
-        slots: None,
-        areas: Vec::new(),
-        batch: None,
-        limits: None,
-        run_as: None,
-        umask: None,
-        rlimits: BTreeMap::new(),
-        files: BTreeMap::new(),
-    }
+    JobDefinition { name: job_name(number), triggers, noop: true, ..JobDefinition::default() }
 }
 
 #[cfg(test)]

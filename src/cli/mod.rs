@@ -135,6 +135,12 @@ enum Command {
         /// The attempt's folder
         dir: PathBuf,
     },
+    /// Asks what an attempt's file says over HTTP; started by shims, not by people
+    #[command(hide = true)]
+    Http {
+        /// The file
+        request: PathBuf,
+    },
     /// Becomes an attempt's program; started by shims, not by people
     #[command(hide = true)]
     Become,
@@ -223,6 +229,7 @@ fn execute(command: Command, out: &mut impl Write) -> Result<ExitCode, Failure> 
             return Ok(crate::launch::guard::main(&folder, remove));
         }
         Command::Shim { dir } => return Ok(crate::worker::shim::main(&dir)),
+        Command::Http { request } => return Ok(crate::worker::http::main(&request)),
         Command::Become => return Ok(crate::worker::shim::launcher::main()),
     }
     Ok(ExitCode::from(exit::OK))

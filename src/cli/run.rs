@@ -12,7 +12,7 @@ use super::logs::Shown;
 use super::output::{Format, Show, View, moment, note, or_dash, print, tenths, text_or_dash};
 use super::remote::{Remote, wait};
 use crate::api::dto::{
-    ActionRef, AttemptDto, EndDto, ExplainDto, HistoryDto, RunDto, RunRef, Time,
+    ActionRef, AttemptDto, EndDto, ExplainDto, HandleDto, HistoryDto, RunDto, RunRef, Time,
 };
 
 /// Told of outputs that are gone.
@@ -227,6 +227,13 @@ impl Show for RunDto {
             let message = attempt.end.as_ref()?.message.as_ref()?;
             Some(("why", format!("{}: {message}", attempt.id)))
         }));
+        for attempt in &self.attempts {
+            let told = |handle: &HandleDto| match &handle.by {
+                Some(by) => format!("{}: {}: {by}", attempt.id, handle.text),
+                None => format!("{}: {}", attempt.id, handle.text),
+            };
+            facts.extend(attempt.handles.iter().map(|handle| ("began elsewhere", told(handle))));
+        }
         facts.extend(self.outputs.iter().map(|(key, value)| ("output", brief(key, value))));
         facts.extend(self.outputs_dropped.then(|| ("outputs", DROPPED.to_owned())));
         let titles = vec![

@@ -8,16 +8,18 @@ use std::path::Path;
 use std::time::Duration;
 
 use horai_core::model::resources::{Amounts, Resources};
+use regex::Regex;
 use tokio_util::sync::CancellationToken;
 
 use super::failure::Failure;
-use crate::config::{self, Amount, NodeConfig, WorkerConfig, WorkerSection};
+use crate::config::{self, Amount, HandleSection, NodeConfig, WorkerConfig, WorkerSection};
 use crate::error::{chain, exit};
 use crate::server;
 use crate::shutdown::Stop;
 use crate::telemetry;
 use crate::worker;
 use crate::worker::agent;
+use crate::worker::interpreters::{Interpreter, Interpreters, RemoteHandle};
 
 /// Runs a node until it is told to stop.
 pub(super) fn node(file: &Path, out: &mut impl Write) -> Result<(), Failure> {
@@ -38,6 +40,7 @@ pub(super) fn node(file: &Path, out: &mut impl Write) -> Result<(), Failure> {
 pub(super) fn worker(file: &Path, out: &mut impl Write) -> Result<(), Failure> {
     let config: WorkerConfig = config::load(file, config::environment())?;
     telemetry::start(&config.log);
+    let interpreters = interpreters(&config)?;
     let config = config.worker;
     let token = config::read_token(&config.token_file).map_err(|error| {
         let hint = "copy the token file of the cluster's first node there, with mode 600";
@@ -57,6 +60,7 @@ pub(super) fn worker(file: &Path, out: &mut impl Write) -> Result<(), Failure> {
         heartbeat: Duration::from_millis(config.heartbeat_ms),
         stop_after: Duration::from_millis(config.stop_after_ms),
         disk_reserve: config.disk_reserve_mib << 20,
+        interpreters,
     };
     run(async |stop| {
         let name = config.name.clone();
@@ -75,6 +79,40 @@ pub(super) fn worker(file: &Path, out: &mut impl Write) -> Result<(), Failure> {
             Failure::new(chain(&error), hint, exit::FAILED)
         })
     })
+}
+
+/// What is ready, with what is configured over it.
+fn interpreters(config: &WorkerConfig) -> Result<Interpreters, Failure> {
+    let ready = Interpreters::ready();
+    let mut own = Vec::new();
+    for (name, section) in &config.interpreters {
+        let base = ready.named(name.as_str());
+        let command = section.command.clone().or_else(|| base.map(|base| base.command.clone()));
+        let Some(command) = command else {
+            let said = format!("interpreters.{name} has no command");
+            let hint = "write command = [\"PROGRAM\", \"{script}\"]";
+            return Err(Failure::new(said, hint, exit::BAD_CONFIG));
+        };
+        let handles = match &section.remote_handles {
+            Some(handles) => handles.iter().map(handle).collect::<Result<_, _>>()?,
+            None => base.map(|base| base.handles.clone()).unwrap_or_default(),
+        };
+        let interpreter = Interpreter { command, handles };
+        own.push((name.clone(), interpreter));
+    }
+    let all = ready.with(own);
+    let at_hand = all.at_hand();
+    for name in config.interpreters.keys().filter(|name| !at_hand.contains(name)) {
+        tracing::warn!(interpreter = %name, "its program is not here: no job that needs it comes");
+    }
+    Ok(all)
+}
+
+fn handle(section: &HandleSection) -> Result<RemoteHandle, Failure> {
+    // It was checked with the file.
+    let pattern = Regex::new(&section.pattern)
+        .map_err(|error| Failure::new(error.to_string(), "correct it", exit::BAD_CONFIG))?;
+    Ok(RemoteHandle { pattern, kill: section.kill.clone() })
 }
 
 /// What attempts may reserve beside slots: as configured, else what the machine has.

@@ -198,6 +198,7 @@ impl Show for WorkerDto {
             ("labels", text_or_dash(&labels.join(", "))),
             ("isolation", self.isolation.clone()),
             ("enforces", text_or_dash(&self.enforces.join(", "))),
+            ("interpreters", text_or_dash(&self.interpreters.join(", "))),
             ("host", self.host.clone()),
             ("version", self.version.clone()),
             ("incarnation", self.incarnation.clone()),

@@ -162,7 +162,7 @@ fn line_of(text: &str, offset: usize) -> usize {
 
 /// The line of `key =` under `[section]`.
 fn line_that_sets(text: &str, field: &str) -> Option<usize> {
-    let (section, key) = field.split_once('.')?;
+    let (section, key) = field.rsplit_once('.')?;
     let mut inside = false;
     for (number, line) in text.lines().enumerate() {
         let line = line.trim();

@@ -6,6 +6,7 @@
 //! is replicated and set by commands.
 
 mod amount;
+mod interpreter;
 mod load;
 mod token;
 
@@ -19,6 +20,7 @@ use horai_core::model::worker::WorkerProfile;
 use serde::Deserialize;
 
 pub use amount::Amount;
+pub use interpreter::{HandleSection, InterpreterSection};
 pub use load::{ConfigError, environment, load};
 pub use token::{Token, TokenError, make_token, read_token};
 
@@ -150,6 +152,9 @@ pub enum LogFormat {
 pub struct WorkerConfig {
     /// Who it is, what it serves, whom it attaches to.
     pub worker: WorkerSection,
+    /// What it gives scripts to, by the names that jobs use.
+    #[serde(default)]
+    pub interpreters: BTreeMap<Name, InterpreterSection>,
     /// What it logs.
     #[serde(default)]
     pub log: LogSection,
@@ -356,6 +361,7 @@ impl Check for WorkerConfig {
             let remedy = "write 100 to 10000";
             return Err(Problem::new("worker.heartbeat_ms", worker.heartbeat_ms, remedy));
         }
+        interpreter::check(&self.interpreters)?;
         self.log.check()
     }
 }

@@ -238,6 +238,8 @@ fn profile(
         return Err(invalid(format!("slots = {}: declare 1 to {MAX_SLOTS}", hello.slots)));
     }
     let groups = hello.groups.iter().map(|group| Name::new(group)).collect::<Result<_, _>>();
+    let interpreters =
+        hello.interpreters.iter().map(|name| Name::new(name)).collect::<Result<_, _>>();
     Ok(WorkerProfile {
         name: name.clone(),
         incarnation,
@@ -250,6 +252,7 @@ fn profile(
         amounts: amounts(hello)?,
         stops_within: hello.stopping.then_some(Span(hello.stops_within_ms)),
         isolation: Box::new(wire::isolation_of(hello.isolation.as_ref())),
+        interpreters: interpreters.map_err(|e| invalid(format!("interpreter {e}")))?,
     })
 }
 

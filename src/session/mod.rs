@@ -11,6 +11,7 @@
 
 pub(crate) mod access;
 mod beats;
+mod handles;
 mod hello;
 mod origin;
 mod registry;
@@ -185,6 +186,7 @@ impl Sessions {
         }
         for work in [
             self.runtime.spawn(beats::run(Arc::clone(self), leader, heard, stop.clone())),
+            self.runtime.spawn(handles::run(Arc::clone(self), stop.clone())),
             self.runtime.spawn(results::run(Arc::clone(self), ended, stop)),
         ] {
             // They end with the leadership.

@@ -58,6 +58,9 @@ pub(crate) fn build(
         state: kept(state, spec, run.job).map(|values| pb::State { values }),
         confinement: wire::confinement(&spec.confinement),
         files: wire::files(&spec.files),
+        pre: spec.steps.pre.clone(),
+        post: spec.steps.post.clone(),
+        handles_left: run.handles_left().into_iter().map(str::to_owned).collect(),
         // They are put in with the values of the texts.
         secrets: Vec::new(),
         secret_script: false,

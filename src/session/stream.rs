@@ -132,6 +132,7 @@ impl Sessions {
                 self.on_heartbeat(id, &beat);
                 Ok(())
             }
+            Said::Handles(handles) => self.on_handles(id, &handles).await,
             Said::Results(results) => {
                 at_most_a_frame("results", results.results.len())?;
                 let results = results.results.iter().map(wire::report).collect::<Result<_, _>>();

@@ -180,19 +180,11 @@ fn put_values(
         }
         Ok(is_secret)
     };
-    match &mut start.executor {
-        Some(pb::start::Executor::Shell(shell)) => {
-            start.secret_script = put("shell".to_owned(), &mut shell.script)?;
-            for (i, text) in shell.interpreter.iter_mut().enumerate() {
-                put(format!("interpreter[{i}]"), text)?;
-            }
+    start.secret_script = put_in_executor(start.executor.as_mut(), &mut put)?;
+    for (field, scripts) in [("pre", &mut start.pre), ("post", &mut start.post)] {
+        for (i, text) in scripts.iter_mut().enumerate() {
+            put(format!("{field}[{i}]"), text)?;
         }
-        Some(pb::start::Executor::Exec(exec)) => {
-            for (i, text) in exec.argv.iter_mut().enumerate() {
-                put(format!("exec[{i}]"), text)?;
-            }
-        }
-        Some(pb::start::Executor::Noop(_)) | None => {}
     }
     // Parameters are values, and are not read as texts.
     let own = start.env.iter_mut().filter(|(key, _)| !key.starts_with("HORAI_"));
@@ -201,6 +193,51 @@ fn put_values(
     }
     start.secrets = secrets.iter().map(|secret| secret.expose().to_owned()).collect();
     Ok(())
+}
+
+/// A text and the field that it stands in; true if a secret went into it.
+type Put<'a> = &'a mut dyn FnMut(String, &mut String) -> Result<bool, (String, TemplateError)>;
+
+/// True if what becomes a file holds a secret.
+fn put_in_executor(
+    executor: Option<&mut pb::start::Executor>,
+    put: Put<'_>,
+) -> Result<bool, (String, TemplateError)> {
+    use pb::start::Executor;
+    fn all(put: Put<'_>, field: &str, texts: &mut [String]) -> Result<(), (String, TemplateError)> {
+        let texts = texts.iter_mut().enumerate();
+        texts.map(|(i, text)| put(format!("{field}[{i}]"), text).map(drop)).collect()
+    }
+    match executor {
+        Some(Executor::Shell(shell)) => {
+            let is_secret = put("shell".to_owned(), &mut shell.script)?;
+            all(put, "interpreter", &mut shell.interpreter)?;
+            Ok(is_secret)
+        }
+        Some(Executor::Python(python)) => {
+            let is_secret = put("python".to_owned(), &mut python.script)?;
+            all(put, "interpreter", &mut python.interpreter)?;
+            Ok(is_secret)
+        }
+        Some(Executor::Interpreted(interpreted)) => {
+            let is_secret = put("script".to_owned(), &mut interpreted.script)?;
+            all(put, "args", &mut interpreted.args)?;
+            Ok(is_secret)
+        }
+        Some(Executor::Exec(exec)) => all(put, "exec", &mut exec.argv).map(|()| false),
+        // The whole request is one file.
+        Some(Executor::Http(http)) => {
+            let mut is_secret = put("http.url".to_owned(), &mut http.url)?;
+            for (name, text) in &mut http.headers {
+                is_secret |= put(format!("http.headers.{name}"), text)?;
+            }
+            if let Some(body) = &mut http.body {
+                is_secret |= put("http.body".to_owned(), body)?;
+            }
+            Ok(is_secret)
+        }
+        Some(Executor::Noop(_)) | None => Ok(false),
+    }
 }
 
 #[cfg(test)]

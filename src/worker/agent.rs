@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use horai_core::ids::{AttemptKey, Incarnation, LeaderId, NodeId, Token};
+use horai_core::model::handle::Handle;
 use horai_core::model::run::EndKind;
 use horai_core::mutants::{self, Mutant};
 use horai_proto::worker as pb;
@@ -169,6 +170,8 @@ struct Agent {
     active: Option<usize>,
     live: BTreeMap<AttemptKey, Live>,
     results: BTreeMap<AttemptKey, Ended>,
+    /// What attempts began elsewhere that are not forgotten.
+    handles: BTreeMap<AttemptKey, (Token, Vec<Handle>)>,
     /// Orders that came before the first acknowledged heartbeat.
     held: Vec<(pb::Start, AttemptKey, Token)>,
     /// Attempts being run or adopted; they end with the agent, their shims do not.
@@ -217,6 +220,7 @@ impl Agent {
             active: None,
             live: BTreeMap::new(),
             results: BTreeMap::new(),
+            handles: BTreeMap::new(),
             held: Vec::new(),
             tasks: JoinSet::new(),
             _lock: lock,
@@ -237,6 +241,10 @@ impl Agent {
         }
         for (key, entry) in entries {
             agent.uplink.tell(Tell::Found(key));
+            let handles = agent.runner.jobs.handles(key);
+            if !handles.is_empty() {
+                agent.handles.insert(key, (entry.token, handles));
+            }
             if let Some(ending) = entry.ending {
                 agent.uplink.tell(Tell::Ended(key));
                 let ended = Ended { token: entry.token, ending, has_folder: true };
@@ -340,6 +348,12 @@ impl Agent {
                 let ids = forgets.attempts.iter().filter_map(|id| wire::attempt(Some(id)).ok());
                 self.forget(ids.collect()).await?;
             }
+            Hear::Kill(kill) => {
+                if let Ok((key, token)) = wire::attempt(kill.attempt.as_ref()) {
+                    let left = self.runner.jobs.kills(&kill.interpreter, &kill.handles);
+                    self.tasks.spawn(self.runner.clone().end_elsewhere(key, token, left));
+                }
+            }
             Hear::HeartbeatAck(ack) => self.on_ack(node, &ack),
             Hear::Lead(_) | Hear::Refused(_) | Hear::Nodes(_) | Hear::Look(_) => {}
         }
@@ -379,7 +393,11 @@ impl Agent {
         }
         let live = self.live.iter().map(|(key, live)| wire::attempt_id(*key, live.token));
         let ended = self.results.iter().map(|(key, ended)| ended.wire(*key));
-        let Told { live, results, later } = hello::told(live.collect(), ended.collect());
+        let is_early = |result: &pb::Result| {
+            let id = wire::attempt(result.attempt.as_ref());
+            id.is_ok_and(|(key, _)| !self.handles.contains_key(&key)) && result.outputs.is_empty()
+        };
+        let Told { live, results, later } = hello::told(live.collect(), ended.collect(), is_early);
         let whole = pb::Hello {
             incarnation: self.runner.journal.incarnation().0.to_be_bytes().to_vec().into(),
             boot_id: self.boot_id.to_be_bytes().to_vec().into(),
@@ -390,6 +408,7 @@ impl Agent {
             wall_ms: self.host.wall_time().0,
             live,
             results,
+            interpreters: self.runner.jobs.interpreters().iter().map(ToString::to_string).collect(),
             ..hello::of(&self.config, &self.runner.jobs.isolation())
         };
         for frame in hello::frames(whole) {
@@ -397,7 +416,22 @@ impl Agent {
                 return;
             }
         }
+        self.say_handles();
         self.say_results(later);
+    }
+
+    /// What attempts began elsewhere: before their results, so that these cannot overtake it.
+    fn say_handles(&self) {
+        for (key, (token, handles)) in &self.handles {
+            self.say_handles_of(*key, *token, handles);
+        }
+    }
+
+    fn say_handles_of(&self, key: AttemptKey, token: Token, handles: &[Handle]) {
+        if let Some(node) = self.active {
+            // What does not get through is said again.
+            self.say(node, Say::Handles(wire::handles_said(key, token, handles)));
+        }
     }
 
     fn on_starts(&mut self, starts: Vec<pb::Start>) {
@@ -480,6 +514,7 @@ impl Agent {
             if self.results.get(&key).is_some_and(|ended| ended.token == token) {
                 records.push(Record::Forgotten { key });
                 let ended = self.results.remove(&key);
+                self.handles.remove(&key);
                 if ended.is_some_and(|ended| ended.has_folder) {
                     self.runner.jobs.release(key);
                     self.uplink.tell(Tell::Forgotten(key));
@@ -513,6 +548,14 @@ impl Agent {
                 self.on_ended(ended);
             }
             Notice::Unfurnished(key, token, ending) => self.on_ended(vec![(key, token, ending)]),
+            Notice::Handles(key, token, handles) => {
+                self.say_handles_of(key, token, &handles);
+                self.handles.insert(key, (token, handles));
+            }
+            Notice::EndedElsewhere(key, token, handles) => {
+                // A leader that does not hear of it asks again.
+                self.say_handles_of(key, token, &handles);
+            }
             Notice::Broken(error) => return Err(error.into()),
         }
         Ok(())

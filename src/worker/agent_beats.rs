@@ -22,6 +22,7 @@ impl Agent {
         self.ticks += 1;
         if self.resend || self.ticks.is_multiple_of(RESEND_TICKS) {
             self.resend = false;
+            self.say_handles();
             let all = self.results.iter().map(|(key, ended)| ended.wire(*key)).collect();
             self.say_results(all);
         }

@@ -6,9 +6,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use horai_core::ids::{AttemptKey, LeaderId, Token};
 use horai_core::machine::command::EndReport;
+use horai_core::model::handle::Handle;
 use horai_core::model::run::EndKind;
 use horai_core::time::UtcMillis;
 use horai_proto::worker as pb;
@@ -21,11 +23,19 @@ use super::ending::Ending;
 use super::intake::is_of_machine;
 use super::jobs::{Control, JobRunner, Started};
 use super::journal::{self, Journal, Record};
+use super::kills;
+
+/// Between two looks for what an attempt began elsewhere.
+const HANDLES_LOOK: Duration = Duration::from_millis(200);
 
 /// What an attempt's task tells the agent.
 pub(super) enum Notice {
     /// It takes orders now.
     Started(AttemptKey, Box<dyn Control>),
+    /// What it began elsewhere, as far as that is known now.
+    Handles(AttemptKey, Token, Vec<Handle>),
+    /// What became of what an attempt of another worker began elsewhere.
+    EndedElsewhere(AttemptKey, Token, Vec<Handle>),
     /// It is over, and its result is in the journal.
     Ended(Vec<(AttemptKey, Token, Ending)>),
     /// The same of one that is given back, through no fault of this worker.
@@ -126,8 +136,11 @@ impl Runner {
         }
         let offset = self.shared.offset.load(Ordering::Acquire);
         match self.jobs.start(start, key, token, files, deadline_ms, offset).await {
-            Ok(Started { control, ended }) => {
+            Ok(Started { control, ended, has_handles }) => {
                 self.tell(Notice::Started(key, control)).await;
+                if has_handles {
+                    return self.collect_with_handles(key, token, ended).await;
+                }
                 ended.await;
                 self.collect(key, token).await;
             }
@@ -147,7 +160,61 @@ impl Runner {
         if let Some(control) = self.jobs.adopt(key) {
             self.tell(Notice::Started(key, control)).await;
         }
+        let jobs = Arc::clone(&self.jobs);
+        let has_handles = tokio::task::spawn_blocking(move || jobs.has_handles(key)).await;
+        if has_handles.unwrap_or(false) {
+            return self.collect_with_handles(key, token, std::future::ready(())).await;
+        }
         self.collect(key, token).await;
+    }
+
+    /// Tells what it begins elsewhere while it runs, and what became of that before its end.
+    async fn collect_with_handles(
+        self,
+        key: AttemptKey,
+        token: Token,
+        ended: impl Future<Output = ()>,
+    ) {
+        let mut known = Vec::new();
+        let ending = {
+            let ending = async {
+                ended.await;
+                self.jobs.collect(key, token).await
+            };
+            let mut ending = std::pin::pin!(ending);
+            loop {
+                tokio::select! {
+                    ending = &mut ending => break ending,
+                    () = tokio::time::sleep(HANDLES_LOOK) => {
+                        self.tell_handles(key, token, &mut known).await;
+                    }
+                }
+            }
+        };
+        self.tell_handles(key, token, &mut known).await;
+        self.finish(key, token, ending).await;
+    }
+
+    /// Ends what an attempt of another worker began elsewhere.
+    pub(super) async fn end_elsewhere(
+        self,
+        key: AttemptKey,
+        token: Token,
+        left: Vec<(String, Vec<String>)>,
+    ) {
+        let handles = kills::end_all(left).await;
+        self.tell(Notice::EndedElsewhere(key, token, handles)).await;
+    }
+
+    /// Tells what is there, if that is not what is known.
+    async fn tell_handles(&self, key: AttemptKey, token: Token, known: &mut Vec<Handle>) {
+        let jobs = Arc::clone(&self.jobs);
+        let read = tokio::task::spawn_blocking(move || jobs.handles(key)).await;
+        let Ok(handles) = read else { return };
+        if handles != *known {
+            known.clone_from(&handles);
+            self.tell(Notice::Handles(key, token, handles)).await;
+        }
     }
 
     /// Waits until it is over, and reports how it ended.

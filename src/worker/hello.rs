@@ -48,9 +48,12 @@ pub(super) struct Told {
 
 /// Outputs may be longer than all the rest of a Hello, which a node gathers whole: an
 /// attempt that has some is named as live, and what became of it follows at once.
-pub(super) fn told(mut live: Vec<pb::AttemptId>, ended: Vec<pb::Result>) -> Told {
-    let (results, later): (Vec<_>, Vec<_>) =
-        ended.into_iter().partition(|result| result.outputs.is_empty());
+pub(super) fn told(
+    mut live: Vec<pb::AttemptId>,
+    ended: Vec<pb::Result>,
+    is_early: impl Fn(&pb::Result) -> bool,
+) -> Told {
+    let (results, later): (Vec<_>, Vec<_>) = ended.into_iter().partition(is_early);
     live.extend(later.iter().filter_map(|result| result.attempt));
     Told { live, results, later }
 }
@@ -113,7 +116,8 @@ mod tests {
             ..Default::default()
         };
         let (short, long) = (ended(2, &[]), ended(3, &[("A", "1")]));
-        let told = told(vec![id(1)], vec![short.clone(), long.clone()]);
+        let is_early = |result: &pb::Result| result.outputs.is_empty();
+        let told = told(vec![id(1)], vec![short.clone(), long.clone()], is_early);
         let wanted = Told { live: vec![id(1), id(3)], results: vec![short], later: vec![long] };
         assert_eq!(told, wanted);
     }

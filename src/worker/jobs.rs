@@ -10,8 +10,9 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use horai_core::ids::{AttemptKey, Token};
+use horai_core::ids::{AttemptKey, Name, Token};
 use horai_core::model::confinement::Isolation;
+use horai_core::model::handle::Handle;
 use horai_proto::worker as pb;
 
 use super::ending::Ending;
@@ -36,6 +37,11 @@ pub trait JobRunner: Send + Sync + 'static {
         Isolation::default()
     }
 
+    /// Names of the interpreters that scripts may be given to here.
+    fn interpreters(&self) -> BTreeSet<Name> {
+        BTreeSet::new()
+    }
+
     /// The journal knows these attempts; the answer is what else is left of earlier ones:
     /// their output. Blocks; called once, before anything else.
     fn adopt_all(&self, known: &BTreeSet<AttemptKey>) -> Vec<AttemptKey>;
@@ -49,6 +55,22 @@ pub trait JobRunner: Send + Sync + 'static {
     /// How it ended, once nothing of it can be running or start any more. What left
     /// no result is ended, and is gone.
     fn collect(&self, key: AttemptKey, token: Token) -> BoxFuture<'_, Ending>;
+
+    /// True if its output may name what it begins elsewhere. Blocks.
+    fn has_handles(&self, _key: AttemptKey) -> bool {
+        false
+    }
+
+    /// What it began elsewhere, as far as that is known. Blocks.
+    fn handles(&self, _key: AttemptKey) -> Vec<Handle> {
+        Vec::new()
+    }
+
+    /// Commands that end what attempts of that interpreter began elsewhere; none where this
+    /// worker knows none.
+    fn kills(&self, _interpreter: &str, left: &[String]) -> Vec<(String, Vec<String>)> {
+        left.iter().map(|text| (text.clone(), Vec::new())).collect()
+    }
 
     /// Its result is committed: only its output is kept, until it is delivered. Blocks.
     fn release(&self, key: AttemptKey);
@@ -75,6 +97,8 @@ pub struct Furniture {
 pub struct Started {
     /// The way to it.
     pub control: Box<dyn Control>,
+    /// Its output may name what it begins elsewhere.
+    pub has_handles: bool,
     /// Ends when it may have ended.
     pub ended: BoxFuture<'static, ()>,
 }

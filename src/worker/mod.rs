@@ -19,9 +19,12 @@ pub mod fence;
 pub mod folder;
 mod hello;
 mod home;
+pub(crate) mod http;
 mod intake;
+pub mod interpreters;
 pub mod jobs;
 pub mod journal;
+mod kills;
 mod links;
 pub mod load;
 pub mod mask;
@@ -40,6 +43,8 @@ use std::time::Duration;
 
 use horai_core::ids::Name;
 use horai_core::model::resources::Amounts;
+
+use interpreters::Interpreters;
 
 /// What a worker is told at its start.
 #[derive(Debug, Clone)]
@@ -70,6 +75,8 @@ pub struct Config {
     /// Bytes of the disk of its folder that stay free: with less it takes nothing new. Of a
     /// small disk a tenth.
     pub disk_reserve: u64,
+    /// What it gives scripts to that name an interpreter.
+    pub interpreters: Interpreters,
 }
 
 /// Memory in bytes and CPU in thousandths of a core that this machine, or the group of

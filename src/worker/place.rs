@@ -52,7 +52,12 @@ impl Place {
         Ok(Self {
             host: Arc::new(OsHost),
             folder: Arc::new(OsFolder::new(&config.data_dir)),
-            jobs: Arc::new(Shims::new(&config.name, attempts, program)),
+            jobs: Arc::new(Shims::new(
+                &config.name,
+                attempts,
+                program,
+                config.interpreters.clone(),
+            )),
             load: Box::new(OsLoad::new(&config.data_dir)),
             boot_id: boot_id().map_err(io("the machine's boot id".into()))?,
             lock: Some(lock),

@@ -8,13 +8,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use horai_core::ids::{AttemptKey, Name, RunId, Token};
 use horai_core::model::confinement::{Confinement, Isolation};
+use horai_core::model::handle::Handle;
 use horai_core::model::output::write;
 use horai_proto::worker as pb;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -27,10 +28,12 @@ use super::attempts::gone;
 use super::cgroup::group::Group;
 use super::cgroup::home::Found;
 use super::ending::Ending;
-use super::executor::{self, Plan};
+use super::executor::{self, Plan, Site};
+use super::interpreters::Interpreters;
 use super::jobs::{Control, Furniture, JobRunner, Started};
 use super::retention::Retention;
 use super::shim::dir::{self, Private, Spec};
+use super::shim::handles;
 use super::shim::kill::{self, Process};
 use super::wire;
 use crate::files;
@@ -75,13 +78,19 @@ pub(super) struct Shims {
     /// What names of groups begin with: this worker's, and no other's on this machine.
     prefix: String,
     found: Found,
+    interpreters: Arc<Interpreters>,
     retention: Mutex<Retention>,
 }
 
 impl Shims {
     /// Below the folder `attempts` of the worker `name`, by `program`'s verb `shim`. Looks
     /// for what keeps attempts apart. Blocks.
-    pub(super) fn new(name: &Name, attempts: PathBuf, program: PathBuf) -> Self {
+    pub(super) fn new(
+        name: &Name,
+        attempts: PathBuf,
+        program: PathBuf,
+        interpreters: Interpreters,
+    ) -> Self {
         let found = Found::here();
         let isolation = found.isolation.kind.word();
         match found.isolation.note.as_str() {
@@ -91,7 +100,8 @@ impl Shims {
         // Workers of two clusters may have one name, but never one folder.
         let folder = xxh3_64(attempts.as_os_str().as_bytes());
         let prefix = format!("horai-{name}-{folder:016x}-");
-        Self { attempts, program, prefix, found, retention: Mutex::default() }
+        let interpreters = Arc::new(interpreters);
+        Self { attempts, program, prefix, found, interpreters, retention: Mutex::default() }
     }
 
     fn folder(&self, key: AttemptKey) -> PathBuf {
@@ -132,9 +142,15 @@ impl JobRunner for Shims {
             let confinement =
                 wire::confinement_of(order.confinement.as_ref()).map_err(io::Error::other)?;
             let group = self.group(key, &confinement);
+            let interpreters = Arc::clone(&self.interpreters);
             let bounds = Bounds { deadline_ms, offset_ms, confinement, group };
+            let has_handles = {
+                let site = Site { folder: &folder, interpreters: &interpreters };
+                !executor::handles(&order, &site).is_empty()
+            };
             let (control, private) =
-                blocking(move || prepare(&at, &order, (key, token), &files, bounds)).await?;
+                blocking(move || prepare(&at, &order, (key, token), &files, bounds, &interpreters))
+                    .await?;
             let mut command = tokio::process::Command::new(&self.program);
             let stdin = if private.is_some() { Stdio::piped() } else { Stdio::null() };
             command.arg("shim").arg(&folder).stdin(stdin).stdout(Stdio::null());
@@ -146,13 +162,17 @@ impl JobRunner for Shims {
             }
             // However it ended, what it left on disk tells.
             let ended = async move { drop(shim.wait().await) }.boxed();
-            Ok(Started { control: Box::new(control), ended })
+            Ok(Started { control: Box::new(control), has_handles, ended })
         }
         .boxed()
     }
 
     fn isolation(&self) -> Isolation {
         self.found.isolation.clone()
+    }
+
+    fn interpreters(&self) -> BTreeSet<Name> {
+        self.interpreters.at_hand()
     }
 
     fn adopt_all(&self, known: &BTreeSet<AttemptKey>) -> Vec<AttemptKey> {
@@ -200,6 +220,19 @@ impl JobRunner for Shims {
     fn discard(&self, key: AttemptKey) {
         let retention = &mut *self.retention.lock().unwrap_or_else(PoisonError::into_inner);
         retention.discard(&self.folder(key));
+    }
+
+    fn kills(&self, interpreter: &str, left: &[String]) -> Vec<(String, Vec<String>)> {
+        let handles = self.interpreters.named(interpreter).map(|known| known.handles.clone());
+        executor::kills(handles.unwrap_or_default(), left)
+    }
+
+    fn has_handles(&self, key: AttemptKey) -> bool {
+        dir::read_spec(&self.folder(key)).is_ok_and(|spec| !spec.handles.is_empty())
+    }
+
+    fn handles(&self, key: AttemptKey) -> Vec<Handle> {
+        handles::read(&self.folder(key))
     }
 
     fn output(&self, key: AttemptKey) -> Option<PathBuf> {
@@ -252,20 +285,30 @@ fn prepare(
     (key, token): (AttemptKey, Token),
     files: &[Furniture],
     bounds: Bounds,
+    interpreters: &Interpreters,
 ) -> io::Result<(Fifo, Option<Vec<u8>>)> {
     fs::create_dir_all(folder)?;
     let is_private = !start.secrets.is_empty();
-    let plan = executor::plan(start, folder).map_err(io::Error::other)?;
+    let site = Site { folder, interpreters };
+    let plan = executor::plan(start, &site).map_err(io::Error::other)?;
     let Plan::Process { mut argv, mut script } = plan else {
         return Err(io::Error::other("a noop needs no process"));
     };
     let mut env = executor::environment(start, key, token, folder);
+    let [mut pre, mut post] = executor::steps(start, folder);
     let private = is_private.then(|| Private {
         argv: std::mem::take(&mut argv),
         env: std::mem::take(&mut env),
         script: start.secret_script.then(|| script.take()).flatten(),
         secrets: start.secrets.clone(),
+        pre: std::mem::take(&mut pre),
+        post: std::mem::take(&mut post),
     });
+    for step in pre.iter_mut().chain(&mut post) {
+        if let (Some(script), Some(place)) = (step.script.take(), step.argv.last()) {
+            fs::write(place, script)?;
+        }
+    }
     if let Some(script) = script {
         fs::write(folder.join(dir::SCRIPT), script)?;
     }
@@ -291,6 +334,10 @@ fn prepare(
         private: is_private,
         confinement: bounds.confinement,
         group: bounds.group,
+        pre,
+        post,
+        handles: executor::handles(start, &site),
+        left: executor::left(start, &site),
     };
     dir::write_spec(folder, &spec)?;
     if let Some(parent) = folder.parent() {

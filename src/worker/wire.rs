@@ -6,8 +6,9 @@ use bytes::Bytes;
 use horai_core::ids::{AttemptKey, LeaderId, NodeId, RunId, Token};
 use horai_core::machine::command::EndReport;
 use horai_core::model::confinement::{Confinement, Isolation, IsolationKind, Power, Rlimit, Usage};
+use horai_core::model::executor::{Executor, HttpCall};
 use horai_core::model::file::{Digest, JobFile};
-use horai_core::model::job::Executor;
+use horai_core::model::handle::{Handle, HandleEnd};
 use horai_core::model::output;
 use horai_core::model::run::EndKind;
 use horai_core::time::UtcMillis;
@@ -134,6 +135,34 @@ pub fn report(result: &pb::Result) -> Result<(AttemptKey, Token, Ending), Missin
     Ok((key, token, Ending { report, outputs, usage }))
 }
 
+/// What an attempt began elsewhere, as it is sent.
+#[must_use]
+pub fn handles_said(key: AttemptKey, token: Token, handles: &[Handle]) -> pb::Handles {
+    let of = |handle: &Handle| pb::Handle {
+        text: handle.text.clone(),
+        end: handle
+            .end
+            .as_ref()
+            .map(|end| pb::HandleEnd { done: end.done, said: end.said.clone() }),
+    };
+    let handles = handles.iter().take(Handle::MAX).map(of).collect();
+    pb::Handles { attempt: Some(attempt_id(key, token)), handles }
+}
+
+/// Reads [`handles_said`]'s form; what no attempt can have is left out.
+///
+/// # Errors
+/// [`Missing`] if a part is not there.
+pub fn handles(said: &pb::Handles) -> Result<(AttemptKey, Token, Vec<Handle>), Missing> {
+    let (key, token) = attempt(said.attempt.as_ref())?;
+    let of = |handle: &pb::Handle| Handle {
+        text: handle.text.clone(),
+        end: handle.end.as_ref().map(|end| HandleEnd { done: end.done, said: end.said.clone() }),
+    };
+    let handles = said.handles.iter().take(Handle::MAX).map(of).filter(Handle::is_sound);
+    Ok((key, token, handles.collect()))
+}
+
 /// What an attempt is to do.
 #[must_use]
 pub fn executor(executor: &Executor) -> pb::start::Executor {
@@ -144,6 +173,37 @@ pub fn executor(executor: &Executor) -> pb::start::Executor {
         }),
         Executor::Exec { argv } => pb::start::Executor::Exec(pb::Exec { argv: argv.clone() }),
         Executor::Noop => pb::start::Executor::Noop(pb::Unit {}),
+        Executor::Python { interpreter, script } => pb::start::Executor::Python(pb::Python {
+            interpreter: interpreter.clone(),
+            script: script.clone(),
+        }),
+        Executor::Interpreter { name, args, script } => {
+            pb::start::Executor::Interpreted(pb::Interpreted {
+                name: name.to_string(),
+                args: args.clone(),
+                script: script.clone(),
+            })
+        }
+        Executor::Http(call) => pb::start::Executor::Http(http(call)),
+    }
+}
+
+fn http(call: &HttpCall) -> pb::Http {
+    let range = |(first, last): &(u16, u16)| pb::StatusRange {
+        first: u32::from(*first),
+        last: u32::from(*last),
+    };
+    pb::Http {
+        method: call.method.clone(),
+        url: call.url.clone(),
+        headers: call.headers.clone(),
+        body: call.body.clone(),
+        status: call.expect.status.iter().map(range).collect(),
+        body_matches: call.expect.body.clone(),
+        connect_timeout_ms: call.connect_timeout.0,
+        timeout_ms: call.timeout.0,
+        ca_file: call.tls.ca_file.clone().unwrap_or_default(),
+        insecure: call.tls.insecure,
     }
 }
 
@@ -270,6 +330,19 @@ mod tests {
             assert_eq!(report(&wire).unwrap(), (key, Token(9), sent));
         }
         assert!(report(&pb::Result::default()).is_err());
+    }
+
+    #[test]
+    fn handles_arrive_as_they_were_sent_within_bounds() {
+        let key = AttemptKey { run: RunId(7), shard: 0, number: 2 };
+        let end = Some(HandleEnd { done: true, said: "exit 0".into() });
+        let sent = vec![Handle::new("a"), Handle { end, ..Handle::new("b") }];
+        let said = handles_said(key, Token(9), &sent);
+        assert_eq!(handles(&said).unwrap(), (key, Token(9), sent));
+        let long = vec![Handle::new(&"x".repeat(257)), Handle::new("y")];
+        let (.., taken) = handles(&handles_said(key, Token(9), &long)).unwrap();
+        assert_eq!(taken, [Handle::new("y")]);
+        assert!(handles(&pb::Handles::default()).is_err());
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod cli;
 mod cluster;
 mod demo;
 mod durability;
+mod executors;
 mod failover;
 mod files;
 mod fuzz;

@@ -120,6 +120,7 @@ impl Cluster {
             heartbeat: Duration::from_millis(50),
             stop_after: Duration::ZERO,
             disk_reserve: Config::DISK_RESERVE,
+            interpreters: horai::worker::interpreters::Interpreters::ready(),
         };
         let stop = CancellationToken::new();
         let stopped = stop.clone();

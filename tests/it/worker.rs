@@ -40,6 +40,10 @@ pub(crate) fn spec(script: &str) -> Spec {
         private: false,
         confinement: Confinement::default(),
         group: None,
+        pre: Vec::new(),
+        post: Vec::new(),
+        handles: Vec::new(),
+        left: Vec::new(),
     }
 }
 

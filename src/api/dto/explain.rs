@@ -116,6 +116,7 @@ impl ExplainDto {
         let told = run.and_then(|run| match (reason, &run.state) {
             (WaitReason::Secret, _) => Some(lacks_key(state, run)),
             (WaitReason::Pool, _) => lacks_slots(state, run),
+            (WaitReason::Interpreter, _) => lacks_interpreter(state, run),
             (WaitReason::Limits, _) => lacks_powers(state, run),
             (WaitReason::Backoff, RunState::Backoff { until }) => {
                 Some(format!("it waits before a retry, until {}", Time(*until)))
@@ -207,6 +208,25 @@ fn lacks_powers(state: &State, run: &Run) -> Option<String> {
         })
         .collect();
     listed(&told)
+}
+
+/// Which interpreter is missing, and what the workers of its group have.
+fn lacks_interpreter(state: &State, run: &Run) -> Option<String> {
+    let spec = state.spec(run.job, run.revision)?;
+    let (group, wanted) = (&spec.worker_group, spec.executor.interpreter()?);
+    let serving = state.workers_after(None).filter(|w| w.profile.groups.contains(group));
+    let told: Vec<String> = serving
+        .map(|worker| {
+            let has: Vec<&str> = worker.profile.interpreters.iter().map(Name::as_str).collect();
+            let has = if has.is_empty() { "none".to_owned() } else { has.join(", ") };
+            format!("{} has {has}", worker.profile.name)
+        })
+        .collect();
+    let told = listed(&told).unwrap_or_default();
+    Some(format!(
+        "no connected worker of group {group} has the interpreter {wanted} ({told}): install its \
+         program there, or give it a command in [interpreters.{wanted}] of the worker's file"
+    ))
 }
 
 /// How many go before it, if that is soon counted.
@@ -372,6 +392,7 @@ fn sentence(reason: WaitReason) -> &'static str {
         WaitReason::Dispatching => "a worker is being told",
         WaitReason::FixedDelay => "the earlier run of its trigger has not ended",
         WaitReason::Limits => "no worker of its group can hold it to its limits",
+        WaitReason::Interpreter => "no worker of its group has the interpreter of its script",
         WaitReason::Secret => "the node that leads has not the key of a secret of it",
     }
 }

@@ -49,7 +49,7 @@ pub use pools::{PoolDto, SetPool};
 pub use problem::{FieldProblem, Problem};
 pub use removal::{RemovalDto, RemovedDto};
 pub(crate) use runs::state_word;
-pub use runs::{AttemptDto, EndDto, RunDto, StartedRun};
+pub use runs::{AttemptDto, EndDto, HandleDto, RunDto, StartedRun};
 pub use secrets::{RekeyedDto, SecretDto, SecretSet, SetSecret};
 pub use text::{ActionRef, AttemptRef, BackfillRef, HoursText, RunRef, SpanText, TextError, Time};
 pub use trial::{ChangeDto, TrialDto};

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use horai_core::ids::{ActionKey, WorkerId};
 use horai_core::machine::state::State;
 use horai_core::model::confinement::Usage;
+use horai_core::model::handle::Handle;
 use horai_core::model::run::{Attempt, AttemptEnd, EndKind, Run, RunResult, RunState};
 use serde::{Deserialize, Serialize};
 
@@ -185,6 +186,9 @@ pub struct AttemptDto {
     /// What it used, if its worker counted that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<UsageDto>,
+    /// What it began elsewhere, and what became of that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub handles: Vec<HandleDto>,
 }
 
 /// What an attempt used; what is 0 may not have been counted.
@@ -216,6 +220,30 @@ impl UsageDto {
     }
 }
 
+/// What an attempt began elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandleDto {
+    /// As its output named it.
+    pub text: String,
+    /// True if the last command that should end it succeeded; not there if there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<bool>,
+    /// That command, and what it came to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
+impl HandleDto {
+    fn of(handle: &Handle) -> Self {
+        let end = handle.end.as_ref();
+        Self {
+            text: handle.text.clone(),
+            ended: end.map(|end| end.done),
+            by: end.map(|end| end.said.clone()),
+        }
+    }
+}
+
 impl AttemptDto {
     fn of(state: &State, run: &Run, attempt: &Attempt) -> Self {
         let end = attempt.end.as_ref();
@@ -231,6 +259,13 @@ impl AttemptDto {
             end: end.map(EndDto::of),
             output_bytes: end.map(|end| end.output_bytes),
             usage: run.usage.get(&attempt.key.number).copied().map(UsageDto::of),
+            handles: run
+                .handles
+                .get(&attempt.key.number)
+                .into_iter()
+                .flatten()
+                .map(HandleDto::of)
+                .collect(),
         }
     }
 }

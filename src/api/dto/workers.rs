@@ -54,6 +54,9 @@ pub struct WorkerDto {
     /// Why it is no better kept apart.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub isolation_note: String,
+    /// Interpreters of scripts that it has by its configuration.
+    #[serde(default)]
+    pub interpreters: Vec<String>,
     /// True if its stream to the node that answers stands.
     pub connected: bool,
     /// When it was last heard.
@@ -157,6 +160,7 @@ impl WorkerDto {
             isolation: profile.isolation.kind.word().to_owned(),
             enforces: enforced(&profile.isolation),
             isolation_note: profile.isolation.note.clone(),
+            interpreters: profile.interpreters.iter().map(ToString::to_string).collect(),
             connected,
             last_heartbeat: Time(worker.last_heartbeat),
             registered: Time(worker.registered),

@@ -125,6 +125,7 @@ async fn what_a_job_takes_of_its_worker_is_checked_and_told() {
         },
         stops_within: None,
         isolation: Box::default(),
+        interpreters: std::collections::BTreeSet::new(),
     };
     let incarnation = profile.incarnation;
     let Outcome::Worker { worker } =

@@ -134,6 +134,7 @@ impl Cluster {
             amounts: Default::default(),
             stops_within: None,
             isolation: Box::default(),
+            interpreters: std::collections::BTreeSet::new(),
         };
         match self.propose(Command::AttachWorker(Box::new(profile))).await {
             Outcome::Worker { worker } => worker,

@@ -51,6 +51,7 @@ impl Bench {
             amounts: Default::default(),
             stops_within: None,
             isolation: Box::default(),
+            interpreters: std::collections::BTreeSet::new(),
         })))?;
         Ok(bench)
     }

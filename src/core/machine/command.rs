@@ -19,6 +19,7 @@ use crate::model::confinement::Usage;
 use crate::model::edge::NoMatch;
 use crate::model::file::Digest;
 use crate::model::group::GroupDef;
+use crate::model::handle::Handle;
 use crate::model::job::JobSpec;
 use crate::model::output::Values;
 use crate::model::pause::{AfterPause, PauseTarget};
@@ -423,6 +424,16 @@ pub enum Command {
     NoteFiles {
         /// Each with its length in bytes; at most 10,000.
         files: Vec<(Digest, u32)>,
+    },
+    /// A worker says what an attempt began elsewhere, and what became of it: of one that is
+    /// over, too.
+    NoteHandles {
+        /// Which attempt.
+        attempt: AttemptKey,
+        /// The token it was given.
+        token: Token,
+        /// Those that are known are said again, or what became of them.
+        handles: Vec<Handle>,
     },
 }
 

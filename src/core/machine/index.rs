@@ -119,6 +119,8 @@ pub(super) struct Index {
     pub(super) secrets: SecretIndex,
     pub(super) kept: KeptIndex,
     pub(super) files: FileIndex,
+    /// Runs that are over and left something elsewhere that nobody has tried to end.
+    pub(super) owing: OrdSet<RunId>,
 }
 
 /// The calendars that a job's triggers name.
@@ -381,6 +383,13 @@ impl Index {
         (old, old_place): (Option<&Run>, RunPlace),
         (new, new_place): (Option<&Run>, RunPlace),
     ) {
+        for (run, owes) in [(old, false), (new, true)] {
+            match run.filter(|run| run.owes_an_end()) {
+                Some(run) if owes => drop(self.owing.insert(run.id)),
+                Some(run) => drop(self.owing.remove(&run.id)),
+                None => {}
+            }
+        }
         let Some(id) = old.or(new).map(|r| r.id) else { return };
         let Some((job, owner)) = old.or(new).map(|r| (r.job, Owner::of(r))) else { return };
         if old_place.queue != new_place.queue {

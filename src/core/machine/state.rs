@@ -325,6 +325,11 @@ impl State {
         self.index.upstream.range((key, LOWEST)..=(key, HIGHEST)).map(|(_, down)| *down)
     }
 
+    /// Runs that are over and left something elsewhere that nobody has tried to end.
+    pub fn runs_that_owe(&self) -> impl Iterator<Item = &Run> {
+        self.index.owing.iter().filter_map(|id| self.runs.get(id))
+    }
+
     /// A run.
     #[must_use]
     pub fn run(&self, id: RunId) -> Option<&Run> {

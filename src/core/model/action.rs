@@ -365,11 +365,13 @@ pub enum WaitReason {
     Secret,
     /// No worker of its group can hold it to the limits that its job asks for.
     Limits,
+    /// No worker of its group has the interpreter of its script.
+    Interpreter,
 }
 
 impl WaitReason {
     /// Every reason, in the order in which `explain` asks.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::NotDue,
         Self::Upstream,
         Self::UpstreamFailed,
@@ -389,6 +391,7 @@ impl WaitReason {
         Self::FixedDelay,
         Self::Secret,
         Self::Limits,
+        Self::Interpreter,
     ];
 
     /// The word in API and CLI.
@@ -414,6 +417,7 @@ impl WaitReason {
             Self::FixedDelay => "fixed_delay",
             Self::Secret => "secret",
             Self::Limits => "limits",
+            Self::Interpreter => "interpreter",
         }
     }
 }

@@ -25,6 +25,7 @@ struct Wants {
     workers: Option<Selector>,
     resources: Resources,
     powers: BTreeSet<Power>,
+    interpreter: Option<Name>,
 }
 
 /// What a run takes that says nothing.
@@ -36,12 +37,13 @@ impl Demand {
     pub fn of(spec: &JobSpec) -> Self {
         let powers = spec.needs();
         let is_plain = spec.pools.is_empty() && spec.workers.is_none() && spec.resources.is_none();
-        if is_plain && powers.is_empty() {
+        let interpreter = spec.executor.interpreter().cloned();
+        if is_plain && powers.is_empty() && interpreter.is_none() {
             return Self(None);
         }
         let (pools, workers) = (spec.pools.clone(), spec.workers.clone());
         let resources = spec.resources.clone().unwrap_or_default();
-        Self(Some(Arc::new(Wants { pools, workers, resources, powers })))
+        Self(Some(Arc::new(Wants { pools, workers, resources, powers, interpreter })))
     }
 
     /// True if it asks for nothing.
@@ -74,14 +76,22 @@ impl Demand {
         self.0.as_ref().is_none_or(|wants| wants.powers.is_subset(&worker.isolation.powers))
     }
 
-    /// True if a worker is of the kind that it asks for, can hold it to its limits, and is
-    /// large enough, whatever runs there.
+    /// True if a worker has the interpreter of its script.
+    #[must_use]
+    pub fn is_understood_by(&self, worker: &WorkerProfile) -> bool {
+        let wanted = self.0.as_ref().and_then(|wants| wants.interpreter.as_ref());
+        wanted.is_none_or(|name| worker.interpreters.contains(name))
+    }
+
+    /// True if a worker is of the kind that it asks for, has its interpreter, can hold it to
+    /// its limits, and is large enough, whatever runs there.
     #[must_use]
     pub fn suits(&self, worker: &WorkerProfile) -> bool {
         let Resources { slots, amounts } = self.resources();
         *slots <= worker.slots
             && amounts.fit(&worker.amounts, &Amounts::default())
             && self.has_labels(worker)
+            && self.is_understood_by(worker)
             && self.is_safe_on(worker)
     }
 

@@ -8,6 +8,8 @@ use super::area::Area;
 use super::batch::BatchSpec;
 use super::confinement::{Confinement, Power};
 use super::edge::{EdgeSpec, PeriodUnit};
+pub use super::executor::Executor;
+use super::executor::Steps;
 use super::file::JobFile;
 use super::limits::RunLimits;
 use super::params::Params;
@@ -115,6 +117,8 @@ pub struct JobSpec {
     /// What its runs find in their working folder, by relative path; up to 32 files of up
     /// to 256 KiB in all.
     pub files: BTreeMap<String, JobFile>,
+    /// What is done before and after that.
+    pub steps: Steps,
 }
 
 extended! {
@@ -123,7 +127,7 @@ extended! {
         timeout grace lease on_worker_lost]
     [1 group 2 params 3 period 4 legacy_id 5 retry_rules 6 wait_limit 7 overlap
         8 limits 9 pools 10 retry_on_worker 11 keep_state 12 syntax 13 areas 14 batch
-        15 workers 16 resources 21 secrets 22 confinement 41 files]
+        15 workers 16 resources 21 secrets 22 confinement 31 steps 41 files]
 }
 
 impl JobSpec {
@@ -203,6 +207,7 @@ impl JobSpec {
             resources: None,
             confinement: Confinement::default(),
             files: BTreeMap::new(),
+            steps: Steps::default(),
         }
     }
 
@@ -234,21 +239,11 @@ impl JobSpec {
         self.rules(triggers).flat_map(|rule| rule.params.clone()).collect()
     }
 
-    /// What may be a template, with the fields it stands in: script and arguments, and the
-    /// values of its environment.
+    /// What may be a template, with the fields it stands in: what its executor is told, the
+    /// steps around it, and the values of its environment.
     pub fn texts(&self) -> impl Iterator<Item = (String, &str)> {
-        let (script, field, argv) = match &self.executor {
-            Executor::Shell { interpreter, script } => {
-                (Some(script.as_str()), "interpreter", interpreter.as_slice())
-            }
-            Executor::Exec { argv } => (None, "exec", argv.as_slice()),
-            Executor::Noop => (None, "", &[][..]),
-        };
-        let script = script.map(|script| ("shell".to_owned(), script)).into_iter();
-        let argv = argv.iter().enumerate();
-        let argv = argv.map(move |(i, text)| (format!("{field}[{i}]"), text.as_str()));
         let env = self.env.iter().map(|(key, text)| (format!("env.{key}"), text.as_str()));
-        script.chain(argv).chain(env)
+        self.executor.texts().into_iter().chain(self.steps.texts()).chain(env)
     }
 
     /// What its worker must be able to do.
@@ -344,25 +339,6 @@ pub enum MisfirePolicy {
     FireNow,
     /// Run none, record all.
     Skip,
-}
-
-/// What a worker does for an attempt.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Executor {
-    /// A script's text, given to an interpreter as a file.
-    Shell {
-        /// Program and arguments before the script's path; default `["/bin/sh"]`.
-        interpreter: Vec<String>,
-        /// The script.
-        script: String,
-    },
-    /// A program and its arguments, no shell between.
-    Exec {
-        /// At least the program.
-        argv: Vec<String>,
-    },
-    /// Nothing, inside the worker process: for measuring.
-    Noop,
 }
 
 /// Tries after a failed one. Worker losses are counted apart, with their own limit.

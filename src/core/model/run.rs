@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::confinement::Usage;
+use super::handle::Handle;
 use super::history::Notes;
 use super::job::Job;
 use super::stored::extended;
@@ -60,13 +61,15 @@ pub struct Run {
     pub notes: Notes,
     /// What its attempts used, by number, where their workers counted.
     pub usage: BTreeMap<u32, Usage>,
+    /// What its attempts began elsewhere, by number.
+    pub handles: BTreeMap<u32, Vec<Handle>>,
 }
 
 extended! {
     Run (RunId)
     [id kind job revision action nominal state priority catch_up created ready_at retries losses
         cancel_requested attempts]
-    [1 params 2 backfill 3 notes 4 drained 8 waits_from 22 usage]
+    [1 params 2 backfill 3 notes 4 drained 8 waits_from 22 usage 31 handles]
 }
 
 impl Run {
@@ -100,6 +103,7 @@ impl Run {
             drained: None,
             notes: Notes::default(),
             usage: BTreeMap::new(),
+            handles: BTreeMap::new(),
         }
     }
 
@@ -560,6 +564,7 @@ mod tests {
             drained: None,
             notes: Notes::default(),
             usage: BTreeMap::new(),
+            handles: BTreeMap::new(),
         };
         // One behind the other, as they were before there were others.
         let first = (RunId(7), RunKind::Recover, JobId(3), Revision(2), plain.action, at);
@@ -570,7 +575,8 @@ mod tests {
         let mut notes = Notes::default();
         notes.add(Note { at, by: "ann".to_owned(), cause: Cause::CancelAsked });
         let usage = BTreeMap::from([(1, Usage { cpu_ms: 3, ..Usage::default() })]);
-        let more = Run { waits_from: Some(at), notes, usage, ..plain };
+        let handles = BTreeMap::from([(1, vec![Handle::new("job_1")])]);
+        let more = Run { waits_from: Some(at), notes, usage, handles, ..plain };
         let bytes = postcard::to_stdvec(&more).unwrap();
         assert_eq!(postcard::from_bytes::<Run>(&bytes).unwrap(), more);
     }

@@ -2,7 +2,7 @@
 //! change too often to be replicated, and only the leader acts on them. What an operator
 //! says of a worker is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -123,15 +123,19 @@ pub struct WorkerProfile {
     pub stops_within: Option<Span>,
     /// How it keeps attempts apart, and what it can hold them to.
     pub isolation: Box<Isolation>,
+    /// Which interpreters of scripts it has by its configuration.
+    pub interpreters: BTreeSet<Name>,
 }
 
 extended! {
     WorkerProfile (Name)
     [name incarnation boot_id groups labels slots host version]
-    [1 amounts 2 stops_within 3 isolation]
+    [1 amounts 2 stops_within 3 isolation 31 interpreters]
 }
 
 impl WorkerProfile {
+    /// The most interpreters that a worker tells of.
+    pub const MAX_INTERPRETERS: usize = 64;
     /// The longest that a worker waits when it is stopped.
     pub const MAX_STOP: Span = Span::secs(7 * 86_400);
 

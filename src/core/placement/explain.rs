@@ -130,6 +130,9 @@ fn explain_run(state: &State, run: &Run, sight: Sight<'_>) -> Option<WaitReason>
     if open.is_empty() {
         return Some(WaitReason::Cordoned);
     }
+    if !open.iter().any(|(worker, _)| demand.is_understood_by(&worker.profile)) {
+        return Some(WaitReason::Interpreter);
+    }
     if !open.iter().any(|(worker, _)| demand.is_safe_on(&worker.profile)) {
         return Some(WaitReason::Limits);
     }

@@ -8,7 +8,7 @@ use crate::machine::tests::support::*;
 use crate::model::action::WaitReason;
 use crate::model::confinement::Confinement;
 use crate::model::edge::NoMatch;
-use crate::model::job::{JobSpec, Overlap, RetryPolicy, TriggerKind, TriggerSpec};
+use crate::model::job::{Executor, JobSpec, Overlap, RetryPolicy, TriggerKind, TriggerSpec};
 use crate::model::pause::PauseTarget;
 use crate::model::trigger::{RuleSpec, TriggerRule};
 use crate::model::worker::Duty;
@@ -131,6 +131,11 @@ fn told(reason: WaitReason) -> Option<WaitReason> {
             let memory = Some(1 << 30);
             let confinement = Confinement { memory, ..Confinement::default() };
             Case::of(JobSpec { confinement, ..triggered("up") }).due().why_up()
+        }
+        WaitReason::Interpreter => {
+            let (name, args, script) = (name("hive"), Vec::new(), "select 1".to_owned());
+            let executor = Executor::Interpreter { name, args, script };
+            Case::of(JobSpec { executor, ..triggered("up") }).due().why_up()
         }
         WaitReason::Pool => {
             let mut m = Machine::new();

@@ -259,6 +259,7 @@ pub(super) fn profile(text: &str, groups: &[&str], slots: u32) -> WorkerProfile 
         amounts: Default::default(),
         stops_within: None,
         isolation: Box::default(),
+        interpreters: std::collections::BTreeSet::new(),
     }
 }
 

@@ -32,8 +32,30 @@ pub const OUTPUTS: &str = "outputs";
 pub const STATE: &str = "state";
 /// A shell job's script.
 pub const SCRIPT: &str = "script";
+/// A step's script: of the one before the main part at that place, from 0.
+#[must_use]
+pub fn pre(place: usize) -> String {
+    format!("pre-{place}")
+}
+/// A step's script: of the one after the main part at that place, from 0.
+#[must_use]
+pub fn post(place: usize) -> String {
+    format!("post-{place}")
+}
+/// What the job began elsewhere, as far as its output named it.
+pub const HANDLES: &str = "handles.json";
 /// The job's working folder.
 pub const WORK: &str = "work";
+
+/// A shell script before or after the main part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Program and arguments; the last is where the script is, or would be.
+    pub argv: Vec<String>,
+    /// The script, if it is not in the folder.
+    #[serde(default)]
+    pub script: Option<String>,
+}
 
 /// What to run and until when. Written by one program version, perhaps read by
 /// the next: fields are only added, with defaults.
@@ -67,6 +89,27 @@ pub struct Spec {
     /// The group that its shim makes for it; none where the machine has none.
     #[serde(default)]
     pub group: Option<Group>,
+    /// Run before it, one after the other; none if they come by [`Private`].
+    #[serde(default)]
+    pub pre: Vec<Step>,
+    /// Run after it, in the same way.
+    #[serde(default)]
+    pub post: Vec<Step>,
+    /// How its output names what it begins elsewhere.
+    #[serde(default)]
+    pub handles: Vec<HandlePattern>,
+    /// What attempts before it began elsewhere, with the commands that end it: run first.
+    #[serde(default)]
+    pub left: Vec<(String, Vec<String>)>,
+}
+
+/// How an output names what a job begins elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandlePattern {
+    /// A regular expression.
+    pub pattern: String,
+    /// Program and arguments, with the numbers of groups in braces.
+    pub kill: Vec<String>,
 }
 
 /// What to run, where that holds secrets: handed to the shim by its standard input, and
@@ -77,11 +120,17 @@ pub struct Private {
     pub argv: Vec<String>,
     /// The job's whole environment.
     pub env: BTreeMap<String, String>,
-    /// A script that holds secrets itself: the last argument is where it would be, and
+    /// A script that holds secrets itself: where an argument says where it would be, it
     /// becomes where it is.
     pub script: Option<String>,
     /// What is taken out of the output.
     pub secrets: Vec<String>,
+    /// Run before it, one after the other.
+    #[serde(default)]
+    pub pre: Vec<Step>,
+    /// Run after it, in the same way.
+    #[serde(default)]
+    pub post: Vec<Step>,
 }
 
 /// Without anything of it.

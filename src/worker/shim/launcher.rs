@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
 
 use horai_core::model::confinement::{Confinement, Rlimit};
+use horai_core::model::run::EndKind;
 use rustix::fs::Mode;
 use rustix::process::{Gid, Resource, Rlimit as Limits, Uid, getrlimit, setrlimit, umask};
 use rustix::stdio::dup2_stdin;
@@ -63,6 +64,16 @@ pub(super) enum Failure {
     Unsupported(String),
     /// Anything else.
     Failed(String),
+}
+
+impl Failure {
+    /// As an attempt's end.
+    pub(super) fn end(self) -> EndKind {
+        match self {
+            Self::Unsupported(why) => EndKind::limits_unsupported(&why),
+            Self::Failed(why) => EndKind::not_started(&why),
+        }
+    }
 }
 
 impl From<io::Error> for Failure {

@@ -8,12 +8,14 @@
 //! start the job later, because a shim that finds a result does nothing.
 
 pub mod dir;
+pub(super) mod handles;
 pub mod kill;
 mod launch;
 pub(crate) mod launcher;
 mod output;
 mod supervise;
 mod user;
+mod watch;
 
 use std::fs::{self, File};
 use std::io;
@@ -23,10 +25,8 @@ use std::process::ExitCode;
 
 use horai_core::machine::command::EndReport;
 use horai_core::model::confinement::Usage;
-use horai_core::model::run::EndKind;
 use rustix::process::{getpid, set_child_subreaper, setsid};
 
-use self::launcher::Failure;
 use crate::files;
 use crate::worker::ending::Ending;
 
@@ -57,13 +57,10 @@ fn run(dir: &Path) -> io::Result<()> {
     let mut spec = dir::read_spec(dir)?;
     let private = if spec.private { Some(dir::read_private(io::stdin())?) } else { None };
     fs::create_dir_all(dir.join(dir::WORK))?;
-    let means = launch::Means::of(&mut spec, private)?;
+    let means = launch::Means::of(&mut spec, private);
     let masker = means.masker.clone();
     let (report, usage) = supervise::supervise(dir, &spec, means).unwrap_or_else(|failure| {
-        let how = match failure {
-            Failure::Unsupported(why) => EndKind::limits_unsupported(&why),
-            Failure::Failed(why) => EndKind::not_started(&why),
-        };
+        let how = failure.end();
         let report = EndReport { how, started: None, ended: None, output_bytes: 0, output_crc: 0 };
         (report, Usage::default())
     });

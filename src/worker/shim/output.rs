@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use horai_core::time::UtcMillis;
 use rustix::event::{PollFd, PollFlags, poll};
 
+use super::handles::Found;
 use crate::chunks::Stream;
 use crate::worker::clock::boot_ms;
 use crate::worker::mask::Masker;
@@ -52,11 +53,25 @@ struct Inner {
     closed: bool,
     /// None: nothing to take out. So sizes, sums and offsets are of what is left.
     maskers: [Option<Masker>; 2],
+    /// Looks through what is left.
+    found: Option<Found>,
 }
 
 impl Output {
     /// In an attempt's folder. Times are of the cluster, `offset_ms` behind the boot's.
+    #[cfg(test)]
     pub(super) fn new(folder: &Path, limit: u64, offset_ms: i64, masker: Option<Masker>) -> Self {
+        Self::looked_through(folder, limit, offset_ms, masker, None)
+    }
+
+    /// The same, in which somebody looks for something.
+    pub(super) fn looked_through(
+        folder: &Path,
+        limit: u64,
+        offset_ms: i64,
+        masker: Option<Masker>,
+        found: Option<Found>,
+    ) -> Self {
         let inner = Inner {
             folder: folder.to_owned(),
             limit,
@@ -68,6 +83,7 @@ impl Output {
             tail: VecDeque::new(),
             closed: false,
             maskers: [masker.clone(), masker],
+            found,
         };
         Self { inner: Arc::new(Mutex::new(inner)) }
     }
@@ -144,6 +160,9 @@ impl Inner {
     fn take(&mut self, stream: Stream, data: &[u8]) {
         if self.closed {
             return;
+        }
+        if let Some(found) = &self.found {
+            found.look(stream, data);
         }
         let time = UtcMillis(self.offset_ms.saturating_add_unsigned(boot_ms()));
         for data in data.chunks(MAX_FRAME) {

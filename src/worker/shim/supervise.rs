@@ -8,50 +8,45 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, ExitStatus};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
 
 use horai_core::machine::command::EndReport;
 use horai_core::model::confinement::{Power, Usage};
+use horai_core::model::handle::{Handle, HandleEnd};
 use horai_core::model::run::EndKind;
 use horai_core::mutants::{self, Mutant};
 use horai_core::time::UtcMillis;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
+use rustix::io::ioctl_fionread;
 use rustix::process::{WaitOptions, wait};
 
-use super::dir::{self, Spec};
+use super::dir::{self, Spec, Step};
+use super::handles::Found;
 use super::kill;
-use super::launch::Means;
+use super::launch::{Means, Part, opened};
 use super::launcher::{self, Failure, Order};
 use super::output::Output;
 use super::user;
+use super::watch::{Event, KILL_STEP_MS, Supervisor};
 use crate::worker::cgroup::group::Group;
 use crate::worker::clock::boot_ms;
 
-/// A lease that has ended leaves less grace than a cancel: the cluster counts on it.
-const LEASE_GRACE_MS: u64 = 2_000;
-/// What a job leaves behind may end by itself for this long.
-const LEFTOVER_MS: u64 = 200;
 /// How long to wait for the pipe's end once every descendant is gone.
 const OUTPUT_WAIT: Duration = Duration::from_secs(2);
-/// The longest sleep, so that a suspended machine notices passed deadlines.
-const MAX_WAIT_MS: u64 = 1_000;
 /// How long an empty group may take to go.
 const GROUP_WAIT: Duration = Duration::from_secs(2);
-/// Between two looks for processes that must be gone.
-const KILL_STEP_MS: u64 = 10;
-
-enum Event {
-    Exited(ExitStatus),
-    NoChildren,
-    Extend(u64),
-    Cancel(u64),
-}
+/// What steps after the main part know of its end.
+const EXIT_CODE: &str = "HORAI_EXIT_CODE";
+/// How long a command may take that ends what was begun elsewhere,
+const KILL_MS: u64 = 30_000;
+/// and all of them together.
+const KILLS_MS: u64 = 60_000;
 
 /// Runs the job of `spec` to its end, descendants included; also says what it used.
 ///
@@ -72,20 +67,13 @@ pub(super) fn supervise(
         let report = EndReport { how, started: None, ended, output_bytes: 0, output_crc: 0 };
         return Ok((report, Usage::default()));
     }
-    let Means { argv, env, script, masker, is_private } = means;
-    let output = Output::new(dir, spec.output_limit, spec.cluster_offset_ms, masker);
+    let Means { parts, env, masker, is_private } = means;
+    let found = Found::new(dir, &spec.handles);
+    let (limit, offset_ms) = (spec.output_limit, spec.cluster_offset_ms);
+    let output = Output::looked_through(dir, limit, offset_ms, masker, found.clone());
     let group = Held::make(spec)?;
     let (stdout, stdout_end) = io::pipe()?;
     let (stderr, stderr_end) = io::pipe()?;
-    let shown = if is_private { "its program" } else { argv.first().map_or("", String::as_str) };
-    let shown = shown.to_owned();
-    let ends = [stdout_end, stderr_end];
-    let job = begin(dir, spec, Order { shown, ..order(dir, spec, argv, env) }, ends)?;
-    // The job has it now, and nothing else here needs it.
-    drop(script);
-    if let Some(process) = kill::Process::of(job.id()) {
-        fs::write(dir.join(dir::JOB), process.to_string())?;
-    }
     let (copied, output_end) = sync_channel(1);
     let copier = output.clone();
     std::thread::spawn(move || {
@@ -93,10 +81,20 @@ pub(super) fn supervise(
         // The receiver may have given up waiting.
         let _ = copied.send(());
     });
-    let main = i32::try_from(job.id()).map_err(io::Error::other)?;
-    std::thread::spawn(move || reap(main, &events));
-
-    let how = Supervisor::new(spec, started).run(&inbox);
+    let ends = [stdout_end, stderr_end];
+    let stage = Stage { dir, spec, env, is_private, ends, events, inbox };
+    let mut supervisor = Supervisor::new(spec, started);
+    if let Some(found) = &found {
+        stage.clear_up(found, &mut supervisor);
+    }
+    let how = stage.play(parts, &mut supervisor)?;
+    if let Some(found) = &found
+        && !how.is_success()
+    {
+        stage.end_handles(found, &how, &mut supervisor);
+    }
+    // Nobody writes any more.
+    drop(stage);
     let usage = group.end();
     let ended = boot_ms();
     let how =
@@ -112,6 +110,179 @@ pub(super) fn supervise(
         output_crc: total.crc,
     };
     Ok((report, usage))
+}
+
+/// Where the parts of an attempt run, one after the other: each is over, with all that it
+/// left behind, before the next begins.
+struct Stage<'a> {
+    dir: &'a Path,
+    spec: &'a Spec,
+    env: BTreeMap<String, String>,
+    is_private: bool,
+    /// Held, so that the output ends with the last part.
+    ends: [io::PipeWriter; 2],
+    events: SyncSender<Event>,
+    inbox: Receiver<Event>,
+}
+
+impl Stage<'_> {
+    /// Runs all parts that are to be run, and says how the attempt ended: as the first part
+    /// that did not succeed. A step before the main part that fails is its end; those after
+    /// it are run however it ended, within the grace if it was told to end.
+    ///
+    /// # Errors
+    /// Why the first part could not be started.
+    fn play(
+        &self,
+        parts: Vec<(Part, Step)>,
+        supervisor: &mut Supervisor<'_>,
+    ) -> Result<EndKind, Failure> {
+        let mut how = EndKind::Exited { code: 0 };
+        let mut code = None;
+        let posts = parts.iter().filter(|(part, _)| matches!(part, Part::Post(_))).count();
+        let count = parts.len();
+        if let Some(order) = supervisor.order().cloned() {
+            return Ok(order);
+        }
+        for (i, (part, step)) in parts.into_iter().enumerate() {
+            let is_post = matches!(part, Part::Post(_));
+            if is_post && code.is_none() {
+                break;
+            }
+            if is_post && supervisor.is_out_of_time(boot_ms()) {
+                self.note(part, "is left out: the grace is over");
+                continue;
+            }
+            supervisor.next_part(part == Part::Main && posts > 0, i + 1 == count);
+            let ended = match self.run(part, step, code, supervisor) {
+                Ok(ended) => ended,
+                Err(failure) if i == 0 && self.spec.left.is_empty() => return Err(failure),
+                Err(failure) => failure.end(),
+            };
+            if part == Part::Main {
+                code = Some(supervisor.code());
+            }
+            if !ended.is_success() {
+                self.tell(part, &ended);
+                if how.is_success() {
+                    how = ended;
+                }
+                if matches!(part, Part::Pre(_)) {
+                    break;
+                }
+            }
+        }
+        Ok(how)
+    }
+
+    /// Ends what attempts before this one began elsewhere. It begins in any case: what could
+    /// not be ended is recorded, and tried again before the next.
+    fn clear_up(&self, found: &Found, supervisor: &mut Supervisor<'_>) {
+        for (text, _) in &self.spec.left {
+            found.take_over(text);
+        }
+        self.kill(found, &self.spec.left, supervisor);
+    }
+
+    /// Ends what this attempt began elsewhere, as it did not succeed. One that has lost its
+    /// lease leaves that to the next: the cluster counts on its end.
+    fn end_handles(&self, found: &Found, how: &EndKind, supervisor: &mut Supervisor<'_>) {
+        // What the job wrote last may be on its way still.
+        let is_waiting = |end: &io::PipeWriter| ioctl_fionread(end).is_ok_and(|bytes| bytes > 0);
+        let until = Instant::now() + OUTPUT_WAIT;
+        loop {
+            let waits = self.ends.iter().any(is_waiting);
+            // Also for who has read it, and does not hold it yet.
+            std::thread::sleep(Duration::from_millis(KILL_STEP_MS));
+            if !waits || Instant::now() > until {
+                break;
+            }
+        }
+        found.close();
+        if *how != EndKind::LeaseExpired {
+            self.kill(found, &found.left(), supervisor);
+        }
+    }
+
+    /// One after the other, each bounded, and all together.
+    fn kill(&self, found: &Found, left: &[(String, Vec<String>)], supervisor: &mut Supervisor<'_>) {
+        let until = boot_ms().saturating_add(KILLS_MS);
+        for (text, argv) in left {
+            let shown = argv.join(" ");
+            let now = boot_ms();
+            let how = if argv.is_empty() {
+                Err("this worker's interpreter knows no command that ends it".to_owned())
+            } else if now >= until || supervisor.has_lost_its_lease(now) {
+                Err("left out: there is no time left".to_owned())
+            } else {
+                supervisor.next_kill(now.saturating_add(KILL_MS).min(until));
+                let step = Step { argv: argv.clone(), script: None };
+                self.run(Part::Kill, step, None, supervisor).map_err(|failure| match failure {
+                    Failure::Unsupported(why) | Failure::Failed(why) => why,
+                })
+            };
+            let done = how.as_ref().is_ok_and(EndKind::is_success);
+            let came_to = match how {
+                Ok(EndKind::Exited { code }) => format!("exit {code}"),
+                Ok(EndKind::Signaled { signal: 9 }) => format!("no end in {} s", KILL_MS / 1_000),
+                Ok(other) => other.word().to_owned(),
+                Err(why) => why,
+            };
+            let said = Handle::cut(&format!("{shown} -> {came_to}"));
+            let _ = writeln!(&self.ends[1], "horai: {text}: {said}");
+            found.ended(text, HandleEnd { done, said });
+        }
+        supervisor.end_kills();
+    }
+
+    /// Runs one part to its end, descendants included.
+    fn run(
+        &self,
+        part: Part,
+        step: Step,
+        code: Option<i32>,
+        supervisor: &mut Supervisor<'_>,
+    ) -> Result<EndKind, Failure> {
+        let (argv, script) = opened(self.dir, part, step)?;
+        let shown =
+            if self.is_private { "its program" } else { argv.first().map_or("", String::as_str) };
+        let (shown, mut env) = (shown.to_owned(), self.env.clone());
+        env.extend(code.map(|code| (EXIT_CODE.to_owned(), code.to_string())));
+        let [stdout, stderr] = &self.ends;
+        let ends = [stdout.try_clone()?, stderr.try_clone()?];
+        let order = Order { shown, ..order(self.dir, self.spec, argv, env) };
+        let job = begin(self.dir, self.spec, order, ends)?;
+        // The job has it now, and nothing else here needs it.
+        drop(script);
+        if let Some(process) = kill::Process::of(job.id()) {
+            fs::write(self.dir.join(dir::JOB), process.to_string())?;
+        }
+        let main = i32::try_from(job.id()).map_err(io::Error::other)?;
+        let events = self.events.clone();
+        std::thread::spawn(move || reap(main, &events));
+        Ok(supervisor.run(&self.inbox))
+    }
+
+    /// Says in the output what a step has come to: the attempt's end does not name it.
+    fn tell(&self, part: Part, how: &EndKind) {
+        let said = match how {
+            EndKind::Exited { code } => format!("exited with {code}"),
+            EndKind::Signaled { signal } => format!("was ended by signal {signal}"),
+            EndKind::NotStarted { message } | EndKind::LimitsUnsupported { message } => {
+                format!("could not be started: {message}")
+            }
+            // Who was told to end says that as a whole.
+            _ => return,
+        };
+        self.note(part, &said);
+    }
+
+    fn note(&self, part: Part, said: &str) {
+        if let Some(field) = part.field() {
+            // The copier never stops reading.
+            let _ = writeln!(&self.ends[1], "horai: {field} {said}");
+        }
+    }
 }
 
 /// What becomes the job, but for what an error calls it.
@@ -254,113 +425,6 @@ fn reap(main: i32, events: &SyncSender<Event>) {
                 let _ = events.send(Event::NoChildren);
                 return;
             }
-        }
-    }
-}
-
-struct Supervisor<'a> {
-    spec: &'a Spec,
-    started: u64,
-    deadline: u64,
-    /// How it will be recorded, once known.
-    how: Option<EndKind>,
-    /// When SIGTERM is due for what is left behind.
-    terminate_at: Option<u64>,
-    /// When SIGKILL is due; then repeated.
-    kill_at: Option<u64>,
-}
-
-impl<'a> Supervisor<'a> {
-    fn new(spec: &'a Spec, started: u64) -> Self {
-        let deadline = spec.deadline_ms;
-        Self { spec, started, deadline, how: None, terminate_at: None, kill_at: None }
-    }
-
-    fn run(mut self, inbox: &Receiver<Event>) -> EndKind {
-        loop {
-            let now = boot_ms();
-            self.check(now);
-            let wait = Duration::from_millis(self.next(now));
-            match inbox.recv_timeout(wait) {
-                Ok(Event::Exited(status)) => {
-                    self.exited(status, boot_ms());
-                    if mutants::on(Mutant::ChildrenSurvive) {
-                        return self.how.unwrap_or(EndKind::Gone);
-                    }
-                }
-                Ok(Event::NoChildren) | Err(RecvTimeoutError::Disconnected) => {
-                    return self.how.unwrap_or(EndKind::Gone);
-                }
-                Ok(Event::Extend(until)) => self.deadline = self.deadline.max(until),
-                Ok(Event::Cancel(grace)) => self.end(EndKind::Cancelled, grace, boot_ms()),
-                Err(RecvTimeoutError::Timeout) => {}
-            }
-        }
-    }
-
-    fn lease_end(&self) -> u64 {
-        self.deadline.saturating_add(self.spec.keep_for_ms)
-    }
-
-    fn timeout_end(&self) -> Option<u64> {
-        self.spec.timeout_ms.map(|ms| self.started.saturating_add(ms))
-    }
-
-    /// Does what is due.
-    fn check(&mut self, now: u64) {
-        if now >= self.lease_end() {
-            self.end(EndKind::LeaseExpired, self.spec.grace_ms.min(LEASE_GRACE_MS), now);
-        }
-        if self.how.is_none() && self.timeout_end().is_some_and(|end| now >= end) {
-            self.end(EndKind::TimedOut, self.spec.grace_ms, now);
-        }
-        if self.terminate_at.is_some_and(|at| now >= at) {
-            self.terminate_at = None;
-            kill::terminate_descendants();
-        }
-        if self.kill_at.is_some_and(|at| now >= at) {
-            // At once, before what a list of processes misses has forked again.
-            if let Some(group) = &self.spec.group
-                && !mutants::on(Mutant::ChildrenSurvive)
-            {
-                group.kill();
-            }
-            kill::kill_descendants();
-            self.kill_at = Some(now + KILL_STEP_MS);
-        }
-    }
-
-    /// Milliseconds until something is due.
-    fn next(&self, now: u64) -> u64 {
-        let lease = self.kill_at.is_none().then(|| self.lease_end());
-        let timeout = self.timeout_end().filter(|_| self.how.is_none());
-        [lease, timeout, self.terminate_at, self.kill_at]
-            .into_iter()
-            .flatten()
-            .map(|at| at.saturating_sub(now))
-            .fold(MAX_WAIT_MS, u64::min)
-    }
-
-    /// Ends the job for `how` unless it is ending already; the kill may only come sooner.
-    fn end(&mut self, how: EndKind, grace: u64, now: u64) {
-        let kill_at = now.saturating_add(grace);
-        if self.kill_at.is_none() {
-            self.terminate_at = None;
-            kill::terminate_descendants();
-        }
-        self.how.get_or_insert(how);
-        self.kill_at = Some(self.kill_at.map_or(kill_at, |at| at.min(kill_at)));
-    }
-
-    /// The job itself is over; what it left behind is given a moment, then ended too.
-    fn exited(&mut self, status: ExitStatus, now: u64) {
-        if self.how.is_none() {
-            self.how = Some(match (status.code(), status.signal()) {
-                (Some(code), _) => EndKind::Exited { code },
-                (None, signal) => EndKind::Signaled { signal: signal.unwrap_or(0) },
-            });
-            self.terminate_at = Some(now + LEFTOVER_MS);
-            self.kill_at = Some(now.saturating_add(LEFTOVER_MS).saturating_add(self.spec.grace_ms));
         }
     }
 }

@@ -10,6 +10,7 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt, lchown};
 use std::path::Path;
 
+use horai_core::model::executor::Steps;
 use nix::unistd;
 use rustix::process::geteuid;
 
@@ -53,9 +54,11 @@ pub(super) fn find(name: &str) -> Result<User, Failure> {
 pub(super) fn hand_over(folder: &Path, user: &User) -> io::Result<()> {
     lchown(folder, None, Some(user.gid))?;
     fs::set_permissions(folder, Permissions::from_mode(0o710))?;
-    for (name, mode) in
-        [(dir::WORK, 0o700), (dir::SCRIPT, 0o500), (dir::STATE, 0o400), (dir::OUTPUTS, 0o600)]
-    {
+    let own =
+        [(dir::WORK, 0o700), (dir::SCRIPT, 0o500), (dir::STATE, 0o400), (dir::OUTPUTS, 0o600)];
+    let own = own.map(|(name, mode)| (name.to_owned(), mode));
+    let steps = (0..Steps::MAX).flat_map(|i| [(dir::pre(i), 0o500), (dir::post(i), 0o500)]);
+    for (name, mode) in own.into_iter().chain(steps) {
         let path = folder.join(name);
         if path.try_exists()? {
             lchown(&path, Some(user.uid), Some(user.gid))?;

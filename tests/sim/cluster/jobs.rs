@@ -243,7 +243,7 @@ impl JobRunner for Jobs {
                 }
             };
             let control = Box::new(Order { jobs: self.clone(), key });
-            Ok(Started { control, ended: ended.boxed() })
+            Ok(Started { control, has_handles: false, ended: ended.boxed() })
         }
         .boxed()
     }

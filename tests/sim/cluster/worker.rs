@@ -46,6 +46,7 @@ impl Seat {
             heartbeat: Duration::from_millis(500),
             stop_after: Duration::ZERO,
             disk_reserve: Config::DISK_RESERVE,
+            interpreters: horai::worker::interpreters::Interpreters::ready(),
         };
         let place = Place {
             host: Arc::new(self.host.clone()),

@@ -10,6 +10,7 @@ use super::plan::sources_of;
 use super::{at_most, invalid, room_for, within};
 use crate::ids::{JobId, Name, Revision, TriggerName};
 use crate::model::edge::{EdgeSpec, Matching};
+use crate::model::executor::Steps;
 use crate::model::job::{Backoff, Executor, Job, JobSpec, OnWorkerLost, TriggerKind};
 use crate::model::limits::RunLimits;
 use crate::model::params::is_name;
@@ -400,9 +401,18 @@ fn check_process(spec: &JobSpec) -> Result<(), Reject> {
         let said = format!("{}: {}; {}", wrong.value, wrong.problem, wrong.remedy);
         return Err(invalid(&wrong.field, said));
     }
+    at_most("pre", spec.steps.pre.len(), Steps::MAX)?;
+    at_most("post", spec.steps.post.len(), Steps::MAX)?;
     match &spec.executor {
-        Executor::Shell { interpreter, .. } => check_argv("interpreter", interpreter),
+        Executor::Shell { interpreter, .. } | Executor::Python { interpreter, .. } => {
+            check_argv("interpreter", interpreter)
+        }
         Executor::Exec { argv } => check_argv("argv", argv),
+        Executor::Interpreter { args, .. } => check_arguments("args", args),
+        Executor::Http(call) => match call.problem() {
+            Some((field, remedy)) => Err(invalid(&format!("http.{field}"), remedy)),
+            None => Ok(()),
+        },
         Executor::Noop => Ok(()),
     }
 }
@@ -432,6 +442,10 @@ fn check_argv(field: &str, argv: &[String]) -> Result<(), Reject> {
     if argv.first().is_none_or(String::is_empty) {
         return Err(invalid(field, "give at least the program"));
     }
+    check_arguments(field, argv)
+}
+
+fn check_arguments(field: &str, argv: &[String]) -> Result<(), Reject> {
     if argv.iter().any(|arg| arg.contains('\0')) {
         return Err(invalid(field, "an argument cannot hold a NUL byte"));
     }

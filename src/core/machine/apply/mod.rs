@@ -13,6 +13,7 @@ mod delete;
 mod duty;
 mod file;
 mod group;
+mod handle;
 mod job;
 mod limits;
 mod lock;
@@ -122,6 +123,9 @@ impl State {
             }
             Command::CompleteUsing { attempt, token, report, outputs, usage } => {
                 self.complete(*attempt, *token, report, outputs, *usage, ev)
+            }
+            Command::NoteHandles { attempt, token, handles } => {
+                self.note_handles(*attempt, *token, handles, ev)
             }
             Command::EditState { job, clear, set, unset } => {
                 self.edit_state(*job, *clear, set, unset, ev)

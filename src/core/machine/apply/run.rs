@@ -47,6 +47,7 @@ impl State {
         if run.attempts.len() >= Run::MAX_ATTEMPTS_KEPT {
             let dropped = run.attempts.remove(0);
             run.usage.remove(&dropped.key.number);
+            run.handles.remove(&dropped.key.number);
         }
         run.attempts.push(Attempt {
             key: AttemptKey { run: id, shard: 0, number },

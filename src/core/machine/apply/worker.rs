@@ -163,6 +163,7 @@ fn check_profile(profile: &WorkerProfile) -> Result<(), Reject> {
     if let Some((field, right)) = profile.amounts.problem() {
         return Err(invalid(&field, format!("declare {right}")));
     }
+    at_most("interpreters", profile.interpreters.len(), WorkerProfile::MAX_INTERPRETERS)?;
     at_most("isolation", profile.isolation.note.len(), Isolation::MAX_NOTE)?;
     within("slots", u64::from(profile.slots), 1, MAX_SLOTS, "slots")
 }

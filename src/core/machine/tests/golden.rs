@@ -11,6 +11,7 @@ use super::super::invariants;
 use super::super::snapshot::{Restore, records};
 use super::super::state::Limits;
 use super::golden_specs::*;
+use super::golden_words::word;
 use super::support::*;
 use crate::ids::*;
 use crate::model::action::{Missed, MissedReason};
@@ -19,6 +20,7 @@ use crate::model::backfill::{BackfillOrder, Steer};
 use crate::model::calendar::{CalendarDef, CalendarRule};
 use crate::model::cluster::ClusterSettings;
 use crate::model::edge::{EdgeSpec, Matching, NoMatch, OnNoMatch, PeriodUnit};
+use crate::model::handle::Handle;
 use crate::model::job::*;
 use crate::model::pause::{AfterPause, PauseTarget};
 use crate::model::run::EndKind;
@@ -28,62 +30,6 @@ use crate::model::worker_group::{Strategy, Thresholds};
 use crate::time::{Span, UtcMillis};
 
 const GOLDEN: &str = include_str!("../../../../tests/golden/command_v1.txt");
-
-fn word(command: &Command) -> &'static str {
-    match command {
-        Command::Tick => "tick",
-        Command::InitCluster(_) => "init_cluster",
-        Command::LeaderStarted(_) => "leader_started",
-        Command::ApplyJob { .. } => "apply_job",
-        Command::DeleteJob { .. } => "delete_job",
-        Command::PauseJob { .. } => "pause_job",
-        Command::ResumeJob { .. } => "resume_job",
-        Command::PlanActions(_) => "plan_actions",
-        Command::TriggerJob { .. } => "trigger_job",
-        Command::CancelRun { .. } => "cancel_run",
-        Command::Dispatch { .. } => "dispatch",
-        Command::Complete { .. } => "complete",
-        Command::AttachWorker(_) => "attach_worker",
-        Command::WorkersAlive(_) => "workers_alive",
-        Command::AcquireLock { .. } => "acquire_lock",
-        Command::RenewLock { .. } => "renew_lock",
-        Command::ReleaseLock { .. } => "release_lock",
-        Command::LeaveLock { .. } => "leave_lock",
-        Command::PutToken { .. } => "put_token",
-        Command::DropToken { .. } => "drop_token",
-        Command::AdmitNode { .. } => "admit_node",
-        Command::RetireNode { .. } => "retire_node",
-        Command::PutCalendar { .. } => "put_calendar",
-        Command::DeleteCalendar { .. } => "delete_calendar",
-        Command::PlanUnder { .. } => "plan_under",
-        Command::Pause { .. } => "pause",
-        Command::Resume { .. } => "resume",
-        Command::Rerun { .. } => "rerun",
-        Command::SettleAction { .. } => "settle_action",
-        Command::RunJob { .. } => "run_job",
-        Command::StartBackfill(_) => "start_backfill",
-        Command::SteerBackfill { .. } => "steer_backfill",
-        Command::OpenBackfill { .. } => "open_backfill",
-        Command::RemoveJob { .. } => "remove_job",
-        Command::PutPool { .. } => "put_pool",
-        Command::DeletePool { .. } => "delete_pool",
-        Command::PutSecret { .. } => "put_secret",
-        Command::ResealSecret { .. } => "reseal_secret",
-        Command::DeleteSecret { .. } => "delete_secret",
-        Command::CloseSecrets { .. } => "close_secrets",
-        Command::SetArea { .. } => "set_area",
-        Command::PutGroup { .. } => "put_group",
-        Command::DeleteGroup { .. } => "delete_group",
-        Command::SetDuty { .. } => "set_duty",
-        Command::RemoveWorker { .. } => "remove_worker",
-        Command::CompleteWith { .. } => "complete_with",
-        Command::EditState { .. } => "edit_state",
-        Command::PutWorkerGroup { .. } => "put_worker_group",
-        Command::DeleteWorkerGroup { .. } => "delete_worker_group",
-        Command::CompleteUsing { .. } => "complete_using",
-        Command::NoteFiles { .. } => "note_files",
-    }
-}
 
 fn full_spec() -> JobSpec {
     let interpreter = vec!["/bin/sh".to_owned(), "-e".to_owned()];
@@ -305,6 +251,11 @@ fn commands() -> Vec<Command> {
         complete(attempt, token, EndKind::declined("its disk is full")),
         note_files(&[(1, 5), (2, 262_144)]),
         Command::ApplyJob { spec: Box::new(furnished("furnished", &[("a", 1)])), expected: None },
+        Command::NoteHandles {
+            attempt,
+            token,
+            handles: vec![Handle::new("job_1"), ended_handle()],
+        },
     ]);
     all
 }

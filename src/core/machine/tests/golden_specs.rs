@@ -8,6 +8,7 @@ use crate::model::backfill::{BackfillOrder, Hours};
 use crate::model::batch::{BatchSpec, BatchUnit};
 use crate::model::confinement::{Confinement, Isolation, IsolationKind, Power, Rlimit, Usage};
 use crate::model::edge::{Condition, EdgeSpec};
+use crate::model::handle::{Handle, HandleEnd};
 use crate::model::job::*;
 use crate::model::limits::RunLimits;
 use crate::model::retry::{RetryRules, RetryWorker};
@@ -106,4 +107,10 @@ pub(super) fn usage() -> Usage {
 /// A job whose runs take slots of two pools.
 pub(super) fn pooled_spec() -> JobSpec {
     taking("pooled", &[("licences", 1), ("warehouse", 300)])
+}
+
+/// What an attempt began elsewhere, and what became of it.
+pub(super) fn ended_handle() -> Handle {
+    let end = Some(HandleEnd { done: true, said: "x".to_owned() });
+    Handle { end, ..Handle::new("a") }
 }

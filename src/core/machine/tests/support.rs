@@ -289,6 +289,7 @@ pub(crate) fn profile(text: &str, incarnation: u128, boot_id: u128, slots: u32) 
         amounts: Amounts::default(),
         stops_within: None,
         isolation: Box::default(),
+        interpreters: std::collections::BTreeSet::new(),
     }
 }
 

@@ -38,6 +38,7 @@ fn profile(w: usize, slots: u32, incarnation: Incarnation, boot_id: u128) -> Wor
         amounts: Default::default(),
         stops_within: None,
         isolation: Box::default(),
+        interpreters: std::collections::BTreeSet::new(),
     }
 }
 
