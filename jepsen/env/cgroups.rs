@@ -1,7 +1,7 @@
 //! Control groups: to end, freeze or starve a machine's processes whatever they do.
 //!
 //! Each machine has one group in the unified tree (kill and freeze) and one in each
-//! of the older trees of disks and processors, where these exist. They are the one
+//! of the older trees of disks, processors and processes, where these exist. They are the one
 //! thing of the harness outside its namespaces; [`remove`] takes them away, from the
 //! guard and, should that be killed too, at the next start.
 
@@ -13,7 +13,7 @@ use super::{Error, at};
 const ROOT: &str = "/sys/fs/cgroup";
 /// Where the unified tree is: beside the older ones, or alone.
 const UNIFIED: [&str; 2] = ["unified", ""];
-const OLDER: [&str; 2] = ["blkio", "cpu"];
+const OLDER: [&str; 3] = ["blkio", "cpu", "pids"];
 /// How long the kernel may take until a killed group is empty.
 const EMPTY: Duration = Duration::from_secs(10);
 
@@ -128,6 +128,16 @@ impl Group {
     pub(crate) fn processor_limit(&self, thousandths: Option<u64>) -> Result<(), Error> {
         let quota = thousandths.map_or_else(|| "-1".to_owned(), |t| (t * 100).to_string());
         self.write("cpu.cfs_quota_us", &quota)
+    }
+
+    /// Lets so many processes and threads be begun beside those that are there; none is as
+    /// many as anybody likes. The answer is how many there may be.
+    pub(crate) fn process_limit(&self, more: Option<u32>) -> Result<Option<u64>, Error> {
+        let Some(more) = more else { return self.write("pids.max", "max").map(|()| None) };
+        let there = self.read("pids.current")?;
+        let there: u64 = there.trim().parse().map_err(|_| Error::Misuse(there.clone()))?;
+        let most = there + u64::from(more);
+        self.write("pids.max", &most.to_string()).map(|()| Some(most))
     }
 
     /// How often the machine had to wait because its share of a processor was used up.
