@@ -308,7 +308,7 @@ impl<'a> Supervisor<'a> {
 
     /// Does what is due.
     fn check(&mut self, now: u64) {
-        if now >= self.lease_end() {
+        if now >= self.lease_end() && !mutants::on(Mutant::LeaseNeverEnds) {
             self.end(EndKind::LeaseExpired, self.spec.grace_ms.min(LEASE_GRACE_MS), now);
         }
         if self.how.is_none() && self.timeout_end().is_some_and(|end| now >= end) {
