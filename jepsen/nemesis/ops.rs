@@ -222,7 +222,7 @@ const fn of(least_nodes: u8, kind: Kind) -> Kind {
 
 /// Longer than any lease of 10 s and what is waited beyond it.
 const fn long(kind: Kind) -> Kind {
-    Kind { lasts_ms: (22_000, 32_000), least_ms: 22_000, ..kind }
+    Kind { lasts_ms: (26_000, 36_000), least_ms: 26_000, ..kind }
 }
 
 fn delayed(rng: &mut ChaCha12Rng) -> Link {
