@@ -16,6 +16,8 @@
 //! - `--label TEXT` repeated in each line
 //! - `--lines N`    print so many lines `<attempt> <seq> <crc>` evenly over the time
 //! - `--resource FOLDER` show the fencing token to a resource that keeps the largest
+//! - `--memory MIB` take so much memory, and use it
+//! - `--processes N` have so many more processes; exits with 3 if it is refused any
 //! - `--fork yes`   leave a grandchild behind that ticks as `child` until it is killed
 //! - `--stubborn yes` ignore SIGTERM
 //!
@@ -26,13 +28,15 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::{Child, Command, ExitCode};
 use std::time::{Duration, Instant};
 
 const CLOCK_REALTIME: i32 = 0;
 const CLOCK_MONOTONIC: i32 = 1;
 const SIGTERM: i32 = 15;
 const SIG_IGN: usize = 1;
+/// What it exits with if it was refused a process.
+const REFUSED: u8 = 3;
 /// A grandchild that nobody ends does so itself after this.
 const ORPHAN: Duration = Duration::from_secs(600);
 
@@ -91,6 +95,9 @@ struct Options {
     first: Option<[u64; 2]>,
     lines: u64,
     resource: Option<PathBuf>,
+    memory: usize,
+    processes: u64,
+    idle: bool,
     fork: bool,
     stubborn: bool,
     child: bool,
@@ -115,6 +122,9 @@ fn options() -> Result<Options, String> {
             "--when" => parsed.when = Some(numbers(&name, &value)?),
             "--first" => parsed.first = Some(numbers(&name, &value)?),
             "--resource" => parsed.resource = Some(value.into()),
+            "--memory" => parsed.memory = usize::try_from(number()?).map_err(|e| e.to_string())?,
+            "--processes" => parsed.processes = number()?,
+            "--idle" => parsed.idle = value == "yes",
             "--fork" => parsed.fork = value == "yes",
             "--stubborn" => parsed.stubborn = value == "yes",
             "--child" => parsed.child = value == "yes",
@@ -269,7 +279,48 @@ fn be_a_child(witness: &mut Witness, tick: Duration) -> Result<(), String> {
     Ok(())
 }
 
+/// What it has beside itself, until it is dropped.
+struct Taken {
+    memory: Vec<Vec<u8>>,
+    processes: Vec<Child>,
+    refused: u64,
+}
+
+impl Taken {
+    fn take(options: &Options) -> Result<Self, String> {
+        let me = std::env::current_exe().map_err(|e| e.to_string())?;
+        let mut taken = Self { memory: Vec::new(), processes: Vec::new(), refused: 0 };
+        for n in 0..options.memory {
+            // Not all the same: a page of zeros may be no page.
+            taken.memory.push(std::hint::black_box(vec![n as u8 | 1; 1 << 20]));
+        }
+        for _ in 0..options.processes {
+            let mut idle = Command::new(&me);
+            match idle.arg("--to").arg(&options.to).args(["--idle", "yes"]).spawn() {
+                Ok(child) => taken.processes.push(child),
+                Err(_) => taken.refused += 1,
+            }
+        }
+        Ok(taken)
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        std::hint::black_box(&self.memory);
+        for child in &mut self.processes {
+            // It may have ended.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
 fn run(options: &Options) -> Result<u8, String> {
+    if options.idle {
+        std::thread::sleep(ORPHAN);
+        return Ok(0);
+    }
     let mut witness = Witness::open(options)?;
     let of_instant = if options.child { None } else { code_of_instant(options)? };
     let tick = Duration::from_millis(if options.tick == 0 { 200 } else { options.tick });
@@ -292,6 +343,7 @@ fn run(options: &Options) -> Result<u8, String> {
     if let Some(folder) = &options.resource {
         witness.show_token(folder)?;
     }
+    let taken = Taken::take(options)?;
     let whole = Duration::from_millis(options.ms);
     let (mut ticks, mut lines) = (1, 0);
     let mut out = std::io::stdout();
@@ -323,7 +375,9 @@ fn run(options: &Options) -> Result<u8, String> {
     }
     let which = usize::try_from(witness.count.max(1) - 1).unwrap_or(0);
     let last = options.exits.len().saturating_sub(1);
-    let code = of_instant.or_else(|| options.exits.get(which.min(last)).copied()).unwrap_or(0);
+    let refused = (taken.refused > 0).then_some(REFUSED);
+    drop(taken);
+    let code = refused.or(of_instant).or_else(|| options.exits.get(which.min(last)).copied()).unwrap_or(0);
     witness.say("end", &format!(",\"exit\":{code}"))?;
     Ok(code)
 }

@@ -32,7 +32,7 @@ const OF_WORKLOADS: &[(&str, u64)] =
     &[("kill-leader", 8), ("freeze-", 8), ("partition-", 12), ("worker-", 12)];
 
 /// The goals, the most telling first.
-pub(super) const GOALS: [Goal; 18] = [
+pub(super) const GOALS: [Goal; 20] = [
     Goal {
         name: "kill-leader",
         arguments: "--workload cron-fires --nemesis kill-leader --rate 3400 --time 120 --interval 6000",
@@ -92,8 +92,13 @@ pub(super) const GOALS: [Goal; 18] = [
             ("worker-kill", 20),
             ("worker-machine", 20),
             ("worker-freeze", 20),
+            ("worker-freeze-long", 6),
+            ("worker-halt", 20),
+            ("worker-halt-long", 6),
+            ("worker-pids", 10),
             ("worker-power", 20),
             ("worker-partition", 20),
+            ("journal-", 30),
         ],
         seconds: 0,
         fires: 0,
@@ -163,6 +168,26 @@ pub(super) const GOALS: [Goal; 18] = [
         name: "backfill",
         arguments: "--workload backfill --nemesis kill,freeze,partition,worker --time 120 --interval 8000",
         faults: OF_WORKLOADS,
+        seconds: 0,
+        fires: 0,
+    },
+    Goal {
+        name: "logs",
+        arguments: "--workload logs --nemesis kill,partition,power,member,worker --time 120 --interval 8000",
+        faults: &[
+            ("kill-leader", 8),
+            ("power-", 8),
+            ("member-replace", 6),
+            ("member-lose-leader", 6),
+            ("journal-", 12),
+        ],
+        seconds: 0,
+        fires: 0,
+    },
+    Goal {
+        name: "limits",
+        arguments: "--workload limits,cancel --nemesis kill,worker --time 120 --interval 8000",
+        faults: &[("kill-leader", 8), ("worker-", 12), ("journal-", 8)],
         seconds: 0,
         fires: 0,
     },

@@ -10,7 +10,7 @@ use crate::check::Verdict;
 use crate::error::Failure;
 
 /// Rows of the table: what is promised, or was let off, and the counts that tell of it.
-const TOTALS: [(&str, &[&str]); 20] = [
+const TOTALS: [(&str, &[&str]); 25] = [
     ("fires expected", &["fires: expected"]),
     ("fires lost", &["fires: missed", "fires: unmatched-window"]),
     ("fires doubled", &["fires: doubled", "fires: phantom", "fires: unmatched-start"]),
@@ -44,7 +44,32 @@ const TOTALS: [(&str, &[&str]); 20] = [
     ("acknowledged writes", &["set: acknowledged"]),
     ("acknowledged writes lost", &["set: lost", "set: stale"]),
     ("log bytes served", &["logs: bytes served"]),
-    ("logs with bytes lost or wrong", &["logs: wrong byte", "logs: cut short", "logs: gone"]),
+    ("log bytes that workers were told to be safe", &["logs: bytes acknowledged"]),
+    ("outputs compared on all nodes", &["logs: attempts compared on all nodes"]),
+    (
+        "outputs with bytes lost or wrong, or not on all nodes",
+        &[
+            "logs: wrong byte",
+            "logs: torn",
+            "logs: left out",
+            "logs: cut short",
+            "logs: gone",
+            "logs: not on all nodes",
+        ],
+    ),
+    (
+        "attempts ended for limits that they overstepped",
+        &["ends: killed for their memory", "ends: held to their processes"],
+    ),
+    ("attempts given back by a worker without room", &["ends: given back"]),
+    (
+        "attempts ended or given back for no reason",
+        &[
+            "ends: killed within its limits",
+            "ends: limit not kept",
+            "ends: given back without a reason",
+        ],
+    ),
     ("recoveries too slow, or never", &["recovery: slow", "recovery: majority alone"]),
     ("nodes or workers not back when all was mended", &["raft: not healed"]),
     (
@@ -150,13 +175,14 @@ mod tests {
     use super::*;
 
     /// What is written of each checker that the table names.
-    const SOURCES: [(&str, &str); 9] = [
+    const SOURCES: [(&str, &str); 10] = [
         ("fires", include_str!("../check/fires.rs")),
         ("attempts", include_str!("../check/attempts.rs")),
         ("delays", include_str!("../check/delays.rs")),
         ("locks", include_str!("../check/locks.rs")),
         ("set", include_str!("../check/set_full.rs")),
-        ("logs", include_str!("../check/output.rs")),
+        ("logs", include_str!("../check/logs.rs")),
+        ("ends", include_str!("../check/ends.rs")),
         ("recovery", include_str!("../check/recovery.rs")),
         ("raft", include_str!("../check/healed.rs")),
         ("coverage", include_str!("../check/coverage.rs")),

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Checked;
+use crate::nemesis::ops::named;
 use crate::store::{Band, DAMAGE_FOUND, Evidence, Fault, Stage, names_damage};
 use crate::time::{MS, millis};
 
@@ -33,7 +34,7 @@ const DAMAGES: &str = "disk-bits";
 const WRITTEN_LATER: i64 = 2_000;
 
 /// What each workload must have done at least once in its main phase.
-const MUST_SUCCEED: [(&str, &[&str]); 9] = [
+const MUST_SUCCEED: [(&str, &[&str]); 10] = [
     ("cron-fires", &["apply"]),
     ("set", &["add", "read"]),
     ("lock", &["acquire", "release", "access"]),
@@ -41,6 +42,7 @@ const MUST_SUCCEED: [(&str, &[&str]); 9] = [
     ("dag", &[]),
     ("retries", &[]),
     ("cancel", &["trigger", "cancel"]),
+    ("limits", &["trigger"]),
     ("logs", &["trigger", "tail"]),
     ("api-fuzz", &["fuzz"]),
 ];
@@ -159,7 +161,8 @@ fn ends_of_its_disk(evidence: &Evidence, who: &str, row: &Fault) -> bool {
 }
 
 fn judge_faults(checked: &mut Checked, evidence: &Evidence) {
-    let mut installed: BTreeMap<&str, i64> = BTreeMap::new();
+    let asked = evidence.test.nemesis.iter().flat_map(|name| named(name));
+    let mut installed: BTreeMap<&str, i64> = asked.map(|kind| (kind.name, 0)).collect();
     for band in evidence.bands.iter().filter(|band| band.installed) {
         *installed.entry(&band.op).or_default() += 1;
     }
@@ -170,7 +173,8 @@ fn judge_faults(checked: &mut Checked, evidence: &Evidence) {
     // What was asked for by name, where nothing more exact is required.
     let required: &Vec<String> =
         if test.required.is_empty() { &test.nemesis } else { &test.required };
-    let is_there = |kind: &str| installed.keys().any(|op| op.starts_with(kind));
+    let is_there =
+        |kind: &str| installed.iter().any(|(op, times)| *times > 0 && op.starts_with(kind));
     for kind in required.iter().filter(|kind| *kind != "none" && !is_there(kind)) {
         let skipped = evidence.faults.iter().find(|fault| {
             fault.op.starts_with(kind.as_str())

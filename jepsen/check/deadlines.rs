@@ -68,13 +68,14 @@ pub(crate) fn deadline(evidence: &Evidence, nominal: i64) -> i64 {
 }
 
 /// Faults that take the leader away.
-const DEPOSING: [&str; 6] = [
+const DEPOSING: [&str; 7] = [
     "kill-leader",
     "freeze-leader",
     "power-leader",
     "partition-leader",
     "partition-out",
     "partition-in",
+    "member-lose-leader",
 ];
 
 /// Of each band until when it is in the way of what is due.

@@ -6,8 +6,10 @@ use crate::mutants::harness::{Fault, on};
 use crate::store::Evidence;
 
 /// Checkers of every test.
-const ALWAYS: [&str; 9] =
-    ["coverage", "effects", "fires", "attempts", "answers", "recovery", "raft", "stuck", "finals"];
+const ALWAYS: [&str; 10] = [
+    "coverage", "effects", "fires", "attempts", "ends", "answers", "recovery", "raft", "stuck",
+    "finals",
+];
 
 /// Checkers that a workload calls for.
 const OF_WORKLOADS: [(&str, &str); 14] = [
@@ -28,7 +30,7 @@ const OF_WORKLOADS: [(&str, &str); 14] = [
 ];
 
 /// What a checker must have counted for its word to mean anything, if a workload ran.
-const SEEN: [(&str, &str, &str); 12] = [
+const SEEN: [(&str, &str, &str); 17] = [
     ("cron-fires", "delays", "delays"),
     ("cron-fires", "fires", "expected"),
     ("cron-fires", "attempts", "attempts"),
@@ -41,6 +43,11 @@ const SEEN: [(&str, &str, &str); 12] = [
     ("recover", "recover", "trees judged"),
     ("backfill", "backfills", "instants"),
     ("cancel", "cancel", "cancelled"),
+    ("limits", "ends", "killed for their memory"),
+    ("limits", "ends", "held to their processes"),
+    ("limits", "ends", "within their limits"),
+    ("logs", "logs", "attempts acknowledged"),
+    ("logs", "logs", "attempts compared on all nodes"),
 ];
 
 /// The verdict on the judges themselves.

@@ -14,6 +14,7 @@ mod deadlines;
 mod delays;
 mod duty;
 pub(crate) mod effects;
+mod ends;
 pub(crate) mod finals;
 pub(crate) mod fires;
 #[cfg(test)]
@@ -23,6 +24,7 @@ mod guard;
 mod healed;
 pub(crate) mod linear;
 pub(crate) mod locks;
+mod logs;
 pub(crate) mod matching;
 pub(crate) mod misfires;
 pub(crate) mod output;
@@ -272,14 +274,15 @@ pub(crate) fn all(evidence: &Evidence) -> Results {
         checkers.push(policy::cancels(evidence, &records));
     }
     if evidence.ran("logs") {
-        checkers.push(output::logs(evidence, &records));
+        checkers.push(logs::check(evidence, &records));
     }
-    if ["cancel", "logs", "overlap", "pools", "recover"].iter().any(|w| evidence.ran(w)) {
+    if ["cancel", "limits", "logs", "overlap", "pools", "recover"].iter().any(|w| evidence.ran(w)) {
         checkers.push(triggers::check(evidence, &records));
     }
     if evidence.has_fault(DUTY) {
         checkers.push(duty::check(evidence, &records));
     }
+    checkers.push(ends::check(evidence, &records));
     checkers.push(output::answers(evidence));
     checkers.push(recovery::check(evidence, &fires));
     checkers.push(raft::check(evidence));

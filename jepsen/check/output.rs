@@ -1,9 +1,6 @@
-//! What nodes serve: output byte by byte, and answers within the contract.
-
-use std::collections::BTreeMap;
+//! What nodes answer to nonsense, and whether it keeps to the contract.
 
 use super::Checked;
-use super::records::Records;
 use crate::history::{Kind, Op};
 use crate::store::Evidence;
 
@@ -30,77 +27,6 @@ const CODES: [&str; 20] = [
     "unavailable",
     "outcome_unknown",
 ];
-
-/// The verdict on output.
-pub(crate) fn logs(evidence: &Evidence, records: &Records) -> Checked {
-    let promise = "output is served as it was written: no byte wrong, none missing, none gone";
-    let mut checked = Checked::new("logs", promise);
-    for what in ["wrong byte", "cut short", "gone"] {
-        checked.count(what, 0);
-    }
-    // Where each attempt's output had been served to.
-    let mut served: BTreeMap<String, u64> = BTreeMap::new();
-    for f in ["tail", "read-log"] {
-        for op in evidence.ops_of(f) {
-            judge_read(&mut checked, evidence, records, op, &mut served);
-        }
-    }
-    if checked.counted("bytes served") == 0 {
-        checked.unknown("nothing was served");
-    }
-    checked
-}
-
-fn judge_read(
-    checked: &mut Checked,
-    evidence: &Evidence,
-    records: &Records,
-    op: &Op,
-    served: &mut BTreeMap<String, u64>,
-) {
-    let run = &op.ask.k;
-    let record = records.runs.get(run);
-    let is_final = op.ask.f == "read-log";
-    if !op.is_ok() {
-        checked.count("reads refused", 1);
-        // What no majority has yet is on the worker alone, and lost with its disk.
-        let is_lost = evidence.has_fault("journal");
-        let is_there = record.is_some_and(|r| r.state == "success") && !is_lost;
-        if is_final && is_there {
-            let why = op.end.as_ref().and_then(|end| end.err.clone()).unwrap_or_default();
-            checked.wrong("gone", run, format!("it cannot be read: {why}"), op.ask.t);
-        }
-        return;
-    }
-    let told = op.result();
-    let attempt = told["attempt"].as_str().unwrap_or_default();
-    let offset = op.ask.v["offset"].as_u64().unwrap_or(0);
-    let bytes = told["bytes"].as_u64().unwrap_or(0);
-    let whole = told["whole"].as_u64().unwrap_or(0);
-    checked.count("bytes served", bytes);
-    if let Some(at) = told["wrong_at"].as_u64() {
-        let told = format!("{attempt}: another byte at {at} of {whole}");
-        checked.wrong("wrong byte", run, told, op.ask.t);
-        return;
-    }
-    let to = if bytes == 0 { 0 } else { offset + bytes };
-    let before = served.get(attempt).copied().unwrap_or(0);
-    if told["broken"].is_null() {
-        let number = attempt.rsplit('.').next().and_then(|n| n.parse::<u32>().ok());
-        let mut attempts = record.into_iter().flat_map(|record| &record.attempts);
-        let is_good = attempts.any(|a| Some(a.number) == number && a.succeeded());
-        if is_good && offset < whole && to < whole {
-            let told = format!("{attempt}: it ended well, and only {to} of {whole} were served");
-            checked.wrong("cut short", run, told, op.ask.t);
-        } else if is_final && to < before {
-            let told = format!("{attempt}: {before} bytes were served before, {to} now");
-            checked.wrong("gone", run, told, op.ask.t);
-        }
-    } else {
-        checked.count("reads broken off", 1);
-    }
-    served.insert(attempt.to_owned(), before.max(to));
-}
 
 /// The verdict on answers to nonsense, and on errors of everybody's answers.
 pub(crate) fn answers(evidence: &Evidence) -> Checked {
@@ -151,44 +77,11 @@ fn judge_answer(checked: &mut Checked, evidence: &Evidence, op: &Op) {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::super::Verdict;
     use super::super::planted::Planted;
     use super::*;
-
-    fn log(reads: &[(&str, Value)]) -> Vec<String> {
-        let mut planted = Planted::new();
-        for (f, result) in reads {
-            let v = json!({"offset": 0});
-            let kind = if result.is_null() { Kind::Fail } else { Kind::Ok };
-            planted.op(1_000, Some(2_000), f, "r-1", v, kind, result.clone());
-        }
-        let run = json!([{"id": "r-1", "job": "l", "state": "success",
-            "nominal": "2026-11-21T10:00:01Z",
-            "attempts": [{"number": 1, "token": 1, "end": {"how": "exited", "code": 0}}]}]);
-        planted.op(9_000, Some(9_001), "runs", "", json!(null), Kind::Ok, run);
-        let evidence = planted.evidence();
-        let checked = logs(&evidence, &Records::of(&evidence));
-        checked.findings.into_iter().map(|f| f.what).collect()
-    }
-
-    fn read(bytes: u64, wrong_at: Option<u64>, broken: bool) -> Value {
-        json!({"attempt": "r-1.1", "bytes": bytes, "whole": 900, "wrong_at": wrong_at,
-            "broken": broken.then_some("cut")})
-    }
-
-    #[test]
-    fn output_is_judged_byte_by_byte() {
-        let whole = || ("read-log", read(900, None, false));
-        assert_eq!(log(&[("tail", read(500, None, true)), whole()]), Vec::<String>::new());
-        assert_eq!(log(&[("tail", read(500, Some(70), false)), whole()]), ["wrong byte"]);
-        assert_eq!(log(&[("tail", read(500, None, false)), whole()]), ["cut short"]);
-        assert_eq!(log(&[whole(), ("read-log", Value::Null)]), ["gone"]);
-        let other = json!({"attempt": "r-1.2", "bytes": 900, "whole": 900});
-        let less = json!({"attempt": "r-1.2", "bytes": 800, "whole": 900});
-        assert_eq!(log(&[("tail", other), ("read-log", less)]), ["gone"]);
-    }
 
     fn answer(status: u64, code: &str, content: &str) -> Vec<String> {
         let mut planted = Planted::new();

@@ -29,6 +29,12 @@ pub(crate) struct AttemptRecord {
     pub(crate) started: Option<i64>,
     /// When its end was committed, milliseconds.
     pub(crate) over: Option<i64>,
+    /// Bytes that it wrote, once it is over.
+    pub(crate) output: Option<u64>,
+    /// Why it could not be begun, in its worker's words.
+    pub(crate) message: String,
+    /// Processes of it that were refused because there were as many as it may have.
+    pub(crate) refused_forks: u64,
 }
 
 impl AttemptRecord {
@@ -187,6 +193,9 @@ fn run(value: &Value) -> Option<RunRecord> {
         code: value["end"]["code"].as_i64(),
         given: instant(&value["dispatched"]),
         over: instant(&value["end"]["at"]),
+        output: value["output_bytes"].as_u64(),
+        message: text(&value["end"]["message"]),
+        refused_forks: value["usage"]["refused_forks"].as_u64().unwrap_or(0),
         started: instant(&value["started"]).or_else(|| instant(&value["dispatched"])),
     };
     Some(RunRecord {

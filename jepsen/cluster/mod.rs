@@ -260,6 +260,12 @@ impl Cluster {
         members.iter().all(|m| m["voter"] == true).then_some(members.len())
     }
 
+    /// How many outputs some voter lacks something of, as the leader knows.
+    pub(crate) fn logs_behind(&self) -> Option<u64> {
+        let url = self.nodes[self.leader()?].url();
+        self.ask(&format!("{url}/api/v1/cluster/logs"))?["behind"].as_u64()
+    }
+
     /// How many workers the cluster sees.
     pub(crate) fn connected_workers(&self) -> Option<usize> {
         let up = self.nodes.iter().find(|node| node.is_up())?;

@@ -17,6 +17,8 @@ use crate::env::{Env, Error, at};
 const GENTLE: Duration = Duration::from_secs(20);
 /// Milliseconds between a worker's heartbeats.
 const HEARTBEAT_MS: u64 = 500;
+/// What workers log: also how far their output is safe, which the judge reads.
+const LEVEL: &str = "info,horai::worker::uplink=debug";
 /// Lines of a log that are its last words.
 const LAST_WORDS: usize = 5;
 /// Below the machine's disk.
@@ -68,7 +70,8 @@ impl Server {
             cluster.nodes.iter().map(|node| endpoint(node.host, GRPC)).collect();
         let text = format!(
             "[worker]\nname = {:?}\ndata_dir = {:?}\nnodes = {nodes:?}\nslots = {}\n\
-             heartbeat_ms = {HEARTBEAT_MS}\nstop_after_ms = 0\ntoken_file = {:?}\n",
+             heartbeat_ms = {HEARTBEAT_MS}\nstop_after_ms = 0\ntoken_file = {:?}\n\n\
+             [log]\nlevel = {LEVEL:?}\n",
             machine.name,
             machine.disk.at().join(DATA),
             cluster.settings.slots,
@@ -142,6 +145,12 @@ impl Server {
     /// Sends its process a signal, if it has one.
     pub(crate) fn signal(&mut self, signal: Signal) -> Result<(), Error> {
         self.process.as_mut().map_or(Ok(()), |process| process.signal(signal))
+    }
+
+    /// Stops its process or lets it go on, and sees that it is so; those that it started are
+    /// not touched.
+    pub(crate) fn halt(&mut self, stopped: bool) -> Result<(), Error> {
+        self.process.as_mut().map_or(Ok(()), |process| process.halt(stopped))
     }
 
     /// kill -9, and gone when this returns. Of a worker its shims and jobs go on.

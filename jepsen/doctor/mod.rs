@@ -37,7 +37,7 @@ const TRIES: u32 = 3;
 type Check = fn(&mut Trial) -> Result<String, Error>;
 
 /// What is checked, in this order.
-const CHECKS: [(&str, Check); 27] = [
+const CHECKS: [(&str, Check); 29] = [
     ("witness: static, and true under a false clock", static_witness),
     ("network: all hear all", |t| shape(t, &[])),
     ("partition: one alone", |t| shape(t, &between(&[1], &[2, 3, 4, 5]))),
@@ -63,6 +63,8 @@ const CHECKS: [(&str, Check); 27] = [
     ("disk: dead", disks::dead_disk),
     ("disk: bits turned over", disks::turned_bits),
     ("processes: freeze and kill", freeze_and_kill),
+    ("processes: one stopped, its children not", halt),
+    ("processes: no more than a few", few_processes),
     ("processes: little processor", little_processor),
     ("clocks: set off, and back", clocks),
 ];
@@ -300,17 +302,7 @@ fn freeze_and_kill(trial: &mut Trial) -> Result<String, Error> {
     let script = format!("setsid sh -c '{work}' & wait");
     let machine = &trial.env.machines[0];
     let mut process = Process::start(machine, Path::new(SHELL), &["-c", &script], &log, false)?;
-    let size = || fs::metadata(&counter).map_or(0, |m| m.len());
-    let grows = |within: Duration| -> bool {
-        let (end, first) = (Instant::now() + within, size());
-        while Instant::now() < end {
-            if size() > first {
-                return true;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        false
-    };
+    let grows = |within| grows(&counter, within);
     ensure(grows(Duration::from_secs(5)), || "the process did nothing".into())?;
     let frozen = machine.group.freeze(true)?;
     ensure(frozen && !grows(Duration::from_millis(300)), || "a frozen process went on".into())?;
@@ -321,6 +313,49 @@ fn freeze_and_kill(trial: &mut Trial) -> Result<String, Error> {
     ensure(!grows(Duration::from_millis(200)), || "a killed process went on".into())?;
     ensure(process.wait(Duration::from_secs(5))?.is_some(), || "it is still there".into())?;
     Ok(format!("{count} processes, one in a session of its own"))
+}
+
+/// True if a file becomes longer within this time.
+fn grows(file: &Path, within: Duration) -> bool {
+    let size = || fs::metadata(file).map_or(0, |m| m.len());
+    let (end, first) = (Instant::now() + within, size());
+    while Instant::now() < end {
+        if size() > first {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    false
+}
+
+fn halt(trial: &mut Trial) -> Result<String, Error> {
+    let [own, childs] = ["own", "childs"].map(|name| trial.folder.join(name));
+    let write = |to: &Path| format!("while :; do echo >> {}; sleep 0.01; done", to.display());
+    let script = format!("{} & {}", write(&childs), write(&own));
+    let (machine, log) = (&trial.env.machines[0], trial.folder.join("log"));
+    let mut process = Process::start(machine, Path::new(SHELL), &["-c", &script], &log, false)?;
+    let (soon, short) = (Duration::from_secs(5), Duration::from_millis(300));
+    ensure(grows(&own, soon) && grows(&childs, soon), || "the processes did nothing".into())?;
+    process.halt(true)?;
+    let (stopped, went_on) = (!grows(&own, short), grows(&childs, soon));
+    process.halt(false)?;
+    let again = grows(&own, soon);
+    machine.kill()?;
+    process.wait(soon)?;
+    ensure(stopped && went_on && again, || {
+        format!("stopped: {stopped}, its child went on: {went_on}, and it itself later: {again}")
+    })?;
+    Ok("its child went on, and it itself later".into())
+}
+
+fn few_processes(trial: &mut Trial) -> Result<String, Error> {
+    let script = "sleep 0.1 & sleep 0.1 & sleep 0.1 & sleep 0.1 & sleep 0.1 & wait; echo all";
+    let most = trial.machine().group.process_limit(Some(4))?;
+    let few = trial.shell(script, false);
+    trial.machine().group.process_limit(None)?;
+    ensure(few.is_err(), || format!("with {most:?} allowed 7 processes began"))?;
+    trial.shell(script, false)?;
+    Ok("with 4 allowed 7 could not begin, then they could".into())
 }
 
 fn little_processor(trial: &mut Trial) -> Result<String, Error> {

@@ -1,9 +1,10 @@
 //! Control groups: to end, freeze or starve a machine's processes whatever they do.
 //!
 //! Each machine has one group in the unified tree (kill and freeze) and one in each
-//! of the older trees of disks and processors, where these exist. They are the one
-//! thing of the harness outside its namespaces; [`remove`] takes them away, from the
-//! guard and, should that be killed too, at the next start.
+//! of the older trees, where these exist: to starve it, and because the product makes the
+//! groups of its jobs in the group that it runs in, where no other harness may meet them.
+//! They are the one thing of the harness outside its namespaces; [`remove`] takes them
+//! away, from the guard and, should that be killed too, at the next start.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -14,6 +15,10 @@ const ROOT: &str = "/sys/fs/cgroup";
 /// Where the unified tree is: beside the older ones, or alone.
 const UNIFIED: [&str; 2] = ["unified", ""];
 const OLDER: [&str; 2] = ["blkio", "cpu"];
+/// In these the harness stays in the group that it was put into, with all its machines.
+const WITHIN: [&str; 4] = ["pids", "memory", "freezer", "cpuacct"];
+/// Which group a process is in, tree by tree.
+const OWN: &str = "/proc/self/cgroup";
 /// How long the kernel may take until a killed group is empty.
 const EMPTY: Duration = Duration::from_secs(10);
 
@@ -24,7 +29,21 @@ fn unified() -> Option<PathBuf> {
 
 fn trees() -> impl Iterator<Item = PathBuf> {
     let older = OLDER.iter().map(|tree| Path::new(ROOT).join(tree));
-    unified().into_iter().chain(older.filter(|tree| tree.join("cgroup.procs").exists()))
+    let told = std::fs::read_to_string(OWN).unwrap_or_default();
+    let within = WITHIN.into_iter().filter_map(move |tree| {
+        let own = own_group(&told, tree)?;
+        Some(Path::new(ROOT).join(tree).join(own.trim_start_matches('/')))
+    });
+    let all = older.chain(within).filter(|tree| tree.join("cgroup.procs").exists());
+    unified().into_iter().chain(all)
+}
+
+/// The group of a tree in lines such as `4:memory:/a/b`.
+fn own_group<'a>(told: &'a str, tree: &str) -> Option<&'a str> {
+    told.lines().find_map(|line| {
+        let (trees, group) = line.split_once(':')?.1.split_once(':')?;
+        trees.split(',').any(|known| known == tree).then_some(group)
+    })
 }
 
 /// One machine's groups.
@@ -130,6 +149,16 @@ impl Group {
         self.write("cpu.cfs_quota_us", &quota)
     }
 
+    /// Lets so many processes and threads be begun beside those that are there; none is as
+    /// many as anybody likes. The answer is how many there may be.
+    pub(crate) fn process_limit(&self, more: Option<u32>) -> Result<Option<u64>, Error> {
+        let Some(more) = more else { return self.write("pids.max", "max").map(|()| None) };
+        let there = self.read("pids.current")?;
+        let there: u64 = there.trim().parse().map_err(|_| Error::Misuse(there.clone()))?;
+        let most = there + u64::from(more);
+        self.write("pids.max", &most.to_string()).map(|()| Some(most))
+    }
+
     /// How often the machine had to wait because its share of a processor was used up.
     pub(crate) fn throttled(&self) -> Result<u64, Error> {
         // The unified tree may have a file of that name, without this line.
@@ -185,4 +214,17 @@ fn remove_folders(folder: &Path) {
     }
     // It may still hold processes that are being killed: the caller tries again.
     let _ = std::fs::remove_dir(folder);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_own_group_is_found() {
+        let told = "9:name=systemd:/\n4:memory:/a/b\n3:cpu,cpuacct:/c:d\n0::/e\n";
+        let own = |tree: &str| own_group(told, tree);
+        assert_eq!((own("memory"), own("cpuacct")), (Some("/a/b"), Some("/c:d")));
+        assert_eq!((own("cpu"), own("pids")), (Some("/c:d"), None));
+    }
 }

@@ -13,6 +13,8 @@ use super::{Error, Machine, at};
 
 /// How long a killed process may take to be gone: one in a hung disk takes long.
 const GONE: Duration = Duration::from_secs(20);
+/// How long a process may take to stop, or to go on.
+const HALT: Duration = Duration::from_secs(2);
 /// How long a command that is run to its end may take.
 const COMMAND: Duration = Duration::from_secs(90);
 /// What `timeout` exits with where the program had to be ended: asked, or killed.
@@ -125,6 +127,26 @@ impl Process {
         }
         // Its number is ours until we have waited for it.
         kill_process(self.pid()?, signal).map_err(|e| at("signal a process")(e.into()))
+    }
+
+    /// Stops it, or lets it go on; done once the kernel says so.
+    pub(crate) fn halt(&mut self, stopped: bool) -> Result<(), Error> {
+        self.signal(if stopped { Signal::STOP } else { Signal::CONT })?;
+        let file = format!("/proc/{}/stat", self.child.id());
+        let end = Instant::now() + HALT;
+        while self.ended()?.is_none() {
+            let text = std::fs::read_to_string(&file).map_err(at(&format!("read {file}")))?;
+            // Its name stands before it, in brackets.
+            let state = text.rsplit(") ").next().and_then(|rest| rest.chars().next());
+            if (state == Some('T')) == stopped {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                return Err(Error::Misuse(format!("{file} says {state:?} after a signal")));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
     }
 
     /// Waits until it has ended; none if it has not in time.

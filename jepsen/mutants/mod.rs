@@ -224,6 +224,9 @@ fn make(task: Task, programs: &Programs, sources: &Sources, limit: Duration) -> 
     if by_hand {
         said = run(beside(task, programs), &told::rest);
     }
+    if let Some(tests) = task.case.and_then(|case| case.fence()) {
+        said = run(fence(task, tests, programs), &told::rest);
+    }
     if said == Said::Well {
         said = once(task.seed);
     }
@@ -293,6 +296,13 @@ fn command(task: Task, seed: u64, programs: &Programs) -> Result<Command, Failur
 fn beside(task: Task, programs: &Programs) -> Result<Command, Failure> {
     let mut command = Command::new(programs.core()?);
     command.args(["leader::tests::", "--skip", EVERY_WORLD]).env("HORAI_MUTANT", task.mutant());
+    Ok(command)
+}
+
+/// The tests of one fence, which are in the same program.
+fn fence(task: Task, tests: &str, programs: &Programs) -> Result<Command, Failure> {
+    let mut command = Command::new(programs.core()?);
+    command.arg(tests).env("HORAI_MUTANT", task.mutant());
     Ok(command)
 }
 

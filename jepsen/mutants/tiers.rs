@@ -82,7 +82,17 @@ const BY_HAND: [&str; 15] = [
     "pool-overfull",
 ];
 
+/// Fences behind which others stand, so that only tests of the fence itself see them open:
+/// where in the library these are.
+const FENCES: [(&str, &str); 2] =
+    [("older-leader-obeyed", "worker::fence"), ("strange-worker-taken", "session::origin")];
+
 impl Case {
+    /// The tests that are to find it, if no world can.
+    pub(super) fn fence(&self) -> Option<&'static str> {
+        FENCES.iter().find(|(name, _)| *name == self.name).map(|(_, tests)| *tests)
+    }
+
     /// True if tests written by hand are the likely ones to find it.
     pub(super) fn is_by_hand(&self) -> bool {
         BY_HAND.contains(&self.name)
@@ -156,6 +166,9 @@ pub(super) const CASES: &[Case] = &[
     core("backoff-lets-others", None, ""),
     core("queue-one-keeps-oldest", None, ""),
     core("pool-overfull", None, ""),
+    core("older-leader-obeyed", Some(5), ""),
+    core("strange-worker-taken", None, ""),
+    core("late-orders-begin", None, "stall,freeze-agent"),
     cluster("ack-before-sync", Some(1), "power-all,power"),
     cluster("vote-not-synced", Some(2), "power-vote"),
     cluster("snapshot-not-synced", Some(3), "power,power-all"),
@@ -175,6 +188,26 @@ pub(super) const CASES: &[Case] = &[
     ),
     processes("cancel-only-marks", Some(15), "--workload cancel --nemesis none --time 20"),
     processes("children-survive", Some(15), "--workload cancel --nemesis none --time 20"),
+    processes(
+        "lease-never-ends",
+        None,
+        "--workload logs --nemesis worker-halt-long --time 60 --interval 5000 --rate 200",
+    ),
+    processes(
+        "log-acked-by-one",
+        Some(17),
+        "--workload logs --nemesis member-lose-leader --time 60 --interval 6000 --rate 400",
+    ),
+    processes(
+        "log-not-synced",
+        None,
+        "--workload logs --nemesis power-all --regime brutal --time 40 --interval 5000 --rate 300",
+    ),
+    processes(
+        "logs-not-repaired",
+        None,
+        "--workload logs --nemesis member-replace --time 40 --interval 5000",
+    ),
     harness(
         "checker-off",
         "--workload cron-fires,set --nemesis kill-leader --time 15 --interval 5000",
@@ -190,8 +223,7 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 /// Seeded bugs of things that are not there yet, and what they wait for.
-pub(super) const WAITING: [(u8, &str, &str); 4] = [
-    (17, "a chunk of a log is acknowledged before a majority has it", "logs kept by the cluster"),
+pub(super) const WAITING: [(u8, &str, &str); 3] = [
     (18, "the queue of mails lives in the leader's memory", "mail"),
     (22, "a restored backup overwrites newer ids and terms", "backup and restore"),
     (23, "who runs a shard is computed from a worker's own list", "shards"),
@@ -201,9 +233,9 @@ pub(super) const WAITING: [(u8, &str, &str); 4] = [
 pub(super) const NOT_SEEN: [(u8, &str); 2] = [
     (
         5,
-        "a worker that obeys a deposed leader: what it is ordered was committed before that \
-         leader was followed, needs an unexpired lease, and finds the folder of an attempt that \
-         has run; what the machine refuses is `stale-leader-obeyed`",
+        "a worker that obeys a deposed leader does no harm in any run: what it is ordered was \
+         committed before that leader was followed, needs an unexpired lease, and finds the \
+         folder of an attempt that has run; only tests of its fence see `older-leader-obeyed`",
     ),
     (
         11,
@@ -227,6 +259,14 @@ mod tests {
             here.union(&waiting).copied().collect::<Vec<u8>>(),
             (1..=25).collect::<Vec<u8>>()
         );
+    }
+
+    #[test]
+    fn fences_are_cases_of_the_core() {
+        for (name, _) in FENCES {
+            let case = CASES.iter().find(|case| case.name == name);
+            assert!(case.is_some_and(|case| case.tier == Tier::L0), "{name}");
+        }
     }
 
     #[test]

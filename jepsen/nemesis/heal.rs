@@ -44,6 +44,11 @@ impl Cluster {
             Undo::Nothing => {}
             Undo::Links => self.lift(id)?,
             Undo::Thaw(machines) => self.thaw(machines)?,
+            Undo::Continue(targets) => {
+                for n in &targets.workers {
+                    self.workers[*n].halt(false)?;
+                }
+            }
             Undo::Start(targets) => {
                 for machine in targets.machines(self) {
                     self.env.machines[machine].disk.mount_if_not()?;
@@ -66,6 +71,11 @@ impl Cluster {
             Undo::Processor(machines) => {
                 for machine in machines {
                     self.env.machines[*machine].group.processor_limit(None)?;
+                }
+            }
+            Undo::Processes(machines) => {
+                for machine in machines {
+                    self.env.machines[*machine].group.process_limit(None)?;
                 }
             }
             Undo::Enter(n) => self.try_to_enter(*n, &mut revived)?,

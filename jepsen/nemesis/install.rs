@@ -31,8 +31,10 @@ const SNAPSHOT: &str = "10s";
 pub(super) enum Undo {
     /// Its overlay is taken away.
     Links,
-    /// The same processes go on.
+    /// The same processes go on: all of a machine,
     Thaw(Vec<usize>),
+    /// or workers alone.
+    Continue(Targets),
     /// Nodes and workers are started; where the power was cut, disks are mounted first.
     Start(Targets),
     /// The disk has space again, or is as fast as before, or writes go on.
@@ -43,6 +45,8 @@ pub(super) enum Undo {
     Clock(Vec<usize>),
     /// A machine has its processor.
     Processor(Vec<usize>),
+    /// As many processes can be begun as anybody likes.
+    Processes(Vec<usize>),
     /// A node enters the cluster with an empty disk.
     Enter(usize),
     /// It healed itself.
@@ -110,12 +114,17 @@ impl Aim {
             | Fault::Torn(who, ..)
             | Fault::Disk(who, _)
             | Fault::Worker(who)
+            | Fault::Halt(who)
+            | Fault::Processes(who, _)
             | Fault::Wipe(who)
             | Fault::Cordon(who)
             | Fault::Drain(who, _) => of(*who),
             // A smaller membership bears less: nothing else may be missing.
-            Fault::Replace(who) | Fault::Remove(who) => {
-                let mut aim = of(*who)?;
+            Fault::Replace(_) | Fault::Remove(_) | Fault::LoseLeader(_) => {
+                let mut aim = of(match fault {
+                    Fault::Replace(who) | Fault::Remove(who) => *who,
+                    _ => Who::Leader,
+                })?;
                 let bearable = (field.cluster.nodes.len() - 1) / 2;
                 let others = (0..field.cluster.nodes.len()).filter(|n| !aim.cost.contains(n));
                 let more: Vec<usize> = others.take(bearable.saturating_sub(1)).collect();
@@ -207,6 +216,12 @@ impl Cluster {
                 }
                 done.undo = Undo::Start(aim.targets);
             }
+            Fault::Halt(_) => {
+                for n in &aim.targets.workers {
+                    self.workers[*n].halt(true)?;
+                }
+                done.undo = Undo::Continue(aim.targets);
+            }
             Fault::Freeze(_) => {
                 for machine in &machines {
                     if !self.env.machines[*machine].group.freeze(true)? {
@@ -261,10 +276,24 @@ impl Cluster {
                 done.hit.clear();
                 done.undo = Undo::Processor(machines);
             }
-            Fault::Replace(_) => {
+            Fault::Processes(_, more) => {
+                let mut most = Vec::new();
+                for machine in &machines {
+                    most.push(self.env.machines[*machine].group.process_limit(Some(more))?);
+                }
+                done.detail = json!({"most": most});
+                done.undo = Undo::Processes(machines);
+            }
+            Fault::Replace(_) | Fault::LoseLeader(_) => {
                 let n = first_node(&aim.targets)?;
+                if let Fault::LoseLeader(ms) = *fault {
+                    done.detail = self.alone(id, n, Duration::from_millis(ms.into()))?;
+                }
                 self.nodes[n].kill()?;
                 self.env.machines[self.nodes[n].machine].disk.wipe()?;
+                if matches!(fault, Fault::LoseLeader(_)) {
+                    self.lift(id)?;
+                }
                 done.undo = Undo::Enter(n);
             }
             Fault::Remove(_) => {
@@ -294,6 +323,16 @@ impl Cluster {
             }
         }
         Ok(done)
+    }
+
+    /// Cuts a node off from all others, and lets workers speak to it for a while.
+    fn alone(&self, id: u64, n: usize, lasts: Duration) -> Result<Value, Error> {
+        let others = self.nodes.iter().filter(|node| node.host != self.nodes[n].host);
+        let others: Vec<Host> = others.map(|node| node.host).collect();
+        let pairs = between(&[self.nodes[n].host], &others);
+        self.lay(id, on(pairs.iter().copied(), Link::CUT))?;
+        std::thread::sleep(lasts);
+        Ok(json!({"cut": pairs}))
     }
 
     /// kill -9: of a node its process, of a worker everything on its machine.

@@ -136,7 +136,8 @@ impl Nemesis {
             let mut active = std::mem::take(&mut self.active);
             active.sort_by_key(|active| match active.undo {
                 Undo::Links => 0,
-                Undo::Thaw(_) | Undo::Processor(_) => 1,
+                Undo::Thaw(_) | Undo::Continue(_) => 1,
+                Undo::Processor(_) | Undo::Processes(_) => 1,
                 // A node that is down besides can only start when its disk works again.
                 Undo::Disk(..) => 2,
                 Undo::Start(_) => 3,
@@ -219,6 +220,10 @@ impl Nemesis {
         let whole = || cluster.voters() == Some(cluster.nodes.len());
         if planned.fault.loses_store() && (losing || !self.damaged.is_empty() || !whole()) {
             return self.row(op, &plain, Stage::Skipped, &json!("another store may be lost"));
+        }
+        // A copy that others lack must not be lost before they have it.
+        if planned.fault.loses_store() && cluster.logs_behind() != Some(0) {
+            return self.row(op, &plain, Stage::Skipped, &json!("logs are not copied yet"));
         }
         let mut duties = self.active.iter().filter(|a| a.planned.fault.keeps_work_away());
         let alone = cluster.workers.len() < 2 || duties.next().is_some();

@@ -125,6 +125,10 @@ pub(crate) enum Fault {
     Processor(Who, u64),
     /// The worker is killed, its shims and jobs go on.
     Worker(Who),
+    /// The worker is stopped, and later continued; its shims and jobs go on.
+    Halt(Who),
+    /// So many processes and threads more than there are, and no others, can be begun.
+    Processes(Who, u32),
     /// The same, and its journal is lost.
     Wipe(Who),
     /// An operator gives a worker nothing new.
@@ -133,6 +137,9 @@ pub(crate) enum Fault {
     Drain(Who, u32),
     /// A node's disk is lost, and it is replaced under a new number.
     Replace(Who),
+    /// The leader is cut off from the other nodes for so many milliseconds, while workers
+    /// reach it; then it is lost with its disk, and replaced under a new number.
+    LoseLeader(u32),
     /// A node is removed, and later joins with an empty disk.
     Remove(Who),
     /// Leadership is handed over.
@@ -152,7 +159,10 @@ impl Fault {
         use DiskFault::{Bits, Dead, ReadOnly};
         matches!(
             self,
-            Self::Disk(_, Bits(..) | Dead | ReadOnly) | Self::Replace(_) | Self::Remove(_)
+            Self::Disk(_, Bits(..) | Dead | ReadOnly)
+                | Self::Replace(_)
+                | Self::LoseLeader(_)
+                | Self::Remove(_)
         )
     }
 }
@@ -165,8 +175,10 @@ pub(crate) struct Kind {
     pub(crate) brutal: bool,
     /// With fewer nodes it makes no sense.
     pub(crate) least_nodes: u8,
-    /// How long it lasts, in milliseconds, at a pace of 10 seconds.
+    /// How long it lasts, in milliseconds, at a pace of 10 seconds,
     pub(crate) lasts_ms: (u64, u64),
+    /// and at least at any pace: leases do not depend on it.
+    pub(crate) least_ms: u64,
     /// Draws its parameters.
     pub(crate) draw: fn(&mut ChaCha12Rng) -> Fault,
 }
@@ -193,7 +205,7 @@ const fn kind(
     lasts_ms: (u64, u64),
     draw: fn(&mut ChaCha12Rng) -> Fault,
 ) -> Kind {
-    Kind { name, brutal: false, least_nodes: 1, lasts_ms, draw }
+    Kind { name, brutal: false, least_nodes: 1, lasts_ms, least_ms: 100, draw }
 }
 
 const fn brutal(
@@ -201,11 +213,16 @@ const fn brutal(
     lasts_ms: (u64, u64),
     draw: fn(&mut ChaCha12Rng) -> Fault,
 ) -> Kind {
-    Kind { name, brutal: true, least_nodes: 1, lasts_ms, draw }
+    Kind { name, brutal: true, least_nodes: 1, lasts_ms, least_ms: 100, draw }
 }
 
 const fn of(least_nodes: u8, kind: Kind) -> Kind {
     Kind { least_nodes, ..kind }
+}
+
+/// Longer than any lease of 10 s and what is waited beyond it.
+const fn long(kind: Kind) -> Kind {
+    Kind { lasts_ms: (26_000, 36_000), least_ms: 26_000, ..kind }
 }
 
 fn delayed(rng: &mut ChaCha12Rng) -> Link {
@@ -343,10 +360,17 @@ pub(crate) const KINDS: [Kind; 45] = [
 
 /// Kinds that hit workers and membership; apart from the others, because a cluster
 /// without workers or spare disks cannot have them.
-pub(crate) const MORE_KINDS: [Kind; 12] = [
+pub(crate) const MORE_KINDS: [Kind; 17] = [
     kind("worker-kill", (500, 9_000), |r| Fault::Worker(Who::Worker(r.random()))),
     kind("worker-machine", (500, 9_000), |r| Fault::Kill(Who::Worker(r.random()))),
-    kind("worker-freeze", (500, 30_000), |r| Fault::Freeze(Who::Worker(r.random()))),
+    kind("worker-freeze", (500, 8_000), |r| Fault::Freeze(Who::Worker(r.random()))),
+    long(kind("worker-freeze-long", (0, 0), |r| Fault::Freeze(Who::Worker(r.random())))),
+    kind("worker-halt", (500, 8_000), |r| Fault::Halt(Who::Worker(r.random()))),
+    long(kind("worker-halt-long", (0, 0), |r| Fault::Halt(Who::Worker(r.random())))),
+    kind("worker-pids", (2_000, 9_000), |r| {
+        let more = r.random_range(0..6);
+        Fault::Processes(Who::Worker(r.random()), more)
+    }),
     kind("worker-power", (500, 9_000), |r| Fault::Power(Who::Worker(r.random()))),
     kind("worker-partition", (1_000, 30_000), |r| Fault::Partition(Shape::Worker(r.random()))),
     kind("journal-wiped", (500, 9_000), |r| Fault::Wipe(Who::Worker(r.random()))),
@@ -360,6 +384,12 @@ pub(crate) const MORE_KINDS: [Kind; 12] = [
         Fault::Drain(Who::Worker(r.random()), r.random_range(0..5_000))
     }),
     of(3, kind("member-replace", (2_000, 6_000), |r| Fault::Replace(Who::One(r.random())))),
+    of(
+        3,
+        kind("member-lose-leader", (2_000, 6_000), |r| {
+            Fault::LoseLeader(r.random_range(300..1_500))
+        }),
+    ),
     of(3, kind("member-remove", (2_000, 6_000), |r| Fault::Remove(Who::One(r.random())))),
 ];
 
@@ -368,9 +398,11 @@ pub(crate) fn kinds() -> impl Iterator<Item = &'static Kind> {
     KINDS.iter().chain(&MORE_KINDS)
 }
 
-/// The kinds that a name stands for: its own, or a package's. `all` is all.
+/// The kinds that a name stands for: its own, or a package's. `all` is all, and `worker`
+/// also what is done to a worker's journal and disk.
 pub(crate) fn named(name: &str) -> Vec<&'static Kind> {
-    kinds().filter(|k| k.name == name || k.package() == name || name == "all").collect()
+    let is_in = |package: &str| package == name || (name == "worker" && package == "journal");
+    kinds().filter(|k| k.name == name || is_in(k.package()) || name == "all").collect()
 }
 
 #[cfg(test)]
@@ -385,7 +417,9 @@ mod tests {
         assert_eq!(names.len(), KINDS.len() + MORE_KINDS.len());
         assert_eq!(named("kill-leader").len(), 1);
         assert_eq!(named("partition").len(), 10);
-        assert!(named("worker").iter().all(|k| k.name.starts_with("worker-")));
+        let worker: BTreeSet<&str> = named("worker").iter().map(|k| k.package()).collect();
+        assert_eq!(worker, BTreeSet::from(["journal", "worker"]));
+        assert!(named("journal").iter().all(|k| k.package() == "journal"));
         assert!(named("nothing").is_empty());
     }
 }

@@ -164,7 +164,7 @@ pub(crate) fn draw(kinds: &[&Kind], seed: u64, length_ms: u64, interval_ms: u64)
             let kind = hat.swap_remove(rng.random_range(0..hat.len()));
             let (least, most) = kind.lasts_ms;
             let lasts = rng.random_range(least..=most) * interval_ms / PACE_MS;
-            let heal = now + lasts.max(100);
+            let heal = now + lasts.max(kind.least_ms);
             last = Some(faults.len());
             faults.push(Planned {
                 id: 0,

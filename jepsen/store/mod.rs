@@ -388,7 +388,7 @@ impl Evidence {
     pub(crate) fn outlived_lease(&self, worker: &str, from: u64, to: u64) -> bool {
         let margin = self.test.lease_margin_ms * MS;
         self.bands.iter().any(|band| {
-            band.op == "worker-freeze"
+            band.op.starts_with("worker-freeze")
                 && band.hits(worker)
                 && band.to.saturating_sub(band.from) >= margin
                 && band.meets(from, to)

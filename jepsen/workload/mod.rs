@@ -11,6 +11,7 @@ mod cancel;
 mod cron_fires;
 mod dag;
 pub(crate) mod finals;
+mod limits;
 mod load;
 mod lock;
 mod logs;
@@ -23,6 +24,10 @@ mod set;
 
 pub(crate) use backfill::{BELOW as BACKFILL_BELOW, LIVE as BACKFILL_LIVE};
 pub(crate) use cancel::GRACE_MS as CANCEL_GRACE_MS;
+pub(crate) use limits::{
+    MEMORY as LIMITS_MEMORY, PIDS as LIMITS_PIDS, REFUSED as LIMITS_REFUSED,
+    WITHIN as LIMITS_WITHIN,
+};
 pub(crate) use load::Load;
 pub(crate) use recover::{
     NODES as RECOVER_NODES, RESTLESS as RECOVER_RESTLESS, TREES as RECOVER_TREES,
@@ -317,6 +322,8 @@ pub(crate) enum Workload {
     Backfill,
     /// Runs that are cancelled.
     Cancel,
+    /// Jobs that overstep what they may have.
+    Limits,
     /// Output that is followed.
     Logs,
     /// Requests that make no sense.
@@ -325,7 +332,7 @@ pub(crate) enum Workload {
 
 impl Workload {
     /// All of them: the mix.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::CronFires,
         Self::Set,
         Self::Lock,
@@ -337,6 +344,7 @@ impl Workload {
         Self::Recover,
         Self::Backfill,
         Self::Cancel,
+        Self::Limits,
         Self::Logs,
         Self::ApiFuzz,
     ];
@@ -355,6 +363,7 @@ impl Workload {
             Self::Recover => "recover",
             Self::Backfill => "backfill",
             Self::Cancel => "cancel",
+            Self::Limits => "limits",
             Self::Logs => "logs",
             Self::ApiFuzz => "api-fuzz",
         }
@@ -404,6 +413,7 @@ impl Workload {
             Self::Recover => Box::pin(recover::setup(ctx)),
             Self::Backfill => Box::pin(backfill::setup(ctx)),
             Self::Cancel => Box::pin(cancel::setup(ctx)),
+            Self::Limits => Box::pin(limits::setup(ctx)),
             Self::Logs => Box::pin(logs::setup(ctx)),
             Self::Set | Self::Lock | Self::Register | Self::ApiFuzz => {
                 Box::pin(std::future::ready(Ok(())))
@@ -427,6 +437,7 @@ impl Workload {
             Self::Recover => Box::pin(recover::main(ctx, until)),
             Self::Backfill => Box::pin(backfill::main(ctx, until)),
             Self::Cancel => Box::pin(cancel::main(ctx, until)),
+            Self::Limits => Box::pin(limits::main(ctx, until)),
             Self::Logs => Box::pin(logs::main(ctx, until)),
             Self::ApiFuzz => Box::pin(api_fuzz::main(ctx, until)),
         }

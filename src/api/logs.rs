@@ -114,10 +114,10 @@ pub(super) async fn read(
     params: Params,
 ) -> Result<Response, Fault> {
     let RunRef(run) = id.parse("id")?;
-    let params = params.only(&["attempt", "offset", "follow"])?;
+    let params = params.only(&["attempt", "offset", "follow", "local"])?;
     let mut number = params.parse::<u32>("attempt")?;
     let mut offset = params.parse::<u64>("offset")?.unwrap_or(0);
-    let follow = params.flag("follow")?;
+    let (follow, local) = (params.flag("follow")?, params.flag("local")?);
     if let Some(last) = last_event(&headers)? {
         if last.key.run != run {
             let problem = "it is of another run";
@@ -131,7 +131,7 @@ pub(super) async fn read(
     if let Some(why) = api.read(|state| never_began(state, key)) {
         return Err(why);
     }
-    let parts = api.logs.read(LogRequest { key, offset, follow }).await?;
+    let parts = api.logs.read(LogRequest { key, offset, follow, local }).await?;
     let accepts = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let (kind, body) = if accepts.is_some_and(|accept| accept.contains(EVENTS)) {
         (EVENTS, Body::from_stream(events_of(key, parts)))

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use horai_core::ids::{AttemptKey, RunId};
 use horai_core::model::file::Digest;
+use horai_core::mutants::{self, Mutant};
 use horai_proto::logs as pb;
 
 use super::frame::{self, Record, Scanned};
@@ -347,7 +348,9 @@ impl Writer {
         if self.shared.fails.load(std::sync::atomic::Ordering::Acquire) {
             return Err(io::Error::other("as the test says"));
         }
-        if let Some(active) = &self.active {
+        if let Some(active) = &self.active
+            && !mutants::on(Mutant::LogNotSynced)
+        {
             active.file.sync_data()?;
         }
         self.synced = Some(Instant::now());

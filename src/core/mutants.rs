@@ -163,6 +163,20 @@ mutants! {
     CancelOnlyMarks = "cancel-only-marks",
     /// Of a job that is to end only its first process is killed.
     ChildrenSurvive = "children-survive",
+    /// A worker obeys a leader that it knows to be followed by another.
+    OlderLeaderObeyed = "older-leader-obeyed",
+    /// An attempt begins however long its order was on its way.
+    LateOrdersBegin = "late-orders-begin",
+    /// The process that holds an attempt's lease lets it live when that is over.
+    LeaseNeverEnds = "lease-never-ends",
+    /// A worker is taken that belongs to another cluster.
+    StrangeWorkerTaken = "strange-worker-taken",
+    /// Output is said to be safe as soon as one node has it.
+    LogAckedByOne = "log-acked-by-one",
+    /// Output counts as stored before it is synced.
+    LogNotSynced = "log-not-synced",
+    /// What a node lacks of an output is not copied to it.
+    LogsNotRepaired = "logs-not-repaired",
 }
 
 #[cfg(all(feature = "mutants", not(debug_assertions)))]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use horai_core::ids::{AttemptKey, LeaderId, NodeId};
+use horai_core::mutants::{self, Mutant};
 use horai_proto::logs as pb;
 use horai_proto::logs::from_worker::Body as Said;
 use horai_proto::logs::to_worker::Body as Say;
@@ -55,7 +56,11 @@ impl Uplinks {
     fn settle(&mut self, key: AttemptKey, voters: &BTreeSet<NodeId>) {
         let Some(uplink) = self.attempts.get_mut(&key) else { return };
         let below = |voter: &NodeId| uplink.below.get(voter).copied().unwrap_or(0);
-        let stored = majority(voters.iter().map(below).collect());
+        let stored = if mutants::on(Mutant::LogAckedByOne) {
+            voters.iter().map(below).max().unwrap_or(0)
+        } else {
+            majority(voters.iter().map(below).collect())
+        };
         if stored > uplink.stored {
             uplink.stored = stored;
             let attempt = Some(attempt_ref(key));

@@ -35,6 +35,8 @@ pub struct LogRequest {
     pub offset: u64,
     /// Stay until the attempt has ended.
     pub follow: bool,
+    /// Only what this node's own disk holds from the first byte on, and no waiting.
+    pub local: bool,
 }
 
 /// Parts of a log, in order; the last is an end or a failure.
@@ -167,7 +169,7 @@ impl Reader {
     }
 
     async fn step(&mut self) -> Result<Step, LogError> {
-        let LogRequest { key, offset, follow } = self.request;
+        let LogRequest { key, offset, follow, local } = self.request;
         // Asked before reading: what is then read is all there will be.
         let known = self.logs.node.read(|state| known(state, key));
         if let Known::Over(Some(total)) = known
@@ -178,6 +180,14 @@ impl Reader {
         self.changed.mark_unchanged();
         let pieces = self.logs.stored(key, offset, WINDOW).await;
         let mut found = Found { pieces, is_all: false, dropped: false };
+        if local && found.pieces.is_empty() {
+            return match self.logs.store.shut() {
+                // That there is nothing is said only by who knows.
+                Some(_) => Err(LogError::TooFew { from: offset }),
+                None if self.logs.store.is_gone(key.run) => Err(LogError::Dropped),
+                None => Ok(Step::End),
+            };
+        }
         // While it grows, what this node lacks is mostly on its way here.
         let is_early = self.asked.is_some_and(|asked| asked.elapsed() < LOOK);
         if found.pieces.is_empty() && !(is_early && follow && known == Known::Alive) {

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use horai_core::ids::{AttemptKey, LeaderId, NodeId};
+use horai_core::mutants::{self, Mutant};
 use tokio::time::{Instant, sleep};
 
 use super::Logs;
@@ -158,6 +159,9 @@ impl Round {
 
     /// Brings all voters to the same; the answer is those attempts that are so now.
     async fn repair(&self, keys: &BTreeSet<AttemptKey>) -> BTreeSet<AttemptKey> {
+        if mutants::on(Mutant::LogsNotRepaired) {
+            return keys.clone();
+        }
         let logs = &self.logs;
         // What is gone is gone everywhere soon.
         let (wanted, mut done): (BTreeSet<_>, BTreeSet<_>) = logs

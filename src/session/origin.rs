@@ -4,6 +4,7 @@
 use std::ops::RangeInclusive;
 
 use horai_core::ids::Name;
+use horai_core::mutants::{self, Mutant};
 use horai_core::time::{Span, UtcMillis};
 use horai_proto::worker as pb;
 
@@ -44,7 +45,8 @@ pub(super) fn check(
         return Err(Refusal::new(ErrorCode::InvalidValue, message));
     }
     let own = format!("{:032x}", here.cluster);
-    if !hello.cluster.is_empty() && hello.cluster != own {
+    let is_strange = !hello.cluster.is_empty() && hello.cluster != own;
+    if is_strange && !mutants::on(Mutant::StrangeWorkerTaken) {
         let other: String = hello.cluster.chars().take(32).collect();
         let message = format!(
             "worker {name} belongs to cluster {other}, and this is cluster {own}: correct the \

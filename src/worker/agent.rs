@@ -445,7 +445,8 @@ impl Agent {
                 tracing::warn!("order without attempt or fence is ignored");
                 continue;
             };
-            if fence != self.fence.highest() {
+            let is_other = fence != self.fence.highest();
+            if is_other && !mutants::on(Mutant::OlderLeaderObeyed) {
                 tracing::warn!(attempt = %key, %fence, "order of another leader is ignored");
             } else if let Some(ended) = self.results.get(&key) {
                 again.extend((ended.token == token).then(|| ended.wire(key)));

@@ -12,6 +12,7 @@ use horai_core::ids::{AttemptKey, LeaderId, Token};
 use horai_core::machine::command::EndReport;
 use horai_core::model::handle::Handle;
 use horai_core::model::run::EndKind;
+use horai_core::mutants::{self, Mutant};
 use horai_core::time::UtcMillis;
 use horai_proto::worker as pb;
 use horai_raft::host::Host;
@@ -265,7 +266,8 @@ fn refused(error: journal::Error, batch: Vec<(AttemptKey, Token, LeaderId)>) -> 
 /// True if the cluster may soon count the attempt as over: its dispatch, or the order,
 /// was long on its way.
 pub(crate) fn is_too_late(start: &pb::Start, cluster_now: UtcMillis) -> bool {
-    start.begin_by_ms != 0 && cluster_now.0 > start.begin_by_ms
+    let is_late = start.begin_by_ms != 0 && cluster_now.0 > start.begin_by_ms;
+    is_late && !mutants::on(Mutant::LateOrdersBegin)
 }
 
 /// When a lost process ended is not known.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use horai_core::ids::{LeaderId, NodeId};
+use horai_core::mutants::{self, Mutant};
 
 use super::folder::{Folder, OsFolder};
 
@@ -85,7 +86,7 @@ impl Fence {
     /// # Errors
     /// [`Error::Older`], or [`Error::Io`] when it could not be made durable.
     pub fn accept(&mut self, leader: LeaderId) -> Result<(), Error> {
-        if leader < self.highest {
+        if leader < self.highest && !mutants::on(Mutant::OlderLeaderObeyed) {
             return Err(Error::Older { offered: leader, highest: self.highest });
         }
         if leader > self.highest {

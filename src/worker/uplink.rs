@@ -285,6 +285,7 @@ impl Work {
             Hear::Stored(stored) => {
                 let key = attempt_key(stored.attempt);
                 if let Some(out) = self.outputs.get_mut(&key) {
+                    tracing::debug!(attempt = %key, below = stored.below, "output is safe");
                     out.stored = out.stored.max(stored.below);
                     out.unwanted |= stored.unwanted;
                     self.settle(key).await;

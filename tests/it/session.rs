@@ -183,7 +183,12 @@ impl Cluster {
 }
 
 fn whole(run: RunId) -> LogRequest {
-    LogRequest { key: AttemptKey { run, shard: 0, number: 1 }, offset: 0, follow: false }
+    LogRequest {
+        key: AttemptKey { run, shard: 0, number: 1 },
+        offset: 0,
+        follow: false,
+        local: false,
+    }
 }
 
 fn shell(script: &str) -> Executor {

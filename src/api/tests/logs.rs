@@ -135,9 +135,11 @@ async fn a_part_is_never_told_as_the_whole() {
     // Of what was not delivered the first bytes are waited for, and then it is told.
     let (status, text, whole) = cluster.text("runs/r-1/logs", &[]).await;
     assert_eq!((status, text.as_str(), whole), (StatusCode::OK, "the first\n", false));
+    let local = cluster.text("runs/r-1/logs?local=true", &[]).await;
+    assert_eq!(local, (StatusCode::OK, "the first\n".to_owned(), true), "it says what is here");
     let (_, text, whole) = cluster.text("runs/r-1/logs", &[EVENTS]).await;
     assert!(text.contains("the first") && !text.contains("event: end") && !whole, "{text}");
-    let read = LogRequest { key: none.0, offset: 0, follow: false };
+    let read = LogRequest { key: none.0, offset: 0, follow: false, local: false };
     let mut parts = cluster.logs.read(read).await.unwrap();
     let missing = LogError::Missing { from: 0, to: 30 };
     assert_eq!(parts.recv().await, Some(crate::logs::LogPart::Failed(missing)));
@@ -178,7 +180,12 @@ async fn the_oldest_logs_make_room_and_no_more_of_them_than_needed() {
     // Some more rounds: what is of no use any more is not counted again.
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(kept().collect::<Vec<_>>(), [1, 7, 8, 9]);
-    let read = |run: usize| LogRequest { key: attempts[run - 1].0, offset: 0, follow: false };
+    let read = |run: usize| LogRequest {
+        key: attempts[run - 1].0,
+        offset: 0,
+        follow: false,
+        local: false,
+    };
     assert_eq!(logs.read(read(5)).await.unwrap_err(), LogError::Dropped);
     assert!(logs.read(read(9)).await.is_ok());
     runs.abort();

@@ -89,7 +89,7 @@ impl<'a> Supervisor<'a> {
     }
 
     pub(super) fn has_lost_its_lease(&self, now: u64) -> bool {
-        now >= self.lease_end()
+        now >= self.lease_end() && !mutants::on(Mutant::LeaseNeverEnds)
     }
 
     /// The order that ends the attempt, if there is one.
@@ -162,7 +162,7 @@ impl<'a> Supervisor<'a> {
 
     /// Does what is due.
     fn check(&mut self, now: u64) {
-        if now >= self.lease_end() {
+        if self.has_lost_its_lease(now) {
             self.end(EndKind::LeaseExpired, self.spec.grace_ms.min(LEASE_GRACE_MS), now);
         }
         if !self.is_decided() && self.timeout_end().is_some_and(|end| now >= end) {
