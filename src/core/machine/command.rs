@@ -417,6 +417,12 @@ pub enum Command {
         /// What it used.
         usage: Usage,
     },
+    /// Splits a waiting run of a job that runs on all workers: over those that are there
+    /// when it is applied.
+    Spread {
+        /// Which.
+        run: RunId,
+    },
 }
 
 /// Instants of one source of a job: a trigger, or its dependencies.

@@ -10,6 +10,7 @@ use super::confinement::Confinement;
 use super::edge::{EdgeSpec, PeriodUnit};
 use super::limits::RunLimits;
 use super::params::Params;
+use super::part::RunOn;
 use super::resources::Resources;
 use super::retry::{RetryRules, RetryWorker};
 use super::selector::Selector;
@@ -111,6 +112,8 @@ pub struct JobSpec {
     pub resources: Option<Resources>,
     /// What the processes of an attempt may use, and as whom they run.
     pub confinement: Confinement,
+    /// On one worker of those that may run it, or on each.
+    pub run_on: RunOn,
 }
 
 extended! {
@@ -119,7 +122,7 @@ extended! {
         timeout grace lease on_worker_lost]
     [1 group 2 params 3 period 4 legacy_id 5 retry_rules 6 wait_limit 7 overlap
         8 limits 9 pools 10 retry_on_worker 11 keep_state 12 syntax 13 areas 14 batch
-        15 workers 16 resources 21 secrets 22 confinement]
+        15 workers 16 resources 21 secrets 22 confinement 51 run_on]
 }
 
 impl JobSpec {
@@ -198,6 +201,7 @@ impl JobSpec {
             workers: None,
             resources: None,
             confinement: Confinement::default(),
+            run_on: RunOn::OneWorker,
         }
     }
 
