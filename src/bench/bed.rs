@@ -291,6 +291,7 @@ fn with_triggers(number: u32, triggers: Vec<TriggerDefinition>) -> JobDefinition
         env: BTreeMap::new(),
         worker_group: None,
         workers: None,
+        run_on: None,
         resources: None,
         priority: None,
         retries: None,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use horai_core::machine::command::Command;
 use horai_core::machine::outcome::{Outcome, Reject};
 use horai_core::machine::state::State;
+use horai_core::model::demand::Demand;
 use horai_core::time::UtcMillis;
 use tokio::time::sleep;
 
@@ -59,7 +60,7 @@ pub(super) async fn run<R: Replica>(term: Term<R>, mut news: Receiver) -> Result
 pub(super) fn steps(state: &State, now: UtcMillis) -> Vec<Command> {
     let mut steps = Vec::new();
     for group in state.queued_groups() {
-        let mut last = None;
+        let mut last: Option<(&Demand, bool)> = None;
         for (run, demand) in state.to_split(&group) {
             // Those that ask for the same find the same workers.
             let is_new = last.is_none_or(|(known, _)| known != demand);

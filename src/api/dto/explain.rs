@@ -78,7 +78,9 @@ impl ExplainDto {
             (Some(reason), _) => Self::detail(state, Some(run), reason, sight),
             (None, RunState::Finished { .. }) => {
                 let limit = passed_limit(run).map(str::to_owned);
-                limit.or_else(|| shards::failed(state, run)).unwrap_or("it is over".to_owned())
+                limit
+                    .or_else(|| shards::failed(state, run))
+                    .unwrap_or_else(|| "it is over".to_owned())
             }
             (None, _) => runs_on(state, run),
         };
