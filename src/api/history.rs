@@ -8,7 +8,7 @@ use super::actions::known;
 use super::dto::{ActionRef, HistoryDto, Page, RunRef};
 use super::params::{Params, Segment};
 use super::problem::Fault;
-use super::runs::find;
+use super::runs::find_part;
 
 /// `GET /runs/ID/history`
 pub(super) async fn of_run(
@@ -16,9 +16,11 @@ pub(super) async fn of_run(
     id: Segment,
     params: Params,
 ) -> Result<Json<Page<HistoryDto>>, Fault> {
-    let (RunRef(id), params) = (id.parse("id")?, params.only(&[])?);
+    let (RunRef(id), params) = (id.parse("id")?, params.only(&["shard"])?);
+    let shard = params.parse("shard")?;
     api.fresh(&params).await?;
-    let items = api.read(|state| find(state, id).map(|run| HistoryDto::of_run(state, run)))?;
+    let items =
+        api.read(|state| find_part(state, id, shard).map(|run| HistoryDto::of_run(state, run)))?;
     Ok(Json(Page { items, next: None }))
 }
 

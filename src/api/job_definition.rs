@@ -11,6 +11,7 @@ use horai_core::model::edge::{EdgeSpec, PeriodUnit};
 use horai_core::model::file::JobFile;
 use horai_core::model::job::{JobSpec, OnWorkerLost, Overlap, TriggerSpec, default_group};
 use horai_core::model::limits::RunLimits;
+use horai_core::model::part::RunOn;
 use horai_core::model::retry::RetryWorker;
 use horai_core::model::syntax::Syntax;
 use horai_core::time::Span;
@@ -95,6 +96,9 @@ pub struct JobDefinition {
     /// Which of them, by their labels: `zone == "a" && ssd`. Default all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workers: Option<String>,
+    /// On `one_worker` of those (default), or once on each: `all_workers`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_on: Option<String>,
     /// What each run takes of its worker while it runs; default one slot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourcesDefinition>,
@@ -232,6 +236,10 @@ impl JobDefinition {
                 None => default_group(),
             },
             workers: self.workers.as_deref().map(selector).transpose()?,
+            run_on: match self.run_on.as_deref() {
+                Some(text) => word("run_on", text, &RunOn::ALL)?,
+                None => RunOn::OneWorker,
+            },
             resources: match &self.resources {
                 Some(resources) => resources.to_spec()?,
                 None => None,

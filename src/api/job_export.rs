@@ -5,6 +5,7 @@
 use horai_core::ids::JobId;
 use horai_core::model::edge::PeriodUnit;
 use horai_core::model::job::{JobSpec, OnWorkerLost, Overlap};
+use horai_core::model::part::RunOn;
 use horai_core::model::retry::RetryWorker;
 
 use super::definition_parts::word_of;
@@ -51,6 +52,8 @@ impl JobDefinition {
             worker_group: (spec.worker_group.as_str() != JobSpec::DEFAULT_GROUP)
                 .then(|| spec.worker_group.to_string()),
             workers: spec.workers.as_ref().map(ToString::to_string),
+            run_on: (spec.run_on != RunOn::OneWorker)
+                .then(|| word_of(spec.run_on, &RunOn::ALL).to_owned()),
             resources: spec.resources.as_ref().map(ResourcesDefinition::of_spec),
             priority: (spec.priority != JobSpec::DEFAULT_PRIORITY).then_some(spec.priority),
             retries: RetryDefinition::of_spec(spec),
@@ -107,6 +110,7 @@ mod tests {
             "name: a\nshell: 'echo {{.ID}}'\nsyntax: none",
             "name: a\nexec: [echo, '${yesterday}']\nsyntax: hera",
             "name: a\nnoop: true\nrun_timeout: 2h\nqueue_timeout: 10m\nretry_on_worker: another",
+            "name: a\nnoop: true\nrun_on: all_workers",
             "name: a\nnoop: true\npools: {warehouse: 2, licences: 1}",
             "name: a\nexec: [echo, '{{ outputs.b.ROWS }} {{ state.N }}']\ndepends_on: [b]\nkeep_state: true",
             "name: a\nnoop: true\nworkers: 'zone == \"a\" && !(ssd || gpu)'",

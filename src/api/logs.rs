@@ -19,6 +19,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream};
 use horai_core::ids::{AttemptKey, RunId};
 use horai_core::machine::state::State as CoreState;
+use horai_core::model::part::Parts;
 use horai_core::model::run::{Attempt, EndKind, RunState};
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -27,7 +28,7 @@ use super::Api;
 use super::dto::{AttemptRef, LogEventDto, LogsDto, RunRef, Time, left_out};
 use super::params::{Params, Segment};
 use super::problem::Fault;
-use super::runs::find;
+use super::runs::{find, find_part};
 use crate::chunks::{Content, Piece};
 use crate::error::{ErrorCode, FieldError};
 use crate::logs::{LogError, LogPart, LogRequest, Needed};
@@ -114,7 +115,8 @@ pub(super) async fn read(
     params: Params,
 ) -> Result<Response, Fault> {
     let RunRef(run) = id.parse("id")?;
-    let params = params.only(&["attempt", "offset", "follow", "local"])?;
+    let params = params.only(&["shard", "attempt", "offset", "follow", "local"])?;
+    let mut shard = params.parse::<u32>("shard")?;
     let mut number = params.parse::<u32>("attempt")?;
     let mut offset = params.parse::<u64>("offset")?.unwrap_or(0);
     let (follow, local) = (params.flag("follow")?, params.flag("local")?);
@@ -124,10 +126,10 @@ pub(super) async fn read(
             let shown = AttemptRef(last.key);
             return Err(FieldError::invalid("last-event-id", shown, problem, "send none").into());
         }
-        (number, offset) = (Some(last.key.number), last.offset);
+        (shard, number, offset) = (last.key.shard_index(), Some(last.key.number), last.offset);
     }
     api.fresh(&params).await?;
-    let key = api.attempt(run, number, follow).await?;
+    let key = api.attempt((run, shard), number, follow).await?;
     if let Some(why) = api.read(|state| never_began(state, key)) {
         return Err(why);
     }
@@ -150,7 +152,7 @@ pub(super) async fn read(
 
 /// Why an attempt has no output because nothing was started for it; none if that is not so.
 fn never_began(state: &CoreState, key: AttemptKey) -> Option<Fault> {
-    let run = state.run(key.run)?;
+    let run = state.run_of(key)?;
     let attempt = run.attempts.iter().find(|attempt| attempt.key == key)?;
     let (message, remedy) = match &attempt.end.as_ref()?.how {
         EndKind::Unrendered { message } => {
@@ -177,7 +179,7 @@ impl Api {
     /// followed is waited for.
     async fn attempt(
         &self,
-        run: RunId,
+        (run, shard): (RunId, Option<u32>),
         number: Option<u32>,
         waits: bool,
     ) -> Result<AttemptKey, Fault> {
@@ -185,7 +187,16 @@ impl Api {
         let waits_until = tokio::time::Instant::now() + PATIENCE;
         loop {
             let (found, is_over) = self.read(|state| {
-                let run = find(state, run)?;
+                let whole = find(state, run)?;
+                if let Some(parts) = whole.parts.filter(|_| shard.is_none()) {
+                    return Err(says_no_shard(parts));
+                }
+                let may_be_split =
+                    whole.parts.is_none() && whole.attempts.is_empty() && whole.is_live();
+                let run = match shard {
+                    Some(_) if waits && may_be_split => whole,
+                    shard => find_part(state, run, shard)?,
+                };
                 let found = run.attempts.iter().rev().find(fits);
                 let is_over =
                     run.live_attempt().is_none() && matches!(run.state, RunState::Finished { .. });
@@ -205,6 +216,12 @@ impl Api {
             tokio::time::sleep(LOOK).await;
         }
     }
+}
+
+/// Each shard has an output of its own.
+fn says_no_shard(parts: Parts) -> Fault {
+    let problem = format!("the run has {} shards, each with an output of its own", parts.total);
+    FieldError::invalid("shard", "none", problem, "say which: shard=0, --shard 0").into()
 }
 
 /// The reader is gone: the node ends.

@@ -107,10 +107,11 @@ fn would(state: &CoreState, name: &Name, ask: Ask) -> Result<RemovalDto, Fault> 
     };
     let is_done = refused.is_none();
     let runs = |is_it: &dyn Fn(RunState) -> bool| {
-        let runs = state.runs_of_job(job, None).filter(|run| is_it(run.state)).count();
+        let whole = state.runs_of_job(job, None).filter(|run| run.part.is_none());
+        let runs = whole.filter(|run| is_it(run.state)).count();
         if is_done { runs as u64 } else { 0 }
     };
-    let running = runs(&|run| run == RunState::Running);
+    let running = runs(&|run| matches!(run, RunState::Running | RunState::Spread));
     let cancelled = if ask.cancel { running } else { 0 };
     let is_dropped = |key: &_| {
         let state = state.action(*key).map(|action| action.state);

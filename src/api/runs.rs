@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use horai_core::ids::{IdError, JobId, Name, RunId};
 use horai_core::machine::command::Command;
@@ -17,7 +17,7 @@ use super::jobs;
 use super::params::{Params, Segment, page};
 use super::problem::Fault;
 use super::write::Write;
-use crate::error::FieldError;
+use crate::error::{ErrorCode, FieldError};
 
 /// A job by its name, or by `#` and its number, which one that is deleted still has.
 #[derive(Debug)]
@@ -63,7 +63,8 @@ pub(super) async fn list(
     }
     api.fresh(&params).await?;
     let is_meant = |run: &&Run| {
-        kind.is_none_or(|kind| run.kind.word() == kind)
+        run.part.is_none()
+            && kind.is_none_or(|kind| run.kind.word() == kind)
             && in_state.is_none_or(|word| state_word(run) == word)
     };
     let show_page = |state: &CoreState| {
@@ -81,11 +82,11 @@ pub(super) async fn list(
             }
         })
     };
-    let page = if kind.is_none() && in_state.is_none() {
-        api.read(show_page)?
-    } else {
+    let is_all = kind.is_none() && in_state.is_none();
+    let page = match api.read(|state| (is_all && !state.has_parts()).then(|| show_page(state))) {
+        Some(page) => page?,
         // Few of many may be meant: not while applying waits.
-        show_page(&api.read(CoreState::clone))?
+        None => show_page(&api.read(CoreState::clone))?,
     };
     Ok(Json(page))
 }
@@ -106,19 +107,28 @@ pub(super) async fn show(
     id: Segment,
     params: Params,
 ) -> Result<Json<RunDto>, Fault> {
-    let (RunRef(id), params) = (id.parse("id")?, params.only(&[])?);
+    let (RunRef(id), params) = (id.parse("id")?, params.only(&["shard"])?);
+    let shard = params.parse("shard")?;
     api.fresh(&params).await?;
-    Ok(Json(api.read(|state| find(state, id).map(|run| RunDto::told(state, run)))?))
+    let told = |state: &CoreState| find_part(state, id, shard).map(|run| RunDto::told(state, run));
+    Ok(Json(api.read(told)?))
 }
 
 pub(super) async fn cancel(
     State(api): State<Api>,
     id: Segment,
-    write: Write,
+    request: Request,
 ) -> Result<StatusCode, Fault> {
+    let (write, params) = Write::with_params(request, &["shard"]).await?;
     write.empty()?;
     let RunRef(run) = id.parse("id")?;
-    api.commit(&write.envelope(Command::CancelRun { run })).await?;
+    match params.parse::<u32>("shard")? {
+        None => api.commit(&write.envelope(Command::CancelRun { run })).await?,
+        shard => {
+            let of = |part: &Run| Command::CancelRun { run: part.id };
+            api.write(&write, |state| find_part(state, run, shard).map(of)).await?
+        }
+    };
     Ok(StatusCode::ACCEPTED)
 }
 
@@ -127,13 +137,14 @@ pub(super) async fn explain(
     id: Segment,
     params: Params,
 ) -> Result<Json<ExplainDto>, Fault> {
-    let (RunRef(id), params) = (id.parse("id")?, params.only(&[])?);
+    let (RunRef(id), params) = (id.parse("id")?, params.only(&["shard"])?);
+    let shard = params.parse("shard")?;
     api.fresh(&params).await?;
     let sight = api.sight();
     api.read(|state| {
-        let found = find(state, id)?;
+        let found = find_part(state, id, shard)?;
         let sight = |id| sight.get(&id).copied();
-        let reason = reason_of(state, Subject::Run(id), &sight);
+        let reason = reason_of(state, Subject::Run(found.id), &sight);
         Ok(Json(ExplainDto::of_run(state, found, reason, &sight)))
     })
 }
@@ -141,4 +152,18 @@ pub(super) async fn explain(
 /// The run of that number.
 pub(super) fn find(state: &CoreState, id: RunId) -> Result<&Run, Fault> {
     state.run(id).ok_or_else(|| Fault::not_found("run", RunRef(id)))
+}
+
+/// The same, or one shard of it.
+pub(super) fn find_part(state: &CoreState, id: RunId, shard: Option<u32>) -> Result<&Run, Fault> {
+    let run = find(state, id)?;
+    let Some(shard) = shard else { return Ok(run) };
+    state.part(id, shard).ok_or_else(|| {
+        let problem = match run.parts {
+            Some(parts) => format!("run {} has shards 0 to {}", RunRef(id), parts.total - 1),
+            None => format!("run {} has no shards, or none yet", RunRef(id)),
+        };
+        let remedy = "see which there are: horai run show";
+        FieldError::invalid("shard", shard, problem, remedy).with_code(ErrorCode::NotFound).into()
+    })
 }

@@ -91,7 +91,7 @@ impl Show for JobDto {
         facts.extend([
             ("depends on", edges(job)),
             ("zone", job.zone.clone().unwrap_or_else(|| "the cluster's".to_owned())),
-            ("workers", or_default(job.worker_group.as_ref(), "default")),
+            ("workers", workers(job)),
             ("priority", or_default(job.priority.as_ref(), "5")),
             ("retries", retries(job)),
             ("time-out", or_default(job.timeout.as_ref(), "none")),
@@ -170,6 +170,14 @@ fn unusual(job: &JobDefinition) -> Vec<(&'static str, String)> {
 
 fn or_default(value: Option<&impl ToString>, default: &str) -> String {
     value.map_or_else(|| default.to_owned(), ToString::to_string)
+}
+
+fn workers(job: &JobDefinition) -> String {
+    let group = or_default(job.worker_group.as_ref(), "default");
+    match job.run_on.as_deref() {
+        Some("all_workers") => format!("{group}, on all of them"),
+        _ => group,
+    }
 }
 
 fn retries(job: &JobDefinition) -> String {

@@ -12,13 +12,27 @@ use super::logs::Shown;
 use super::output::{Format, Show, View, moment, note, or_dash, print, tenths, text_or_dash};
 use super::remote::{Remote, wait};
 use crate::api::dto::{
-    ActionRef, AttemptDto, EndDto, ExplainDto, HandleDto, HistoryDto, RunDto, RunRef, Time,
+    ActionRef, AttemptDto, EndDto, ExplainDto, HandleDto, HistoryDto, RunDto, RunRef, ShardDto,
+    Time,
 };
 
-/// Told of outputs that are gone.
+/// What is shown of an attempt.
+const ATTEMPT: [&str; 10] = [
+    "attempt",
+    "worker",
+    "cause",
+    "dispatched",
+    "started",
+    "ended",
+    "end",
+    "output",
+    "memory",
+    "cpu",
+];
 /// Signals by which a kernel ends who is over a limit, as Linux counts them.
 const SIGXCPU: i32 = 24;
 const SIGXFSZ: i32 = 25;
+/// Told of outputs that are gone.
 const DROPPED: &str = "dropped: the cluster held too much, and newer outputs took their place";
 
 /// Runs.
@@ -51,6 +65,9 @@ enum RunCommand {
     Show {
         /// Such as r-17
         run: RunRef,
+        /// One shard alone
+        #[arg(long)]
+        shard: Option<u32>,
     },
     /// Print the output of a run's last attempt, or of another one
     Logs {
@@ -59,6 +76,9 @@ enum RunCommand {
         /// Stay until the attempt has ended; goes on at another node if one is lost
         #[arg(short, long)]
         follow: bool,
+        /// Which shard, of a run that has several
+        #[arg(long)]
+        shard: Option<u32>,
         /// Which try; the last if none is given
         #[arg(long)]
         attempt: Option<u32>,
@@ -81,6 +101,9 @@ enum RunCommand {
     Cancel {
         /// Such as r-17
         run: RunRef,
+        /// One shard alone; the others go on
+        #[arg(long)]
+        shard: Option<u32>,
     },
     /// Run the action of a run again; what waits for it goes on when it succeeds
     Rerun {
@@ -99,6 +122,9 @@ enum RunCommand {
     Explain {
         /// Such as r-17, or load@20261121T030000Z
         id: String,
+        /// One shard of a run
+        #[arg(long)]
+        shard: Option<u32>,
     },
 }
 
@@ -114,7 +140,10 @@ pub(super) fn run(args: RunArgs, out: &mut impl Write) -> Result<(), Failure> {
                     Which { job: job.as_deref(), kind: kind.as_deref(), state: state.as_deref() };
                 print(out, format, &client.newest_runs(which, limit).await?)
             }
-            RunCommand::Show { run } => print(out, format, &client.run(run).await?),
+            RunCommand::Show { run, shard: None } => print(out, format, &client.run(run).await?),
+            RunCommand::Show { run, shard: Some(shard) } => {
+                print(out, format, &client.shard(run, shard).await?)
+            }
             RunCommand::Outputs { run } => {
                 let found = client.run(run).await?;
                 if found.outputs_dropped && format == Format::Table {
@@ -122,8 +151,8 @@ pub(super) fn run(args: RunArgs, out: &mut impl Write) -> Result<(), Failure> {
                 }
                 print(out, format, &Values(found.outputs))
             }
-            RunCommand::Logs { run, follow, attempt, since_offset, grep, timestamps } => {
-                let query = LogsQuery { attempt, offset: since_offset, follow };
+            RunCommand::Logs { run, follow, shard, attempt, since_offset, grep, timestamps } => {
+                let query = LogsQuery { shard, attempt, offset: since_offset, follow };
                 let mut logs = client.logs(run, query).await?;
                 let mut shown = Shown::new(format == Format::Json, timestamps, grep);
                 while let Some(event) = logs.next().await? {
@@ -132,9 +161,13 @@ pub(super) fn run(args: RunArgs, out: &mut impl Write) -> Result<(), Failure> {
                 }
                 Ok(shown.end(out)?)
             }
-            RunCommand::Cancel { run } => {
+            RunCommand::Cancel { run, shard: None } => {
                 client.cancel_run(run).await?;
                 note(format, &format!("run {run} is asked to end"))
+            }
+            RunCommand::Cancel { run, shard: Some(shard) } => {
+                client.cancel_shard(run, shard).await?;
+                note(format, &format!("shard {shard} of run {run} is asked to end"))
             }
             RunCommand::Rerun { run, preview } => {
                 let Some(action) = client.run(run).await?.action else {
@@ -154,12 +187,15 @@ pub(super) fn run(args: RunArgs, out: &mut impl Write) -> Result<(), Failure> {
                 }
             }
             RunCommand::History { run } => print(out, format, &client.run_history(run).await?),
-            RunCommand::Explain { id } => {
-                let explained = match id.parse::<ActionRef>() {
-                    Ok(action) => client.explain_action(&action).await?,
-                    Err(_) => {
+            RunCommand::Explain { id, shard } => {
+                let explained = match (id.parse::<ActionRef>(), shard) {
+                    (Ok(action), None) => client.explain_action(&action).await?,
+                    (_, shard) => {
                         let run = id.parse().map_err(|error| wrong_id(&id, &error))?;
-                        client.explain_run(run).await?
+                        match shard {
+                            Some(shard) => client.explain_shard(run, shard).await?,
+                            None => client.explain_run(run).await?,
+                        }
                     }
                 };
                 print(out, format, &explained)
@@ -184,7 +220,7 @@ impl Show for Vec<RunDto> {
                 state(run),
                 moment(run.nominal),
                 run.attempts.last().map_or(0, |attempt| attempt.number).to_string(),
-                or_dash(run.attempts.last().map(|attempt| &attempt.worker)),
+                or_dash(of_shards(run).as_ref().or(run.attempts.last().map(|a| &a.worker))),
             ]
         };
         View { titles, rows: self.iter().map(row).collect(), ..View::default() }
@@ -222,8 +258,14 @@ impl Show for RunDto {
             ("retries", self.retries.to_string()),
             ("workers lost", self.losses.to_string()),
         ];
+        facts.extend(self.shard.map(|shard| ("shard", shard.to_string())));
+        facts.extend(
+            self.shard_counts
+                .map(|counts| ("shards", format!("{}, {} over", counts.total, counts.over))),
+        );
+        let of_shards = self.shards.iter().flat_map(|shard| &shard.attempts);
         // A sentence would make a table of it too wide to read.
-        facts.extend(self.attempts.iter().filter_map(|attempt| {
+        facts.extend(self.attempts.iter().chain(of_shards).filter_map(|attempt| {
             let message = attempt.end.as_ref()?.message.as_ref()?;
             Some(("why", format!("{}: {message}", attempt.id)))
         }));
@@ -236,18 +278,6 @@ impl Show for RunDto {
         }
         facts.extend(self.outputs.iter().map(|(key, value)| ("output", brief(key, value))));
         facts.extend(self.outputs_dropped.then(|| ("outputs", DROPPED.to_owned())));
-        let titles = vec![
-            "attempt",
-            "worker",
-            "cause",
-            "dispatched",
-            "started",
-            "ended",
-            "end",
-            "output",
-            "memory",
-            "cpu",
-        ];
         let row = |attempt: &AttemptDto| {
             vec![
                 attempt.id.to_string(),
@@ -266,8 +296,12 @@ impl Show for RunDto {
                 or_dash(attempt.usage.map(|usage| format!("{} s", tenths(usage.cpu_ms, 1_000)))),
             ]
         };
-        let rows: Vec<_> = self.attempts.iter().map(row).collect();
-        let titles = if rows.is_empty() { Vec::new() } else { titles };
+        let of_shards = self.shards.iter().flat_map(|shard| {
+            let waits = shard.attempts.is_empty().then(|| not_tried(self.id, shard));
+            shard.attempts.iter().map(row).chain(waits)
+        });
+        let rows: Vec<_> = self.attempts.iter().map(row).chain(of_shards).collect();
+        let titles = if rows.is_empty() { Vec::new() } else { ATTEMPT.to_vec() };
         View { facts, titles, rows }
     }
 
@@ -333,6 +367,24 @@ impl Show for ExplainDto {
     fn ids(&self) -> Vec<String> {
         self.reason.clone().into_iter().collect()
     }
+}
+
+/// In the place of the worker of a run that has several.
+fn of_shards(run: &RunDto) -> Option<String> {
+    run.shard_counts.map(|counts| format!("{} shards", counts.total))
+}
+
+/// A row for a shard that no worker has begun.
+fn not_tried(run: RunRef, shard: &ShardDto) -> Vec<String> {
+    let state = match &shard.reason {
+        Some(reason) => format!("{} ({reason})", shard.state),
+        None => shard.state.clone(),
+    };
+    let mut row = vec!["-".to_owned(); ATTEMPT.len()];
+    row[0] = format!("{run}/{}", shard.shard);
+    row[1] = or_dash(shard.worker.as_ref());
+    row[ATTEMPT.len() - 4] = state;
+    row
 }
 
 /// A cancel that is under way is told, and a limit that was passed.

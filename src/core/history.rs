@@ -69,6 +69,8 @@ pub enum What {
     Backoff(u32, Option<UtcMillis>),
     /// Somebody did this.
     Noted(Cause),
+    /// The run was split into so many parts.
+    Split(u32),
     /// The run is over.
     Finished(RunResult),
     /// The action is over.
@@ -82,6 +84,9 @@ pub enum What {
 pub fn of_run(state: &State, run: &Run) -> Vec<Change> {
     let mut found = Changes::default();
     found.begin(state, run);
+    if let Some(parts) = run.parts {
+        found.add(parts.at, What::Split(parts.total), By::Leader);
+    }
     found.attempts(state, run);
     found.notes(&run.notes);
     if let RunState::Finished { result, at } = run.state {
@@ -160,7 +165,10 @@ fn ender(run: &Run, result: RunResult) -> By {
                 .or_else(reported)
         }
         RunResult::Deleted => asked(|note| note.cause == Cause::JobDeleted),
-        RunResult::RunTimedOut | RunResult::QueueTimedOut => None,
+        RunResult::RunTimedOut
+        | RunResult::QueueTimedOut
+        | RunResult::WorkerRemoved
+        | RunResult::TooManyWorkers => None,
         RunResult::Success | RunResult::Failed | RunResult::Skipped => reported(),
     };
     by.unwrap_or(By::Leader)
@@ -210,7 +218,8 @@ impl Changes {
         } else {
             self.add(run.created, What::Queued(AttemptCause::First), By::Leader);
         }
-        if let Some(at) = run.waits_from {
+        // A part does so from the moment at which its run was split.
+        if let Some(at) = run.waits_from.filter(|_| run.part.is_none()) {
             self.add(at, What::WaitsAnew, By::Leader);
         }
     }
@@ -221,7 +230,7 @@ impl Changes {
         let waits_from = match run.state {
             RunState::Backoff { until } => Some(until),
             RunState::Queued => Some(run.ready_at),
-            RunState::Running | RunState::Finished { .. } => None,
+            RunState::Running | RunState::Spread | RunState::Finished { .. } => None,
         };
         // Retries are counted from behind: older attempts may be gone.
         let is_retry = |pair: &[Attempt]| pair[0].rerun_cause().is_none();

@@ -146,18 +146,25 @@ impl fmt::Display for ActionKey {
 pub struct AttemptKey {
     /// The run that is tried.
     pub run: RunId,
-    /// Shard of the run; 0 for a run that has only one.
+    /// One more than the index of its shard; 0 of a run that has no shards.
     pub shard: u32,
     /// Counts the tries of this shard from 1.
     pub number: u32,
 }
 
+impl AttemptKey {
+    /// The index of its shard, if its run has shards.
+    #[must_use]
+    pub fn shard_index(self) -> Option<u32> {
+        self.shard.checked_sub(1)
+    }
+}
+
 impl fmt::Display for AttemptKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.shard == 0 {
-            write!(f, "r-{}.{}", self.run, self.number)
-        } else {
-            write!(f, "r-{}/{}.{}", self.run, self.shard, self.number)
+        match self.shard_index() {
+            None => write!(f, "r-{}.{}", self.run, self.number),
+            Some(shard) => write!(f, "r-{}/{shard}.{}", self.run, self.number),
         }
     }
 }
@@ -196,10 +203,16 @@ impl FromStr for AttemptKey {
     fn from_str(text: &str) -> Result<Self, IdError> {
         let wrong = || IdError::Attempt(text.to_owned());
         let (left, number) = text.rsplit_once('.').ok_or_else(wrong)?;
-        let (run, shard) = left.split_once('/').unwrap_or((left, "0"));
+        let (run, shard) = match left.split_once('/') {
+            None => (left, 0),
+            Some((run, index)) => {
+                let index = parse_digits::<u32>(index).ok_or_else(wrong)?;
+                (run, index.checked_add(1).ok_or_else(wrong)?)
+            }
+        };
         Ok(Self {
             run: parse_run(run).map_err(|_| wrong())?,
-            shard: parse_digits(shard).ok_or_else(wrong)?,
+            shard,
             number: parse_digits(number).ok_or_else(wrong)?,
         })
     }
@@ -339,10 +352,15 @@ mod tests {
 
     #[test]
     fn attempts_print_as_they_are_read() {
-        for text in ["r-17.1", "r-17/3.2"] {
+        for text in ["r-17.1", "r-17/3.2", "r-17/0.2"] {
             assert_eq!(text.parse::<AttemptKey>().unwrap().to_string(), text);
         }
-        for bad in ["17.1", "r-17", "r-.1", "r-+1.1", "r-1.x", "r-1/.1", ""] {
+        let first = "r-17/0.2".parse::<AttemptKey>().unwrap();
+        assert_eq!(
+            (first.shard_index(), "r-17.2".parse::<AttemptKey>().unwrap().shard_index()),
+            (Some(0), None)
+        );
+        for bad in ["17.1", "r-17", "r-.1", "r-+1.1", "r-1.x", "r-1/.1", "r-1/4294967295.1", ""] {
             assert!(bad.parse::<AttemptKey>().is_err(), "{bad:?}");
         }
         assert_eq!(parse_run("r-9").unwrap(), RunId(9));

@@ -76,9 +76,18 @@ impl InFlight {
 
 #[cfg(test)]
 mod tests {
-    use horai_core::model::job::JobSpec;
+    use horai_core::ids::{JobId, Revision};
+    use horai_core::model::job::{Job, JobSpec};
+    use horai_core::model::run::{Run, RunKind};
+    use horai_core::time::UtcMillis;
 
     use super::*;
+
+    fn demand_of(spec: JobSpec) -> Demand {
+        let (id, revision, now) = (JobId(1), Revision(1), UtcMillis(0));
+        let job = Job { id, revision, spec, paused: false, created: now, updated: now };
+        Demand::of(&job.spec, &Run::new(RunId(1), RunKind::Manual, &job, now, now))
+    }
 
     #[test]
     fn slots_are_reserved_until_the_answer_and_the_set_is_bounded() {
@@ -86,7 +95,8 @@ mod tests {
         let pool = Name::new("p").unwrap();
         let pools = [(pool.clone(), 2)].into();
         let resources = Some(Resources::slots(3));
-        let two = Demand::of(&JobSpec { pools, resources, ..JobSpec::noop(pool.clone()) });
+        let spec = JobSpec { pools, resources, ..JobSpec::noop(pool.clone()) };
+        let two = demand_of(spec);
         let none = Demand::default();
         assert!(set.begin(RunId(1), WorkerId(1), &none) && set.begin(RunId(2), WorkerId(1), &two));
         assert!(!set.begin(RunId(2), WorkerId(3), &two), "a run is under way once");

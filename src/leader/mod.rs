@@ -1,4 +1,4 @@
-//! What a node does while it leads: plan, release, dispatch, cancel, see to back-fills.
+//! What a node does while it leads: plan, release, split, dispatch, cancel, see to back-fills.
 //!
 //! Each service is a loop that reads the state and proposes; none keeps
 //! anything that a new leader would miss. They start after this leader's term
@@ -7,7 +7,7 @@
 //!
 //! Reading order: [`ports`] and [`events`], what the services talk to;
 //! `planner` with `plan_book` and `plan_job`; `ticker`; `dispatcher` with
-//! `picks`, `answers` and `in_flight`; `cancels`; `backfills`.
+//! `picks`, `answers` and `in_flight`; `spreads`; `cancels`; `backfills`.
 
 pub mod events;
 pub mod ports;
@@ -20,6 +20,7 @@ mod picks;
 mod plan_book;
 mod plan_job;
 mod planner;
+mod spreads;
 mod ticker;
 
 #[cfg(test)]
@@ -188,6 +189,7 @@ async fn lead<R: Replica, O: Orders>(
     let runs = events.subscribe(Wants::RUNS);
     set.spawn(survivable(cancels::run(term.clone(), orders.clone(), runs)));
     set.spawn(survivable(backfills::run(term.clone())));
+    set.spawn(survivable(spreads::run(term.clone(), events.subscribe(Wants::WORK))));
     orders.lead(term.leader);
     match set.join_next().await {
         Some(Ok(Err(error))) => error,

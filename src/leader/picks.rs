@@ -12,6 +12,7 @@
 //! that need a secret whose key this leader has not are passed over one by one: they wait
 //! until it has the key or another node leads, because dispatched they could only fail. So
 //! are runs with limits while the workers that can hold them to these are busy or missing.
+//! Runs that are to be split over all workers are those of [`super::spreads`].
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -252,6 +253,10 @@ impl Picker {
         let read = state.queue_lanes(group, self.cut.get(group), LINES);
         let mut lanes: Vec<Lane<'_>> = Vec::with_capacity(read.lanes.len());
         for lane in read.lanes {
+            if lane.demand.is_for_all() {
+                // No worker takes them: they are split first.
+                continue;
+            }
             let class = lane.class();
             let runs: Box<dyn Iterator<Item = (RunId, UtcMillis)>> = Box::new(lane.runs);
             let (catch_up, demand) = (lane.catch_up, lane.demand);
@@ -411,8 +416,13 @@ impl Crew {
         state: &'a State,
         demand: &'a Demand,
     ) -> impl Iterator<Item = WorkerId> {
-        let suits = |id: &WorkerId| state.worker(*id).is_some_and(|w| demand.suits(&w.profile));
-        self.all.iter().copied().filter(suits)
+        let suits = |id: &WorkerId| state.worker(*id).is_some_and(|w| demand.suits(w));
+        let all = match demand.only().map(|only| self.all.binary_search(&only)) {
+            None => self.all.as_slice(),
+            Some(Ok(place)) => &self.all[place..=place],
+            Some(Err(_)) => &[],
+        };
+        all.iter().copied().filter(suits)
     }
 
     fn is_enough_for(&self, state: &State, demand: &Demand) -> bool {

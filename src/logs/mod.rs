@@ -189,7 +189,7 @@ enum Known {
 }
 
 fn known(state: &State, key: AttemptKey) -> Known {
-    let Some(run) = state.run(key.run) else { return Known::Gone };
+    let Some(run) = state.run_of(key) else { return Known::Gone };
     let of = |attempt: &&Attempt| attempt.key == key;
     match run.attempts.iter().find(of).map(|attempt| attempt.end.as_ref()) {
         Some(None) => Known::Alive,

@@ -198,7 +198,7 @@ pub(crate) fn compare(
     let results = parts.results.iter().map(|(key, token, _)| (*key, *token));
     let known: BTreeSet<(AttemptKey, Token)> = parts.live.iter().copied().chain(results).collect();
     for (key, token) in &parts.live {
-        let live = state.run(key.run).and_then(|run| run.live_attempt());
+        let live = state.run_of(*key).and_then(|run| run.live_attempt());
         let is_wanted = live.is_some_and(|a| a.key == *key && a.token == *token);
         let decision = if is_wanted { Decision::Keep } else { Decision::Kill };
         let attempt = Some(wire::attempt_id(*key, *token));

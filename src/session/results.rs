@@ -133,7 +133,7 @@ impl Step {
 
 /// True if the state holds the end of this attempt already.
 pub(crate) fn is_known(state: &State, finished: &Finished) -> bool {
-    let run = state.run(finished.key.run);
+    let run = state.run_of(finished.key);
     let attempt = run.and_then(|run| run.attempts.iter().find(|a| a.key == finished.key));
     attempt.is_some_and(|a| a.token == finished.token && a.end.is_some())
 }

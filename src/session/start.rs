@@ -98,7 +98,7 @@ fn time_out(state: &State, run: &Run, attempt: &Attempt, spec: &JobSpec) -> u64 
 }
 
 /// What the job declares, and what a worker does not know: the parameters that hold in
-/// this area, the batch key, and that a run has one shard and no parameter of it.
+/// this area, the batch key, and how many shards the run has, none of which has a parameter.
 fn environment(state: &State, spec: &JobSpec, run: &Run, zone: &Zone) -> BTreeMap<String, String> {
     // Those of groups first: what is nearer replaces them. A name with an area has served
     // where it does, and a shell could not read it.
@@ -107,7 +107,7 @@ fn environment(state: &State, spec: &JobSpec, run: &Run, zone: &Zone) -> BTreeMa
     let params = params.map(|(name, value)| (format!("HORAI_PARAM_{name}"), value));
     let ours = [
         ("HORAI_BATCH_KEY", batch::key_of(spec, zone, run.nominal)),
-        ("HORAI_SHARD_TOTAL", "1".to_owned()),
+        ("HORAI_SHARD_TOTAL", run.part.map_or(1, |part| part.total).to_string()),
         ("HORAI_SHARD_PARAM", String::new()),
     ];
     let ours = ours.map(|(key, value)| (key.to_owned(), value));

@@ -119,7 +119,8 @@ pub(crate) fn params_given(
 /// The same for a run that there is.
 pub(super) fn params_of(state: &State, spec: &JobSpec, run: &Run) -> Params {
     let action = run.action.and_then(|key| state.action(key));
-    params_given(state, spec, action.map_or(&[], |action| &action.triggers), &run.params)
+    let with_run = &state.whole_of(run).params;
+    params_given(state, spec, action.map_or(&[], |action| &action.triggers), with_run)
 }
 
 impl Draft {

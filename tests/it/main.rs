@@ -4,6 +4,7 @@
 mod agent;
 mod areas;
 mod backfill;
+mod broadcast;
 mod cli;
 mod cluster;
 mod demo;

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::jobs::{ended_by, job_name};
 use super::runs::{passed_limit, state_word, worker_name};
-use super::shortage;
 use super::text::{ActionRef, RunRef, Time};
+use super::{shards, shortage};
 
 /// Names that a sentence shows of a longer list.
 const SHOWN: usize = 5;
@@ -77,12 +77,15 @@ impl ExplainDto {
         let detail = match (reason, &run.state) {
             (Some(reason), _) => Self::detail(state, Some(run), reason, sight),
             (None, RunState::Finished { .. }) => {
-                passed_limit(run).unwrap_or("it is over").to_owned()
+                let limit = passed_limit(run).map(str::to_owned);
+                limit
+                    .or_else(|| shards::failed(state, run))
+                    .unwrap_or_else(|| "it is over".to_owned())
             }
             (None, _) => runs_on(state, run),
         };
         Self {
-            id: RunRef(run.id).to_string(),
+            id: shards::name_of(run),
             state: state_word(run).to_owned(),
             reason: reason.map(|reason| reason.word().to_owned()),
             detail,
@@ -180,6 +183,9 @@ fn too_busy(state: &State, run: &Run, sight: Sight<'_>) -> String {
 
 /// The same, with the labels that its worker must have.
 fn of_labels(state: &State, run: &Run, told: String) -> String {
+    if let Some(worker) = state.demand_of(run).only() {
+        return shards::waits_for(state, worker, told);
+    }
     match state.demand_of(run).workers() {
         Some(wanted) => {
             format!("{told}; of those workers it takes the ones with the labels {wanted}")
@@ -244,7 +250,7 @@ fn behind(state: &State, run: &Run, reason: WaitReason) -> Option<String> {
 
 /// Which run of its job is live.
 fn overlapped(state: &State, key: ActionKey) -> String {
-    let live = state.runs_of_job(key.job, None).find(|run| run.is_live());
+    let live = state.runs_of_job(key.job, None).find(|run| run.is_live() && run.part.is_none());
     live.map_or_else(
         || sentence(WaitReason::Overlap).to_owned(),
         |run| format!("run {} of its job is live, and the job runs once at a time", RunRef(run.id)),
@@ -295,6 +301,7 @@ fn ended(state: &State, key: ActionKey, action: &Action) -> String {
         _ if action.forced => format!("it is over: {} said so", person(action)),
         ActionState::Success | ActionState::Failed | ActionState::Cancelled => {
             let limit = run.and_then(passed_limit).map(str::to_owned);
+            let limit = limit.or_else(|| run.and_then(|run| shards::failed(state, run)));
             limit.unwrap_or_else(|| match action.run {
                 Some(run) => format!("it is over: see run {}", RunRef(run)),
                 None => "it is over".to_owned(),
@@ -305,6 +312,9 @@ fn ended(state: &State, key: ActionKey, action: &Action) -> String {
 }
 
 fn runs_on(state: &State, run: &Run) -> String {
+    if let Some(told) = shards::under_way(run) {
+        return told;
+    }
     run.attempts.last().map_or_else(
         || "it does not wait".to_owned(),
         |attempt| format!("it runs on worker {}", worker_name(state, attempt.worker)),

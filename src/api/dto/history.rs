@@ -16,7 +16,7 @@ use super::text::{ActionRef, AttemptRef, BackfillRef, RunRef, Time};
 pub struct HistoryDto {
     /// When it was committed; of an attempt's begin, when its worker saw it.
     pub at: Time,
-    /// One word: `created queued dispatched began ended lost backoff finished`, for
+    /// One word: `created queued split dispatched began ended lost backoff finished`, for
     /// actions `due met run finished`, what somebody did (`asked cancel_asked displaced
     /// job_deleted recovered super_recovered revived backfilled forced skipped`), and
     /// `resumed` or `not_kept`.
@@ -93,6 +93,7 @@ fn told(state: &State, what: &What) -> (&'static str, String) {
         }
         What::Backoff(retry, None) => ("backoff", format!("before retry {retry}")),
         What::Noted(cause) => (cause.word(), noted(state, *cause)),
+        What::Split(total) => ("split", format!("over {total} workers")),
         What::Finished(result) => ("finished", finished(*result)),
         What::Settled(ActionState::Skipped(reason)) => {
             ("finished", format!("skipped ({})", reason.word()))

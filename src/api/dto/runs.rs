@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::history::HistoryDto;
 use super::jobs::{batch_of, job_name};
+use super::shards::{ShardCounts, ShardDto};
 use super::text::{ActionRef, AttemptRef, BackfillRef, RunRef, Time};
 
 /// A run was made.
@@ -40,7 +41,8 @@ pub struct RunDto {
     pub batch: String,
     /// `queued backoff running success failed cancelled deleted skipped`.
     pub state: String,
-    /// Which limit of its job it has passed: `run_timeout` or `queue_timeout`.
+    /// Which limit of its job it has passed, `run_timeout` or `queue_timeout`, or why else it
+    /// failed without an attempt: `worker_removed`, `too_many_workers`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// 9 goes first, 0 last.
@@ -72,6 +74,15 @@ pub struct RunDto {
     pub outputs_dropped: bool,
     /// Its tries, oldest first.
     pub attempts: Vec<AttemptDto>,
+    /// Which shard of the run it is, from 0, if one shard was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<u32>,
+    /// How many shards it has, once it was split.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard_counts: Option<ShardCounts>,
+    /// Each of them; left out in lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shards: Vec<ShardDto>,
     /// Every change of it, oldest first; empty where many runs are listed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<HistoryDto>,
@@ -90,11 +101,13 @@ impl RunDto {
     pub fn of(state: &State, run: &Run) -> Self {
         let (reason, finished) = match run.state {
             RunState::Finished { result, at } => (result.reason(), Some(Time(at))),
-            RunState::Queued | RunState::Backoff { .. } | RunState::Running => (None, None),
+            RunState::Queued | RunState::Backoff { .. } | RunState::Running | RunState::Spread => {
+                (None, None)
+            }
         };
         let stands_for = ActionKey { job: run.job, nominal: run.nominal };
         Self {
-            id: RunRef(run.id),
+            id: RunRef(run.part.map_or(run.id, |part| part.of)),
             kind: run.kind.word().to_owned(),
             job: job_name(state, run.job),
             revision: run.revision.0,
@@ -110,11 +123,14 @@ impl RunDto {
             retries: run.retries,
             losses: run.losses,
             cancel_requested: run.cancel_requested,
-            params: run.params.clone(),
+            params: state.whole_of(run).params.clone(),
             backfill: run.backfill.map(BackfillRef),
             outputs: BTreeMap::new(),
             outputs_dropped: state.outputs(run.id).is_some_and(|outputs| outputs.dropped),
             attempts: run.attempts.iter().map(|a| AttemptDto::of(state, run, a)).collect(),
+            shard: run.part.map(|part| part.index),
+            shard_counts: ShardCounts::of(run),
+            shards: Vec::new(),
             history: Vec::new(),
         }
     }
@@ -125,6 +141,7 @@ impl RunDto {
         let outputs = state.outputs(run.id).map(|outputs| outputs.values.clone());
         Self {
             outputs: outputs.unwrap_or_default(),
+            shards: ShardDto::all(state, run),
             history: HistoryDto::of_run(state, run),
             ..Self::of(state, run)
         }
@@ -142,12 +159,12 @@ pub(crate) fn state_word(run: &Run) -> &'static str {
     match run.state {
         RunState::Queued => "queued",
         RunState::Backoff { .. } => "backoff",
-        RunState::Running => "running",
+        RunState::Running | RunState::Spread => "running",
         RunState::Finished { result, .. } => result.word(),
     }
 }
 
-/// Which limit a run that is over has passed, in a sentence.
+/// Which limit a run that is over has passed, or what else its result says, in a sentence.
 pub(super) fn passed_limit(run: &Run) -> Option<&'static str> {
     match run.state {
         RunState::Finished { result: RunResult::RunTimedOut, .. } => {
@@ -155,6 +172,12 @@ pub(super) fn passed_limit(run: &Run) -> Option<&'static str> {
         }
         RunState::Finished { result: RunResult::QueueTimedOut, .. } => {
             Some("it is over: it waited to begin for as long as the job's queue_timeout allows")
+        }
+        RunState::Finished { result: RunResult::WorkerRemoved, .. } => {
+            Some("it is over: the one worker that could run this shard was removed")
+        }
+        RunState::Finished { result: RunResult::TooManyWorkers, .. } => {
+            Some("it is over: it would have had more shards than the 1,000 that a run may have")
         }
         _ => None,
     }
@@ -245,7 +268,7 @@ impl HandleDto {
 }
 
 impl AttemptDto {
-    fn of(state: &State, run: &Run, attempt: &Attempt) -> Self {
+    pub(super) fn of(state: &State, run: &Run, attempt: &Attempt) -> Self {
         let end = attempt.end.as_ref();
         Self {
             id: AttemptRef(attempt.key),

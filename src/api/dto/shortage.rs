@@ -6,6 +6,8 @@ use horai_core::model::run::Run;
 use horai_core::model::worker::Worker;
 use horai_core::placement::explain::{Sight, crew};
 
+use super::shards;
+
 /// Workers that are named.
 const SHOWN: usize = 5;
 
@@ -18,7 +20,10 @@ pub(super) fn told(state: &State, run: &Run, sight: Sight<'_>) -> String {
     let Some(spec) = state.spec(run.job, run.revision) else { return String::new() };
     let all = crew(state, &spec.worker_group, &demand, sight).map(|(worker, _)| worker);
     let open: Vec<&Worker> = all.filter(|worker| worker.is_open()).collect();
-    let is_possible = open.iter().any(|worker| demand.suits(&worker.profile));
+    let is_possible = open.iter().any(|worker| demand.suits(worker));
+    if let Some(worker) = demand.only().filter(|_| wanted.is_plain()) {
+        return shards::waits_for(state, worker, "it has no free slot".to_owned());
+    }
     if wanted.is_plain() {
         return format!("no worker of group {}{labels} has a free slot", spec.worker_group);
     }

@@ -18,6 +18,8 @@ const MAX_EVENT: usize = 4 << 20;
 /// Which part of an attempt's output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LogsQuery {
+    /// Which shard, of a run that has several.
+    pub shard: Option<u32>,
     /// Which try; the last if none is given.
     pub attempt: Option<u32>,
     /// From which byte.
@@ -118,6 +120,7 @@ impl LogStream {
         let (run, query) = (self.run.to_string(), self.query);
         let path = ["runs", run.as_str(), "logs"];
         let call = Call { streams: true, accept: Some("text/event-stream"), ..Call::get(&path) }
+            .with("shard", query.shard)
             .with("attempt", query.attempt)
             .with("offset", Some(query.offset))
             .with("follow", query.follow.then_some(true));

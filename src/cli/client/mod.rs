@@ -305,6 +305,25 @@ impl Client {
         self.get(&["runs", &run.to_string()]).await
     }
 
+    /// One shard of a run.
+    pub async fn shard(&self, run: RunRef, shard: u32) -> Result<RunDto, ApiError> {
+        let run = run.to_string();
+        self.read(Call::get(&["runs", &run]).with("shard", Some(shard))).await
+    }
+
+    /// Asks for the end of one shard of a run; the others go on.
+    pub async fn cancel_shard(&self, run: RunRef, shard: u32) -> Result<(), ApiError> {
+        let run = run.to_string();
+        let call = Call::write(Method::POST, &["runs", &run, "cancel"]);
+        self.send(&call.with("shard", Some(shard))).await.map(drop)
+    }
+
+    /// Why one shard of a run does not run.
+    pub async fn explain_shard(&self, run: RunRef, shard: u32) -> Result<ExplainDto, ApiError> {
+        let run = run.to_string();
+        self.read(Call::get(&["runs", &run, "explain"]).with("shard", Some(shard))).await
+    }
+
     /// Asks for a run's end.
     pub async fn cancel_run(&self, run: RunRef) -> Result<(), ApiError> {
         let run = run.to_string();

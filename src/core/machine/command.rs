@@ -435,6 +435,12 @@ pub enum Command {
         /// Those that are known are said again, or what became of them.
         handles: Vec<Handle>,
     },
+    /// Splits a waiting run of a job that runs on all workers: over those that are there
+    /// when it is applied.
+    Spread {
+        /// Which.
+        run: RunId,
+    },
 }
 
 /// Instants of one source of a job: a trigger, or its dependencies.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::files::FileIndex;
 use super::kept::KeptIndex;
+use super::parts::PartIndex;
 use super::places::RunPlace;
 use super::pools::PoolIndex;
 use super::queue::Queue;
@@ -121,6 +122,7 @@ pub(super) struct Index {
     pub(super) files: FileIndex,
     /// Runs that are over and left something elsewhere that nobody has tried to end.
     pub(super) owing: OrdSet<RunId>,
+    pub(super) parts: PartIndex,
 }
 
 /// The calendars that a job's triggers name.
@@ -423,10 +425,12 @@ impl Index {
         } else if new.is_none() {
             self.job_runs.remove(&(job, id));
         }
-        let ended = |r: Option<&Run>| match r?.state {
+        // A part is dropped with its run.
+        let ended = |r: Option<&Run>| match r.filter(|r| r.part.is_none())?.state {
             RunState::Finished { at, result } => Some((at, result.is_failure())),
             _ => None,
         };
+        self.parts.run_changed(old, new);
         self.set_ended(owner, Ended::Run(id), ended(old), ended(new));
         match (old.is_some_and(Run::has_turn), new.is_some_and(Run::has_turn)) {
             (true, false) => drop(count(&mut self.turns, &job, false)),

@@ -24,6 +24,7 @@ pub fn check(state: &State) -> Result<(), String> {
         return Err("the hash kept along the way differs from the whole".to_owned());
     }
     check_runs(state)?;
+    check_parts(state)?;
     check_actions(state)?;
     check_locks(state)?;
     for (key, _) in state.specs.iter() {
@@ -84,7 +85,11 @@ fn check_backfills(state: &State) -> Result<(), String> {
                 InstantState::Live => counts.live += 1,
                 InstantState::Over(RunResult::Success) => counts.success += 1,
                 InstantState::Over(
-                    RunResult::Failed | RunResult::RunTimedOut | RunResult::QueueTimedOut,
+                    RunResult::Failed
+                    | RunResult::RunTimedOut
+                    | RunResult::QueueTimedOut
+                    | RunResult::WorkerRemoved
+                    | RunResult::TooManyWorkers,
                 ) => counts.failed += 1,
                 InstantState::Over(RunResult::Skipped) | InstantState::Elsewhere => {
                     counts.skipped += 1;
@@ -206,6 +211,46 @@ fn check_runs(state: &State) -> Result<(), String> {
     Ok(())
 }
 
+/// A run that was split and its parts tell the same story, and each part is for a worker of
+/// its own.
+fn check_parts(state: &State) -> Result<(), String> {
+    for (id, run) in state.runs.iter() {
+        for attempt in &run.attempts {
+            let is_its_own = attempt.key == State::key_of(run, attempt.key.number)
+                && run.part.and_then(|part| part.worker).is_none_or(|w| w == attempt.worker);
+            ensure(is_its_own, || format!("attempt {attempt:?} is not one of run {id}"))?;
+        }
+        if let Some(part) = run.part {
+            let whole = state.run(part.of);
+            let parts = whole.and_then(|whole| whole.parts);
+            let is_known = parts.is_some_and(|parts| {
+                parts.id(part.index) == Some(*id) && parts.total == part.total
+            });
+            ensure(is_known && run.parts.is_none(), || format!("part {id} is none of {whole:?}"))?;
+            ensure(!run.is_live() || whole.is_some_and(Run::is_live), || {
+                format!("part {id} has outlived its run")
+            })?;
+        }
+        let is_spread = run.state == RunState::Spread;
+        let Some(parts) = run.parts else {
+            ensure(!is_spread, || format!("run {id} was split into nothing"))?;
+            continue;
+        };
+        let all: Vec<&Run> = state.parts_of(run).collect();
+        let over = all.iter().filter(|part| !part.is_live()).count();
+        ensure((all.len(), over) == (parts.total as usize, parts.over as usize), || {
+            format!("run {id} has {} parts, {over} of them over, and counts {parts:?}", all.len())
+        })?;
+        // It is over exactly when they are.
+        ensure(run.attempts.is_empty() && is_spread == (parts.over < parts.total), || {
+            format!("run {id} is {:?} with {parts:?}", run.state)
+        })?;
+        let workers: Vec<_> = all.iter().map(|part| part.part.and_then(|p| p.worker)).collect();
+        ensure(workers.is_sorted_by(|a, b| a < b), || format!("run {id} is for {workers:?}"))?;
+    }
+    Ok(())
+}
+
 fn check_actions(state: &State) -> Result<(), String> {
     for (key, action) in state.actions.iter() {
         let run = action.run.and_then(|id| state.run(id));
@@ -255,7 +300,9 @@ fn agree(action: &Action, run: Option<&Run>) -> bool {
         ActionState::Ready => {
             run.is_some_and(|r| matches!(r.state, RunState::Queued | RunState::Backoff { .. }))
         }
-        ActionState::Running => run.is_some_and(|r| r.state == RunState::Running),
+        ActionState::Running => {
+            run.is_some_and(|r| matches!(r.state, RunState::Running | RunState::Spread))
+        }
         ActionState::Success if action.by_area => action.run.is_none(),
         ActionState::Success => result(RunResult::Success),
         ActionState::Failed => match run.map(|r| r.state) {

@@ -13,7 +13,9 @@ pub struct Limits {
     pub live_actions: usize,
     /// Runs that are not over.
     pub live_runs: usize,
-    /// Finished runs, and skipped actions without a run.
+    /// Parts of one run.
+    pub parts: usize,
+    /// Finished runs with their parts, and skipped actions without a run.
     pub ended: usize,
     /// The same of one job.
     pub ended_per_job: usize,
@@ -73,6 +75,7 @@ impl Default for Limits {
             definitions: 100_000,
             live_actions: 500_000,
             live_runs: 500_000,
+            parts: 1_000,
             ended: 500_000,
             ended_per_job: 200,
             ended_age: Span::secs(30 * 86_400),

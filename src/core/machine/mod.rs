@@ -14,6 +14,7 @@ pub mod invariants;
 mod kept;
 mod limits;
 pub mod outcome;
+mod parts;
 mod places;
 mod pools;
 pub mod queue;

@@ -68,9 +68,10 @@ impl State {
                     let span = self.outlasting(spec.lease.plus(timeout)).plus(spec.grace);
                     Some((self.dispatch_counts_from(attempt).plus(span), Timer::Timeout(run.id)))
                 });
-                RunPlace { queue: None, timer, holds: Demand::of(spec) }
+                RunPlace { queue: None, timer, holds: Demand::of(spec, run) }
             }
-            RunState::Finished { .. } => RunPlace::default(),
+            // Each part of it has a place of its own.
+            RunState::Spread | RunState::Finished { .. } => RunPlace::default(),
         }
     }
 }

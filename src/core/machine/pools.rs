@@ -138,6 +138,7 @@ impl State {
     /// What a run asks for.
     #[must_use]
     pub fn demand_of(&self, run: &Run) -> Demand {
-        self.spec(run.job, run.revision).map(Demand::of).unwrap_or_default()
+        let spec = self.spec(run.job, run.revision);
+        spec.map(|spec| Demand::of(spec, run)).unwrap_or_default()
     }
 }

@@ -52,7 +52,7 @@ impl Place {
     pub(super) fn of(run: &Run, spec: &JobSpec) -> Self {
         Self {
             group: spec.worker_group.clone(),
-            demand: Demand::of(spec),
+            demand: Demand::of(spec, run),
             rank: Rank {
                 catch_up: run.catch_up,
                 priority: Reverse(run.priority),
@@ -177,6 +177,19 @@ impl State {
         }
         lanes.sort_by_key(QueueLane::class);
         Lanes { lanes, cut: cut.filter(|_| lines.len() > most).cloned() }
+    }
+
+    /// Runs of a worker group that wait to be split over all of its workers, as far as
+    /// nothing holds them, with what they ask for.
+    pub fn to_split<'a>(
+        &'a self,
+        group: &Name,
+    ) -> impl Iterator<Item = (RunId, &'a Demand)> + use<'a> {
+        let lines = self.index.queue.groups.get(group).filter(|_| self.frozen().is_none());
+        let lines = lines.into_iter().flat_map(|lines| lines.range(Demand::for_all(None)..));
+        let lines = lines.take_while(|(demand, _)| demand.is_for_all());
+        let runs = lines.flat_map(|(demand, line)| line.iter().map(move |rank| (rank.run, demand)));
+        runs.filter(|(run, _)| !self.is_queued_in_vain(*run))
     }
 
     /// Worker groups for which runs wait.

@@ -9,10 +9,12 @@ use std::sync::Arc;
 
 use super::confinement::Power;
 use super::job::JobSpec;
+use super::part::RunOn;
 use super::resources::{Amounts, Resources};
+use super::run::Run;
 use super::selector::Selector;
-use super::worker::WorkerProfile;
-use crate::ids::Name;
+use super::worker::{Worker, WorkerProfile};
+use crate::ids::{Name, WorkerId};
 
 /// See the module. Cheap to clone: it is part of each waiting run's place in the queue, and
 /// most runs ask for nothing.
@@ -21,6 +23,8 @@ pub struct Demand(Option<Arc<Wants>>);
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Wants {
+    /// First, so that those with the same one lie together.
+    to: To,
     pools: BTreeMap<Name, u32>,
     workers: Option<Selector>,
     resources: Resources,
@@ -28,22 +32,53 @@ struct Wants {
     interpreter: Option<Name>,
 }
 
+/// Whom a run goes to, of those that serve its group and have its labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum To {
+    /// One of them.
+    Any,
+    /// None: it is split over all of them first, and takes nothing itself.
+    All,
+    /// This one.
+    Only(WorkerId),
+}
+
 /// What a run takes that says nothing.
 static ONE_SLOT: Resources = Resources::slots(1);
 
 impl Demand {
-    /// What runs of that definition ask for.
+    /// What a run of that definition asks for.
     #[must_use]
-    pub fn of(spec: &JobSpec) -> Self {
+    pub fn of(spec: &JobSpec, run: &Run) -> Self {
+        let workers = spec.workers.clone();
+        let to = match (run.part, spec.run_on) {
+            (None, RunOn::AllWorkers) => return Self::for_all(workers),
+            (Some(part), _) => part.worker.map_or(To::Any, To::Only),
+            (None, RunOn::OneWorker) => To::Any,
+        };
         let powers = spec.needs();
-        let is_plain = spec.pools.is_empty() && spec.workers.is_none() && spec.resources.is_none();
         let interpreter = spec.executor.interpreter().cloned();
-        if is_plain && powers.is_empty() && interpreter.is_none() {
+        let is_plain = spec.pools.is_empty() && workers.is_none() && spec.resources.is_none();
+        if is_plain && powers.is_empty() && interpreter.is_none() && to == To::Any {
             return Self(None);
         }
-        let (pools, workers) = (spec.pools.clone(), spec.workers.clone());
+        let pools = spec.pools.clone();
         let resources = spec.resources.clone().unwrap_or_default();
-        Self(Some(Arc::new(Wants { pools, workers, resources, powers, interpreter })))
+        Self(Some(Arc::new(Wants { to, pools, workers, resources, powers, interpreter })))
+    }
+
+    /// What a run asks for that is to be split over all workers with such labels. Without
+    /// labels it is the first of these.
+    #[must_use]
+    pub fn for_all(workers: Option<Selector>) -> Self {
+        Self(Some(Arc::new(Wants {
+            to: To::All,
+            pools: BTreeMap::new(),
+            workers,
+            resources: Resources::default(),
+            powers: BTreeSet::new(),
+            interpreter: None,
+        })))
     }
 
     /// True if it asks for nothing.
@@ -83,21 +118,39 @@ impl Demand {
         wanted.is_none_or(|name| worker.interpreters.contains(name))
     }
 
-    /// True if a worker is of the kind that it asks for, has its interpreter, can hold it to
-    /// its limits, and is large enough, whatever runs there.
+    /// True if it is for no worker: its run is to be split over all of them.
     #[must_use]
-    pub fn suits(&self, worker: &WorkerProfile) -> bool {
+    pub fn is_for_all(&self) -> bool {
+        self.0.as_ref().is_some_and(|wants| wants.to == To::All)
+    }
+
+    /// The one worker that it is for, if no other will do.
+    #[must_use]
+    pub fn only(&self) -> Option<WorkerId> {
+        match self.0.as_ref()?.to {
+            To::Only(worker) => Some(worker),
+            To::Any | To::All => None,
+        }
+    }
+
+    /// True if a worker may be given it: one of the kind that it asks for, that has its
+    /// interpreter, can hold it to its limits, and is large enough, whatever runs there.
+    #[must_use]
+    pub fn suits(&self, worker: &Worker) -> bool {
         let Resources { slots, amounts } = self.resources();
-        *slots <= worker.slots
-            && amounts.fit(&worker.amounts, &Amounts::default())
-            && self.has_labels(worker)
-            && self.is_understood_by(worker)
-            && self.is_safe_on(worker)
+        let profile = &worker.profile;
+        !self.is_for_all()
+            && *slots <= profile.slots
+            && amounts.fit(&profile.amounts, &Amounts::default())
+            && self.takes(worker)
+            && self.is_understood_by(profile)
+            && self.is_safe_on(profile)
     }
 
     /// True if a worker is of the kind that it asks for, perhaps too small.
     #[must_use]
-    pub fn has_labels(&self, worker: &WorkerProfile) -> bool {
-        self.workers().is_none_or(|selector| selector.takes(&worker.labels))
+    pub fn takes(&self, worker: &Worker) -> bool {
+        self.only().is_none_or(|only| only == worker.id)
+            && self.workers().is_none_or(|selector| selector.takes(&worker.profile.labels))
     }
 }

@@ -13,6 +13,7 @@ use super::executor::Steps;
 use super::file::JobFile;
 use super::limits::RunLimits;
 use super::params::Params;
+use super::part::RunOn;
 use super::resources::Resources;
 use super::retry::{RetryRules, RetryWorker};
 use super::selector::Selector;
@@ -119,6 +120,8 @@ pub struct JobSpec {
     pub files: BTreeMap<String, JobFile>,
     /// What is done before and after that.
     pub steps: Steps,
+    /// On one worker of those that may run it, or on each.
+    pub run_on: RunOn,
 }
 
 extended! {
@@ -127,7 +130,7 @@ extended! {
         timeout grace lease on_worker_lost]
     [1 group 2 params 3 period 4 legacy_id 5 retry_rules 6 wait_limit 7 overlap
         8 limits 9 pools 10 retry_on_worker 11 keep_state 12 syntax 13 areas 14 batch
-        15 workers 16 resources 21 secrets 22 confinement 31 steps 41 files]
+        15 workers 16 resources 21 secrets 22 confinement 31 steps 41 files 51 run_on]
 }
 
 impl JobSpec {
@@ -208,6 +211,7 @@ impl JobSpec {
             confinement: Confinement::default(),
             files: BTreeMap::new(),
             steps: Steps::default(),
+            run_on: RunOn::OneWorker,
         }
     }
 

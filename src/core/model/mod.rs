@@ -24,11 +24,14 @@ pub mod limits;
 pub mod lock;
 pub mod output;
 pub mod params;
+pub mod part;
 pub mod pause;
 pub mod pool;
 pub mod resources;
 pub mod retry;
 pub mod run;
+#[cfg(test)]
+mod run_tests;
 pub mod secret;
 pub mod selector;
 pub(crate) mod stored;

@@ -8,6 +8,7 @@ use super::confinement::Usage;
 use super::handle::Handle;
 use super::history::Notes;
 use super::job::Job;
+use super::part::{Part, Parts};
 use super::stored::extended;
 use crate::ids::{
     ActionKey, AttemptKey, BackfillId, Incarnation, JobId, Revision, RunId, Token, WorkerId,
@@ -63,13 +64,17 @@ pub struct Run {
     pub usage: BTreeMap<u32, Usage>,
     /// What its attempts began elsewhere, by number.
     pub handles: BTreeMap<u32, Vec<Handle>>,
+    /// Of which run it is a part, if it is one.
+    pub part: Option<Part>,
+    /// Its own parts, once it was split.
+    pub parts: Option<Parts>,
 }
 
 extended! {
     Run (RunId)
     [id kind job revision action nominal state priority catch_up created ready_at retries losses
         cancel_requested attempts]
-    [1 params 2 backfill 3 notes 4 drained 8 waits_from 22 usage 31 handles]
+    [1 params 2 backfill 3 notes 4 drained 8 waits_from 22 usage 31 handles 51 part 52 parts]
 }
 
 impl Run {
@@ -104,11 +109,13 @@ impl Run {
             notes: Notes::default(),
             usage: BTreeMap::new(),
             handles: BTreeMap::new(),
+            part: None,
+            parts: None,
         }
     }
 
     /// The action whose state follows from this run's: one that somebody asked for beside
-    /// the plan changes none.
+    /// the plan changes none, nor does a part of a run.
     #[must_use]
     pub fn decides(&self) -> Option<ActionKey> {
         let decides = match self.kind {
@@ -116,7 +123,7 @@ impl Run {
             RunKind::Debug => mutants::on(Mutant::DebugSetsState),
             _ => true,
         };
-        self.action.filter(|_| decides)
+        self.action.filter(|_| decides && self.part.is_none())
     }
 
     /// True if its live attempt is to be ended: somebody asked for that, or its worker is
@@ -149,6 +156,7 @@ impl Run {
     pub fn has_turn(&self) -> bool {
         let waits = matches!(self.state, RunState::Backoff { .. });
         self.is_live()
+            && self.part.is_none()
             && self.kind.takes_turns()
             && !(waits && mutants::on(Mutant::BackoffLetsOthers))
     }
@@ -260,6 +268,8 @@ pub enum RunState {
         /// When.
         at: UtcMillis,
     },
+    /// It was split, and not all of its parts are over.
+    Spread,
 }
 
 /// How a run ended.
@@ -279,6 +289,10 @@ pub enum RunResult {
     RunTimedOut,
     /// It waited longer in the queue than a run of its job may wait.
     QueueTimedOut,
+    /// The one worker that could run this part of it was removed.
+    WorkerRemoved,
+    /// It would have had more parts than a run may have.
+    TooManyWorkers,
 }
 
 impl RunResult {
@@ -287,7 +301,11 @@ impl RunResult {
     pub fn word(self) -> &'static str {
         match self {
             Self::Success => "success",
-            Self::Failed | Self::RunTimedOut | Self::QueueTimedOut => "failed",
+            Self::Failed
+            | Self::RunTimedOut
+            | Self::QueueTimedOut
+            | Self::WorkerRemoved
+            | Self::TooManyWorkers => "failed",
             Self::Cancelled => "cancelled",
             Self::Deleted => "deleted",
             Self::Skipped => "skipped",
@@ -298,17 +316,24 @@ impl RunResult {
     #[must_use]
     pub fn is_failure(self) -> bool {
         match self {
-            Self::Failed | Self::RunTimedOut | Self::QueueTimedOut => true,
+            Self::Failed
+            | Self::RunTimedOut
+            | Self::QueueTimedOut
+            | Self::WorkerRemoved
+            | Self::TooManyWorkers => true,
             Self::Success | Self::Cancelled | Self::Deleted | Self::Skipped => false,
         }
     }
 
-    /// Why it failed, where no attempt of it says that: the field of the definition.
+    /// Why it failed, where no attempt of it says that: the field of the definition, or a
+    /// word.
     #[must_use]
     pub fn reason(self) -> Option<&'static str> {
         match self {
             Self::RunTimedOut => Some("run_timeout"),
             Self::QueueTimedOut => Some("queue_timeout"),
+            Self::WorkerRemoved => Some("worker_removed"),
+            Self::TooManyWorkers => Some("too_many_workers"),
             Self::Success | Self::Failed | Self::Cancelled | Self::Deleted | Self::Skipped => None,
         }
     }
@@ -531,53 +556,5 @@ impl EndKind {
             Self::LimitsUnsupported { .. } => "limits_unsupported",
             Self::Declined { .. } => "declined",
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::history::{Cause, Note};
-
-    #[test]
-    fn a_run_that_says_nothing_new_keeps_its_bytes() {
-        let at = UtcMillis(300);
-        let plain = Run {
-            id: RunId(7),
-            kind: RunKind::Recover,
-            job: JobId(3),
-            revision: Revision(2),
-            action: Some(ActionKey { job: JobId(3), nominal: at }),
-            nominal: at,
-            state: RunState::Finished { result: RunResult::Failed, at },
-            priority: 5,
-            catch_up: true,
-            created: at,
-            ready_at: at,
-            retries: 1,
-            losses: 2,
-            cancel_requested: true,
-            attempts: Vec::new(),
-            params: BTreeMap::new(),
-            backfill: None,
-            waits_from: None,
-            drained: None,
-            notes: Notes::default(),
-            usage: BTreeMap::new(),
-            handles: BTreeMap::new(),
-        };
-        // One behind the other, as they were before there were others.
-        let first = (RunId(7), RunKind::Recover, JobId(3), Revision(2), plain.action, at);
-        let then = (plain.state, 5_u8, true, at, at, 1_u32, 2_u32, true, &plain.attempts);
-        let bytes = postcard::to_stdvec(&plain).unwrap();
-        assert_eq!(bytes, postcard::to_stdvec(&(first, then)).unwrap());
-        assert_eq!(postcard::from_bytes::<Run>(&bytes).unwrap(), plain);
-        let mut notes = Notes::default();
-        notes.add(Note { at, by: "ann".to_owned(), cause: Cause::CancelAsked });
-        let usage = BTreeMap::from([(1, Usage { cpu_ms: 3, ..Usage::default() })]);
-        let handles = BTreeMap::from([(1, vec![Handle::new("job_1")])]);
-        let more = Run { waits_from: Some(at), notes, usage, handles, ..plain };
-        let bytes = postcard::to_stdvec(&more).unwrap();
-        assert_eq!(postcard::from_bytes::<Run>(&bytes).unwrap(), more);
     }
 }

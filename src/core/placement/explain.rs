@@ -107,7 +107,7 @@ fn explain_wait(state: &State, key: ActionKey, action: &Action) -> Option<WaitRe
 
 fn explain_run(state: &State, run: &Run, sight: Sight<'_>) -> Option<WaitReason> {
     match run.state {
-        RunState::Finished { .. } | RunState::Running => return None,
+        RunState::Finished { .. } | RunState::Running | RunState::Spread => return None,
         RunState::Backoff { .. } => return Some(WaitReason::Backoff),
         RunState::Queued => {}
     }
@@ -130,13 +130,17 @@ fn explain_run(state: &State, run: &Run, sight: Sight<'_>) -> Option<WaitReason>
     if open.is_empty() {
         return Some(WaitReason::Cordoned);
     }
+    if demand.is_for_all() {
+        // It is split as soon as all of them had time to attach to a new leader.
+        return Some(WaitReason::Dispatching);
+    }
     if !open.iter().any(|(worker, _)| demand.is_understood_by(&worker.profile)) {
         return Some(WaitReason::Interpreter);
     }
     if !open.iter().any(|(worker, _)| demand.is_safe_on(&worker.profile)) {
         return Some(WaitReason::Limits);
     }
-    if !open.iter().any(|(worker, _)| demand.suits(&worker.profile)) {
+    if !open.iter().any(|(worker, _)| demand.suits(worker)) {
         // Whoever goes first: none of them is large enough.
         return Some(WaitReason::Resource);
     }
@@ -154,7 +158,7 @@ fn explain_run(state: &State, run: &Run, sight: Sight<'_>) -> Option<WaitReason>
         (false, false) => (fit, WaitReason::Dispatching),
     };
     // Who asks for other workers takes none from it.
-    let is_rival = |other: &Demand| contested.iter().any(|(w, _)| other.suits(&w.profile));
+    let is_rival = |other: &Demand| contested.iter().any(|(w, _)| other.suits(w));
     let is_first = first_to_go(state, group, &is_rival) == Some(run.id);
     Some(if is_first { reason } else { behind(run) })
 }
@@ -172,9 +176,7 @@ pub fn crew<'a>(
     demand: &'a Demand,
     sight: Sight<'a>,
 ) -> impl Iterator<Item = (&'a Worker, Load)> {
-    let serves = |worker: &&Worker| {
-        worker.profile.groups.contains(group) && demand.has_labels(&worker.profile)
-    };
+    let serves = |worker: &&Worker| worker.profile.groups.contains(group) && demand.takes(worker);
     let seen = |worker: &'a Worker| Some((worker, sight(worker.id)?));
     state.workers_after(None).filter(serves).filter_map(seen)
 }

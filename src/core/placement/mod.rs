@@ -46,21 +46,23 @@ pub fn choose(
 ) -> Option<WorkerId> {
     let run = state.run(run).filter(|r| r.state == RunState::Queued)?;
     let spec = state.spec(run.job, run.revision)?;
-    let (group, demand) = (&spec.worker_group, Demand::of(spec));
+    let (group, demand) = (&spec.worker_group, Demand::of(spec, run));
     let rules = state.worker_group(group).map(|group| &group.def);
     let thresholds = rules.and_then(|rules| rules.thresholds);
     let start = last.map_or(0, |last| view.connected.partition_point(|id| *id <= last));
     let (before, after) = view.connected.split_at(start);
     let is_free = |id: &WorkerId| {
         let serves = |w: &Worker| {
-            let profile = &w.profile;
             w.is_open()
-                && profile.groups.contains(group)
-                && demand.suits(profile)
+                && w.profile.groups.contains(group)
+                && demand.suits(w)
                 && state.has_room(w, demand.resources(), &(view.reserved)(*id))
         };
         state.worker(*id).is_some_and(serves) && (view.load)(*id).allows(thresholds)
     };
+    if let Some(only) = demand.only() {
+        return view.connected.binary_search(&only).ok().map(|_| only).filter(is_free);
+    }
     let free = || after.iter().chain(before).copied().filter(is_free);
     let end = run.attempts.last().and_then(|attempt| attempt.end.as_ref());
     let wish = match end.map(|end| &end.how) {

@@ -13,4 +13,5 @@ mod random;
 mod secrets;
 mod services;
 mod simulation;
+mod spreads;
 mod support;

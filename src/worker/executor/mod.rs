@@ -175,7 +175,7 @@ pub(super) fn environment(
         ("HORAI_ATTEMPT_CAUSE", start.cause.clone()),
         ("HORAI_NOMINAL_TIME", start.nominal_time.clone()),
         ("HORAI_DUE_TIME", start.due_time.clone()),
-        ("HORAI_SHARD_INDEX", key.shard.to_string()),
+        ("HORAI_SHARD_INDEX", key.shard_index().unwrap_or(0).to_string()),
     ];
     let state = start.state.as_ref().map(|_| ("HORAI_STATE", path(folder, dir::STATE)));
     let files = [("HORAI_OUTPUT", path(folder, dir::OUTPUTS))].into_iter().chain(state);

@@ -209,9 +209,11 @@ impl State {
         counts.live = counts.live.saturating_sub(1);
         match result {
             RunResult::Success => counts.success += 1,
-            RunResult::Failed | RunResult::RunTimedOut | RunResult::QueueTimedOut => {
-                counts.failed += 1;
-            }
+            RunResult::Failed
+            | RunResult::RunTimedOut
+            | RunResult::QueueTimedOut
+            | RunResult::WorkerRemoved
+            | RunResult::TooManyWorkers => counts.failed += 1,
             RunResult::Cancelled | RunResult::Deleted => counts.cancelled += 1,
             RunResult::Skipped => counts.skipped += 1,
         }

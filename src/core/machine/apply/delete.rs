@@ -113,14 +113,17 @@ impl State {
     fn cancel_running(&mut self, id: JobId, actor: &Actor, ev: &mut Vec<Event>) -> u32 {
         let mut cancelled = 0;
         for id in self.live_runs_of(id) {
-            let Some(run) = self.runs.get(&id) else { continue };
-            if run.state == RunState::Running {
+            let Some(run) = self.runs.get(&id).filter(|run| run.part.is_none()) else { continue };
+            if matches!(run.state, RunState::Running | RunState::Spread) {
                 let mut run = run.clone();
                 run.cancel_requested = true;
                 run.notes.add(self.note(actor, Cause::CancelAsked));
                 self.put_run(run);
                 ev.push(Event::Run(id));
                 cancelled += 1;
+                if let Some((whole, result)) = self.cancel_parts(id, ev) {
+                    self.finish_run(whole, result, ev);
+                }
             }
         }
         cancelled

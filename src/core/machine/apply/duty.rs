@@ -72,6 +72,7 @@ impl State {
         for run in live {
             self.give_up(run, EndKind::WorkerLost, ev);
         }
+        self.fail_parts_for(id, ev);
         self.remove_worker_record(id);
         ev.push(Event::Worker(id));
         Ok(Outcome::Done)

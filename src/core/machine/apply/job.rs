@@ -14,9 +14,10 @@ use crate::model::executor::Steps;
 use crate::model::job::{Backoff, Executor, Job, JobSpec, OnWorkerLost, TriggerKind};
 use crate::model::limits::RunLimits;
 use crate::model::params::is_name;
+use crate::model::part::RunOn;
 use crate::model::pool::PoolDef;
 use crate::model::resources::Resources;
-use crate::model::retry::RetryRules;
+use crate::model::retry::{RetryRules, RetryWorker};
 use crate::time::UtcMillis;
 
 const WEEK_MS: u64 = 7 * 86_400_000;
@@ -330,6 +331,7 @@ fn check_spec(own: JobId, spec: &JobSpec) -> Result<(), Reject> {
         within("wait_limit", limit.0, 1000, JobSpec::MAX_WAIT.0, "ms")?;
     }
     check_retry_rules(&spec.retry_rules)?;
+    check_run_on(spec)?;
     if let Some(id) = spec.legacy_id {
         within("legacy_id", u64::from(id), 1, u64::from(JobSpec::MAX_LEGACY_ID), "")?;
     }
@@ -370,6 +372,24 @@ fn check_times(spec: &JobSpec) -> Result<(), Reject> {
     within("lease", spec.lease.0, JobSpec::MIN_LEASE.0, JobSpec::MAX_LEASE.0, "ms")?;
     if let OnWorkerLost::Keep { keep_for } = spec.on_worker_lost {
         within("keep_for", keep_for.0, 1000, YEAR_MS, "ms")?;
+    }
+    Ok(())
+}
+
+/// What a job cannot ask for that runs on all workers.
+fn check_run_on(spec: &JobSpec) -> Result<(), Reject> {
+    if spec.run_on == RunOn::OneWorker {
+        return Ok(());
+    }
+    if spec.keep_state {
+        let problem = "shards of one run would write over each other; leave it out, or use \
+                       run_on: one_worker";
+        return Err(invalid("keep_state", problem));
+    }
+    if spec.retry_on_worker != RetryWorker::Any {
+        let problem = "each shard has its own worker, and is tried there again; leave it out, or \
+                       use run_on: one_worker";
+        return Err(invalid("retry_on_worker", problem));
     }
     Ok(())
 }

@@ -28,6 +28,7 @@ mod put;
 mod rerun;
 mod run;
 mod secret;
+mod spread;
 mod tick;
 mod upstream;
 mod worker;
@@ -169,6 +170,7 @@ impl State {
             Command::DeleteWorkerGroup { name, expected } => {
                 self.delete_worker_group(name, *expected, ev)
             }
+            Command::Spread { run } => self.spread(*run, ev),
         }
     }
 

@@ -19,6 +19,9 @@ impl State {
         if outputs.is_empty() {
             return how.clone();
         }
+        if self.runs.get(&id).is_some_and(|run| run.part.is_some()) {
+            return EndKind::bad_output("one of several shards of a run cannot put anything out");
+        }
         let state = match self.state_with(id, outputs) {
             Ok(state) => state,
             Err(why) => return EndKind::bad_output(&why),

@@ -132,7 +132,15 @@ impl State {
             let Some(mut run) = found.cloned() else { continue };
             run.cancel_requested = true;
             run.notes.add(self.own_note(Cause::Displaced(next)));
-            if run.state == RunState::Running {
+            if run.state == RunState::Spread {
+                let key = run.decides();
+                self.put_run(run);
+                if let Some((mut whole, result)) = self.cancel_parts(id, ev) {
+                    settled.extend(key.map(|key| (key, ActionState::Cancelled)));
+                    whole.state = RunState::Finished { result, at: self.meta.now };
+                    self.put_run(whole);
+                }
+            } else if run.state == RunState::Running {
                 self.put_run(run);
             } else {
                 let (result, at) = (RunResult::Cancelled, self.meta.now);

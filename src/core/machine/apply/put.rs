@@ -11,6 +11,7 @@ use crate::model::action::{Action, Missed, Upstream};
 use crate::model::job::{Job, JobSpec};
 use crate::model::lock::Lock;
 use crate::model::output::{JobState, RunOutputs};
+use crate::model::part::Parts;
 use crate::model::run::Run;
 use crate::model::worker::Worker;
 use crate::time::UtcMillis;
@@ -115,9 +116,13 @@ impl State {
         }
     }
 
-    /// Only for finished runs.
+    /// Only for finished runs; their parts go with them.
     pub(super) fn remove_run(&mut self, id: RunId) {
         self.put_outputs(id, None);
+        let parts = self.runs.get(&id).and_then(|run| run.parts);
+        for part in parts.into_iter().flat_map(Parts::ids) {
+            self.remove_run(part);
+        }
         if let Some(old) = self.runs.remove(&id) {
             let place = self.place_of(&old);
             self.index.run_changed((Some(&old), place), (None, RunPlace::default()));

@@ -49,8 +49,9 @@ impl State {
             run.usage.remove(&dropped.key.number);
             run.handles.remove(&dropped.key.number);
         }
+        let key = Self::key_of(&run, number);
         run.attempts.push(Attempt {
-            key: AttemptKey { run: id, shard: 0, number },
+            key,
             token,
             worker,
             incarnation,
@@ -71,6 +72,13 @@ impl State {
         Ok(Outcome::Dispatched { token })
     }
 
+    /// True if a run waits for its turn in the queue, and nothing holds it.
+    pub(super) fn is_to_go(&self, run: &Run) -> bool {
+        let is_held = (self.is_run_held(run) || self.frozen().is_some())
+            && !mutants::on(Mutant::PauseDoesNotHold);
+        run.state == RunState::Queued && !is_held
+    }
+
     /// The run, if its try of that number may begin on that worker now.
     fn dispatchable(
         &self,
@@ -83,10 +91,8 @@ impl State {
         if !run.is_live() {
             return Err(Reject::RunOver(id));
         }
-        let is_held = (self.is_run_held(run) || self.frozen().is_some())
-            && !mutants::on(Mutant::PauseDoesNotHold);
         let next = run.attempts.last().map_or(1, |a| a.key.number.saturating_add(1));
-        if run.state != RunState::Queued || is_held || number != next {
+        if !self.is_to_go(run) || number != next {
             return Err(Reject::NotDispatchable(id));
         }
         let spec = self.spec(run.job, run.revision).ok_or(Reject::NotDispatchable(id))?;
@@ -95,8 +101,8 @@ impl State {
         }
         let worker = self.workers.get(&worker_id).filter(|w| w.profile.incarnation == incarnation);
         let worker = worker.ok_or(Reject::NoSuchWorker(worker_id))?;
-        let demand = Demand::of(spec);
-        if !worker.profile.groups.contains(&spec.worker_group) || !demand.suits(&worker.profile) {
+        let demand = Demand::of(spec, run);
+        if !worker.profile.groups.contains(&spec.worker_group) || !demand.suits(worker) {
             return Err(Reject::NotDispatchable(id));
         }
         if !worker.is_open() {
@@ -136,7 +142,8 @@ impl State {
         usage: Usage,
         ev: &mut Vec<Event>,
     ) -> Result<Outcome, Reject> {
-        let live = self.runs.get(&attempt.run).and_then(Run::live_attempt);
+        let run = self.run_of(attempt).ok_or(Reject::StaleAttempt(attempt))?;
+        let (id, live) = (run.id, run.live_attempt());
         let is_late = mutants::on(Mutant::LateResultTaken) && live.is_some();
         if !is_late && !live.is_some_and(|a| a.key == attempt && a.token == token) {
             return Err(Reject::StaleAttempt(attempt));
@@ -153,7 +160,7 @@ impl State {
             EndKind::BadOutput { message } => EndKind::bad_output(message),
             EndKind::Declined { message } => EndKind::declined(message),
             EndKind::LimitsUnsupported { message } => EndKind::limits_unsupported(message),
-            how if how.is_success() => self.keep_outputs(attempt.run, how, outputs),
+            how if how.is_success() => self.keep_outputs(id, how, outputs),
             how => how.clone(),
         };
         let end = AttemptEnd {
@@ -164,8 +171,8 @@ impl State {
             output_bytes: report.output_bytes,
             output_crc: report.output_crc,
         };
-        self.end_attempt(attempt.run, end, usage, ev);
-        self.bound_outputs(attempt.run);
+        self.end_attempt(id, end, usage, ev);
+        self.bound_outputs(id);
         Ok(Outcome::Done)
     }
 
@@ -288,14 +295,23 @@ impl State {
     pub(super) fn finish_run(&mut self, mut run: Run, result: RunResult, ev: &mut Vec<Event>) {
         let (id, job, owner) = (run.id, run.job, Owner::of(&run));
         let (backfill, nominal) = (run.backfill, run.nominal);
+        let part = run.part;
         run.state = RunState::Finished { result, at: self.meta.now };
         self.put_run(run);
         ev.push(Event::Run(id));
+        if let Some(part) = part {
+            if let Some((whole, result)) = self.part_over(part.of) {
+                self.finish_run(whole, result, ev);
+            }
+            return;
+        }
         let state = match result {
             RunResult::Success => ActionState::Success,
-            RunResult::Failed | RunResult::RunTimedOut | RunResult::QueueTimedOut => {
-                ActionState::Failed
-            }
+            RunResult::Failed
+            | RunResult::RunTimedOut
+            | RunResult::QueueTimedOut
+            | RunResult::WorkerRemoved
+            | RunResult::TooManyWorkers => ActionState::Failed,
             RunResult::Cancelled => ActionState::Cancelled,
             RunResult::Deleted => ActionState::Skipped(SkipReason::Deleted),
             RunResult::Skipped => ActionState::Skipped(SkipReason::Job),
@@ -325,10 +341,13 @@ impl State {
                 run.cancel_requested = true;
                 self.finish_run(run, RunResult::Cancelled, ev);
             }
-            RunState::Running => {
+            RunState::Running | RunState::Spread => {
                 run.cancel_requested = true;
                 self.put_run(run);
                 ev.push(Event::Run(id));
+                if let Some((whole, result)) = self.cancel_parts(id, ev) {
+                    self.finish_run(whole, result, ev);
+                }
             }
         }
         Ok(Outcome::Done)

@@ -125,7 +125,7 @@ impl State {
     /// The cluster's bound comes first, even before a young failure; it goes
     /// round, so that records which must stay cannot hold it up.
     pub(super) fn retain(&mut self, owner: Owner) {
-        let is_over = self.index.ended.len() > self.limits.ended;
+        let is_over = self.kept_records() > self.limits.ended;
         let steps = if is_over { RETENTION_STEPS } else { SWEEP_STEPS };
         let aged = self.meta.now.minus(self.limits.ended_age);
         let from = self.meta.swept.map_or(Bound::Unbounded, Bound::Excluded);
@@ -133,12 +133,18 @@ impl State {
         let next: Vec<(UtcMillis, Ended)> = next.copied().collect();
         self.meta.swept = next.last().copied().filter(|_| next.len() == steps);
         for (at, ended) in next {
-            if self.index.ended.len() <= self.limits.ended && at >= aged {
+            if self.kept_records() <= self.limits.ended && at >= aged {
                 // All that follow are younger.
                 self.meta.swept = None;
                 break;
             }
+            let before = self.index.parts.len();
             self.drop_ended(ended);
+            if self.index.parts.len() < before {
+                // One that had many parts is enough for one command.
+                self.meta.swept = Some((at, ended));
+                break;
+            }
         }
         let young = self.meta.now.minus(self.limits.failure_age);
         for failed in [false, true] {
@@ -158,6 +164,11 @@ impl State {
                 self.drop_ended(ended);
             }
         }
+    }
+
+    /// Runs and actions that are over, with all parts of runs.
+    fn kept_records(&self) -> usize {
+        self.index.ended.len() + self.index.parts.len()
     }
 
     fn drop_ended(&mut self, ended: Ended) {

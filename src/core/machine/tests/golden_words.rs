@@ -56,5 +56,6 @@ pub(super) fn word(command: &Command) -> &'static str {
         Command::CompleteUsing { .. } => "complete_using",
         Command::NoteFiles { .. } => "note_files",
         Command::NoteHandles { .. } => "note_handles",
+        Command::Spread { .. } => "spread",
     }
 }

@@ -9,12 +9,14 @@ use super::super::invariants;
 use super::super::outcome::Outcome;
 use super::super::snapshot::{Restore, records};
 use super::super::state::{Limits, State};
+use super::broadcasts::{judge_split, to_split};
 use super::outputs;
 use super::random_specs::*;
 use super::support::*;
 use crate::ids::*;
 use crate::model::backfill::{BackfillOrder, Hours, Steer};
 use crate::model::calendar::{CalendarDef, CalendarRule};
+use crate::model::demand::Demand;
 use crate::model::job::*;
 use crate::model::pause::{AfterPause, PauseTarget};
 use crate::model::run::{EndKind, RunOrder};
@@ -52,6 +54,7 @@ pub(super) enum Step {
     Settle { job: u64, nth: i64, success: bool },
     Cancel(u64),
     Dispatch { nth: usize, worker: u64 },
+    Spread(usize),
     Complete { nth: usize, how: u8, wrong: bool },
     State { job: u64, clear: bool, long: bool },
     Attach { name: u8, incarnation: u128, boot: u128, stops: bool },
@@ -125,6 +128,7 @@ pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(job, nth, success)| Step::Settle { job, nth, success }),
         1 => (0..20_u64).prop_map(Step::Cancel),
         8 => (0..9_usize, 1..4_u64).prop_map(|(nth, worker)| Step::Dispatch { nth, worker }),
+        3 => (0..9_usize).prop_map(Step::Spread),
         7 => (0..9_usize, 0..15_u8, prop::bool::weighted(0.1))
             .prop_map(|(nth, how, wrong)| Step::Complete { nth, how, wrong }),
         1 => (job(), prop::bool::ANY, prop::bool::weighted(0.2))
@@ -132,7 +136,7 @@ pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (0..3_u8, 1..3_u128, 1..3_u128, prop::bool::weighted(0.2)).prop_map(
             |(name, incarnation, boot, stops)| Step::Attach { name, incarnation, boot, stops }
         ),
-        1 => Just(Step::Alive),
+        2 => Just(Step::Alive),
         2 => (0..2_u8, 0..4_u8, 0..9_u64)
             .prop_map(|(lock, owner, wait)| Step::Acquire { lock, owner, wait }),
         1 => (0..2_u8).prop_map(Step::Renew),
@@ -332,6 +336,9 @@ fn command_of(m: &Machine, step: &Step) -> Command {
             let incarnation = incarnation.unwrap_or(Incarnation(5));
             Command::Dispatch { run, number, worker, incarnation }
         }
+        Step::Spread(nth) => {
+            Command::Spread { run: pick(&to_split(&m.state), *nth).unwrap_or(RunId(77)) }
+        }
         Step::Complete { nth, how, wrong } => {
             let missing = (AttemptKey { run: RunId(77), shard: 0, number: 1 }, Token(1));
             let (attempt, token) = pick(&running(&m.state), *nth).unwrap_or(missing);
@@ -491,7 +498,17 @@ pub(super) fn run_steps(steps: &[Step], look: &mut dyn FnMut(&Machine)) -> Machi
             _ => None,
         };
         let command = command_of(&m, step);
+        let before = matches!(command, Command::Spread { .. }).then(|| {
+            // What is due by then is released first.
+            m.send(Command::Tick);
+            m.state.clone()
+        });
         let outcome = m.send_as(command.clone(), request);
+        if let (Command::Spread { run }, Outcome::Done, Some(before)) =
+            (&command, &outcome, &before)
+        {
+            judge_split(before, &m.state, *run, m.now);
+        }
         if let (Command::Dispatch { run, .. }, Outcome::Dispatched { .. }) = (command, outcome) {
             let demand = m.state.demand_of(m.state.run(run).unwrap());
             let worker = m.state.run(run).unwrap().live_attempt().unwrap().worker;
@@ -521,9 +538,21 @@ fn calm_down(m: &mut Machine) {
     let profile = profile("calm", 1, 1, 10_000);
     let worker =
         m.attach(WorkerProfile { labels: labels_of(2), amounts: amounts_of(2), ..profile });
+    // Nobody waits for those that are gone.
+    m.after(20_000);
+    for other in m.state.workers_after(None).map(|w| w.id).collect::<Vec<_>>() {
+        if other != worker {
+            m.ok(Command::RemoveWorker { worker: other, force: true });
+        }
+    }
     for _ in 0..30 {
+        m.ok(alive(&m.state));
+        for run in to_split(&m.state) {
+            m.send(Command::Spread { run });
+        }
         loop {
-            while let Some(run) = first_to_go(&m.state, &default_group(), &|_| true) {
+            let may_go = |demand: &Demand| !demand.is_for_all();
+            while let Some(run) = first_to_go(&m.state, &default_group(), &may_go) {
                 m.dispatch(run, worker);
             }
             let live = running(&m.state);

@@ -7,6 +7,7 @@ use crate::ids::*;
 use crate::model::area::Area;
 use crate::model::job::*;
 use crate::model::limits::RunLimits;
+use crate::model::part::RunOn;
 use crate::model::resources::{Amounts, Resources};
 use crate::model::retry::RetryWorker;
 use crate::model::selector::Selector;
@@ -127,7 +128,10 @@ pub(super) fn spec_of(number: u8, triggers: u8, upstream: &[u64], policy: u8) ->
     let overlap = usize::from(number + policy) % Overlap::ALL.len();
     JobSpec {
         triggers: (0..triggers).map(|n| cron(["x", "y"][usize::from(n)])).collect(),
-        retries: RetryPolicy { count: u32::from(policy), backoff: Backoff::Fixed { delay } },
+        retries: RetryPolicy {
+            count: u32::from(policy + number / 3),
+            backoff: Backoff::Fixed { delay },
+        },
         timeout: (policy > 1).then(|| Span::secs(3)),
         limits: RunLimits {
             run: (policy == 3).then(|| Span::secs(20)),
@@ -136,7 +140,9 @@ pub(super) fn spec_of(number: u8, triggers: u8, upstream: &[u64], policy: u8) ->
         retry_on_worker: RetryWorker::ALL[usize::from(policy) % 3].1,
         lease: Span::secs(5),
         keep_state: policy > 1,
+        run_on: if policy == 0 && number % 2 == 1 { RunOn::AllWorkers } else { RunOn::OneWorker },
         on_worker_lost: match policy {
+            0 if number == 3 => OnWorkerLost::Rerun,
             0 => OnWorkerLost::Fail,
             1 => OnWorkerLost::Keep { keep_for: Span::secs(30) },
             _ => OnWorkerLost::Rerun,

@@ -15,6 +15,7 @@ use super::support::*;
 use crate::ids::*;
 use crate::model::action::{Action, ActionState, Upstream, WaitReason};
 use crate::model::job::{Job, Overlap};
+use crate::model::part::RunOn;
 use crate::model::pause::PauseTarget;
 use crate::model::run::{Run, RunKind, RunState};
 use crate::model::worker::{Duty, Worker};
@@ -93,6 +94,7 @@ impl Opinion<'_> {
             let profile = &worker.profile;
             profile.groups.contains(&spec.worker_group)
                 && has_labels(spec.workers.as_ref(), &profile.labels)
+                && run.part.is_none_or(|part| part.worker == Some(worker.id))
         };
         let all = self.state.workers_after(None).filter(serves);
         all.filter(|worker| (self.sight)(worker.id).is_some()).collect()
@@ -200,7 +202,14 @@ impl Opinion<'_> {
 
     fn is_of_paused(&self, run: &Run) -> bool {
         let is_beside = matches!(run.kind, RunKind::Manual | RunKind::Debug);
+        let is_beside = is_beside || run.part.is_some();
         run.action.is_some_and(|key| !is_beside && self.has_paused_triggers(key))
+    }
+
+    /// It is to be split, and takes nothing itself.
+    fn is_to_split(&self, run: &Run) -> bool {
+        let spec = self.state.spec(run.job, run.revision).unwrap();
+        spec.run_on == RunOn::AllWorkers && run.part.is_none()
     }
 
     /// Others of the group that come before it, and could take one of its workers.
@@ -208,6 +217,9 @@ impl Opinion<'_> {
         let place = |run: &Run| (run.catch_up, Reverse(run.priority), run.ready_at, run.id);
         let group = self.group_of(run);
         let open = |run: &Run| -> BTreeSet<WorkerId> {
+            if self.is_to_split(run) {
+                return BTreeSet::new();
+            }
             let crew = self
                 .crew(run)
                 .into_iter()
@@ -286,6 +298,7 @@ impl Opinion<'_> {
             _ if self.is_secret(run) => false,
             WaitReason::NoWorker => free.is_empty(),
             WaitReason::Cordoned => !free.is_empty() && !is_open,
+            _ if self.is_to_split(run) => is_open && why == WaitReason::Dispatching,
             WaitReason::Resource if !self.is_possible(run) => is_open,
             _ if !self.is_possible(run) => false,
             WaitReason::Pool => self.lacks(run),

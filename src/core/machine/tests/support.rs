@@ -18,6 +18,7 @@ use crate::model::file::{Digest, JobFile};
 use crate::model::group::GroupDef;
 use crate::model::job::*;
 use crate::model::output::Values;
+use crate::model::part::RunOn;
 use crate::model::pool::PoolDef;
 use crate::model::resources::{Amounts, Resources};
 use crate::model::run::EndKind;
@@ -166,7 +167,9 @@ impl Machine {
         let number = self.state.run(run).unwrap().attempts.last().map_or(1, |a| a.key.number + 1);
         let incarnation = self.state.worker(worker).unwrap().profile.incarnation;
         match self.ok(Command::Dispatch { run, number, worker, incarnation }) {
-            Outcome::Dispatched { token } => (AttemptKey { run, shard: 0, number }, token),
+            Outcome::Dispatched { token } => {
+                (State::key_of(self.state.run(run).unwrap(), number), token)
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -399,6 +402,11 @@ pub(crate) fn backfill_of(job: JobId, count: i64) -> BackfillOrder {
         priority: None,
         again: None,
     }
+}
+
+/// A job that runs on all workers.
+pub(crate) fn everywhere(text: &str) -> JobSpec {
+    JobSpec { run_on: RunOn::AllWorkers, ..spec(text) }
 }
 
 /// A value that nobody can read, under a key of that number.

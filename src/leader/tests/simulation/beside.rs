@@ -166,6 +166,10 @@ impl Beside {
     /// A run was changed.
     pub(super) fn on_run(&mut self, run: &Run, state: &State) -> Result<(), Problem> {
         let id = run.id;
+        if run.part.is_some() {
+            // It decides nothing: the whole run tells.
+            return Ok(());
+        }
         let kind = *self.kinds.entry(id).or_insert(run.kind);
         if kind != run.kind {
             return Err(format!("run {id} was of kind {kind:?}, is of {:?}", run.kind));

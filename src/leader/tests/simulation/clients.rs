@@ -9,6 +9,7 @@ use horai_core::model::calendar::{CalendarDef, CalendarRule};
 use horai_core::model::edge::{EdgeSpec, Matching};
 use horai_core::model::job::*;
 use horai_core::model::limits::RunLimits;
+use horai_core::model::part::RunOn;
 use horai_core::model::pause::{AfterPause, PauseTarget};
 use horai_core::model::run::{Run, RunState};
 use horai_core::model::trigger::{Dialect, RuleSpec, TimeOfDay, TriggerRule, Weekdays};
@@ -69,6 +70,7 @@ pub(super) fn spec(slot: u64, shape: &JobShape, state: &State) -> JobSpec {
             Lost::Keep(keep_for) => OnWorkerLost::Keep { keep_for: span(keep_for) },
         },
         group: shape.group.map(group),
+        run_on: if shape.everywhere { RunOn::AllWorkers } else { RunOn::OneWorker },
         ..JobSpec::noop(job_name(slot))
     }
 }

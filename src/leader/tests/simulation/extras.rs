@@ -104,3 +104,17 @@ pub(super) fn add_more(setup: &Setup, length: i64, steps: &mut Vec<Step>) {
         steps.push(Step { at: at + 30, event: Event::Put(slot, shape) });
     }
 }
+
+/// Has some jobs run on all workers. Where heartbeats are hours apart, nobody counts as
+/// there.
+pub(super) fn add_broadcasts(setup: &Setup, steps: &mut [Step]) {
+    let rng = &mut Rng::new(setup.seed, 4);
+    if setup.scale != Scale::Minutes || !rng.chance(400) {
+        return;
+    }
+    for step in steps {
+        if let Event::Put(_, shape) = &mut step.event {
+            shape.everywhere = rng.chance(300);
+        }
+    }
+}

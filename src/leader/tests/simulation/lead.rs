@@ -17,11 +17,14 @@ use crate::leader::events::{Changed, EventHub, Receiver, Wants};
 use crate::leader::picks::{Pick, Picker};
 use crate::leader::plan_book::{PlanBook, Round};
 use crate::leader::ports::own;
+use crate::leader::spreads;
 use crate::session::pure::Finished;
 
 /// Dispatches proposed together, and groups under way: as the dispatcher has them.
 const GROUP: usize = 256;
 const GROUPS: usize = 8;
+/// Runs that wait to be split are looked at this often, in milliseconds.
+const ROUND: i64 = 1_000;
 
 pub(super) type Answer = Result<Outcome, Error>;
 
@@ -60,6 +63,8 @@ pub(super) enum Purpose {
     Barrier {
         group: u64,
     },
+    /// A run is split.
+    Spread,
     Beats(Vec<Beat>),
     Result(Box<Finished>, Stream),
     Attach(Box<Attachment>),
@@ -102,6 +107,8 @@ struct Services {
     round: Option<Round>,
     picker: Picker,
     groups: BTreeMap<u64, Group>,
+    /// Splits under way.
+    spreads: usize,
     held_until: i64,
     looked_for_cancels: bool,
 }
@@ -174,6 +181,7 @@ impl Lead {
             round: None,
             picker: Picker::new(now),
             groups: BTreeMap::new(),
+            spreads: 0,
             held_until: 0,
             looked_for_cancels: false,
         });
@@ -250,6 +258,15 @@ impl Lead {
                 break;
             }
         }
+        if services.spreads == 0 {
+            let steps = spreads::steps(state, time.max(state.now()));
+            services.spreads = steps.len();
+            wants.extend(steps.into_iter().map(|step| Want::Propose(step, Purpose::Spread)));
+        }
+        if state.queued_groups().iter().any(|group| state.to_split(group).next().is_some()) {
+            // Time alone may let it go.
+            wants.push(Want::Wait(ROUND));
+        }
         let pace = services.picker.wait().map(|span| i64::try_from(span.0).unwrap());
         wants.extend(pace.map(Want::Wait));
         wants
@@ -284,6 +301,17 @@ impl Lead {
             wants.push(Want::Propose(Command::Tick, Purpose::Barrier { group }));
         }
         wants
+    }
+
+    /// A split was answered; it is looked for others at once, or soon.
+    pub(super) fn spread(&mut self, answer: &Answer) -> Vec<Want> {
+        let Some(services) = &mut self.services else { return Vec::new() };
+        services.spreads = services.spreads.saturating_sub(1);
+        match answer {
+            Ok(Outcome::Rejected(Reject::StaleLeader(_))) => vec![Want::Deposed],
+            Ok(Outcome::Done) => vec![Want::Wait(0)],
+            Ok(_) | Err(_) => vec![Want::Wait(ROUND)],
+        }
     }
 
     /// A command after unsure ones is committed.

@@ -14,6 +14,7 @@ use horai_core::model::action::{Action, ActionState};
 use horai_core::model::job::OnWorkerLost;
 use horai_core::model::pause::{AfterPause, PauseTarget};
 use horai_core::model::run::{Attempt, EndKind, Run, RunKind, RunResult, RunState};
+use horai_core::model::worker::Worker;
 use horai_core::time::{Span, UtcMillis};
 
 use super::beside::Beside;
@@ -33,7 +34,7 @@ struct Given {
 
 /// A process that was started for it.
 struct Process {
-    run: RunId,
+    shard: (RunId, u32),
     ended: Option<EndKind>,
 }
 
@@ -57,8 +58,8 @@ pub(super) struct Oracle {
     runs: BTreeMap<RunId, RunSeen>,
     given: BTreeMap<Token, Given>,
     processes: BTreeMap<Token, Process>,
-    /// Of runs whose process is alive.
-    alive: BTreeMap<RunId, Token>,
+    /// Of runs, and shards of them, whose process is alive.
+    alive: BTreeMap<(RunId, u32), Token>,
     /// Actions of which a process ended well.
     done: BTreeSet<ActionKey>,
     /// Actions that were recorded as a success.
@@ -227,7 +228,7 @@ impl Oracle {
                 self.contacts.insert((*worker, profile.incarnation), now);
             }
             (Command::Complete { attempt, token, .. }, Outcome::Done) if is_new => {
-                let live = before.run(attempt.run).and_then(Run::live_attempt);
+                let live = before.run_of(*attempt).and_then(Run::live_attempt);
                 ensure(live.is_some_and(|a| a.key == *attempt && a.token == *token), || {
                     format!("a result of {attempt} (token {token}) is taken for {live:?}")
                 })?;
@@ -271,12 +272,29 @@ impl Oracle {
             (Command::Resume { target, missed }, Outcome::Done) => {
                 self.fires.on_pause(target, Some(*missed), before, (at, now))
             }
+            (Command::Spread { run }, Outcome::Done) => self.on_split(*run, state),
             (Command::PutCalendar { def, .. }, Outcome::Calendar { changed: true, .. }) => {
                 self.fires.on_calendar(def, now);
                 Ok(())
             }
             _ => Ok(()),
         }
+    }
+
+    /// A run is split: each worker that was heard of just now has one part of it.
+    fn on_split(&self, run: RunId, state: &State) -> Result<(), Problem> {
+        let now = state.now().0;
+        let is_there = |worker: &&Worker| {
+            let contact = self.contacts.get(&(worker.id, worker.profile.incarnation));
+            contact.is_some_and(|contact| contact + 20_000 > now)
+        };
+        let there = state.workers_after(None).filter(is_there).map(|worker| Some(worker.id));
+        let there: Vec<_> = there.collect();
+        let parts = state.run(run).into_iter().flat_map(|run| state.parts_of(run));
+        let parts: Vec<_> = parts.map(|part| part.part.and_then(|part| part.worker)).collect();
+        ensure(parts == there && !there.is_empty() && now >= self.led_since + 5_000, || {
+            format!("run {run} is split over {parts:?}, and there are {there:?}")
+        })
     }
 
     fn on_run(&mut self, run: &Run, state: &State) -> Result<(), Problem> {
@@ -340,12 +358,23 @@ impl Oracle {
             }
         }
         if is_new_end && finished == Some(RunResult::Success) {
-            let is_real = run.attempts.iter().any(|a| {
-                let process = self.processes.get(&a.token).and_then(|p| p.ended.as_ref());
-                process.is_some_and(EndKind::is_success)
-            });
+            let has_process = |run: &Run| {
+                run.attempts.iter().any(|a| {
+                    let process = self.processes.get(&a.token).and_then(|p| p.ended.as_ref());
+                    process.is_some_and(EndKind::is_success)
+                })
+            };
+            let is_real = match run.parts {
+                None => has_process(run),
+                Some(parts) => {
+                    self.done.extend(run.action);
+                    state.parts_of(run).filter(|part| has_process(part)).count()
+                        == parts.total as usize
+                }
+            };
             ensure(is_real, || format!("run {id} is a success, and no process was"))?;
-            let is_first = matches!(run.kind, RunKind::Schedule | RunKind::Dependency);
+            let is_first =
+                matches!(run.kind, RunKind::Schedule | RunKind::Dependency) && run.part.is_none();
             let is_open = |key: &ActionKey| self.fires.reopened.contains(key);
             if let Some(key) = run.action.filter(|key| is_first && !is_open(key)) {
                 ensure(self.recorded.insert(key), || format!("{key} succeeded twice"))?;
@@ -365,7 +394,7 @@ impl Oracle {
         let given = self.given.get(&token);
         let given = given.filter(|g| g.key == key && g.incarnation == incarnation);
         let given = given.ok_or_else(|| format!("{key} runs under {token}, not committed"))?;
-        if let Some(other) = self.alive.get(&key.run) {
+        if let Some(other) = self.alive.get(&(key.run, key.shard)) {
             return Err(format!("{key} (token {token}) runs while token {other} still does"));
         }
         let reopened = &self.fires.reopened;
@@ -381,19 +410,21 @@ impl Oracle {
                 })?;
             }
         }
-        let process = Process { run: key.run, ended: None };
+        let process = Process { shard: (key.run, key.shard), ended: None };
         let old = self.processes.insert(token, process);
         ensure(old.is_none(), || format!("{key} was started twice under token {token}"))?;
-        self.alive.insert(key.run, token);
+        self.alive.insert((key.run, key.shard), token);
         Ok(())
     }
 
     /// A process is gone.
     pub(super) fn on_ended(&mut self, token: Token, how: EndKind) {
         let Some(process) = self.processes.get_mut(&token) else { return };
-        self.alive.remove(&process.run);
+        self.alive.remove(&process.shard);
         if how.is_success()
-            && let Some(action) = self.given.get(&token).and_then(|given| given.action)
+            && let Some(given) = self.given.get(&token)
+            // One shard is not the whole.
+            && let Some(action) = given.action.filter(|_| given.key.shard_index().is_none())
         {
             self.done.insert(action);
         }
@@ -445,7 +476,7 @@ impl Oracle {
 
     /// Nothing runs any more, and everything that was due is accounted for.
     pub(super) fn check_all(&self, state: &State) -> Result<(), Problem> {
-        if let Some((run, token)) = self.alive.first_key_value() {
+        if let Some(((run, _), token)) = self.alive.first_key_value() {
             return Err(format!("run {run} is alive under token {token}"));
         }
         for run in state.runs_after(None) {

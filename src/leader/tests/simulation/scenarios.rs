@@ -29,6 +29,7 @@ fn by_hand(lease: i64) -> JobShape {
         backoff: 0,
         timeout: None,
         run_limit: None,
+        everywhere: false,
         lease,
         lost: Lost::Rerun,
         priority: 5,

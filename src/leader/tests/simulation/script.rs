@@ -104,6 +104,8 @@ pub(super) struct JobShape {
     pub(super) takes: i64,
     /// Of the groups, or none.
     pub(super) group: Option<u8>,
+    /// On all workers.
+    pub(super) everywhere: bool,
 }
 
 /// Times that a calendar leaves out.
@@ -336,6 +338,7 @@ pub(super) fn job(scale: Scale, slot: u64, rng: &mut Rng) -> JobShape {
         backoff: *rng.pick(&[0, 1_000, unit, 3 * unit]),
         timeout: rng.chance(300).then(|| takes / 2 + 1),
         run_limit: None,
+        everywhere: false,
         lease,
         lost: match rng.below(6) {
             0 => Lost::Fail,
@@ -579,6 +582,7 @@ pub(super) fn draw(seed: u64, focus: &Focus) -> (Setup, Vec<Step>) {
     }
     if seed >= MANY_WORLDS || focus.more {
         super::extras::add_more(&setup, length, &mut steps);
+        super::extras::add_broadcasts(&setup, &mut steps);
     }
     if focus.beside {
         super::beside::add(&setup, length, &mut steps);

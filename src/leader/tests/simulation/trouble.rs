@@ -225,6 +225,7 @@ impl World {
             Purpose::Begin
             | Purpose::Tick
             | Purpose::Barrier { .. }
+            | Purpose::Spread
             | Purpose::Beats(_)
             | Purpose::Nobody => return,
         };

@@ -496,6 +496,10 @@ impl World {
                 let wants = lead.dispatched(group, place, answer, now);
                 self.follow(serial, Loop::Dispatcher, wants)
             }
+            Purpose::Spread => {
+                let wants = lead.spread(&answer);
+                self.follow(serial, Loop::Dispatcher, wants)
+            }
             Purpose::Barrier { group } => {
                 let wants = match answer {
                     Ok(Outcome::Rejected(Reject::StaleLeader(_))) => vec![Want::Deposed],
