@@ -191,7 +191,7 @@ pub(super) const CASES: &[Case] = &[
     processes(
         "lease-never-ends",
         None,
-        "--workload logs --nemesis worker-halt-long --time 60 --interval 5000 --rate 200",
+        "--workload logs --nemesis worker-halt-long --time 100 --interval 5000 --rate 300",
     ),
     processes(
         "log-acked-by-one",
