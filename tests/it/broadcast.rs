@@ -65,7 +65,7 @@ fn each_of_three_workers_runs_it_once_and_each_shard_has_its_output() {
     assert_eq!(over["shard_counts"], json!({"total": 3, "over": 3}));
     let ran: BTreeSet<String> = lines(&cluster).into_iter().collect();
     let wanted = [0, 1, 2].map(|shard| format!("{run} {run}/{shard}.1 {shard}/3"));
-    assert_eq!(ran, wanted.into_iter().collect());
+    assert_eq!(ran, wanted.into_iter().collect::<BTreeSet<_>>());
     assert_eq!(lines(&cluster).len(), 3, "none of them twice");
     let workers: Vec<Value> = shards(&cluster, &run).iter().map(|s| s["worker"].clone()).collect();
     assert_eq!(workers, ["w1", "w2", "w3"]);
