@@ -57,13 +57,14 @@ impl Handle {
     pub fn merge(list: &mut Vec<Self>, news: &[Self]) -> bool {
         let mut is_changed = false;
         for new in news.iter().filter(|new| new.is_sound()) {
-            let Some(known) = list.iter_mut().find(|known| known.text == new.text) else {
+            let Some(place) = list.iter().position(|known| known.text == new.text) else {
                 if list.len() < Self::MAX {
                     list.push(new.clone());
                     is_changed = true;
                 }
                 continue;
             };
+            let known = &mut list[place];
             let is_news = new.end.is_some() && known.end != new.end;
             // What is done is not undone by a report that comes late.
             let is_done = known.end.as_ref().is_some_and(|end| end.done);
