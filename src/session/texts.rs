@@ -206,8 +206,8 @@ fn put_in_executor(
 ) -> Result<bool, (String, TemplateError)> {
     use pb::start::Executor;
     fn all(put: Put<'_>, field: &str, texts: &mut [String]) -> Result<(), (String, TemplateError)> {
-        let texts = texts.iter_mut().enumerate();
-        texts.map(|(i, text)| put(format!("{field}[{i}]"), text).map(drop)).collect()
+        let mut texts = texts.iter_mut().enumerate();
+        texts.try_for_each(|(i, text)| put(format!("{field}[{i}]"), text).map(drop))
     }
     match executor {
         Some(Executor::Shell(shell)) => {
