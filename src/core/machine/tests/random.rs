@@ -538,7 +538,6 @@ fn calm_down(m: &mut Machine) {
     let profile = profile("calm", 1, 1, 10_000);
     let worker =
         m.attach(WorkerProfile { labels: labels_of(2), amounts: amounts_of(2), ..profile });
-    // Nobody waits for those that are gone.
     m.after(20_000);
     for other in m.state.workers_after(None).map(|w| w.id).collect::<Vec<_>>() {
         if other != worker {
