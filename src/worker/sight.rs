@@ -170,7 +170,7 @@ mod tests {
         let (known, other) = (attempt(71_001, "/a/71001"), attempt(71_001, "/b/71001"));
         // A busy child that has no environment of its own, under a parent that has.
         let mut shell = Command::new("/bin/sh")
-            .args(["-c", "env -i /bin/sh -c 'while :; do :; done' & echo begun; wait"])
+            .args(["-c", "env -i /bin/sh -c 'echo begun; while :; do :; done' & wait"])
             .envs(marks(known.key, known.token))
             .env("HORAI_OUTPUT", "/a/71001/outputs")
             .stdout(Stdio::piped())
