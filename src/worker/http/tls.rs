@@ -7,7 +7,9 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -55,13 +57,31 @@ fn config(ca_file: Option<&str>, insecure: bool) -> Result<ClientConfig, String>
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// What helps against the usual refusal.
+/// What helps against the usual refusal. Whose issuer has the name of one that is believed
+/// is not unknown, but its signature is wrong.
 fn hinted(error: &io::Error) -> String {
     let said = format!("TLS: {error}");
-    match said.contains("UnknownIssuer") {
-        true => format!("{said}; name the certificate of who issued it in ca_file"),
-        false => said,
+    let why = error.get_ref().and_then(|error| error.downcast_ref());
+    match why {
+        Some(rustls::Error::InvalidCertificate(why)) if !is_of_the_server(why) => {
+            format!("{said}; name the certificate of who issued it in ca_file")
+        }
+        _ => said,
     }
+}
+
+/// True if no issuer could help.
+fn is_of_the_server(why: &CertificateError) -> bool {
+    matches!(
+        why,
+        CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. }
+            | CertificateError::NotValidForName
+            | CertificateError::NotValidForNameContext { .. }
+            | CertificateError::Revoked
+    )
 }
 
 /// Believes any certificate, but only of who can sign with it.
