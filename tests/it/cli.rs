@@ -338,6 +338,8 @@ fn the_jobs_that_the_readme_prints_are_well_formed() {
     let groups: BTreeMap<String, Vec<WorkerGroupDefinition>> =
         serde_saphyr::from_str(groups[0]).unwrap();
     assert!(groups["worker_groups"].iter().all(|group| group.to_def().is_ok()), "{groups:?}");
+    // What one of them brings along.
+    std::fs::write(folder.path().join("load.sh"), "true").unwrap();
     for yaml in &jobs {
         let file = job_file(folder.path(), "readme.yaml", yaml);
         let output = horai(&["job", "check", &file]);

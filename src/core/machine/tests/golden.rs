@@ -255,7 +255,10 @@ fn commands() -> Vec<Command> {
         },
         Command::Spread { run },
         Command::ApplyJob { spec: Box::new(everywhere("everywhere")), expected: None },
+        Command::AttachWorker(Box::new(versed(profile("w", 9, 8, 4)))),
     ]);
+    let executing = executing_specs().map(Box::new);
+    all.extend(executing.map(|spec| Command::ApplyJob { spec, expected: None }));
     all
 }
 

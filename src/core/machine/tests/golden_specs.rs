@@ -8,6 +8,7 @@ use crate::model::backfill::{BackfillOrder, Hours};
 use crate::model::batch::{BatchSpec, BatchUnit};
 use crate::model::confinement::{Confinement, Isolation, IsolationKind, Power, Rlimit, Usage};
 use crate::model::edge::{Condition, EdgeSpec};
+use crate::model::executor::{HttpCall, HttpExpect, HttpTls, Steps};
 use crate::model::handle::{Handle, HandleEnd};
 use crate::model::job::*;
 use crate::model::limits::RunLimits;
@@ -113,4 +114,34 @@ pub(super) fn pooled_spec() -> JobSpec {
 pub(super) fn ended_handle() -> Handle {
     let end = Some(HandleEnd { done: true, said: "x".to_owned() });
     Handle { end, ..Handle::new("a") }
+}
+
+/// What else a worker can do: a script for Python, one for an interpreter of its own, with
+/// steps around it, and a request.
+pub(super) fn executing_specs() -> [JobSpec; 3] {
+    let script = "print(1)".to_owned();
+    let python = Executor::Python { interpreter: vec!["python3".to_owned()], script };
+    let (args, script) = (vec!["-v".to_owned()], "select 1".to_owned());
+    let hive = Executor::Interpreter { name: name("hive"), args, script };
+    let steps = Steps { pre: vec!["test -d /d".to_owned()], post: vec!["true".to_owned()] };
+    let request = HttpCall {
+        method: "POST".to_owned(),
+        url: "https://h/x".to_owned(),
+        headers: BTreeMap::from([("k".to_owned(), "v".to_owned())]),
+        body: Some("b".to_owned()),
+        expect: HttpExpect { status: vec![(200, 204)], body: Some("ok".to_owned()) },
+        connect_timeout: Span::secs(1),
+        timeout: Span::secs(2),
+        tls: HttpTls { ca_file: Some("/ca.pem".to_owned()), insecure: true },
+    };
+    [
+        JobSpec { executor: python, ..spec("python") },
+        JobSpec { executor: hive, steps, ..spec("hive") },
+        JobSpec { executor: Executor::Http(Box::new(request)), ..spec("http") },
+    ]
+}
+
+/// A worker that has interpreters.
+pub(super) fn versed(profile: WorkerProfile) -> WorkerProfile {
+    WorkerProfile { interpreters: [name("hive"), name("pig")].into(), ..profile }
 }
