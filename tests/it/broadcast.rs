@@ -131,20 +131,22 @@ fn a_worker_killed_in_the_middle_is_waited_for() {
     apply(&cluster, &script);
     let run = cluster.trigger("all");
     until_all_run(&cluster, &run);
+    let of_w2 = |shard: &Value| shard["worker"] == "w2";
+    let lost = shards(&cluster, &run).iter().position(of_w2).unwrap();
     cluster.workers[1].kill();
     // Its shim ends the attempt with the lease, and nobody else runs it.
     until("the lost attempt", || {
-        let shard = &shards(&cluster, &run)[1];
+        let shard = &shards(&cluster, &run)[lost];
         (shard["state"] == "queued").then_some(())
     });
-    let why = cluster.run_ok(&["run", "explain", &run, "--shard", "1"]);
+    let why = cluster.run_ok(&["run", "explain", &run, "--shard", &lost.to_string()]);
     assert!(why.contains("no_worker") && why.contains("w2"), "{why}");
     fs::write(&go, "").unwrap();
     until("the others", || (show(&cluster, &run)["shard_counts"]["over"] == 2).then_some(()));
     cluster.workers[1].start();
     let over = cluster.wait_for_end(&run);
     assert_eq!(over["state"], "success", "{over}");
-    let tries = shards(&cluster, &run)[1]["attempts"].as_array().unwrap().len();
+    let tries = shards(&cluster, &run)[lost]["attempts"].as_array().unwrap().len();
     assert_eq!((tries, lines(&cluster).len()), (2, 4));
     cluster.end();
 }
